@@ -1,0 +1,141 @@
+"""Floor 0: the only importer of torch.distributed. Every function is the identity when there is one process.
+
+Rank and world size are asked for here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_SINGLE_PROCESS = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+}
+
+
+def initialise(timeout_minutes: float = 60.0) -> None:
+    """Join the process group named by the launcher's environment, or form a group of one.
+
+    Backend: nccl on CUDA, gloo elsewhere.
+    """
+    if dist.is_initialized():
+        return
+    single = "RANK" not in os.environ
+    for name, value in _SINGLE_PROCESS.items():
+        os.environ.setdefault(name, value)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank())
+    if single:  # port 0: the store picks a free one, so that several runs fit on one machine
+        store = dist.TCPStore("127.0.0.1", 0, world_size=1, is_master=True)
+        os.environ["MASTER_PORT"] = str(store.port)
+        dist.init_process_group(
+            backend, store=store, rank=0, world_size=1, timeout=timedelta(minutes=timeout_minutes)
+        )
+    else:
+        os.environ.setdefault("MASTER_PORT", "29500")
+        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+
+
+def shutdown() -> None:
+    """Leave the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's rank, 0 when alone."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """This process's rank on its machine, 0 when alone."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def world_size() -> int:
+    """Number of ranks, 1 when alone."""
+    return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this is the rank that writes files and talks to the user."""
+    return rank() == 0
+
+
+def device() -> torch.device:
+    """The device this rank computes on."""
+    return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _alone() -> bool:
+    return not dist.is_initialized() or dist.get_world_size() == 1
+
+
+def barrier() -> None:
+    """Wait for every rank."""
+    if not _alone():
+        dist.barrier()
+
+
+def all_gather_rows(local_RD: Tensor) -> Tensor:
+    """Stack equally shaped [R, D] tensors of all ranks into [W * R, D], without a graph."""
+    if _alone():
+        return local_RD.detach()
+    table = local_RD.new_empty((world_size() * local_RD.shape[0], *local_RD.shape[1:]))
+    dist.all_gather_into_tensor(table, local_RD.detach().contiguous())
+    return table
+
+
+def reduce_scatter_rows(table_WRD: Tensor) -> Tensor:
+    """Sum [W * R, D] tensors over ranks and return this rank's [R, D] rows."""
+    if _alone():
+        return table_WRD
+    rows = table_WRD.shape[0] // world_size()
+    if table_WRD.is_cuda:
+        local = table_WRD.new_empty((rows, *table_WRD.shape[1:]))
+        dist.reduce_scatter_tensor(local, table_WRD.contiguous())
+        return local
+    dist.all_reduce(table_WRD)  # gloo has no fast reduce-scatter
+    return table_WRD[rank() * rows : (rank() + 1) * rows].clone()
+
+
+def all_reduce_sum(value: Tensor) -> Tensor:
+    """Sum over ranks, in place."""
+    if not _alone():
+        dist.all_reduce(value)
+    return value
+
+
+def all_reduce_max(value: Tensor) -> Tensor:
+    """Maximum over ranks, in place."""
+    if not _alone():
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value
+
+
+def broadcast_object(value: Any) -> Any:
+    """Rank 0's value, on every rank."""
+    if _alone():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather_objects(value: Any) -> Sequence[Any]:
+    """Every rank's value, in rank order, on every rank."""
+    if _alone():
+        return [value]
+    boxes: list[Any] = [None] * world_size()
+    dist.all_gather_object(boxes, value)
+    return boxes

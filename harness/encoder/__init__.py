@@ -1,0 +1,1 @@
+"""Floor 2: backbone → pooling → projection. Knows nothing of ranks."""

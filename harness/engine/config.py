@@ -1,0 +1,35 @@
+"""The recipe's `training` and `checkpoint` sections."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from harness.section import Section
+
+
+class TrainingConfig(Section):
+    """The optimizer, its schedule, numbers' precision and the token budget of a micro-batch."""
+
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(2.0e-5, gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_ratio: float = Field(0.05, ge=0, le=1)
+    weight_decay: float = Field(0.001, ge=0)
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    adam_epsilon: float = Field(1e-8, gt=0)
+    max_grad_norm: float = Field(1.0, ge=0)  # 0: never clip
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    micro_batch_tokens: int | Literal["auto"] = "auto"
+    keep_graph: bool | Literal["auto"] = "auto"  # reuse the embed phase's graph when there is one micro-batch
+    seed: int = Field(0, ge=0)
+    dropout: float | None = Field(None, ge=0, lt=1)  # null: the model's own
+
+
+class CheckpointConfig(Section):
+    """How often to save, how many to keep beside the best, and whether to continue an earlier run."""
+
+    every: int = Field(0, ge=0)
+    keep: int = Field(2, ge=1)
+    resume: Literal["auto", "never"] = "auto"

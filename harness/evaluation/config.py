@@ -1,0 +1,17 @@
+"""The recipe's `evaluation` section."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from harness.section import Section
+
+
+class EvaluationConfig(Section):
+    """Which data sets are scored, and how often (steps; 0: only before and after training)."""
+
+    every: int = Field(0, ge=0)
+    data: tuple[str, ...] = ()
+    main_metric: str | None = None  # DATASET/METRIC that picks the best checkpoint; default: mean of main metrics
+    query_prompt: str = ""
+    document_prompt: str = ""

@@ -1,0 +1,136 @@
+"""Floor 0: what flows between the floors.
+
+Shape legend, used as suffixes everywhere:
+    B  queries of a task in this step        N  documents of a task in this step
+    M  negatives per query (-1 padded)       X  excluded documents per query (-1 padded)
+    S  STS pairs of a task in this step      T  unique texts of the step (rows of the embedding table)
+    L  tokens                                D  embedding dimensions
+    K  Matryoshka levels                     W  ranks
+    R  rows of a data set                    G  texts of a data set (flat over its rows)
+
+A step is a set of unique texts. `StepPlan` names them and says how the tasks refer to them; `Schedule` says which
+rank encodes which text in which micro-batch. The loss depends on the first only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TaskKind = Literal["retrieval", "sts", "classification"]
+TextRole = Literal["query", "document"]
+NegativesScope = Literal["own", "task", "step"]
+ROLES: tuple[TextRole, ...] = ("query", "document")  # the uint8 code of a role is its position here
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One validated row of a data source, whatever its file format.
+
+    retrieval: `texts` = (query, positives..., negatives...), `num_positives` of them positive.
+    sts: `texts` = (text1, text2), `score` set. classification: `texts` = (text,), `label` set.
+    """
+
+    line: int  # 1-based line (or row) of the source
+    texts: tuple[str, ...]
+    num_positives: int = 0
+    score: float | None = None
+    label: str | None = None
+    prompt: str | None = None  # the row's own query instruction (FlagEmbedding's `prompt`)
+
+
+@dataclass(frozen=True, slots=True)
+class StepTexts:
+    """The unique texts of a step: row t of the embedding table is text `text_T[t]` of task `task_T[t]`."""
+
+    task_T: np.ndarray  # int32, position in the recipe's task list
+    text_T: np.ndarray  # int64, row of that task's text table
+    length_T: np.ndarray  # int64, tokens after prompt and truncation
+
+    def __len__(self) -> int:
+        return len(self.text_T)
+
+
+@dataclass(frozen=True, slots=True)
+class InfoNCEPart:
+    """How one task's queries refer to the table. Document indices point into `document_N`."""
+
+    task: str
+    row_B: np.ndarray  # int64, data set rows (for messages and for the bank)
+    query_B: np.ndarray  # int64, rows of the table
+    document_N: np.ndarray  # int64, rows of the table, each once
+    positive_B: np.ndarray  # int64, into document_N
+    negative_BM: np.ndarray  # int64, into document_N, -1 padded
+    excluded_BX: np.ndarray  # int64, into document_N, -1 padded: never negatives of the query
+    scope: NegativesScope
+
+
+@dataclass(frozen=True, slots=True)
+class CoSENTPart:
+    """One STS task's pairs: rows of the table and their graded similarity."""
+
+    task: str
+    row_S: np.ndarray  # int64, data set rows
+    text1_S: np.ndarray  # int64, rows of the table
+    text2_S: np.ndarray  # int64, rows of the table
+    score_S: np.ndarray  # float32
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """Everything a step is, and nothing about who computes it."""
+
+    step: int
+    texts: StepTexts
+    parts: tuple[InfoNCEPart | CoSENTPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Who encodes what: `micro_batches[w][m]` are table rows; every rank has the same number of micro-batches.
+
+    A rank with fewer texts has empty micro-batches at the end. `slot_T[t]` is the row of text t in the gathered
+    [W * rows_per_rank, D] table.
+    """
+
+    micro_batches: tuple[tuple[np.ndarray, ...], ...]
+    slot_T: np.ndarray
+    rows_per_rank: int
+
+    @property
+    def num_micro_batches(self) -> int:
+        return len(self.micro_batches[0])
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """One micro-batch, padded to its longest text."""
+
+    input_ids_BL: Tensor  # int64
+    attention_mask_BL: Tensor  # int64
+
+    @property
+    def num_tokens(self) -> int:
+        return self.input_ids_BL.numel()
+
+
+@dataclass(slots=True)
+class StepStats:
+    """What a finished step reports. `loss_per_task` is unweighted."""
+
+    step: int
+    loss: float
+    loss_per_task: dict[str, float]
+    learning_rate: float
+    gradient_norm: float
+    positive_similarity: float
+    negative_similarity: float
+    num_texts: int
+    num_tokens: int  # real tokens, padding not counted
+    seconds: float
+    extra: dict[str, float] = field(default_factory=dict)
