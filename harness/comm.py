@@ -14,6 +14,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+# torch 2.13 renamed both; 2.11 knows the old names only.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
 _SINGLE_PROCESS = {
     "RANK": "0",
     "LOCAL_RANK": "0",
@@ -38,9 +42,7 @@ def initialise(timeout_minutes: float = 60.0) -> None:
     if single:  # port 0: the store picks a free one, so that several runs fit on one machine
         store = dist.TCPStore("127.0.0.1", 0, world_size=1, is_master=True)
         os.environ["MASTER_PORT"] = str(store.port)
-        dist.init_process_group(
-            backend, store=store, rank=0, world_size=1, timeout=timedelta(minutes=timeout_minutes)
-        )
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timedelta(minutes=timeout_minutes))
     else:
         os.environ.setdefault("MASTER_PORT", "29500")
         dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
@@ -92,7 +94,7 @@ def all_gather_rows(local_RD: Tensor) -> Tensor:
     if _alone():
         return local_RD.detach()
     table = local_RD.new_empty((world_size() * local_RD.shape[0], *local_RD.shape[1:]))
-    dist.all_gather_into_tensor(table, local_RD.detach().contiguous())
+    _all_gather(table, local_RD.detach().contiguous())
     return table
 
 
@@ -103,7 +105,7 @@ def reduce_scatter_rows(table_WRD: Tensor) -> Tensor:
     rows = table_WRD.shape[0] // world_size()
     if table_WRD.is_cuda:
         local = table_WRD.new_empty((rows, *table_WRD.shape[1:]))
-        dist.reduce_scatter_tensor(local, table_WRD.contiguous())
+        _reduce_scatter(local, table_WRD.contiguous())
         return local
     dist.all_reduce(table_WRD)  # gloo has no fast reduce-scatter
     return table_WRD[rank() * rows : (rank() + 1) * rows].clone()

@@ -42,6 +42,7 @@ class Example:
     score: float | None = None
     label: str | None = None
     prompt: str | None = None  # the row's own query instruction (FlagEmbedding's `prompt`)
+    document_scores: tuple[float, ...] | None = None  # a ranker's, one per document; NaN: not scored
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,13 +22,13 @@ class TrainingConfig(Section):
     max_grad_norm: float = Field(1.0, ge=0)  # 0: never clip
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     micro_batch_tokens: int | Literal["auto"] = "auto"
-    keep_graph: bool | Literal["auto"] = "auto"  # reuse the embed phase's graph when there is one micro-batch
+    keep_graph: bool = True  # with one micro-batch a step: reuse the embed phase's graph, saving a forward
     seed: int = Field(0, ge=0)
     dropout: float | None = Field(None, ge=0, lt=1)  # null: the model's own
 
 
 class CheckpointConfig(Section):
-    """How often to save, how many to keep beside the best, and whether to continue an earlier run."""
+    """Save every `every` steps and after the last one (0: never), keep the newest `keep` and the best one."""
 
     every: int = Field(0, ge=0)
     keep: int = Field(2, ge=1)

@@ -8,7 +8,7 @@ from harness.section import Section
 
 
 class EvaluationConfig(Section):
-    """Which data sets are scored, and how often (steps; 0: only before and after training)."""
+    """Which data sets are scored: before training, every `every` steps and after the last one. 0: never."""
 
     every: int = Field(0, ge=0)
     data: tuple[str, ...] = ()

@@ -1,0 +1,149 @@
+"""Floor 6: what the command line does beside training: evaluate, export, plan."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from harness import comm
+from harness.config import LoadedRecipe
+from harness.data.locate import cache_root, locate
+from harness.data.plan import plan
+from harness.data.schedule import deal, padded_length, schedule
+from harness.data.tokenisation import Tokeniser
+from harness.encoder.config import ModelConfig, PoolingMode
+from harness.encoder.encoder import Encoder, load_encoder
+from harness.encoder.layout import read_layout
+from harness.engine.budget import micro_batch_tokens
+from harness.engine.encode import TextEncoder
+from harness.evaluation.runner import evaluate, results_table
+from harness.export import verify_model, write_model
+from harness.run import inference_prompts, max_lengths, open_tasks
+from harness.run_folder import RunFolder, model_folder
+from harness.types import InfoNCEPart, StepPlan, TokenBatch
+from harness.weights import resolve_model
+
+_EXPORT_CHECK = ("A text to compare.", "Another one, a little longer than the first.", "第三句话。", "x")
+
+
+def evaluate_model(
+    model: str,
+    data: list[str],
+    *,
+    output: Path | None = None,
+    max_length: int | None = None,
+    pooling: PoolingMode | None = None,
+    dims: list[int] | None = None,
+    data_root: Path | None = None,
+    precision: str = "fp32",
+) -> dict[str, dict[str, float]]:
+    """Score a run folder, a checkpoint, or any Hugging Face or sentence-transformers model; print a table.
+
+    Under the launcher the texts are shared between the ranks. `output`: a JSON file
+    `{"model": ..., "datasets": {NAME: {METRIC: value}}}` with mteb's metric names.
+    """
+    if "RANK" in os.environ:
+        comm.initialise()
+    paths = [locate(p, recipe_folder=None, data_root=data_root, cache_root=cache_root(None)) for p in data]
+    config = _config_of(str(model_folder(model)), max_length, pooling)
+    encoder = load_encoder(config).to(comm.device(), torch.bfloat16 if precision == "bf16" else torch.float32).eval()
+    prompts = read_layout(resolve_model(config.name_or_path)).prompts
+    encode = TextEncoder(
+        lambda batch: _forward(encoder, batch),
+        Tokeniser(config.name_or_path),
+        max_lengths={"query": config.max_length, "document": config.max_length},
+        prompts={"query": prompts.get("query", ""), "document": prompts.get("document", prompts.get("passage", ""))},
+        micro_batch_tokens=micro_batch_tokens("auto", encoder, precision),
+    )
+    results = evaluate(encode, paths, dims)
+    if comm.is_main():
+        Console().print(results_table(results))
+        if output is not None:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text(json.dumps({"model": model, "datasets": results}, indent=2) + "\n")
+    return results
+
+
+def export_run(run: Path, out: Path) -> None:
+    """Write a run's (or a checkpoint's) model as a sentence-transformers folder, and compare it before saying done."""
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"--out: got {out}, which is not empty, expected a new folder")
+    folder = RunFolder.containing(run)
+    source = model_folder(str(run))
+    config = folder.config.model.model_copy(update={"name_or_path": str(source)})
+    encoder = load_encoder(config).eval()
+    tokeniser = Tokeniser(str(source))
+    card = folder.model_card(encoder.dim)
+    prompts = {str(role): prompt for role, prompt in inference_prompts(folder.config).items()}
+    write_model(out, encoder, encoder.state_dict(), tokeniser.tokenizer, config, prompts=prompts, card=card)
+    encode = TextEncoder(
+        lambda batch: _forward(encoder, batch),
+        tokeniser,
+        max_lengths=max_lengths(folder.config),
+        prompts={"query": "", "document": ""},
+        micro_batch_tokens=4096,
+    )
+    encoder.to(comm.device())
+    difference = verify_model(out, _EXPORT_CHECK, encode(_EXPORT_CHECK), config)
+    Console().print(f"exported {out}: embeddings equal the training model's within {difference:.1e}", soft_wrap=True)
+
+
+def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
+    """Print what step `step` holds and how its texts would be dealt to `ranks` ranks. Needs data and tokenizer only."""
+    config = loaded.config
+    tasks = open_tasks(loaded, Tokeniser(config.model.name_or_path, config.model.trust_remote_code))
+    made = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
+    budget = config.training.micro_batch_tokens
+    tokens = 4096 if budget == "auto" else budget
+    scheduled = schedule(made.texts.length_T, deal(made.texts.length_T, ranks), ranks, tokens)
+    console = Console()
+    console.print(_parts_table(made))
+    table = Table(title=f"dealt to {ranks} ranks, micro-batches of at most {tokens} tokens")
+    for column in ("rank", "texts", "tokens", "padded tokens", "micro-batches"):
+        table.add_column(column, justify="right")
+    for rank, batches in enumerate(scheduled.micro_batches):
+        lengths = [made.texts.length_T[rows] for rows in batches if len(rows)]
+        padded = sum(len(length) * padded_length(int(length.max())) for length in lengths)
+        counts = (sum(map(len, lengths)), sum(int(length.sum()) for length in lengths), padded, len(lengths))
+        table.add_row(str(rank), *map(str, counts))
+    console.print(table)
+
+
+def _parts_table(made: StepPlan) -> Table:
+    kinds = Counter(type(part).__name__ for part in made.parts)
+    title = f"step {made.step}: {len(made.texts)} unique texts, {int(made.texts.length_T.sum())} tokens"
+    table = Table(title=f"{title}, {kinds['InfoNCEPart']} InfoNCE and {kinds['CoSENTPart']} CoSENT tasks")
+    for column in ("task", "examples", "documents", "own negatives", "masked pairs", "negatives scope"):
+        table.add_column(column, justify="left" if column in ("task", "negatives scope") else "right")
+    for part in made.parts:
+        if isinstance(part, InfoNCEPart):
+            own = int((part.negative_BM >= 0).sum())
+            masked = int((part.excluded_BX >= 0).sum())
+            counts = (len(part.query_B), len(part.document_N), own, masked)
+            table.add_row(part.task, *map(str, counts), part.scope)
+        else:
+            table.add_row(part.task, str(len(part.score_S)), "", "", "", "")
+    return table
+
+
+def _config_of(path: str, max_length: int | None, pooling: PoolingMode | None) -> ModelConfig:
+    layout = read_layout(resolve_model(path))
+    projection = None if layout.projection is None else int(layout.projection["weight"].shape[0])
+    return ModelConfig(
+        name_or_path=path,
+        pooling=pooling or layout.pooling or "mean",
+        projection_dim=projection,
+        max_length=max_length or layout.max_length or 512,
+    )
+
+
+@torch.no_grad()
+def _forward(encoder: Encoder, batch: TokenBatch) -> torch.Tensor:
+    device = comm.device()
+    return encoder(batch.input_ids_BL.to(device), batch.attention_mask_BL.to(device)).float()

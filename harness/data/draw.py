@@ -1,0 +1,106 @@
+"""Stage 4a: which examples a step holds, and which texts of each.
+
+A task walks through its own endless sequence of shuffled epochs; step t holds the next `quota` places of it, so that an
+epoch visits every example exactly once whatever the quota. Nothing is stored: each place is computed from its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+
+from harness.data.index import TaskData
+from harness.data.permutation import derive_key, permute
+from harness.data.ragged import mix64
+from harness.data.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Examples of one task in one step, as text ids of that task's text table. STS: query and positive are the pair."""
+
+    task: int
+    row_B: np.ndarray
+    query_B: np.ndarray
+    positive_B: np.ndarray
+    negative_BM: np.ndarray  # -1 padded
+
+    def document_ids(self) -> np.ndarray:
+        """Sampled positives and negatives, each once."""
+        return np.unique(np.concatenate([self.positive_B, self.negative_BM[self.negative_BM >= 0]]))
+
+    def text_ids(self) -> np.ndarray:
+        return np.concatenate([self.query_B, self.document_ids()])
+
+
+def draw_examples(tasks: Sequence[Task], *, seed: int, step: int, balance: str) -> list[Draw]:
+    """The examples of step `step`, task by task."""
+    if balance == "alternate":
+        chosen, visit = _alternate([task.config.quota for task in tasks], seed, step)
+        return [_draw(chosen, tasks[chosen], seed, visit)]
+    return [_draw(index, task, seed, step - 1) for index, task in enumerate(tasks)]
+
+
+def _alternate(quotas: Sequence[int], seed: int, step: int) -> tuple[int, int]:
+    """The task of this step and how often it was drawn before: blocks of shuffled turns, turns in proportion to quota."""
+    turns = np.array(quotas) // gcd(*quotas)
+    block, place = divmod(step - 1, int(turns.sum()))
+    owner = np.repeat(np.arange(len(turns)), turns)
+    order = owner[permute(np.arange(len(owner)), len(owner), derive_key(seed, "alternate", block))]
+    task = int(order[place])
+    return task, block * int(turns[task]) + int((order[:place] == task).sum())
+
+
+def _draw(index: int, task: Task, seed: int, visit: int) -> Draw:
+    place_B = visit * task.config.quota + np.arange(task.config.quota)
+    epoch_B, offset_B = np.divmod(place_B, task.data.num_rows)
+    row_B = np.empty_like(offset_B)
+    for epoch in np.unique(epoch_B):
+        key = derive_key(seed, task.config.name, "order", int(epoch))
+        in_epoch = epoch_B == epoch
+        row_B[in_epoch] = permute(offset_B[in_epoch], task.data.num_rows, key)
+    query_B = task.data.row_start_R1[row_B].astype(np.int64)
+    key = derive_key(seed, task.config.name, "texts")
+    if task.config.kind == "classification":
+        positive_B, negative_BM = _by_label(task, row_B, epoch_B, key)
+    elif task.config.kind == "sts":
+        positive_B, negative_BM = query_B + 1, np.empty((len(row_B), 0), dtype=np.int64)
+    else:
+        # Round the list of positives, one an epoch, from a random start.
+        turn_B = (mix64(row_B, key) + epoch_B.astype(np.uint64)) % task.data.num_positives_R[row_B].astype(np.uint64)
+        positive_B, negative_BM = query_B + 1 + turn_B.astype(np.int64), task.bank.candidates(row_B)
+    return Draw(index, row_B, query_B, positive_B, negative_BM)
+
+
+def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classification as retrieval (paper, section 3.2): another text of the label, `per_query` texts of other labels."""
+    data, count = task.data, task.config.negatives.per_query
+    assert data.label_R is not None
+    assert data.label_order_R is not None
+    assert data.label_start_C1 is not None
+    label_B = data.label_R[row_B]
+    start_B, stop_B = data.label_start_C1[label_B], data.label_start_C1[label_B + 1]
+    size_B = (stop_B - start_B).astype(np.int64)
+    place_B = np.array([_place_in_label(data, row, label) for row, label in zip(row_B, label_B, strict=True)])
+    random_B = mix64(mix64(row_B, key), 1) + epoch_B.astype(np.uint64)
+    jump_B = 1 + (random_B % (size_B - 1).astype(np.uint64)).astype(np.int64)
+    positive_B = data.label_order_R[start_B + (place_B + jump_B) % size_B]
+    others_B = data.num_rows - size_B
+    columns = np.arange(count, dtype=np.uint64)
+    random_BM = mix64(
+        mix64(row_B, key)[:, None] + epoch_B.astype(np.uint64)[:, None] * np.uint64(1_000_003) + columns, 2
+    )
+    other_BM = (random_BM % others_B[:, None].astype(np.uint64)).astype(np.int64)
+    other_BM += np.where(other_BM >= start_B[:, None], size_B[:, None], 0)  # step over the label's own block
+    row_start = data.row_start_R1
+    return row_start[positive_B].astype(np.int64), row_start[data.label_order_R[other_BM]].astype(np.int64)
+
+
+def _place_in_label(data: TaskData, row: int, label: int) -> int:
+    assert data.label_order_R is not None
+    assert data.label_start_C1 is not None
+    block = data.label_order_R[data.label_start_C1[label] : data.label_start_C1[label + 1]]
+    return int(np.searchsorted(block, row))

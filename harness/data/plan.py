@@ -1,0 +1,108 @@
+"""Stage 4: `plan(seed, step, bank)`, the pure function that names a step.
+
+Every rank computes the same plan from memory-mapped arrays alone: no text is read, no loader state exists, and resume
+needs only the step number and the bank. What a step is does not depend on how many ranks there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.data.draw import Draw, draw_examples
+from harness.data.known import known_positive_pairs
+from harness.data.ragged import pad_lists
+from harness.data.task import Task
+from harness.types import CoSENTPart, InfoNCEPart, StepPlan, StepTexts
+
+
+def plan(tasks: Sequence[Task], *, seed: int, step: int, balance: str = "cbb") -> StepPlan:
+    """Name the unique texts of step `step` (from 1) and how each task refers to them.
+
+    balance: `cbb` gives every task its quota in every step (paper, section 3.3); `alternate` gives one task its
+    quota, drawn in proportion to the quotas.
+    """
+    draws = draw_examples(tasks, seed=seed, step=step, balance=balance)
+    texts, row_of = _unique_texts(tasks, draws)
+    return StepPlan(step, texts, tuple(_parts(tasks, draws, row_of)))
+
+
+class _RowOf:
+    """Table row of (task, text id): a binary search per task."""
+
+    def __init__(self) -> None:
+        self._sorted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def add(self, task: int, text_id: np.ndarray, row: np.ndarray) -> None:
+        self._sorted[task] = (text_id, row)
+
+    def __call__(self, task: int, text_id: np.ndarray) -> np.ndarray:
+        known, row = self._sorted[task]
+        return np.where(text_id >= 0, row[np.searchsorted(known, np.maximum(text_id, known[0]))], -1)
+
+
+def _unique_texts(tasks: Sequence[Task], draws: Sequence[Draw]) -> tuple[StepTexts, _RowOf]:
+    """Texts are one when their token ids are equal after prompt and truncation."""
+    ids = [np.unique(draw.text_ids()) for draw in draws]
+    task_X = np.concatenate([np.full(len(i), d.task, dtype=np.int32) for i, d in zip(ids, draws, strict=True)])
+    hash_X = np.concatenate([tasks[d.task].data.token_hash_G[i] for i, d in zip(ids, draws, strict=True)])
+    length_X = np.concatenate([tasks[d.task].data.length_G[i] for i, d in zip(ids, draws, strict=True)])
+    _, first, inverse = np.unique(hash_X, return_index=True, return_inverse=True)
+    by_occurrence = np.argsort(first)
+    row_of_unique = np.empty(len(first), dtype=np.int64)
+    row_of_unique[by_occurrence] = np.arange(len(first))
+    kept = first[by_occurrence]
+    row_of, start = _RowOf(), 0
+    for i, draw in zip(ids, draws, strict=True):
+        row_of.add(draw.task, i, row_of_unique[inverse[start : start + len(i)]])
+        start += len(i)
+    text_X = np.concatenate(ids)
+    return StepTexts(task_X[kept], text_X[kept], length_X[kept].astype(np.int64)), row_of
+
+
+def _parts(tasks: Sequence[Task], draws: Sequence[Draw], row_of: _RowOf) -> list[InfoNCEPart | CoSENTPart]:
+    contrastive = [draw for draw in draws if tasks[draw.task].config.kind != "sts"]
+    parts: list[InfoNCEPart | CoSENTPart] = []
+    for draw in draws:
+        if tasks[draw.task].config.kind == "sts":
+            parts.append(_cosent_part(tasks[draw.task], draw, row_of))
+        else:
+            step_scope = tasks[draw.task].config.scope == "step"
+            parts.append(_info_nce_part(tasks, draw, contrastive if step_scope else [draw], row_of))
+    return parts
+
+
+def _cosent_part(task: Task, draw: Draw, row_of: _RowOf) -> CoSENTPart:
+    assert task.data.score_R is not None
+    return CoSENTPart(
+        task=task.config.name,
+        row_S=draw.row_B,
+        text1_S=row_of(draw.task, draw.query_B),
+        text2_S=row_of(draw.task, draw.positive_B),
+        score_S=np.asarray(task.data.score_R[draw.row_B], dtype=np.float32),
+    )
+
+
+def _info_nce_part(tasks: Sequence[Task], draw: Draw, sources: Sequence[Draw], row_of: _RowOf) -> InfoNCEPart:
+    """`sources` are the draws whose documents stand in this task's table; a text counts once as a document."""
+    row_P = np.concatenate([row_of(s.task, s.document_ids()) for s in sources])
+    hash_P = np.concatenate([tasks[s.task].data.text_hash_G[s.document_ids()] for s in sources])
+    document_N = np.unique(row_P)
+    positive_B = np.searchsorted(document_N, row_of(draw.task, draw.positive_B))
+    negative_BM = row_of(draw.task, draw.negative_BM)
+    negative_BM = np.where(negative_BM >= 0, np.searchsorted(document_N, negative_BM), -1)
+    owner, document = known_positive_pairs(
+        [task.data for task in tasks], tasks[draw.task].data, draw.query_B, hash_P, np.searchsorted(document_N, row_P)
+    )
+    own_positive = document == positive_B[owner]
+    return InfoNCEPart(
+        task=tasks[draw.task].config.name,
+        row_B=draw.row_B,
+        query_B=row_of(draw.task, draw.query_B),
+        document_N=document_N,
+        positive_B=positive_B,
+        negative_BM=negative_BM,
+        excluded_BX=pad_lists(owner[~own_positive], document[~own_positive], len(draw.row_B)),
+        scope=tasks[draw.task].config.scope,
+    )

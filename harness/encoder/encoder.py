@@ -1,0 +1,115 @@
+"""Backbone → pooling → projection. One module, no ranks, no loss: TokenBatch in, embeddings out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from harness.encoder.config import ModelConfig
+from harness.encoder.layout import read_layout
+from harness.encoder.pooling import POOLING
+from harness.weights import resolve_model
+
+
+class Encoder(nn.Module):
+    """embedding = projection(pool(backbone(tokens))), unnormalised: losses and metrics take cosines."""
+
+    def __init__(self, backbone: nn.Module, pooling: str, projection: nn.Linear | None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling = pooling
+        self.projection = projection
+        # Weights the folder brought that no embedding depends on; kept aside so that an export is complete.
+        self.unused_backbone_state: dict[str, Tensor] = {}
+
+    def forward(self, input_ids_BL: Tensor, attention_mask_BL: Tensor) -> Tensor:
+        """Embeddings [B, D] in the backbone's dtype (mean pooling without projection: float32)."""
+        state_BLD = self.backbone(input_ids=input_ids_BL, attention_mask=attention_mask_BL).last_hidden_state
+        pooled_BD = POOLING[self.pooling](state_BLD, attention_mask_BL)  # type: ignore[index]
+        if self.projection is None:
+            return pooled_BD
+        return self.projection(pooled_BD.to(self.projection.weight.dtype))
+
+    @property
+    def dim(self) -> int:
+        """Number of embedding dimensions."""
+        return self.backbone.config.hidden_size if self.projection is None else self.projection.out_features  # type: ignore[union-attr,return-value]
+
+
+def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 0) -> Encoder:
+    """Weights from safetensors, float32; a new projection is drawn from `seed`.
+
+    A sentence-transformers folder brings its Dense layer along when `projection_dim` asks for its size.
+
+    Raises:
+        ValueError: no such model, no safetensors weights, or dims that do not fit.
+    """
+    path = resolve_model(config.name_or_path)
+    backbone, unused = _load_backbone(config, path, dropout)
+    if config.gradient_checkpointing:
+        backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    projection = _load_projection(config, path, backbone.config.hidden_size, seed)
+    encoder = Encoder(backbone, config.pooling, projection)
+    encoder.unused_backbone_state = unused
+    if config.matryoshka_dims and config.matryoshka_dims[-1] > encoder.dim:
+        raise ValueError(
+            f"model.matryoshka_dims: got {config.matryoshka_dims[-1]}, but the embedding has {encoder.dim} "
+            "dimensions; lower it or set model.projection_dim"
+        )
+    return encoder
+
+
+def _load_backbone(config: ModelConfig, path: str, dropout: float | None) -> tuple[nn.Module, dict[str, Tensor]]:
+    arguments: dict = {"trust_remote_code": config.trust_remote_code}
+    try:
+        settings = AutoConfig.from_pretrained(path, **arguments)
+        longest = getattr(settings, "max_position_embeddings", None)
+        wanted = max(config.max_length, config.query_max_length or 0, config.document_max_length or 0)
+        if longest is not None and wanted > longest:
+            raise ValueError(f"model.max_length: got {wanted}, but {path} takes at most {longest} tokens")
+        if dropout is not None:
+            _set_dropout(settings, dropout)
+        if config.attention != "auto":
+            arguments["attn_implementation"] = config.attention
+        backbone = AutoModel.from_pretrained(
+            path, config=settings, use_safetensors=True, dtype=torch.float32, **arguments
+        )
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"model.name_or_path: got {config.name_or_path}, expected a folder or hub name with safetensors "
+            f"weights ({reason}); convert .bin weights with safetensors first"
+        ) from error
+    pooler = getattr(backbone, "pooler", None)
+    if pooler is None:
+        return backbone, {}
+    backbone.pooler = None  # stands behind the token states we pool: it would never get a gradient
+    return backbone, {f"pooler.{name}": value.clone() for name, value in pooler.state_dict().items()}
+
+
+def _set_dropout(settings: object, dropout: float) -> None:
+    for name in list(vars(settings)):
+        if ("dropout" in name or "pdrop" in name) and isinstance(getattr(settings, name), float | int):
+            setattr(settings, name, dropout)
+
+
+def _load_projection(config: ModelConfig, path: str, hidden: int, seed: int) -> nn.Linear | None:
+    stored = read_layout(path).projection
+    if config.projection_dim is None:
+        if stored is not None:
+            out_features = stored["weight"].shape[0]
+            raise ValueError(
+                f"model.projection_dim: got null, but {config.name_or_path} has a Dense layer {hidden} → "
+                f"{out_features}; set model.projection_dim: {out_features}"
+            )
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    projection = nn.Linear(hidden, config.projection_dim)
+    if stored is not None and stored["weight"].shape == projection.weight.shape:
+        projection.load_state_dict(stored)
+    else:
+        bound = hidden**-0.5
+        for parameter in projection.parameters():
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+    return projection

@@ -1,0 +1,170 @@
+"""Checkpoints that are whole or not there: written aside, fsynced, renamed, then `latest` moves.
+
+    checkpoints/latest, best         the name of a folder
+    checkpoints/step-00000100/       deepspeed/ (weights, optimizer), model/ (sentence-transformers), state.json,
+                                     manifest.json (size and hash of every file: a truncated one is recognised)
+
+Data order and dropout depend on the step number alone, so weights, optimizer state and the step are the whole state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from harness import comm
+from harness.engine.zero import ZeroEngine
+
+STATE, MANIFEST = "state.json", "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoints folder of one run."""
+
+    folder: Path
+    keep: int
+    warn: Callable[[str], None] = print
+
+    def save(
+        self,
+        engine: ZeroEngine,
+        step: int,
+        state: dict[str, Any],
+        write_model: Callable[[Path], None],
+        *,
+        is_best: bool = False,
+    ) -> Path:
+        """Save step `step`. Every rank must call it; `write_model` is called on rank 0 with a folder to fill."""
+        final, aside = self.folder / checkpoint_name(step), self.folder / f".{checkpoint_name(step)}.tmp"
+        if comm.is_main():
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+        comm.barrier()
+        engine.save(aside)
+        if comm.is_main():
+            write_model(aside / "model")
+            described = {"step": step, "world_size": comm.world_size(), "zero_stage": engine.stage, **state}
+            (aside / STATE).write_text(json.dumps(described, indent=2))
+        comm.barrier()  # every rank's files are there
+        if comm.is_main():
+            self._publish(aside, final, is_best)
+        comm.barrier()
+        return final
+
+    def newest_whole(self) -> Path | None:
+        """The newest checkpoint whose files are all as written; broken ones are passed over with a warning."""
+        for folder in reversed(self._folders()):
+            problem = find_damage(folder)
+            if problem is None:
+                return folder
+            self.warn(f"{folder}: {problem}; taking the checkpoint before it")
+        return None
+
+    def discard_after(self, step: int) -> None:
+        """Remove broken or half-written checkpoints beyond the one that is continued."""
+        for folder in self._folders():
+            if _step(folder) > step:
+                _remove(folder)
+        for folder in self.folder.glob(".step-*.tmp"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Remove all checkpoints."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _publish(self, aside: Path, final: Path, is_best: bool) -> None:
+        manifest = {str(path.relative_to(aside)): _fingerprint(path) for path in _files(aside)}
+        (aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        for path in [*_files(aside), *[p for p in aside.rglob("*") if p.is_dir()], aside]:
+            _fsync(path)
+        if final.exists():
+            _remove(final)
+        aside.rename(final)
+        _fsync(self.folder)
+        self._point("latest", final.name)
+        if is_best:
+            self._point("best", final.name)
+        self._prune()
+
+    def _point(self, pointer: str, name: str) -> None:
+        aside = self.folder / f".{pointer}.tmp"
+        aside.write_text(name + "\n")
+        _fsync(aside)
+        aside.replace(self.folder / pointer)
+        _fsync(self.folder)
+
+    def _prune(self) -> None:
+        best = self.folder / "best"
+        kept = {best.read_text().strip()} if best.exists() else set()
+        kept |= {folder.name for folder in self._folders()[-self.keep :]}
+        for folder in self._folders():
+            if folder.name not in kept:
+                _remove(folder)
+
+    def _folders(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"))
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What `save` said of a checkpoint: step, world_size, zero_stage and the run's own entries."""
+    return json.loads((folder / STATE).read_text())
+
+
+def find_damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or None if every file has the size and hash it was written with."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return "got no readable manifest.json (the save did not finish)"
+    for name, (size, digest) in manifest.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name}: got {path.stat().st_size} bytes, expected {size}"
+        if _fingerprint(path)[1] != digest:
+            return f"{name}: got other bytes than were written"
+    return None
+
+
+def checkpoint_name(step: int) -> str:
+    """The folder of a step's checkpoint."""
+    return f"step-{step:08d}"
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _fingerprint(path: Path) -> tuple[int, str]:
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return path.stat().st_size, digest.hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    # Without its manifest a half-removed checkpoint is a broken one, never a wrong one.
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder)

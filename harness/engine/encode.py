@@ -1,0 +1,70 @@
+"""Encoding many texts for evaluation: shared between ranks, equal on all of them, whatever the number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import comm
+from harness.data.schedule import cut
+from harness.data.tokenisation import Tokeniser
+from harness.types import TextRole, TokenBatch
+
+Forward = Callable[[TokenBatch], Tensor]
+
+
+class TextEncoder:
+    """`encode(texts, role)` → float32 [n, D], unnormalised; every rank must call it with the same texts."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        tokeniser: Tokeniser,
+        *,
+        max_lengths: dict[TextRole, int],
+        prompts: dict[TextRole, str],
+        micro_batch_tokens: int,
+    ) -> None:
+        self._forward = forward
+        self._tokeniser = tokeniser
+        self._max_lengths = max_lengths
+        self._prompts = prompts
+        self._micro_batch_tokens = micro_batch_tokens
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str], role: TextRole = "document") -> np.ndarray:
+        # Character counts stand for token counts: dealing needs a fair order, not exact numbers, and this way
+        # each rank tokenises its own share only.
+        order = np.argsort([-len(text) for text in texts], kind="stable")
+        mine = order[comm.rank() :: comm.world_size()]
+        ids = self._tokeniser.encode([self._prompts[role] + texts[i] for i in mine], self._max_lengths[role])
+        rows = self._encode_ids(ids, -(-len(texts) // comm.world_size()))
+        table = comm.all_gather_rows(rows).cpu().numpy()
+        return self._restore_order(table, order)
+
+    def _encode_ids(self, ids: list[list[int]], rows_per_rank: int) -> Tensor:
+        """This rank's embeddings [rows_per_rank, D]; ranks with fewer micro-batches run dummies (ZeRO-3 needs them)."""
+        lengths = np.array([len(row) for row in ids], dtype=np.int64)
+        batches = cut(np.arange(len(ids)), lengths, self._micro_batch_tokens)
+        most = int(comm.all_reduce_max(torch.tensor(max(1, len(batches)), device=comm.device())))
+        rows: Tensor | None = None
+        for index in range(most):
+            batch = batches[index] if index < len(batches) else np.empty(0, dtype=np.int64)
+            embedding = self._forward(self._tokeniser.pad([ids[i] for i in batch])).float()
+            if rows is None:
+                rows = embedding.new_zeros((rows_per_rank, embedding.shape[1]))
+            rows[torch.from_numpy(batch).to(rows.device)] = embedding[: len(batch)]
+        assert rows is not None
+        return rows
+
+    @staticmethod
+    def _restore_order(table: np.ndarray, order: np.ndarray) -> np.ndarray:
+        rows_per_rank = len(table) // comm.world_size()
+        result = np.empty((len(order), table.shape[1]), dtype=np.float32)
+        for rank in range(comm.world_size()):
+            share = order[rank :: comm.world_size()]
+            result[share] = table[rank * rows_per_rank :][: len(share)]
+        return result

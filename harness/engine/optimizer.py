@@ -1,0 +1,42 @@
+"""AdamW and its learning rate. The rate is a function of the step alone, so nothing of it is checkpointed."""
+
+from __future__ import annotations
+
+from math import cos, pi
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from harness.engine.config import TrainingConfig
+
+
+def build_optimizer(module: nn.Module, training: TrainingConfig, *, on_cpu: bool) -> Optimizer:
+    """AdamW; weight decay on matrices and embeddings only, not on norms and biases.
+
+    on_cpu: ZeRO keeps the optimizer state on the CPU beside a GPU; then DeepSpeed's vectorised CPU Adam is used.
+    """
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": training.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    arguments = {"lr": training.learning_rate, "betas": training.adam_betas, "eps": training.adam_epsilon}
+    groups = [group for group in groups if group["params"]]
+    if on_cpu and torch.cuda.is_available():
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(groups, adamw_mode=True, **arguments)
+    return AdamW(groups, **arguments)  # type: ignore[arg-type]
+
+
+def learning_rate(training: TrainingConfig, step: int) -> float:
+    """The rate of step `step` (from 1): linear warmup over warmup_ratio · steps, then linear or cosine decay to 0."""
+    warmup = round(training.warmup_ratio * training.steps)
+    if step <= warmup:
+        return training.learning_rate * step / warmup
+    if training.schedule == "constant":
+        return training.learning_rate
+    progress = (step - 1 - warmup) / max(1, training.steps - warmup)
+    remaining = 1 - progress if training.schedule == "linear" else (1 + cos(pi * progress)) / 2
+    return training.learning_rate * remaining

@@ -1,0 +1,107 @@
+"""A step in three phases: embed → score → replay (gradient cache; Gao et al. 2021, arXiv 2101.06983).
+
+embed   every micro-batch without a graph: only its embeddings are kept
+score   gather the embeddings of all ranks, compute all losses and their gradient by the embeddings
+replay  each micro-batch again, with a graph and the cached gradient
+
+Peak memory is that of one micro-batch, whatever the effective batch. All ranks run the same number of forwards and
+backwards; a rank with fewer texts runs dummies with zero gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import comm
+from harness.data.permutation import derive_key
+from harness.engine.zero import ZeroEngine
+from harness.losses.objective import Objective
+from harness.types import Schedule, StepPlan, TokenBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step as this rank sees it."""
+
+    plan: StepPlan
+    schedule: Schedule
+    batches: Sequence[TokenBatch]  # this rank's micro-batches, dummies included
+    seed: int
+    keep_graph: bool = True  # with a single micro-batch: one forward instead of two
+
+    @property
+    def texts_per_batch(self) -> list[int]:
+        """How many real texts each of this rank's micro-batches holds."""
+        return [len(rows) for rows in self.schedule.micro_batches[comm.rank()]]
+
+    @property
+    def keeps_graph(self) -> bool:
+        return self.keep_graph and self.schedule.num_micro_batches == 1
+
+
+def embed(engine: ZeroEngine, step: Step) -> list[Tensor]:
+    """Phase 1: embeddings [texts, D] of each micro-batch, without a graph unless the only one is kept."""
+    with nullcontext() if step.keeps_graph else torch.no_grad():
+        return [_forward(engine, step, index) for index in range(len(step.batches))]
+
+
+def score(
+    engine: ZeroEngine, objective: Objective, step: Step, embeddings: Sequence[Tensor]
+) -> tuple[list[Tensor], dict[str, float], Tensor]:
+    """Phase 2: the loss over the gathered table, split over ranks by queries.
+
+    Returns the gradient of the step's loss by each micro-batch's embeddings, the metrics of the whole step, and the
+    gathered table [T, D].
+    """
+    counts, schedule = step.texts_per_batch, step.schedule
+    real = [embedding[:count].detach() for embedding, count in zip(embeddings, counts, strict=True)]
+    local_RD = embeddings[0].new_zeros((schedule.rows_per_rank, embeddings[0].shape[1]))
+    local_RD[: sum(counts)] = torch.cat(real)
+    slot_T = torch.from_numpy(schedule.slot_T).to(engine.device)
+    table_TD = comm.all_gather_rows(local_RD)[slot_T].requires_grad_()
+
+    output = objective(step.plan, table_TD, share=(comm.rank(), comm.world_size()))
+    output.loss.backward()
+
+    gradient_TD = torch.zeros_like(table_TD) if table_TD.grad is None else table_TD.grad
+    gradient_WRD = gradient_TD.new_zeros((comm.world_size() * schedule.rows_per_rank, table_TD.shape[1]))
+    gradient_WRD[slot_T] = gradient_TD
+    mine_RD = comm.reduce_scatter_rows(gradient_WRD)
+    gradients = list(mine_RD[: sum(counts)].split(counts))
+    return gradients, _sum_over_ranks(output.metrics, engine.device), table_TD.detach()
+
+
+def replay(engine: ZeroEngine, step: Step, embeddings: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Phase 3: parameter gradients, micro-batch by micro-batch. Returns each one's finiteness probe."""
+    probes = []
+    for index, gradient in enumerate(gradients):
+        last = index == len(gradients) - 1
+        engine.set_boundary(last)
+        embedding = embeddings[index] if step.keeps_graph else _forward(engine, step, index)
+        padded = torch.zeros_like(embedding)
+        padded[: len(gradient)] = gradient  # the row of a dummy stays zero
+        probes.append(engine.accumulate(embedding, padded, last=last))
+    return probes
+
+
+def _forward(engine: ZeroEngine, step: Step, index: int) -> Tensor:
+    # Dropout masks depend on these four numbers only: the replay draws the same ones, and nothing is stored.
+    torch.manual_seed(derive_key(step.seed, "dropout", step.plan.step, comm.rank(), index) & (2**63 - 1))
+    return engine.forward(step.batches[index])
+
+
+def _sum_over_ranks(metrics: dict[str, Tensor], device: torch.device) -> dict[str, float]:
+    values = torch.stack([value.to(device, torch.float64) for value in metrics.values()])
+    summed = comm.all_reduce_sum(values).tolist()
+    return dict(zip(metrics, summed, strict=True))
+
+
+def texts_of(step: Step, index: int) -> np.ndarray:
+    """Table rows of this rank's micro-batch `index`."""
+    return step.schedule.micro_batches[comm.rank()][index]

@@ -1,0 +1,156 @@
+"""The thin seam to DeepSpeed: forward, accumulate, step, save, load. No other module imports deepspeed.
+
+DeepSpeed averages gradients over ranks and steps at its own micro-step count; the contract of this class is simpler:
+gradients given to `accumulate` on any rank, in any number of calls, are SUMMED, and `step` applies them once.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.utils import safe_get_full_grad
+from torch import Tensor, nn
+
+from harness import comm
+from harness.engine.config import TrainingConfig
+from harness.engine.optimizer import build_optimizer
+from harness.types import TokenBatch
+
+_STATE = "deepspeed"  # DeepSpeed's tag: the folder of its files inside a checkpoint
+
+
+class ZeroEngine:
+    """A model whose optimizer state, gradients and weights are sharded as a file of ds_configs/ says."""
+
+    def __init__(self, module: nn.Module, training: TrainingConfig, deepspeed_json: dict[str, Any]) -> None:
+        comm.initialise()
+        _quieten_deepspeed()
+        self.stage = int(deepspeed_json.get("zero_optimization", {}).get("stage", 0))
+        self.precision = training.precision
+        if self.stage == 0 and training.precision != "fp32":
+            raise ValueError(
+                f"training.precision: got {training.precision} with ZeRO stage 0, which keeps no fp32 master weights "
+                "and drifts; set deepspeed: zero1 (or higher) or precision: fp32"
+            )
+        module.to(comm.device())
+        offload = deepspeed_json.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
+        self.engine, *_ = deepspeed.initialize(
+            model=module,
+            optimizer=build_optimizer(module, training, on_cpu=offload == "cpu"),
+            config=engine_json(deepspeed_json, training),
+            dist_init_required=False,
+        )
+        self.device = comm.device()
+        self._gradient_probe = torch.zeros((), device=self.device)
+        for parameter in self.engine.module.parameters():
+            if parameter.requires_grad:
+                parameter.register_hook(self._probe_gradient)
+
+    def train_mode(self, on: bool) -> None:
+        """Dropout on or off."""
+        self.engine.train(on)
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        """Embeddings [B, D] as float32. Always through the engine: ZeRO-3 gathers weights in its hooks."""
+        embedding_BD = self.engine(
+            batch.input_ids_BL.to(self.device, non_blocking=True),
+            batch.attention_mask_BL.to(self.device, non_blocking=True),
+        )
+        return embedding_BD.float()
+
+    def accumulate(self, embedding_BD: Tensor, gradient_BD: Tensor, *, last: bool) -> Tensor:
+        """Backpropagate `gradient_BD` through `embedding_BD`; every rank must call this equally often.
+
+        Returns a scalar that is not finite if any parameter gradient of this call was not.
+        """
+        self._gradient_probe.zero_()
+        self.engine.set_gradient_accumulation_boundary(last)
+        surrogate = (embedding_BD * gradient_BD).sum() * comm.world_size()  # DeepSpeed takes the mean over ranks
+        self.engine.backward(surrogate, scale_wrt_gas=False)
+        return self._gradient_probe.clone()
+
+    def set_boundary(self, last: bool) -> None:
+        """Tell ZeRO before a forward whether its backward is the step's last (DeepSpeed's order of calls)."""
+        self.engine.set_gradient_accumulation_boundary(last)
+
+    def step(self, learning_rate: float) -> float:
+        """Clip, apply the accumulated gradient, clear it. Returns the norm before clipping (fp16 overflow: inf)."""
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        norm = self._plain_gradient_norm() if self.stage == 0 else None  # DeepSpeed reports none at stage 0
+        self.engine.step()
+        if norm is None:
+            norm = self.engine.get_global_grad_norm()
+        return float("inf") if norm is None else float(norm)
+
+    def full_gradients(self) -> dict[str, Tensor]:
+        """The step's whole gradient per parameter, float32, before `step`. For tests: gathers everything."""
+        return {
+            name: safe_get_full_grad(parameter).float().cpu().clone()
+            for name, parameter in self.engine.module.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def module_state(self) -> dict[str, Tensor]:
+        """The weights the forward uses, whole, on the CPU; empty on ranks other than 0. Every rank must call it."""
+        state: dict[str, Tensor] = {}
+        for name, tensor in self.engine.module.state_dict(keep_vars=True).items():
+            sharded = [tensor] if hasattr(tensor, "ds_id") else []
+            with deepspeed.zero.GatheredParameters(sharded, enabled=bool(sharded)):
+                if comm.is_main():
+                    state[name] = tensor.detach().float().cpu().clone() if tensor.is_floating_point() else tensor.cpu()
+        return state
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer state into `folder`. Every rank must call it."""
+        self.engine.save_checkpoint(str(folder), tag=_STATE, save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote. Every rank must call it, before the first step."""
+        loaded, _ = self.engine.load_checkpoint(str(folder), tag=_STATE)
+        if loaded is None:
+            raise ValueError(f"{folder}: got no DeepSpeed state; set checkpoint.resume: never to start afresh")
+
+    def _probe_gradient(self, gradient: Tensor) -> None:
+        # sum · 0 is 0 for finite values and nan otherwise: one read of the gradient, no host synchronisation.
+        self._gradient_probe += gradient.detach().sum(dtype=torch.float32).to(self._gradient_probe.device) * 0
+
+    def _plain_gradient_norm(self) -> float:
+        gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
+        return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))  # type: ignore[arg-type]
+
+
+def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
+    """The JSON of ds_configs/ with what the recipe owns filled in.
+
+    One micro-step per step as DeepSpeed counts them: the accumulation boundary is set by hand (`accumulate`).
+    """
+    merged = {
+        **deepspeed_json,
+        "train_batch_size": comm.world_size(),
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": training.max_grad_norm,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": None,
+    }
+    if training.precision == "bf16":
+        merged["bf16"] = {"enabled": True, "check_grad_overflow": False}
+        merged["data_types"] = {"grad_accum_dtype": "fp32"}
+    if training.precision == "fp16":
+        merged["fp16"] = {"enabled": True}
+    return merged
+
+
+def _quieten_deepspeed() -> None:
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    if not torch.cuda.is_available():
+        # Otherwise a 25 s compilation at start for an all-reduce that gloo does as well at these sizes.
+        from deepspeed.ops import __compatible_ops__
+
+        __compatible_ops__["deepspeed_shm_comm"] = False

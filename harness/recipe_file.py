@@ -1,0 +1,268 @@
+"""Floor 0: a recipe as text. Reads YAML with exact places, applies `--set`, words pydantic's errors in one line each.
+
+Knows no key of a recipe: the model that checks the tree is an argument.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+Model = TypeVar("Model", bound=BaseModel)
+KeyPath = tuple[str | int, ...]
+NUM_SHOWN_CHARACTERS = 60
+
+
+class _KeyTwice(yaml.MarkedYAMLError):
+    pass
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with each key once, dates as text, and numbers such as 2e-5, which YAML 1.1 would read as text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's way)
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        first_line: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                continue
+            if key.value in first_line:
+                problem = f"got the key {key.value} a second time (first in line {first_line[key.value]})"
+                raise _KeyTwice(problem=problem, problem_mark=key.start_mark)
+            first_line[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def parse_yaml(text: str, where: str, *, name_lines: bool = True) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        ValueError: `WHERE:LINE: ...` for broken YAML or a key given twice.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        position = getattr(error, "position", 0)  # of a character that YAML does not allow
+        line = 1 + (mark.line if mark else text.count("\n", 0, position))
+        problem = " ".join((getattr(error, "problem", None) or str(error)).split())
+    place = f"{where}:{line}" if name_lines else where
+    if problem.startswith("got the key"):
+        raise ValueError(f"{place}: {problem}, expected every key once")
+    raise ValueError(f"{place}: got broken YAML ({problem}), expected valid YAML")
+
+
+def read_yaml(path: Path) -> Any:
+    """The value of a YAML file.
+
+    Raises:
+        ValueError: `PATH:LINE: ...` for bad UTF-8, broken YAML or a key given twice.
+    """
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}:{line}: got byte 0x{data[error.start]:02x}, expected UTF-8 text") from None
+    return parse_yaml(text, str(path))
+
+
+def apply_override(tree: dict[str, Any], override: str) -> str:
+    """Set one `key.path=value` in the tree, in place, and return the key path.
+
+    List entries are named by their `name` or their index: `tasks.faq.quota=32`, `tasks.0.quota=32`.
+
+    Raises:
+        ValueError: no `=`, or the path runs into a value or a list entry that does not exist.
+    """
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")):
+        raise ValueError(f"--set {override}: got no KEY=VALUE, expected for example training.steps=100")
+    value = parse_yaml(text, f"--set {key}", name_lines=False)
+    container: Any = tree
+    rest = key.split(".")
+    while True:
+        step, num_parts = _find_entry(container, rest, key)
+        rest = rest[num_parts:]
+        if not rest:
+            container[step] = value
+            return key
+        inner = container[step] if isinstance(container, list) else container.setdefault(step, {})
+        if inner is None:
+            inner = container[step] = {}
+        if not isinstance(inner, dict | list):
+            raise ValueError(
+                f"--set {key}: got {key.removesuffix('.' + '.'.join(rest))} = {show(inner)}, a value without keys; "
+                "expected a section"
+            )
+        container = inner
+
+
+def _find_entry(container: Any, rest: Sequence[str], key: str) -> tuple[Any, int]:
+    """The key or index that the first parts of `rest` name, and how many parts it took (names may hold dots)."""
+    if isinstance(container, dict):
+        return rest[0], 1
+    names = [entry.get("name") if isinstance(entry, dict) else None for entry in container]
+    for num_parts in range(len(rest), 0, -1):
+        name = ".".join(rest[:num_parts])
+        if name in names:
+            return names.index(name), num_parts
+    if rest[0].isdecimal() and int(rest[0]) < len(container):
+        return int(rest[0]), 1
+    known = [str(name) for name in names if name is not None]
+    raise ValueError(
+        f"--set {key}: got no entry {rest[0]}, expected one of {', '.join(known) or 'none'}, "
+        f"or an index from 0 to {len(container) - 1}{did_you_mean(rest[0], known)}"
+    )
+
+
+def build(model: type[Model], tree: Any, where: str, overridden: Iterable[str] = ()) -> Model:
+    """Check a tree of plain values and make the model of it. Types are strict: "32" is not a number.
+
+    Raises:
+        ValueError: one line per mistake, `WHERE: key.path: got ..., expected ...`; WHERE is `--set` for the
+            key paths in `overridden`.
+    """
+    if not isinstance(tree, dict):
+        raise ValueError(f"{where}: got {show(tree)}, expected a recipe: a mapping of keys to values")
+    try:
+        # The JSON mode of pydantic is the one in which strict still takes a list for a tuple.
+        return model.model_validate_json(json.dumps(tree, default=str), strict=True)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    lines: dict[str, list[str]] = {}
+    for detail in details:
+        if detail["type"] == "default_factory_not_called":  # a default made of a key that is itself wrong
+            continue
+        path, section = _locate(model, detail["loc"])
+        shown = _dotted(tree, path)
+        is_override = any(shown == key or shown.startswith(key + ".") for key in overridden)
+        source = "--set" if is_override else where
+        start, expected = _words(detail, shown, section, model)
+        lines.setdefault(f"{source}: {start}", []).append(expected)
+    raise ValueError("\n".join(start + " or ".join(dict.fromkeys(ends)) for start, ends in lines.items()))
+
+
+def _locate(model: type[BaseModel], location: Sequence[str | int]) -> tuple[KeyPath, type[BaseModel]]:
+    """The key path of a pydantic location without its union branches, and the section that holds its last key."""
+    path: list[str | int] = []
+    section, inner = model, model
+    for position, item in enumerate(location):
+        if isinstance(item, int):
+            path.append(item)
+        elif inner is not None and item in inner.model_fields:
+            path.append(item)
+            section, inner = inner, _section_of(inner.model_fields[item].annotation)
+        elif inner is not None and position == len(location) - 1:
+            path.append(item)  # an unknown key
+            section = inner
+    return tuple(path), section
+
+
+def _section_of(annotation: Any) -> Any:
+    """The model inside an annotation such as `tuple[Section, ...]` or `Section | None`; None without one."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation if issubclass(annotation, BaseModel) else None
+    return next(filter(None, map(_section_of, typing.get_args(annotation))), None)
+
+
+def _dotted(tree: Any, path: KeyPath) -> str:
+    """`tasks.faq.quota`: list entries by their name where they have one."""
+    parts: list[str] = []
+    for item in path:
+        if isinstance(tree, dict):
+            tree = tree.get(item)
+        elif isinstance(tree, list) and isinstance(item, int) and item < len(tree):
+            tree = tree[item]
+        name = tree.get("name") if isinstance(item, int) and isinstance(tree, dict) else None
+        parts.append(name if isinstance(name, str) and name else str(item))
+    return ".".join(parts)
+
+
+def _words(detail: ErrorDetails, path: str, section: type[BaseModel], root: type[BaseModel]) -> tuple[str, str]:
+    """An error as (start of the line, what was expected): branches of a union share the start."""
+    kind = detail["type"]
+    context = detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        key = path.rpartition(".")[2]
+        return f"{path}: unknown key", did_you_mean(key, section.model_fields) or _elsewhere(key, section, root)
+    if kind == "value_error":
+        message = str(context["error"])
+        below_root = message.split(":")[0].split(".")[0] in root.model_fields
+        return (f"{path}.{message}" if path and not below_root else message), ""
+    if kind == "missing":
+        return f"{path}: got nothing, expected ", "a value (the key is required)"
+    expected = {
+        "literal_error": f"{context.get('expected')}",
+        "greater_than": f"a number greater than {context.get('gt')}",
+        "greater_than_equal": f"a number of at least {context.get('ge')}",
+        "less_than": f"a number less than {context.get('lt')}",
+        "less_than_equal": f"a number of at most {context.get('le')}",
+        "string_pattern_mismatch": f"text that matches {context.get('pattern')}",
+        "too_short": f"a list of at least {context.get('min_length')}",
+        "too_long": f"a list of at most {context.get('max_length')}",
+        "finite_number": "a finite number",
+        "none_required": "null",
+    }.get(kind) or _TYPE_WORDS.get(kind.split("_")[0], detail["msg"])
+    return f"{path}: got {show(detail['input'])}, expected ", expected
+
+
+_TYPE_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a mapping of keys to values",
+    "model": "a section: a mapping of keys to values",
+}
+
+
+def _elsewhere(key: str, section: type[BaseModel], root: type[BaseModel]) -> str:
+    """Where else in the recipe a key of this name stands; else the keys known here."""
+    places = [key] if key in root.model_fields else []
+    for name, field in root.model_fields.items():
+        inner = _section_of(field.annotation)
+        if inner is not None and key in inner.model_fields:
+            is_list = typing.get_origin(field.annotation) is tuple
+            places.append(f"{name}.NAME.{key}" if is_list else f"{name}.{key}")
+    if places:
+        return f"; did you mean {' or '.join(places)}?"
+    return f"; known keys: {', '.join(section.model_fields)}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean NEAREST?`, or nothing when no known word is near."""
+    nearest = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def show(value: Any) -> str:
+    """A value as it would stand in a recipe, cut to one short line."""
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, str):
+        text = f"the text {text}"
+    return text if len(text) <= NUM_SHOWN_CHARACTERS else text[: NUM_SHOWN_CHARACTERS - 3] + "..."

@@ -1,0 +1,156 @@
+"""Floor 4: metrics.jsonl and evaluation.json, the two files a run is read from.
+
+Both survive a kill at any moment: a line that was not written to its end is dropped, a list is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+class MetricsFile:
+    """One JSON object per line and step, every key in every row. What is not finite or not known is null."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, keep its whole rows, and cut a torn last line.
+
+        Raises:
+            ValueError: `PATH:LINE: ...` for a line other than the last that is no JSON object with a step.
+        """
+        self.path = path
+        rows, torn = _read_rows(path)
+        self._keys: list[str] = list(dict.fromkeys(key for row in rows for key in row))
+        if torn:
+            self._rewrite(rows)
+
+    def rows(self) -> list[Row]:
+        """Every row, in the order of the steps."""
+        return _read_rows(self.path)[0]
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one step's row to the end, and on to the operating system."""
+        new_keys = [key for key in row if key not in self._keys]
+        if new_keys:
+            earlier = self.rows()
+            self._keys += new_keys
+            if earlier:
+                self._rewrite(earlier)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(self._line(row))
+
+    def truncate_after(self, step: int) -> None:
+        """Cut the rows of later steps, so that a continued run does not write them twice."""
+        rows = self.rows()
+        kept = [row for row in rows if row["step"] <= step]
+        if len(kept) < len(rows):
+            self._rewrite(kept)
+        if not kept:
+            self._keys = []
+
+    def _rewrite(self, rows: Iterable[Row]) -> None:
+        replace_file(self.path, "".join(map(self._line, rows)))
+
+    def _line(self, row: Mapping[str, Any]) -> str:
+        return json.dumps({key: _json_value(row.get(key)) for key in self._keys}, allow_nan=False) + "\n"
+
+
+class EvaluationFile:
+    """A JSON list of `{"step", "dataset", "metrics"}` in the order of the steps; step 0 is the starting model."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file, or start it as an empty list.
+
+        Raises:
+            ValueError: the file is not such a list.
+        """
+        self.path = path
+        self.entries: list[Row] = []
+        if path.exists():
+            self.entries = _read_entries(path)
+        else:
+            self._write()
+
+    def add(self, step: int, results: Mapping[str, Mapping[str, float]]) -> None:
+        """Put in a step's scores of each data set; scores of the same step and data set are replaced."""
+        self.entries = [e for e in self.entries if e["step"] != step or e["dataset"] not in results]
+        for dataset, metrics in results.items():
+            values = {name: _json_value(value) for name, value in metrics.items()}
+            self.entries.append({"step": step, "dataset": dataset, "metrics": values})
+        self.entries.sort(key=lambda entry: entry["step"])
+        self._write()
+
+    def truncate_after(self, step: int) -> None:
+        """Cut the scores of later steps."""
+        kept = [entry for entry in self.entries if entry["step"] <= step]
+        if len(kept) < len(self.entries):
+            self.entries = kept
+            self._write()
+
+    def results(self, step: int) -> dict[str, dict[str, float]]:
+        """The metrics of each data set at a step; empty if there was no evaluation."""
+        return {entry["dataset"]: entry["metrics"] for entry in self.entries if entry["step"] == step}
+
+    def _write(self) -> None:
+        lines = ",\n".join(json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in self.entries)
+        replace_file(self.path, f"[\n{lines}\n]\n" if lines else "[]\n")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Give a file new content in one move: a reader sees the old text or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(aside, path)
+
+
+def _read_rows(path: Path) -> tuple[list[Row], bool]:
+    """The rows of a metrics file and whether its last line is torn."""
+    if not path.exists():
+        return [], False
+    lines = path.read_bytes().split(b"\n")
+    torn = lines.pop() != b""
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            row["step"] >= 0  # noqa: B015 (a row without a number for its step fails here)
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(
+                f"{path}:{number}: got {line[:60].decode('utf-8', 'replace')!r}, expected a JSON object with a step; "
+                "delete the line, or set checkpoint.resume: never"
+            ) from None
+        rows.append(row)
+    return rows, torn
+
+
+def _read_entries(path: Path) -> list[Row]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        whole = isinstance(entries, list) and all(e.keys() == {"step", "dataset", "metrics"} for e in entries)
+    except (ValueError, AttributeError):
+        whole = False
+    if not whole:
+        raise ValueError(f'{path}: got another content, expected a JSON list of {{"step", "dataset", "metrics"}}')
+    return entries
+
+
+def _json_value(value: Any) -> Any:
+    """JSON has no nan and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def mean_rate(rows: Sequence[Row], count: str) -> float | None:
+    """A count per second over all rows that hold both; None without any."""
+    seconds = sum(row["seconds"] for row in rows if row.get("seconds"))
+    return sum(row.get(count) or 0 for row in rows) / seconds if seconds else None

@@ -1,0 +1,135 @@
+"""Floor 4: run.json: what ran, on what, and how fast."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from harness import __version__
+from harness.report.metrics_file import replace_file
+
+PACKAGES = ("torch", "deepspeed", "transformers", "datasets", "sentence-transformers", "triton", "numpy")
+
+
+class RunFile:
+    """The JSON object of run.json. Every change replaces the file as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, Any] | None:
+        """The object; None if there is no run yet.
+
+        Raises:
+            ValueError: the file is not a JSON object.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise ValueError(f"{self.path}: got another content, expected a JSON object; delete it to start afresh")
+        return content
+
+    def start(self, facts: Mapping[str, Any], resumed_from: int) -> None:
+        """Write what is known before the first step. A continued run keeps the time it was first started."""
+        earlier = (self.read() if resumed_from else None) or {}
+        now = timestamp()
+        replace_file(
+            self.path,
+            _as_json(
+                {
+                    **facts,
+                    "resumed_from": resumed_from,
+                    "versions": package_versions(),
+                    "hardware": hardware(),
+                    "started": earlier.get("started", now),
+                    "resumed": now if resumed_from else None,
+                    "ended": None,
+                    "finished": False,
+                }
+            ),
+        )
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Add what is known after the last step and mark the run finished."""
+        replace_file(self.path, _as_json({**(self.read() or {}), **facts, "ended": timestamp(), "finished": True}))
+
+
+def package_versions() -> dict[str, str | None]:
+    """The versions a result depends on; None for what is not installed. `commit`: the checkout's, if it is one."""
+    versions: dict[str, str | None] = {
+        "harness": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+    }
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def hardware() -> dict[str, Any]:
+    """This machine: processor, cores this process may use, bytes of memory, GPUs."""
+    return {
+        "cpu": _cpu_model(),
+        "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "host": platform.node(),
+        "system": platform.platform(),
+    }
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this rank has held: on the GPU if it computes there, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def timestamp() -> str:
+    """Now, in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
+
+
+def _commit() -> str | None:
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _as_json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,174 @@
+"""Floor 5: everything a run is made of, built from a checked recipe. The trainer drives it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import comm
+from harness.config import LoadedRecipe, RunConfig, load_deepspeed_json
+from harness.data.batches import token_batches
+from harness.data.index import open_task
+from harness.data.locate import cache_root, locate
+from harness.data.negatives import NegativeBank
+from harness.data.plan import plan
+from harness.data.schedule import deal, schedule
+from harness.data.task import Task
+from harness.data.tokenisation import Tokeniser
+from harness.encoder.encoder import Encoder, load_encoder
+from harness.engine.budget import micro_batch_tokens
+from harness.engine.encode import TextEncoder
+from harness.engine.phases import Step
+from harness.engine.zero import ZeroEngine
+from harness.losses.objective import Objective, TaskTerms
+from harness.types import TextRole
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Data, model, loss and engine of one recipe, on this rank."""
+
+    config: RunConfig
+    folder: Path
+    tokeniser: Tokeniser
+    tasks: tuple[Task, ...]
+    objective: Objective
+    engine: ZeroEngine
+    encoder: Encoder  # the module the engine drives
+    micro_batch_tokens: int
+    evaluation_data: tuple[str, ...]
+
+    @property
+    def evaluates(self) -> bool:
+        return bool(self.evaluation_data) and self.config.evaluation.every > 0
+
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether something done every so many steps, and after the last one, is done after this one. 0: never."""
+        return every > 0 and (step % every == 0 or step == self.config.training.steps)
+
+    def steps(self, after: int) -> Iterator[Step]:
+        """The steps after step `after`, each planned and tokenised while the one before it is computed."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan") as planner:
+            ahead = planner.submit(self.prepare, after + 1)
+            for step in range(after + 1, self.config.training.steps + 1):
+                prepared = ahead.result()
+                if step < self.config.training.steps:
+                    ahead = planner.submit(self.prepare, step + 1)
+                yield prepared
+
+    def prepare(self, step: int) -> Step:
+        """Plan step `step`, deal its texts to the ranks, and tokenise this rank's share."""
+        training = self.config.training
+        planned = plan(self.tasks, seed=training.seed, step=step, balance=self.config.loss.balance)
+        length_T = planned.texts.length_T
+        ranks = comm.world_size()
+        scheduled = schedule(length_T, deal(length_T, ranks), ranks, self.micro_batch_tokens)
+        batches = token_batches(planned, scheduled.micro_batches[comm.rank()], self.tasks, self.tokeniser)
+        return Step(planned, scheduled, batches, training.seed, keep_graph=training.keep_graph)
+
+    def encode(self) -> TextEncoder:
+        """An encoder of texts with the weights as they are now, dropout off; back to training with `train_mode`."""
+        self.engine.train_mode(False)
+        return TextEncoder(
+            self.engine.forward,
+            self.tokeniser,
+            max_lengths=max_lengths(self.config),
+            prompts=inference_prompts(self.config),
+            micro_batch_tokens=self.micro_batch_tokens,
+        )
+
+    def sample_texts(self) -> list[str]:
+        """A few of the run's own texts, to compare models by."""
+        first = self.tasks[0].data
+        return [text for text, _ in first.read_texts(np.arange(min(8, first.num_texts)))]
+
+    def data_facts(self) -> list[dict[str, Any]]:
+        """What run.json and the model card say of each task's data."""
+        return [
+            {
+                "task": task.config.name,
+                "kind": task.config.kind,
+                "path": task.config.path,
+                "rows": task.data.num_rows,
+                "texts": task.data.num_texts,
+                "hash": task.data.content_hash,
+                "bad_rows": task.data.bad_rows,
+            }
+            for task in self.tasks
+        ]
+
+
+def build_run(loaded: LoadedRecipe) -> Run:
+    """Open and validate the data, then load the model and hand it to ZeRO.
+
+    Raises:
+        ValueError: data, model or settings that do not fit, in one line.
+    """
+    config = loaded.config
+    tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
+    evaluation_data = tuple(_locate(loaded, path) for path in config.evaluation.data)
+    tasks = open_tasks(loaded, tokeniser)
+    encoder = load_encoder(config.model, config.training.dropout, config.training.seed)
+    terms = [
+        TaskTerms(t.name, t.temperature or config.loss.temperature, t.weight, t.negatives.margin)
+        if t.kind != "sts"
+        else TaskTerms(t.name, t.temperature or config.loss.cosent_temperature, t.weight, None)
+        for t in config.tasks
+    ]
+    return Run(
+        config=config,
+        folder=Path(config.output),
+        tokeniser=tokeniser,
+        tasks=tasks,
+        objective=Objective(terms, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights),
+        encoder=encoder,
+        engine=ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder)),
+        micro_batch_tokens=micro_batch_tokens(
+            config.training.micro_batch_tokens, encoder, config.training.precision
+        ),
+        evaluation_data=evaluation_data,
+    )
+
+
+def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:
+    """Every task's validated data and its negative bank. The first rank on a machine reads; the others wait."""
+    tasks = []
+    for task in loaded.config.tasks:
+        query_length = task.query_max_length or max_lengths(loaded.config)["query"]
+        document_length = task.document_max_length or max_lengths(loaded.config)["document"]
+        data = open_task(task, _locate(loaded, task.path), loaded.config.data, tokeniser, query_length, document_length)
+        tasks.append(Task(task, data, NegativeBank(data, task.negatives.per_query), query_length, document_length))
+    return tuple(tasks)
+
+
+def max_lengths(config: RunConfig) -> dict[TextRole, int]:
+    """Longest query and document, tokens."""
+    model = config.model
+    return {
+        "query": model.query_max_length or model.max_length,
+        "document": model.document_max_length or model.max_length,
+    }
+
+
+def inference_prompts(config: RunConfig) -> dict[TextRole, str]:
+    """What evaluation and export put before a text: as the recipe says, else what all retrieval tasks agree on."""
+    prompts = {task.prompts for task in config.tasks if task.kind == "retrieval"}
+    agreed = prompts.pop() if len(prompts) == 1 else None
+    return {
+        "query": config.evaluation.query_prompt or (agreed.query if agreed else ""),
+        "document": config.evaluation.document_prompt or (agreed.document if agreed else ""),
+    }
+
+
+def _locate(loaded: LoadedRecipe, path: str) -> str:
+    return locate(
+        path,
+        recipe_folder=loaded.recipe_folder,
+        data_root=loaded.data_root,
+        cache_root=cache_root(loaded.config.data.cache),
+    )

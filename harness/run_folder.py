@@ -1,0 +1,207 @@
+"""Floor 5: the run folder's contract, read: is a run finished, may it be continued, where is its model, what to say of it.
+
+    runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  model/  tensorboard/
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from harness import comm
+from harness.config import RunConfig, dump
+from harness.engine.checkpoint import Checkpoints, read_state
+from harness.engine.zero import ZeroEngine
+from harness.evaluation.runner import results_table, selection_score
+from harness.export import model_card
+from harness.recipe_file import build, read_yaml
+from harness.report.metrics_file import replace_file
+
+# A run may be continued with another value of these; any other change would make it a different experiment.
+_FREE = ("output", "evaluation", "checkpoint", "training.steps", "training.micro_batch_tokens", "training.keep_graph")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of one run and the recipe it is (to be) run with."""
+
+    config: RunConfig
+    path: Path
+
+    @classmethod
+    def of(cls, config: RunConfig) -> RunFolder:
+        """The folder a recipe writes to."""
+        return cls(config, Path(config.output))
+
+    @classmethod
+    def containing(cls, path: Path) -> RunFolder:
+        """The run folder that `path` (itself, or one of its checkpoints) belongs to.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for folder in (path, *path.absolute().parents[:2]):
+            if (folder / "recipe.yaml").is_file():
+                return cls(build(RunConfig, read_yaml(folder / "recipe.yaml"), str(folder / "recipe.yaml")), folder)
+        raise ValueError(f"RUN: got {path}, expected a run folder (with recipe.yaml) or one of its checkpoints")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    def is_finished(self) -> bool:
+        """Whether this very recipe has been run to its end here."""
+        if self.config.checkpoint.resume == "never":
+            return False
+        facts = self.read("run.json", {})
+        return bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps and not self._changes()
+
+    def refuse_other_recipe(self) -> None:
+        """Raise if the folder holds an unfinished or finished run of another experiment that would be overwritten.
+
+        Raises:
+            ValueError: names the first keys that differ and the ways out.
+        """
+        if self.config.checkpoint.resume == "never":
+            return
+        changes = self._changes()
+        if changes:
+            shown = "; ".join(f"{key}: {old!r} → {new!r}" for key, old, new in changes[:3])
+            raise ValueError(
+                f"output: got {self.path}, which holds a run of another recipe ({shown}); set another output, or "
+                "checkpoint.resume: never to start afresh there"
+            )
+
+    def resume(self, engine: ZeroEngine, checkpoints: Checkpoints) -> int:
+        """Load the newest whole checkpoint into the engine and return its step; 0 for a fresh start.
+
+        Raises:
+            ValueError: the checkpoint was written by another number of ranks or another ZeRO stage.
+        """
+        found: str | None = None
+        if comm.is_main():
+            if self.config.checkpoint.resume == "never":
+                checkpoints.clear()
+            newest = checkpoints.newest_whole()
+            checkpoints.discard_after(read_state(newest)["step"] if newest else 0)
+            found = str(newest) if newest else None
+        found = comm.broadcast_object(found)
+        if found is None:
+            return 0
+        state = read_state(Path(found))
+        for key, now, knob in (
+            ("world_size", comm.world_size(), "start as many ranks again"),
+            ("zero_stage", engine.stage, "set deepspeed to the stage it was written with"),
+        ):
+            if state[key] != now:
+                raise ValueError(
+                    f"{found}: got a checkpoint with {key} {state[key]}, expected {now}; {knob}, or set "
+                    "checkpoint.resume: never to start afresh"
+                )
+        engine.load(Path(found))
+        return int(state["step"])
+
+    def write_recipe(self) -> None:
+        """recipe.yaml: the resolved recipe, on rank 0."""
+        if comm.is_main():
+            self.path.mkdir(parents=True, exist_ok=True)
+            replace_file(self.path / "recipe.yaml", dump(self.config))
+
+    def is_best(self, step: int) -> bool:
+        """Whether the scores at this step beat those of every earlier checkpoint; False where it was not evaluated."""
+        saved = self.config.checkpoint.every
+        evaluated = {row["step"] for row in self.read("evaluation.json", []) if 0 < row["step"] <= step}
+        steps = {s for s in evaluated if s == step or (saved and s % saved == 0)}
+        if step not in steps:
+            return False
+        metric = self.config.evaluation.main_metric
+        return max(steps, key=lambda s: (selection_score(self.scores(s), metric), -s)) == step
+
+    def show_finished(self) -> None:
+        """Print the scores of a finished run and where its model lies."""
+        if comm.is_main():
+            console = Console()
+            console.print(f"{self.path} is finished; set another output or checkpoint.resume: never to run it again")
+            if self.read("evaluation.json", []):
+                console.print(results_table(self.scores(0), self.scores(self.config.training.steps)))
+            console.print(f"run folder: {self.path}\nmodel: {self.model}", soft_wrap=True)
+
+    def scores(self, step: int) -> dict[str, dict[str, float]]:
+        """The scores recorded at a step: data set → metric → value."""
+        return {row["dataset"]: row["metrics"] for row in self.read("evaluation.json", []) if row["step"] == step}
+
+    def read(self, name: str, default: Any) -> Any:
+        """A JSON file of the folder, or `default` if it is missing."""
+        file = self.path / name
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else default
+
+    def model_card(self, dim: int, *, step: int | None = None) -> str:
+        """README.md of the exported model, from what the folder says."""
+        rows = self.read("evaluation.json", [])
+        last = max((row["step"] for row in rows if step is None or row["step"] <= step), default=0)
+        before, after = self.scores(0), self.scores(last)
+        scores = [
+            (name, metric, before.get(name, {}).get(metric), value)
+            for name, metrics in after.items()
+            for metric, value in metrics.items()
+        ]
+        facts = self.read("run.json", {})
+        keys = ("harness", "torch", "deepspeed", "transformers")
+        versions = {key: facts.get("versions", {}).get(key) for key in keys}
+        return model_card(
+            name=self.config.name,
+            base_model=self.config.model.name_or_path,
+            dim=dim,
+            matryoshka_dims=self.config.model.matryoshka_dims,
+            recipe_yaml=dump(self.config),
+            data=[(d["task"], d["path"], d["rows"], d["hash"]) for d in facts.get("data", [])],
+            scores=scores,
+            facts={"steps": step or self.config.training.steps, "ranks": facts.get("world_size"), **versions},
+        )
+
+    def warn(self, text: str) -> None:
+        """A line that is shown on every level."""
+        Console(stderr=True).print(f"warning: {text}", soft_wrap=True, highlight=False, markup=False)
+
+    def _changes(self) -> list[tuple[str, Any, Any]]:
+        file = self.path / "recipe.yaml"
+        if not file.is_file():
+            return []
+        old, new = _flat(read_yaml(file)), _flat(self.config.model_dump(mode="json"))
+        keys = [key for key in {**old, **new} if not any(key == f or key.startswith(f + ".") for f in _FREE)]
+        return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+
+
+def model_folder(name: str) -> str:
+    """Where MODEL's weights lie: a run's model/ or its newest whole checkpoint's, a checkpoint's model/, else MODEL.
+
+    Raises:
+        ValueError: a run folder without a model yet.
+    """
+    folder = Path(name)
+    if (folder / "state.json").is_file() and (folder / "model").is_dir():
+        return str(folder / "model")
+    if not (folder / "recipe.yaml").is_file():
+        return name
+    if (folder / "model").is_dir():
+        return str(folder / "model")
+    newest = Checkpoints(folder / "checkpoints", keep=1).newest_whole()
+    if newest is None:
+        raise ValueError(f"MODEL: got {name}, a run without a finished model or a whole checkpoint yet")
+    return str(newest / "model")
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(tree, list):
+        tree = {entry.get("name", i) if isinstance(entry, dict) else i: entry for i, entry in enumerate(tree)}
+    if not isinstance(tree, dict):
+        return {prefix.rstrip("."): tree}
+    return {key: value for name, entry in tree.items() for key, value in _flat(entry, f"{prefix}{name}.").items()}

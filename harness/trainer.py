@@ -1,0 +1,141 @@
+"""Floor 6: the loop. What a step is lies in data/plan.py, how it is computed in engine/phases.py."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from harness import comm
+from harness.config import LoadedRecipe
+from harness.engine.checkpoint import Checkpoints, checkpoint_name
+from harness.engine.guard import NonFiniteError, check_gradients, check_loss
+from harness.engine.optimizer import learning_rate
+from harness.engine.phases import Step, embed, replay, score
+from harness.evaluation.runner import evaluate, results_table, selection_score
+from harness.export import verify_model, write_model
+from harness.report import Report, peak_memory_bytes
+from harness.run import Run, build_run, inference_prompts
+from harness.run_folder import RunFolder
+from harness.types import StepStats
+
+
+def train(loaded: LoadedRecipe) -> None:
+    """Train a recipe to its last step, evaluate before and after, export the model. Continues an interrupted run.
+
+    Raises:
+        ValueError: settings, data or checkpoints that do not fit, or a loss or gradient that is not finite.
+    """
+    comm.initialise()
+    folder = RunFolder.of(loaded.config)
+    if folder.is_finished():
+        return folder.show_finished()
+    folder.refuse_other_recipe()
+    run = build_run(loaded)
+    checkpoints = Checkpoints(folder.checkpoints, loaded.config.checkpoint.keep, folder.warn)
+    start = folder.resume(run.engine, checkpoints)
+    folder.write_recipe()
+    with Report(folder.path, loaded.config, loaded.config.training.steps, start, run.data_facts()) as report:
+        if start == 0 and run.evaluates:
+            _evaluate(run, report, 0)
+        for step in run.steps(after=start):
+            report.step(_step_or_stop(run, step, folder, checkpoints))
+            if run.is_due(step.plan.step, loaded.config.evaluation.every) and run.evaluates:
+                _evaluate(run, report, step.plan.step)
+            if run.is_due(step.plan.step, loaded.config.checkpoint.every):
+                _save(run, folder, checkpoints, step.plan.step)
+        _export(run, folder)
+        report.finish(comm.gather_objects(peak_memory_bytes()))
+        _show_result(folder, report)
+
+
+def train_step(run: Run, step: Step) -> StepStats:
+    """One step: embed → score → replay → step.
+
+    Raises:
+        NonFiniteError: on every rank, before the weights change.
+    """
+    started = time.perf_counter()
+    embeddings = embed(run.engine, step)
+    gradients, metrics, table_TD = score(run.engine, run.objective, step, embeddings)
+    check_loss(step, metrics, table_TD)
+    probes = replay(run.engine, step, embeddings, gradients)
+    if run.config.training.precision != "fp16":  # there an overflow only lowers the loss scale
+        check_gradients(step, probes)
+    rate = learning_rate(run.config.training, step.plan.step)
+    norm = run.engine.step(rate)
+    return StepStats(
+        step=step.plan.step,
+        loss=metrics["loss"],
+        loss_per_task={name.removeprefix("loss/"): v for name, v in metrics.items() if name.startswith("loss/")},
+        learning_rate=rate,
+        gradient_norm=norm,
+        positive_similarity=metrics["positive_similarity"],
+        negative_similarity=metrics["negative_similarity"],
+        num_texts=len(step.plan.texts),
+        num_tokens=int(step.plan.texts.length_T.sum()),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _step_or_stop(run: Run, step: Step, folder: RunFolder, checkpoints: Checkpoints) -> StepStats:
+    """A step; if a number is not finite, a checkpoint from before it and an error that names the texts."""
+    try:
+        return train_step(run, step)
+    except NonFiniteError as error:
+        before = checkpoints.folder / checkpoint_name(error.step - 1)
+        if error.step > 1 and not before.exists():
+            _save(run, folder, checkpoints, error.step - 1)
+        texts = step.plan.texts
+        places = [run.tasks[texts.task_T[row]].data.location(int(texts.text_T[row])) for row in error.rows]
+        more = f" and {error.num_texts - len(places)} more" if error.num_texts > len(places) else ""
+        saved = f"; the weights before this step are in {before}" if error.step > 1 else ""
+        raise ValueError(
+            f"step {error.step}: {error.what} is not finite (task {', '.join(error.tasks)}; texts "
+            f"{', '.join(places)}{more}){saved}; look at these texts, or lower training.learning_rate or "
+            "training.max_grad_norm"
+        ) from error
+
+
+def _evaluate(run: Run, report: Report, step: int) -> None:
+    results = evaluate(run.encode(), run.evaluation_data, run.config.model.matryoshka_dims)
+    run.engine.train_mode(True)
+    report.evaluation(step, results)
+
+
+def _save(run: Run, folder: RunFolder, checkpoints: Checkpoints, step: int) -> None:
+    state = run.engine.module_state()
+    checkpoints.save(
+        run.engine,
+        step,
+        {"seed": run.config.training.seed, "name": run.config.name},
+        lambda out: _write(run, folder, state, out, step),
+        is_best=comm.is_main() and folder.is_best(step),
+    )
+
+
+def _export(run: Run, folder: RunFolder) -> None:
+    """Write model/, then reload it with sentence-transformers and compare with the training model."""
+    state = run.engine.module_state()
+    texts = run.sample_texts()
+    expected = run.encode()(texts, "document")
+    if comm.is_main():
+        _write(run, folder, state, folder.model, run.config.training.steps)
+        if run.config.training.precision == "fp32":
+            verify_model(folder.model, texts, expected, run.config.model)
+    comm.barrier()
+
+
+def _write(run: Run, folder: RunFolder, state: dict[str, Tensor], out: Path, step: int) -> None:
+    card = folder.model_card(run.encoder.dim, step=step)
+    prompts = {str(role): prompt for role, prompt in inference_prompts(run.config).items()}
+    write_model(out, run.encoder, state, run.tokeniser.tokenizer, run.config.model, prompts=prompts, card=card)
+
+
+def _show_result(folder: RunFolder, report: Report) -> None:
+    before, after = folder.scores(0), folder.scores(folder.config.training.steps)
+    if after:
+        report.show(results_table(before, after))
+    report.message(f"run folder: {folder.path}")
+    report.message(f"model: {folder.model}")

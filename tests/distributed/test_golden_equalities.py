@@ -1,0 +1,150 @@
+"""A step's gradients are those of plain autograd, whatever the ranks, ZeRO stage, budget, precision and deal.
+
+The same cells as `python -m tests.golden` prints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data.tokenisation import Tokeniser
+from harness.encoder.config import ModelConfig
+from harness.encoder.encoder import load_encoder
+from harness.engine import phases
+from harness.engine.config import TrainingConfig
+from harness.engine.encode import TextEncoder
+from harness.engine.zero import ZeroEngine
+from tests import golden
+from tests.golden import SMALL_BUDGET, Case
+from tests.ranks import run_ranks
+from tests.tiny import make_model, text
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_gradients_equal_plain_autograd_for_every_stage_budget_precision_and_deal(world):
+    bad = {str(case): error for case, error in golden.measure(world).items() if not error < golden.limit(case)}
+    assert not bad
+
+
+def test_dropout_is_really_on_where_the_matrix_says_so():
+    """Guards the dropout cells against being vacuous: the masks change the gradient by far more than their bound."""
+    case = Case(2, 1, dropout=0.2)
+    without = golden.plain_gradients(replace(case, dropout=0.0))
+    assert golden.relative_error(golden.plain_gradients(case), without) > 0.1
+
+
+def test_the_matrix_has_ranks_with_different_numbers_of_micro_batches():
+    """The shuffled deal leaves ranks with 1 and at least 3 micro-batches of their own, and one with none."""
+    _, _, scheduled = golden.tiny_schedule(Case(3, 2, SMALL_BUDGET, shuffled=True))
+    own = [sum(len(rows) > 0 for rows in batches) for batches in scheduled.micro_batches]
+    assert min(own) == 0
+    assert 1 <= sorted(own)[1] <= 2
+    assert max(own) >= 3
+
+
+def errors_without(broken: str, case: Case) -> float:
+    """Runs on a rank: the error when one reason of the equality is taken away."""
+    if broken == "dropout replay":
+        calls = iter(range(10**9))
+        phases.derive_key = lambda *_: next(calls)  # type: ignore[assignment]
+    elif broken == "accumulation boundary":
+        golden.ZeroEngine.set_boundary = lambda self, last: None  # type: ignore[method-assign]
+        original = golden.ZeroEngine.accumulate
+        golden.ZeroEngine.accumulate = lambda self, e, g, *, last: original(self, e, g, last=True)  # type: ignore
+    elif broken == "sum over ranks":
+        phases.comm.world_size = lambda: 1  # type: ignore[assignment]
+    truth = golden.plain_gradients(replace(case, stage=0))
+    return golden.relative_error(golden.engine_gradients(case), truth)
+
+
+@pytest.mark.parametrize(
+    ("broken", "case"),
+    [
+        ("dropout replay", Case(1, 1, dropout=0.2)),
+        ("accumulation boundary", Case(1, 1)),
+        ("accumulation boundary", Case(1, 2)),
+    ],
+    ids=str,
+)
+def test_the_equality_fails_when_its_reason_is_taken_away(broken, case):
+    """A test that cannot fail proves nothing: without replayed masks, or with naive accumulation, errors are large."""
+    assert run_ranks(case.world, errors_without, broken, case)[0] > 0.05
+
+
+def test_one_micro_batch_keeps_its_graph_and_runs_one_forward():
+    """DESIGN: with a single micro-batch everywhere the second forward is saved, with the same gradient."""
+    forwards = run_ranks(1, count_forwards)[0]
+    assert forwards == {"kept": 1, "replayed": 2}
+
+
+def count_forwards() -> dict[str, int]:
+    counts = {}
+    for name, keep in (("kept", True), ("replayed", False)):
+        count = [0]
+        original = golden.ZeroEngine.forward
+
+        def counting(self, batch, original=original, count=count):
+            count[0] += 1
+            return original(self, batch)
+
+        golden.ZeroEngine.forward = counting  # type: ignore[method-assign]
+        golden.engine_gradients(Case(1, 1, golden.LARGE_BUDGET, keep_graph=keep))
+        golden.ZeroEngine.forward = original  # type: ignore[method-assign]
+        counts[name] = count[0]
+    return counts
+
+
+def peak_graph_memory(budget: int) -> int:
+    """Bytes of saved activations alive at once, counted by autograd's own hooks."""
+    alive, peak = [0], [0]
+
+    class Saved:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor, self.size = tensor, tensor.numel() * tensor.element_size()
+            alive[0] += self.size
+            peak[0] = max(peak[0], alive[0])
+
+        def __del__(self) -> None:
+            alive[0] -= self.size
+
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+        golden.engine_gradients(Case(1, 1, budget))
+    return peak[0]
+
+
+def test_activation_memory_is_that_of_one_micro_batch():
+    """The point of the gradient cache: memory follows the micro-batch budget, not the number of texts."""
+    small, large = run_ranks(1, both_peaks)[0]
+    assert small < 0.35 * large
+
+
+def both_peaks() -> tuple[int, int]:
+    return peak_graph_memory(SMALL_BUDGET), peak_graph_memory(golden.LARGE_BUDGET)
+
+
+def test_texts_are_encoded_alike_whatever_the_number_of_ranks(tmp_path):
+    """Evaluation shares its work: the embeddings, and their order, must be those of one process."""
+    folder = str(make_model(tmp_path))
+    one = run_ranks(1, encode_some, folder)[0]
+    for found in run_ranks(3, encode_some, folder):
+        np.testing.assert_allclose(found, one, atol=1e-5)
+
+
+def encode_some(folder: str) -> np.ndarray:
+    encoder = load_encoder(ModelConfig(name_or_path=folder, max_length=24))
+    engine = ZeroEngine(encoder, TrainingConfig(steps=1), {"zero_optimization": {"stage": 3}})
+    engine.train_mode(False)
+    encode = TextEncoder(
+        engine.forward,
+        Tokeniser(folder),
+        max_lengths={"query": 8, "document": 24},
+        prompts={"query": "", "document": ""},
+        micro_batch_tokens=64,
+    )
+    return encode([text(i, 1 + i % 17) for i in range(23)], "document")

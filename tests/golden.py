@@ -1,0 +1,234 @@
+"""The golden equalities of a step, measured: `python -m tests.golden` prints the matrix.
+
+Each cell is the relative error of the whole gradient vector of one step through the ZeRO engine, against plain autograd
+over the same texts in one process. Limits: 1e-5 in fp32; in bf16, 1.5 times the error that naive bf16 autograd makes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from harness.losses.objective import Objective, TaskTerms
+from torch import Tensor
+from transformers import BertConfig, BertModel
+
+from harness.data.schedule import deal, schedule
+from harness.encoder.encoder import Encoder
+from harness.engine import phases
+from harness.engine.config import TrainingConfig
+from harness.engine.zero import ZeroEngine
+from harness.losses.config import LossConfig
+from harness.types import CoSENTPart, InfoNCEPart, Schedule, StepPlan, StepTexts, TokenBatch
+from tests.ranks import run_ranks
+
+VOCABULARY = 120
+SMALL_BUDGET, LARGE_BUDGET = 64, 4096  # padded tokens: many micro-batches, one micro-batch (its graph is kept)
+
+
+@dataclass(frozen=True)
+class Case:
+    world: int
+    stage: int
+    budget: int = SMALL_BUDGET
+    precision: str = "fp32"
+    dropout: float = 0.0
+    shuffled: bool = False
+    offload: bool = False
+    keep_graph: bool = True
+
+    def __str__(self) -> str:
+        marks = [name for name in ("shuffled", "offload") if getattr(self, name)]
+        marks += ["dropout"] if self.dropout else []
+        return (
+            f"{self.world} ranks, ZeRO {self.stage}, {self.budget} tokens, {self.precision} {' '.join(marks)}".strip()
+        )
+
+
+def tiny_encoder(dropout: float = 0.0) -> Encoder:
+    torch.manual_seed(7)
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    projection = torch.nn.Linear(32, 24)
+    return Encoder(BertModel(config, add_pooling_layer=False), "mean", projection)
+
+
+def tiny_texts(count: int = 31) -> list[list[int]]:
+    """Token ids of very unequal lengths, so that ranks differ in tokens and micro-batches."""
+    generator = np.random.default_rng(3)
+    return [generator.integers(5, VOCABULARY, size=int(n)).tolist() for n in generator.integers(3, 40, size=count)]
+
+
+def tiny_plan(lengths: list[int]) -> StepPlan:
+    """Two InfoNCE tasks (one with hard negatives and exclusions, one with scope own) and two STS tasks."""
+    texts = StepTexts(np.zeros(len(lengths), np.int32), np.arange(len(lengths)), np.array(lengths, dtype=np.int64))
+    rows = np.arange
+    faq = InfoNCEPart(
+        task="faq",
+        row_B=rows(5),
+        query_B=rows(0, 5),
+        document_N=rows(5, 17),
+        positive_B=rows(0, 5),
+        negative_BM=np.array([[5, 6], [7, -1], [8, 9], [10, 11], [5, 10]]),
+        excluded_BX=np.array([[1, 2], [-1, -1], [3, -1], [-1, -1], [6, -1]]),
+        scope="task",
+    )
+    intents = InfoNCEPart(
+        task="intents",
+        row_B=rows(3),
+        query_B=np.array([17, 18, 4]),
+        document_N=rows(19, 25),
+        positive_B=rows(0, 3),
+        negative_BM=np.array([[3, 4], [4, 5], [5, 3]]),
+        excluded_BX=np.full((3, 0), -1),
+        scope="own",
+    )
+    similar = CoSENTPart(
+        "similar", rows(3), np.array([25, 26, 27]), np.array([28, 29, 30]), np.float32([0.1, 3.0, 5.0])
+    )
+    alike = CoSENTPart("alike", rows(2), np.array([0, 25]), np.array([29, 27]), np.float32([0.0, 1.0]))
+    return StepPlan(1, texts, (faq, intents, similar, alike))
+
+
+def tiny_objective() -> Objective:
+    terms = [TaskTerms("faq", 0.05, 1.0, 0.3), TaskTerms("intents", 0.1, 2.0, None)]
+    terms += [TaskTerms(name, 0.05, 1.0, None) for name in ("similar", "alike")]
+    return Objective(terms, LossConfig(), (8, 16, 24), (0.5, 1.0, 1.0))
+
+
+def pad(ids: list[list[int]]) -> TokenBatch:
+    rows = ids or [[0]]
+    width = max(map(len, rows))
+    return TokenBatch(
+        torch.tensor([row + [0] * (width - len(row)) for row in rows]),
+        torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
+    )
+
+
+def tiny_schedule(case: Case) -> tuple[list[list[int]], StepPlan, Schedule]:
+    texts = tiny_texts()
+    lengths = np.array([len(text) for text in texts])
+    rank_T = deal(lengths, case.world)
+    if case.shuffled:  # any deal must do, one that leaves a rank with almost nothing as well
+        rank_T = np.random.default_rng(11).choice(
+            case.world, len(texts), p=[0.9, 0.1, 0.0][: case.world] if case.world == 3 else None
+        )
+    return texts, tiny_plan(lengths.tolist()), schedule(lengths, rank_T, case.world, case.budget)
+
+
+def engine_gradients(case: Case) -> dict[str, Tensor]:
+    """One step's gradients through the engine, on every rank."""
+    from harness import comm
+
+    texts, plan, scheduled = tiny_schedule(case)
+    training = TrainingConfig(steps=1, precision=case.precision, max_grad_norm=0.0)  # type: ignore[arg-type]
+    engine = ZeroEngine(tiny_encoder(case.dropout), training, deepspeed_json(case))
+    engine.train_mode(True)
+    batches = [pad([texts[t] for t in rows]) for rows in scheduled.micro_batches[comm.rank()]]
+    step = phases.Step(plan, scheduled, batches, seed=5, keep_graph=case.keep_graph)
+    embeddings = phases.embed(engine, step)
+    gradients, _, _ = phases.score(engine, tiny_objective(), step, embeddings)
+    phases.replay(engine, step, embeddings, gradients)
+    return engine.full_gradients()
+
+
+def deepspeed_json(case: Case) -> dict:
+    zero: dict = {"stage": case.stage}
+    if case.offload:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    return {"zero_optimization": zero}
+
+
+def plain_gradients(case: Case, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """The same step by autograd over one graph. Dropout on: over the same micro-batches with the same masks."""
+    from harness.data.permutation import derive_key
+
+    texts, plan, scheduled = tiny_schedule(case)
+    encoder = tiny_encoder(case.dropout).to(dtype).train()
+    table: list[Tensor] = [torch.empty(0)] * len(texts)
+    if case.dropout:
+        for rank, batches in enumerate(scheduled.micro_batches):
+            for index, rows in enumerate(batches):
+                torch.manual_seed(derive_key(5, "dropout", 1, rank, index) & (2**63 - 1))
+                batch = pad([texts[t] for t in rows])
+                for t, embedding in zip(rows, encoder(batch.input_ids_BL, batch.attention_mask_BL), strict=False):
+                    table[t] = embedding
+    else:
+        batch = pad(texts)
+        table = list(encoder(batch.input_ids_BL, batch.attention_mask_BL))
+    tiny_objective()(plan, torch.stack(table).float()).loss.backward()
+    return {name: p.grad.float() for name, p in encoder.named_parameters() if p.grad is not None}
+
+
+def relative_error(gradients: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
+    """|g - truth| / |truth| over the whole gradient vector."""
+    names = sorted(truth)
+    assert sorted(gradients) == names
+    error = torch.cat([(gradients[name] - truth[name]).flatten() for name in names])
+    return float(error.norm() / torch.cat([truth[name].flatten() for name in names]).norm())
+
+
+def errors_on_ranks(cases: list[Case]) -> list[float]:
+    """Runs inside a process group: the largest error of each case, this rank's view."""
+    truths: dict[Case, dict[str, Tensor]] = {}
+    errors = []
+    for case in cases:
+        key = replace(case, stage=0, precision="fp32", offload=False, keep_graph=True)
+        if key not in truths:
+            truths[key] = plain_gradients(key)
+        errors.append(relative_error(engine_gradients(case), truths[key]))
+    return errors
+
+
+def limit(case: Case) -> float:
+    """The bound of a case's error."""
+    if case.precision == "fp32":
+        return 1e-5
+    truth = plain_gradients(replace(case, precision="fp32"))
+    return 1.5 * relative_error(plain_gradients(case, torch.bfloat16), truth)
+
+
+def cases(world: int) -> list[Case]:
+    """Every cell of the matrix for one number of ranks."""
+    found = []
+    for stage in (0, 1, 2, 3):
+        for budget in (SMALL_BUDGET, LARGE_BUDGET):
+            found.append(Case(world, stage, budget))
+            found.append(Case(world, stage, budget, dropout=0.2))
+            if stage:
+                found.append(Case(world, stage, budget, precision="bf16"))
+        if world > 1:
+            found.append(Case(world, stage, shuffled=True))
+        if stage in (2, 3):
+            found.append(Case(world, stage, offload=True))
+    return found
+
+
+def measure(world: int) -> dict[Case, float]:
+    """Largest error over the ranks for every case of one world size."""
+    wanted = cases(world)
+    per_rank = run_ranks(world, errors_on_ranks, wanted)
+    return dict(zip(wanted, np.max(per_rank, axis=0).tolist(), strict=True))
+
+
+def main() -> None:
+    failed = 0
+    for world in (1, 2, 3):
+        for case, error in measure(world).items():
+            bound = limit(case)
+            failed += error >= bound
+            print(f"{case!s:70s} {error:.1e} (limit {bound:.1e}){'' if error < bound else '  FAILED'}", flush=True)
+    raise SystemExit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

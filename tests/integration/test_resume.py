@@ -1,0 +1,156 @@
+"""A run killed with SIGKILL at any moment and continued equals the uninterrupted run, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.ranks import run_ranks
+from tests.tiny import make_data, make_model, make_recipe
+
+pytestmark = pytest.mark.distributed
+
+TIMES = {"seconds", "texts_per_second", "tokens_per_second"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume")
+    make_model(folder / "model")
+    make_data(folder)
+    make_recipe(folder)
+    return folder
+
+
+def train(folder: str, output: str, settings: tuple[str, ...] = (), kill: str = "") -> None:
+    """Runs on a rank: trains, and kills every rank at the named place."""
+    import torch
+
+    from harness.config import load_recipe
+    from harness.engine.checkpoint import Checkpoints
+    from harness.engine.zero import ZeroEngine
+    from harness.trainer import train as run_training
+
+    torch.set_num_threads(1)
+    if kill:
+        _arm(kill, Checkpoints, ZeroEngine)
+    changes = [f"output={folder}/{output}", *settings]
+    run_training(load_recipe(f"{folder}/tiny.yaml", changes))
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _arm(kill: str, checkpoints: type, engine: type) -> None:
+    from harness import comm
+
+    place, step = kill.rsplit(" ", 1)
+    name = f"step-{int(step):08d}"
+    if place == "inside a save at":  # DeepSpeed's files are half there
+
+        def save(self, folder, original=engine.save):
+            original(self, folder)
+            if name in str(folder):
+                for path in Path(folder).rglob("*.pt"):
+                    os.truncate(path, path.stat().st_size // 2)
+                _die()
+
+        engine.save = save
+    elif place == "after a save at":  # before `latest` has moved
+
+        def point(self, pointer, target, original=checkpoints._point):
+            if target == name:
+                _die()
+            original(self, pointer, target)
+
+        checkpoints._point = point
+    elif place == "after step":
+        steps = [0]
+
+        def step_(self, rate, original=engine.step):
+            norm = original(self, rate)
+            steps[0] += 1
+            if steps[0] == int(step):
+                comm.barrier()
+                _die()
+            return norm
+
+        engine.step = step_
+
+
+def outcome(run: Path) -> tuple[list[dict], list[dict], bytes]:
+    """Everything a run leaves that must not depend on an interruption."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+    return rows, json.loads((run / "evaluation.json").read_text()), (run / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder):
+    run_ranks(2, train, str(folder), "whole")
+    return outcome(folder / "whole")
+
+
+@pytest.mark.parametrize(
+    ("kill", "resumed_from"),
+    [("after step 1", 0), ("after step 3", 2), ("inside a save at 4", 2), ("after a save at 4", 4)],
+)
+def test_a_killed_and_continued_run_equals_the_uninterrupted_one_bit_for_bit(folder, uninterrupted, kill, resumed_from):
+    output = kill.replace(" ", "_")
+    with pytest.raises(AssertionError, match="no result"):
+        run_ranks(2, train, str(folder), output, (), kill)
+    assert not (folder / output / "model").exists()
+    run_ranks(2, train, str(folder), output)
+    assert json.loads((folder / output / "run.json").read_text())["resumed_from"] == resumed_from
+    found, expected = outcome(folder / output), uninterrupted
+    assert found[0] == expected[0]
+    assert found[1] == expected[1]
+    assert found[2] == expected[2]
+
+
+def test_dropout_is_on_in_these_runs(folder):
+    """Otherwise bit equality would say nothing of random numbers."""
+    config = json.loads((folder / "model" / "config.json").read_text())
+    assert config["hidden_dropout_prob"] > 0
+
+
+def test_a_truncated_checkpoint_is_passed_over_and_the_one_before_it_gives_the_same_run(folder, uninterrupted):
+    with pytest.raises(AssertionError, match="no result"):
+        run_ranks(2, train, str(folder), "truncated", (), "after step 5")
+    newest = folder / "truncated" / "checkpoints" / "step-00000004"
+    weights = next(newest.rglob("*optim_states.pt"))
+    os.truncate(weights, weights.stat().st_size - 1)
+    run_ranks(2, train, str(folder), "truncated")
+    assert json.loads((folder / "truncated" / "run.json").read_text())["resumed_from"] == 2
+    assert outcome(folder / "truncated") == uninterrupted
+
+
+def test_a_finished_run_started_again_changes_nothing(folder, uninterrupted):
+    before = {path: path.stat().st_mtime_ns for path in (folder / "whole").rglob("*") if path.is_file()}
+    run_ranks(2, train, str(folder), "whole")
+    assert {path: path.stat().st_mtime_ns for path in (folder / "whole").rglob("*") if path.is_file()} == before
+
+
+def test_a_checkpoint_of_another_number_of_ranks_is_refused_with_the_way_out(folder, uninterrupted):
+    shutil.copytree(folder / "whole", folder / "fewer")
+    with pytest.raises(AssertionError, match="world_size 2, expected 1; start as many ranks again"):
+        run_ranks(1, train, str(folder), "fewer", ("training.steps=8",))
+
+
+def test_a_run_of_another_recipe_is_never_overwritten(folder, uninterrupted):
+    with pytest.raises(AssertionError, match="training.seed: 0 → 9.*set another output"):
+        run_ranks(2, train, str(folder), "whole", ("training.seed=9",))
+
+
+def test_more_steps_continue_a_finished_run(folder, uninterrupted):
+    shutil.copytree(folder / "whole", folder / "longer")
+    run_ranks(2, train, str(folder), "longer", ("training.steps=7",))
+    run = json.loads((folder / "longer" / "run.json").read_text())
+    assert (run["resumed_from"], run["steps"]) == (6, 7)
+    assert len((folder / "longer" / "metrics.jsonl").read_text().splitlines()) == 7

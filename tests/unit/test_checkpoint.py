@@ -1,0 +1,108 @@
+"""Checkpoints are whole or passed over."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.engine.checkpoint import Checkpoints, find_damage, read_state
+
+
+class FakeEngine:
+    """Writes what DeepSpeed would: a folder with a file."""
+
+    stage = 1
+
+    def save(self, folder: Path) -> None:
+        (folder / "deepspeed").mkdir()
+        (folder / "deepspeed" / "weights.pt").write_bytes(b"weights" * 100)
+
+
+def write_model(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"model")
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def checkpoints(tmp_path, warnings):
+    return Checkpoints(tmp_path / "checkpoints", keep=2, warn=warnings.append)
+
+
+def save(checkpoints, *steps, best=()):
+    for step in steps:
+        checkpoints.save(FakeEngine(), step, {"seed": 3}, write_model, is_best=step in best)
+
+
+def names(checkpoints):
+    return sorted(path.name for path in checkpoints.folder.glob("step-*"))
+
+
+def test_the_newest_of_several_is_taken(checkpoints):
+    save(checkpoints, 5, 10)
+    newest = checkpoints.newest_whole()
+    assert newest is not None
+    assert read_state(newest) == {"step": 10, "world_size": 1, "zero_stage": 1, "seed": 3}
+    assert (checkpoints.folder / "latest").read_text() == "step-00000010\n"
+
+
+def test_only_the_last_k_and_the_best_are_kept(checkpoints):
+    save(checkpoints, 1, 2, 3, 4, 5, best=(2,))
+    assert names(checkpoints) == ["step-00000002", "step-00000004", "step-00000005"]
+    assert (checkpoints.folder / "best").read_text() == "step-00000002\n"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "deepspeed/weights.pt").write_bytes(b"weights" * 99),
+        lambda folder: (folder / "deepspeed/weights.pt").write_bytes(b"weighty" * 100),
+        lambda folder: (folder / "model/model.safetensors").unlink(),
+        lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: (folder / "manifest.json").write_text('{"deepspeed'),
+    ],
+    ids=["truncated", "same size, other bytes", "file missing", "no manifest", "torn manifest"],
+)
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(checkpoints, warnings, damage):
+    save(checkpoints, 5, 10)
+    damage(checkpoints.folder / "step-00000010")
+    newest = checkpoints.newest_whole()
+    assert newest is not None
+    assert newest.name == "step-00000005"
+    assert "step-00000010" in warnings[0]
+    assert "taking the checkpoint before it" in warnings[0]
+
+
+def test_a_save_that_was_killed_leaves_nothing_that_counts(checkpoints, warnings):
+    """What lies aside under a dot name is never a candidate and goes away when the run continues."""
+    save(checkpoints, 5)
+    aside = checkpoints.folder / ".step-00000010.tmp"
+    (aside / "deepspeed").mkdir(parents=True)
+    newest = checkpoints.newest_whole()
+    assert newest is not None
+    assert newest.name == "step-00000005"
+    assert warnings == []
+    checkpoints.discard_after(5)
+    assert not aside.exists()
+
+
+def test_later_checkpoints_are_discarded_when_an_earlier_one_is_continued(checkpoints):
+    save(checkpoints, 5, 10)
+    checkpoints.discard_after(5)
+    assert names(checkpoints) == ["step-00000005"]
+
+
+def test_the_manifest_names_every_file(checkpoints):
+    save(checkpoints, 5)
+    folder = checkpoints.folder / "step-00000005"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert sorted(manifest) == ["deepspeed/weights.pt", "model/model.safetensors", "state.json"]
+    assert find_damage(folder) is None
+
+
+def test_without_checkpoints_there_is_nothing_to_continue(checkpoints):
+    assert checkpoints.newest_whole() is None

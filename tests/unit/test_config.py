@@ -1,0 +1,234 @@
+"""Recipes: what is read, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.config import OWNED_BY_RECIPE, RunConfig, dump, load_deepspeed_json, load_recipe
+from harness.recipe_file import apply_override, build, parse_yaml
+
+RECIPE = """\
+name: small
+model: {name_or_path: demo-minilm, matryoshka_dims: [128, 384]}
+tasks:
+  - {name: faq, kind: retrieval, path: faq.jsonl, quota: 8}
+  - {name: v1.2, kind: sts, path: pairs.jsonl, quota: 4}
+training:
+  steps: 10
+  learning_rate: 2e-5
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    with pytest.raises(ValueError, match=r".") as caught:
+        load_recipe(str(path), overrides)
+    assert "pydantic" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults_fill_in_and_the_output_folder_is_named_after_the_recipe(recipe: Path) -> None:
+    loaded = load_recipe(str(recipe))
+    assert loaded.config.output == "runs/small"
+    assert loaded.config.deepspeed == "zero1"
+    assert loaded.recipe_folder == recipe.parent
+    assert loaded.config.training.learning_rate == 2e-5  # YAML 1.1 reads 2e-5 as text
+
+
+def test_a_name_set_from_outside_moves_the_output_folder(recipe: Path) -> None:
+    assert load_recipe(str(recipe), ["name=other"]).config.output == "runs/other"
+
+
+@pytest.mark.parametrize("name", ["demo", "finetune_small"])
+def test_a_dumped_recipe_reads_back_as_the_equal_config(name: str, tmp_path: Path) -> None:
+    config = load_recipe(name, ["training.dropout=0.0", "loss.temperature=0.0123456789"]).config
+    (tmp_path / "recipe.yaml").write_text(dump(config))
+    assert load_recipe(str(tmp_path / "recipe.yaml")).config == config
+
+
+def test_overrides_reach_values_tasks_by_name_or_index_and_missing_sections(recipe: Path) -> None:
+    overrides = [
+        "training.steps=20",
+        "tasks.faq.quota=32",
+        "tasks.1.quota=5",
+        "tasks.v1.2.weight=0.5",  # a task's name may hold a dot
+        "data.cache=/somewhere",
+        "model.matryoshka_dims=[64, 128]",
+        "evaluation={every: 3}",
+    ]
+    config = load_recipe(str(recipe), overrides).config
+    assert config.training.steps == 20
+    assert [task.quota for task in config.tasks] == [32, 5]
+    assert config.tasks[1].weight == 0.5
+    assert config.data.cache == "/somewhere"
+    assert config.model.matryoshka_dims == (64, 128)
+    assert config.evaluation.every == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.learning_rat=1", "--set: training.learning_rat: unknown key; did you mean learning_rate?"),
+        ("training.temperature=1", "did you mean tasks.NAME.temperature or loss.temperature?"),
+        ("tasks.faq.zzz=1", "--set: tasks.faq.zzz: unknown key; known keys: name, kind, path"),
+        ("tasks.fag.quota=1", "--set tasks.fag.quota: got no entry fag, expected one of faq, v1.2"),
+        ("tasks.7.quota=1", "or an index from 0 to 1"),
+        ("name.first=1", '--set name.first: got name = the text "small", a value without keys'),
+        ("training.steps", "--set training.steps: got no KEY=VALUE"),
+        ("training.steps=[1", "--set training.steps: got broken YAML"),
+        ("training.steps=0", "--set: training.steps: got 0, expected a number of at least 1"),
+        ("training.steps='10'", '--set: training.steps: got the text "10", expected a whole number'),
+        ("training.seed=true", "--set: training.seed: got true, expected a whole number"),
+        ("training.adam_epsilon=.inf", "--set: training.adam_epsilon: got Infinity, expected a finite number"),
+        ("training.micro_batch_tokens=many", "got the text \"many\", expected a whole number or 'auto'"),
+        ("tasks.faq.kind=retrieve", "tasks.faq.kind: got the text \"retrieve\", expected 'retrieval', 'sts' or"),
+        ("tasks=[]", "--set: tasks: got [], expected a list of at least 1"),
+        ("loss=null", "--set: loss: got nothing, expected a section"),
+    ],
+)
+def test_a_wrong_override_is_refused_in_one_line_that_names_it(recipe: Path, override: str, words: str) -> None:
+    message = refusal(recipe, override)
+    assert words in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "learning_rate:",
+            "learning_rat:",
+            "recipe.yaml: training.learning_rat: unknown key; did you mean learning_rate?",
+        ),
+        ("name: small\n", "", "recipe.yaml: name: got nothing, expected a value (the key is required)"),
+        ("name: small", "name: a\nname: b", "recipe.yaml:2: got the key name a second time (first in line 1)"),
+        ("quota: 8}", "quota: 8, quota: 9}", "recipe.yaml:4: got the key quota a second time (first in line 4)"),
+        ("[128, 384]", "[128, 384", "recipe.yaml:2: got broken YAML"),
+        ("name: small", "name: sm\x07all", "recipe.yaml:1: got broken YAML (unacceptable character"),
+        ("name: small", "name: 2026-11-20\nnamed: x", "recipe.yaml: named: unknown key; did you mean name?"),
+        ("v1.2", "faq", "recipe.yaml: tasks: got the name faq twice"),
+        ("[128, 384]", "[128, 384], projection_dim: 256", "model.matryoshka_dims: got 384, expected at most"),
+        ("quota: 4", "quota: 4, negatives: {per_query: 2}", "recipe.yaml: tasks.v1.2.negatives: an sts task has no"),
+        ("[128, 384]", "[384, 128]", "recipe.yaml: model.matryoshka_dims: got [384, 128], expected ascending"),
+    ],
+)
+def test_a_mistake_in_the_file_is_refused_in_one_line_that_names_the_place(
+    recipe: Path, old: str, new: str, words: str
+) -> None:
+    recipe.write_text(RECIPE.replace(old, new))
+    message = refusal(recipe)
+    assert words in message
+    assert "\n" not in message
+
+
+def test_bad_utf8_is_refused_with_its_line(recipe: Path) -> None:
+    recipe.write_bytes(RECIPE.encode() + b"output: \xff\n")
+    assert "recipe.yaml:9: got byte 0xff, expected UTF-8 text" in refusal(recipe)
+
+
+def test_every_mistake_is_told_at_once(recipe: Path) -> None:
+    recipe.write_text(RECIPE.replace("quota: 8", "quota: no").replace("steps: 10", "steps: lots"))
+    assert len(refusal(recipe).splitlines()) == 2
+
+
+def test_an_unknown_recipe_names_the_nearest_shipped_one() -> None:
+    with pytest.raises(ValueError, match=r"RECIPE: got dmeo.*did you mean demo\?"):
+        load_recipe("dmeo")
+
+
+def test_a_data_root_that_does_not_exist_is_refused(recipe: Path) -> None:
+    with pytest.raises(ValueError, match=r"--data-root: got .*missing, expected an existing folder"):
+        load_recipe(str(recipe), data_root=recipe.parent / "missing")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_needs_a_zero_stage_that_keeps_fp32_weights(recipe: Path, precision: str) -> None:
+    message = refusal(recipe, f"training.precision={precision}", "deepspeed=zero0")
+    assert "training.precision" in message
+    assert "deepspeed: zero0" in message
+    assert load_recipe(str(recipe), [f"training.precision={precision}", "deepspeed=zero1"])
+
+
+@pytest.mark.parametrize("key", OWNED_BY_RECIPE)
+def test_a_deepspeed_json_with_a_key_of_the_recipe_is_refused_and_both_knobs_named(recipe: Path, key: str) -> None:
+    (recipe.parent / "mine.json").write_text(json.dumps({"zero_optimization": {"stage": 2}, key: 1}))
+    message = refusal(recipe, "deepspeed=mine.json")
+    assert f"mine.json: {key}: " in message
+    assert OWNED_BY_RECIPE[key] in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"zero_optimization": {"stage": 2},\n "x" 1}', "mine.json:2: got"),
+        ('{"zero_optimisation": {"stage": 2}}', "zero_optimization.stage: got nothing, expected a ZeRO stage"),
+        ('{"zero_optimization": {"stage": 4}}', 'zero_optimization.stage: got {"stage": 4}'),
+        ('{"zero_optimization": {"stage": 1, "stage": 2}}', "got the key stage twice"),
+        ("[]", "expected a JSON object"),
+    ],
+)
+def test_a_broken_deepspeed_json_is_refused_with_its_place(recipe: Path, text: str, words: str) -> None:
+    (recipe.parent / "mine.json").write_text(text)
+    assert words in refusal(recipe, "deepspeed=mine.json")
+
+
+def test_an_unknown_deepspeed_name_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"zero0, zero1, zero2, zero2_offload, zero3, zero3_offload; did you mean zero3"
+    ):
+        load_deepspeed_json("zero33", tmp_path)
+
+
+def test_a_deepspeed_path_is_looked_up_beside_the_recipe_then_in_the_working_directory(
+    recipe: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / "mine.json").write_text('{"zero_optimization": {"stage": 3}}')
+    assert load_deepspeed_json("mine.json", recipe.parent)["zero_optimization"]["stage"] == 3
+    (recipe.parent / "mine.json").write_text('{"zero_optimization": {"stage": 2}}')
+    assert load_deepspeed_json("mine.json", recipe.parent)["zero_optimization"]["stage"] == 2
+
+
+def test_without_ds_configs_beside_the_package_the_error_says_how_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("harness.config.DS_CONFIGS", tmp_path / "ds_configs")
+    with pytest.raises(ValueError, match=r"pip install -c constraints.txt -e"):
+        load_deepspeed_json("zero1", tmp_path)
+
+
+def test_a_config_is_frozen_because_every_rank_must_keep_the_same(recipe: Path) -> None:
+    config = load_recipe(str(recipe)).config
+    with pytest.raises(ValueError, match="frozen"):
+        config.training.steps = 5  # type: ignore[misc]
+
+
+def test_an_override_leaves_the_other_keys_of_the_tree_alone() -> None:
+    tree = parse_yaml(RECIPE, "here")
+    expected = parse_yaml(RECIPE, "here")
+    expected["tasks"][0]["quota"] = 9
+    assert apply_override(tree, "tasks.faq.quota=9") == "tasks.faq.quota"
+    assert tree == expected
+    assert build(RunConfig, tree, "here").tasks[0].quota == 9
+
+
+def test_reading_a_recipe_imports_nothing_heavy() -> None:
+    """A mistake must cost milliseconds, on every rank of a large job."""
+    code = (
+        "import sys, harness.__main__, harness.config; harness.config.load_recipe('demo');"
+        "print([m for m in ('torch', 'transformers', 'datasets', 'deepspeed', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,121 @@
+"""CoSENT by sorting is the n x n formula."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from harness.losses.cosent import cosent
+
+
+def pairs(num_pairs: int, width: int = 6, seed: int = 0, grades: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeddings in float64 and scores of a few grades, so that ties abound."""
+    generator = torch.Generator().manual_seed(seed)
+    left, right = torch.randn(2, num_pairs, width, generator=generator, dtype=torch.float64)
+    return (
+        left.requires_grad_(),
+        right.requires_grad_(),
+        torch.randint(grades, (num_pairs,), generator=generator).float(),
+    )
+
+
+def by_loops(left: Tensor, right: Tensor, score: Tensor, temperature: float) -> float:
+    cosine = torch.nn.functional.cosine_similarity(left, right).tolist()
+    order = range(len(cosine))
+    total = sum(math.exp((cosine[j] - cosine[i]) / temperature) for i in order for j in order if score[i] > score[j])
+    return math.log1p(total)
+
+
+@pytest.mark.parametrize("implementation", ["reference", "chunked"])
+def test_it_is_the_sum_over_pairs(implementation: str) -> None:
+    left, right, score = pairs(30)
+    loss = cosent(left, right, score, temperature=0.05, implementation=implementation)
+    assert loss.item() == pytest.approx(by_loops(left, right, score, 0.05), rel=1e-12)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    num_pairs=st.integers(0, 40),
+    grades=st.integers(1, 40),
+    temperature=st.sampled_from([0.01, 0.05, 1.0]),
+    seed=st.integers(0, 50),
+)
+def test_sorting_equals_the_square_form_in_value_and_gradient(
+    num_pairs: int, grades: int, temperature: float, seed: int
+) -> None:
+    left, right, score = pairs(num_pairs, seed=seed, grades=grades)
+    levels = {"matryoshka_dims": [2, 6], "matryoshka_weights": [0.5, 2.0]}
+    results = []
+    for implementation in ("reference", "chunked"):
+        loss = cosent(left, right, score, temperature=temperature, implementation=implementation, **levels)
+        results.append((loss.detach(), *torch.autograd.grad(loss, (left, right))))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
+
+
+def test_the_gradient_equals_finite_differences() -> None:
+    left, right, score = pairs(9, width=4)
+    assert torch.autograd.gradcheck(
+        lambda x, y: cosent(x, y, score, temperature=0.2, matryoshka_dims=[2, 4]), (left, right)
+    )
+
+
+@pytest.mark.parametrize(("num_pairs", "score"), [(0, None), (1, None), (5, 3.0)])
+def test_without_two_different_scores_it_is_zero_with_zero_gradient(num_pairs: int, score: float | None) -> None:
+    left, right, scores = pairs(num_pairs)
+    loss = cosent(left, right, scores if score is None else torch.full_like(scores, score), temperature=0.05)
+    gradients = torch.autograd.grad(loss, (left, right))
+    assert loss == 0
+    assert all(gradient.abs().sum() == 0 for gradient in gradients)
+
+
+def test_opposite_order_at_a_small_temperature_stays_finite_in_float32() -> None:
+    """cosine / temperature reaches +-100: exp(200) overflows float32, its logarithm must not."""
+    left = torch.tensor([[1.0, 0.0], [1.0, 0.0]], requires_grad=True)
+    right = torch.tensor([[1.0, 1e-3], [-1.0, 1e-3]])
+    loss = cosent(left, right, torch.tensor([0.0, 1.0]), temperature=0.01)
+    assert loss.item() == pytest.approx(200, rel=1e-4)
+    assert torch.autograd.grad(loss, left)[0].isfinite().all()
+    assert cosent(left, right, torch.tensor([1.0, 0.0]), temperature=0.01) == 0
+
+
+def test_many_equal_pairs_are_counted_without_loss_of_precision() -> None:
+    """9e8 pairs of cosine 1: a running sum in float32 would stall at 2^24, its logarithm at c = 100 after some 1e5."""
+    row = torch.ones(60_000, 1)
+    score = torch.arange(60_000) % 2
+    loss = cosent(row, row, score, temperature=0.01)
+    assert loss.item() == pytest.approx(math.log1p(30_000**2), rel=1e-6)
+
+
+def test_a_zero_row_gets_no_gradient() -> None:
+    left, right, score = pairs(8)
+    with torch.no_grad():
+        left[0] = 0
+    gradient = torch.autograd.grad(cosent(left, right, score, temperature=0.05), left)[0]
+    assert gradient.isfinite().all()
+    assert gradient[0].abs().sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"embedding2_SD": torch.zeros(3, 6)}, r"\[4, 6\] and \[3, 6\]"),
+        ({"score_S": torch.zeros(3)}, r"score_S: got shape \[3\]"),
+        ({"score_S": torch.full((4,), torch.nan)}, "score_S: got NaN"),
+        ({"temperature": 0.0}, "temperature: got 0.0"),
+    ],
+)
+def test_a_bad_argument_is_named(changes: dict[str, object], message: str) -> None:
+    arguments = {
+        "embedding1_SD": torch.ones(4, 6),
+        "embedding2_SD": torch.ones(4, 6),
+        "score_S": torch.ones(4),
+        "temperature": 0.05,
+    }
+    with pytest.raises(ValueError, match=message):
+        cosent(**(arguments | changes))  # type: ignore[arg-type]

@@ -1,0 +1,38 @@
+"""Learning rate and weight decay groups."""
+
+import pytest
+import torch
+
+from harness.engine.config import TrainingConfig
+from harness.engine.optimizer import build_optimizer, learning_rate
+
+
+def rates(**settings):
+    training = TrainingConfig(steps=100, learning_rate=1.0, warmup_ratio=0.1, **settings)
+    return [learning_rate(training, step) for step in range(1, 101)]
+
+
+def test_warmup_rises_linearly_to_the_full_rate():
+    assert rates(schedule="linear")[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
+
+
+def test_linear_decay_falls_in_equal_steps_and_ends_one_step_above_zero():
+    decay = rates(schedule="linear")[10:]
+    assert decay[0] == 1.0
+    assert decay[-1] == pytest.approx(1 / 90)
+    assert [a - b for a, b in zip(decay, decay[1:], strict=False)] == pytest.approx([1 / 90] * 89)
+
+
+def test_cosine_decay_is_half_way_at_half_time():
+    assert rates(schedule="cosine")[10 + 45] == pytest.approx(0.5)
+
+
+def test_without_warmup_the_first_step_has_the_full_rate():
+    assert learning_rate(TrainingConfig(steps=10, learning_rate=3.0, warmup_ratio=0.0), 1) == 3.0
+
+
+def test_norms_and_biases_are_not_decayed():
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4), torch.nn.Embedding(5, 4))
+    optimizer = build_optimizer(module, TrainingConfig(steps=1, weight_decay=0.1), on_cpu=False)
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(module[0].weight), id(module[2].weight)}
