@@ -86,7 +86,7 @@ def _write_backbone(
     }
     weights |= encoder.unused_backbone_state
     folder.mkdir(parents=True)
-    encoder.backbone.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]
+    encoder.backbone.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
 
 

@@ -72,7 +72,7 @@ class Run:
         return Step(planned, scheduled, batches, training.seed, keep_graph=training.keep_graph)
 
     def encode(self) -> TextEncoder:
-        """An encoder of texts with the weights as they are now, dropout off; back to training with `train_mode`."""
+        """An encoder of texts with the weights as they are now, dropout off."""
         self.engine.train_mode(False)
         return TextEncoder(
             self.engine.forward,
@@ -128,9 +128,7 @@ def build_run(loaded: LoadedRecipe) -> Run:
         objective=Objective(terms, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights),
         encoder=encoder,
         engine=ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder)),
-        micro_batch_tokens=micro_batch_tokens(
-            config.training.micro_batch_tokens, encoder, config.training.precision
-        ),
+        micro_batch_tokens=micro_batch_tokens(config.training.micro_batch_tokens, encoder, config.training.precision),
         evaluation_data=evaluation_data,
     )
 

@@ -1,6 +1,6 @@
-"""Floor 5: the run folder's contract, read: is a run finished, may it be continued, where is its model, what to say of it.
+"""Floor 5: the run folder's contract: is a run finished, may it be continued, where is its model, what to say of it.
 
-    runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  model/  tensorboard/
+runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  model/  tensorboard/
 """
 
 from __future__ import annotations

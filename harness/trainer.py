@@ -13,7 +13,7 @@ from harness.engine.checkpoint import Checkpoints, checkpoint_name
 from harness.engine.guard import NonFiniteError, check_gradients, check_loss
 from harness.engine.optimizer import learning_rate
 from harness.engine.phases import Step, embed, replay, score
-from harness.evaluation.runner import evaluate, results_table, selection_score
+from harness.evaluation.runner import evaluate, results_table
 from harness.export import verify_model, write_model
 from harness.report import Report, peak_memory_bytes
 from harness.run import Run, build_run, inference_prompts
@@ -57,6 +57,7 @@ def train_step(run: Run, step: Step) -> StepStats:
         NonFiniteError: on every rank, before the weights change.
     """
     started = time.perf_counter()
+    run.engine.train_mode(True)  # a model comes from disk, and from every evaluation, with dropout off
     embeddings = embed(run.engine, step)
     gradients, metrics, table_TD = score(run.engine, run.objective, step, embeddings)
     check_loss(step, metrics, table_TD)
@@ -100,7 +101,6 @@ def _step_or_stop(run: Run, step: Step, folder: RunFolder, checkpoints: Checkpoi
 
 def _evaluate(run: Run, report: Report, step: int) -> None:
     results = evaluate(run.encode(), run.evaluation_data, run.config.model.matryoshka_dims)
-    run.engine.train_mode(True)
     report.evaluation(step, results)
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from harness.losses.objective import Objective, TaskTerms
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
@@ -20,6 +19,7 @@ from harness.engine import phases
 from harness.engine.config import TrainingConfig
 from harness.engine.zero import ZeroEngine
 from harness.losses.config import LossConfig
+from harness.losses.objective import Objective, TaskTerms
 from harness.types import CoSENTPart, InfoNCEPart, Schedule, StepPlan, StepTexts, TokenBatch
 from tests.ranks import run_ranks
 

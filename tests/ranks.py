@@ -54,7 +54,10 @@ def _wait(processes: list[Any], outs: list[str], timeout: float) -> None:
     end = time.monotonic() + timeout
     while time.monotonic() < end and any(process.is_alive() for process in processes):
         time.sleep(0.05)
-        if any(not process.is_alive() and not (_read(out) or (False,))[0] for process, out in zip(processes, outs, strict=True)):
+        if any(
+            not process.is_alive() and not (_read(out) or (False,))[0]
+            for process, out in zip(processes, outs, strict=True)
+        ):
             time.sleep(1.0)  # let the others say why, too
             return
 

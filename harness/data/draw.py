@@ -45,7 +45,7 @@ def draw_examples(tasks: Sequence[Task], *, seed: int, step: int, balance: str) 
 
 
 def _alternate(quotas: Sequence[int], seed: int, step: int) -> tuple[int, int]:
-    """The task of this step and how often it was drawn before: blocks of shuffled turns, turns in proportion to quota."""
+    """The task of this step and how often it was drawn before: shuffled blocks, turns in proportion to quota."""
     turns = np.array(quotas) // gcd(*quotas)
     block, place = divmod(step - 1, int(turns.sum()))
     owner = np.repeat(np.arange(len(turns)), turns)
@@ -76,7 +76,7 @@ def _draw(index: int, task: Task, seed: int, visit: int) -> Draw:
 
 
 def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> tuple[np.ndarray, np.ndarray]:
-    """Classification as retrieval (paper, section 3.2): another text of the label, `per_query` texts of other labels."""
+    """Classification as retrieval (paper, section 3.2): a text of the same label, `per_query` of other labels."""
     data, count = task.data, task.config.negatives.per_query
     assert data.label_R is not None
     assert data.label_order_R is not None

@@ -64,10 +64,7 @@ def write_rows(
     facts = _pass(folder, path, kind, split, skip, {}, progress)
     if kind == "classification" and facts.num_rows:
         lonely = _lonely_labels(folder, facts)
-        if lonely and not skip:
-            line = min(lonely)
-            raise BadRowError(lonely[line].message(path, line))
-        if lonely:  # known only at the end of the pass: a second one leaves these rows out
+        if lonely:  # known only at the end of the pass: a second one leaves these rows out, or stops at the first
             facts = _pass(folder, path, kind, split, skip, lonely, progress)
     if not facts.num_rows:
         first = f"; the first of {facts.bad_rows} bad rows is {path}:{facts.messages[0]}" if facts.messages else ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from harness.encoder.config import ModelConfig
+from harness.encoder.config import ModelConfig, PoolingMode
 from harness.encoder.layout import read_layout
 from harness.encoder.pooling import POOLING
 from harness.weights import resolve_model
@@ -15,7 +15,7 @@ from harness.weights import resolve_model
 class Encoder(nn.Module):
     """embedding = projection(pool(backbone(tokens))), unnormalised: losses and metrics take cosines."""
 
-    def __init__(self, backbone: nn.Module, pooling: str, projection: nn.Linear | None) -> None:
+    def __init__(self, backbone: PreTrainedModel, pooling: PoolingMode, projection: nn.Linear | None) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling = pooling
@@ -26,7 +26,7 @@ class Encoder(nn.Module):
     def forward(self, input_ids_BL: Tensor, attention_mask_BL: Tensor) -> Tensor:
         """Embeddings [B, D] in the backbone's dtype (mean pooling without projection: float32)."""
         state_BLD = self.backbone(input_ids=input_ids_BL, attention_mask=attention_mask_BL).last_hidden_state
-        pooled_BD = POOLING[self.pooling](state_BLD, attention_mask_BL)  # type: ignore[index]
+        pooled_BD = POOLING[self.pooling](state_BLD, attention_mask_BL)
         if self.projection is None:
             return pooled_BD
         return self.projection(pooled_BD.to(self.projection.weight.dtype))
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
     @property
     def dim(self) -> int:
         """Number of embedding dimensions."""
-        return self.backbone.config.hidden_size if self.projection is None else self.projection.out_features  # type: ignore[union-attr,return-value]
+        return self.backbone.config.hidden_size if self.projection is None else self.projection.out_features
 
 
 def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 0) -> Encoder:
@@ -60,7 +60,7 @@ def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 
     return encoder
 
 
-def _load_backbone(config: ModelConfig, path: str, dropout: float | None) -> tuple[nn.Module, dict[str, Tensor]]:
+def _load_backbone(config: ModelConfig, path: str, dropout: float | None) -> tuple[PreTrainedModel, dict[str, Tensor]]:
     arguments: dict = {"trust_remote_code": config.trust_remote_code}
     try:
         settings = AutoConfig.from_pretrained(path, **arguments)

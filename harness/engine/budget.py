@@ -24,7 +24,7 @@ def micro_batch_tokens(setting: int | str, encoder: Encoder, precision: str) -> 
         return CPU_TOKENS
     settings = encoder.backbone.config
     wide = 2 if precision == "fp32" else 1
-    bytes_per_token = settings.num_hidden_layers * 34 * settings.hidden_size * wide  # type: ignore[union-attr,operator]
+    bytes_per_token = settings.num_hidden_layers * 34 * settings.hidden_size * wide
     free, _ = torch.cuda.mem_get_info(comm.device())
     fits = int(free * _SHARE_OF_FREE_MEMORY) // int(bytes_per_token)
     tokens = torch.tensor([-max(512, min(_MOST_TOKENS, fits))], device=comm.device())

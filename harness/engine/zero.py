@@ -121,7 +121,7 @@ class ZeroEngine:
 
     def _plain_gradient_norm(self) -> float:
         gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
-        return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))  # type: ignore[arg-type]
+        return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
 
 
 def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def test_a_checkpoint_of_another_number_of_ranks_is_refused_with_the_way_out(fol
 
 
 def test_a_run_of_another_recipe_is_never_overwritten(folder, uninterrupted):
-    with pytest.raises(AssertionError, match="training.seed: 0 → 9.*set another output"):
+    with pytest.raises(AssertionError, match=r"training.seed: 0 → 9.*set another output"):
         run_ranks(2, train, str(folder), "whole", ("training.seed=9",))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
@@ -162,6 +163,16 @@ def test_rows_that_are_not_finite_give_a_nan_loss(scope: str, implementation: st
     assert case.run(implementation)[0].loss.isnan()
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """With one thread every order of summation is fixed and the test would prove nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("scope", SCOPES)
 def test_twice_the_same_bits(scope: str) -> None:
     """Rows above torch's threading grain, documents named by many queries: the order of sums must be fixed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -169,12 +170,29 @@ def test_queries_without_own_negatives_report_their_denominator() -> None:
     torch.testing.assert_close(objective()(step, rows).metrics["negative_similarity"], torch.stack(means).mean())
 
 
+def test_a_query_without_any_negative_counts_zero_in_the_similarity_of_negatives() -> None:
+    none = np.zeros((1, 0), np.int64)
+    part = InfoNCEPart("intents", np.arange(1), np.array([3]), np.array([5]), np.array([0]), none, none, "task")
+    output = objective()(replace(plan(), parts=(part,)), table())
+    assert output.loss == output.metrics["negative_similarity"] == 0
+
+
 def test_the_implementations_agree() -> None:
     reference, chunked = (objective(implementation=name)(plan(), table()) for name in ("reference", "chunked"))
     for key, metric in reference.metrics.items():
         torch.testing.assert_close(metric, chunked.metrics[key], rtol=1e-10, atol=1e-12)
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """With one thread every order of summation is fixed and the test would prove nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_a_gradient_on_a_repeated_text_has_the_same_bits_every_time() -> None:
     """One text as every query: its gradient is a sum over queries whose order must be fixed."""
     part = info_nce_part("faq", "task", 500, 0, np.random.default_rng(0))

@@ -28,7 +28,9 @@ def open_(tmp_path, tokeniser):
             path = write_jsonl(tmp_path / f"{name}.jsonl", rows_or_path)
         settings = {"quota": 4, **settings}
         config = TaskConfig(name=name, kind=kind, path=str(path), prompts=prompts or PromptsConfig(), **settings)
-        data = open_task(config, str(path), DataConfig(cache=str(tmp_path / "cache")), tokeniser, max_length, max_length)
+        data = open_task(
+            config, str(path), DataConfig(cache=str(tmp_path / "cache")), tokeniser, max_length, max_length
+        )
         return Task(config, data, NegativeBank(data, config.negatives.per_query), max_length, max_length)
 
     return open_
@@ -47,9 +49,7 @@ def three_tasks(open_, tmp_path):
 
 def raw_texts(tasks, made, rows):
     """The raw texts behind table rows."""
-    return [
-        tasks[made.texts.task_T[row]].data.read_texts(np.array([made.texts.text_T[row]]))[0][0] for row in rows
-    ]
+    return [tasks[made.texts.task_T[row]].data.read_texts(np.array([made.texts.text_T[row]]))[0][0] for row in rows]
 
 
 def as_json(made):

@@ -1,0 +1,164 @@
+"""Evaluation data: which layout is which kind, and what a bad row says."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.evaluation.datasets import ClassificationData, RetrievalData, STSData, load_evaluation_data
+
+
+def write(file: Path, *rows: Any) -> Path:
+    """One line per row; text and bytes are written as they are."""
+    lines = [
+        row if isinstance(row, bytes) else (row if isinstance(row, str) else json.dumps(row)).encode() for row in rows
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = b"\n".join(lines) + b"\n"
+    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    return file
+
+
+def beir(folder: Path) -> Path:
+    write(
+        folder / "corpus.jsonl",
+        {"_id": "d1", "title": "Trees", "text": "They grow."},
+        {"_id": "d2", "title": "", "text": "Stones."},
+        {"_id": 3, "text": "Rivers."},
+    )
+    write(folder / "queries.jsonl", {"_id": "q1", "text": "what grows"}, {"_id": "q2", "text": "what flows"})
+    write(folder / "qrels" / "test.tsv", "query-id\tcorpus-id\tscore", "q2\t3\t2", "q2\td1\t0")
+    write(folder / "qrels" / "train.tsv", "query-id\tcorpus-id\tscore", "q1\td1\t1")
+    return folder
+
+
+def test_a_beir_folder_gives_the_judged_queries_and_title_and_text_as_mteb_joins_them(tmp_path: Path) -> None:
+    data = load_evaluation_data(beir(tmp_path))
+    assert data == RetrievalData(
+        {"q2": "what flows"}, {"d1": "Trees They grow.", "d2": "Stones.", "3": "Rivers."}, {"q2": {"3": 2, "d1": 0}}
+    )
+
+
+def test_the_only_judgement_file_is_taken_whatever_its_name_and_two_without_test_are_an_error(tmp_path: Path) -> None:
+    folder = beir(tmp_path)
+    (folder / "qrels" / "test.tsv").unlink()
+    data = load_evaluation_data(folder)
+    assert isinstance(data, RetrievalData)
+    assert data.qrels == {"q1": {"d1": 1}}
+    write(folder / "qrels" / "dev.tsv", "q1\td1\t1")
+    with pytest.raises(ValueError, match=r"dev\.tsv, train\.tsv, expected test\.tsv"):
+        load_evaluation_data(folder)
+
+
+def test_judgements_without_a_header_lose_no_row(tmp_path: Path) -> None:
+    write(beir(tmp_path) / "qrels" / "test.tsv", "q1\td1\t1", "q2\td2\t1")
+    data = load_evaluation_data(tmp_path)
+    assert isinstance(data, RetrievalData)
+    assert data.qrels == {"q1": {"d1": 1}, "q2": {"d2": 1}}
+
+
+@pytest.mark.parametrize("columns", [("text1", "text2"), ("sentence1", "sentence2")])
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
+def test_sts_is_told_by_its_columns_as_a_file_or_as_the_test_file_of_a_folder(
+    tmp_path: Path, columns: tuple[str, str], suffix: str
+) -> None:
+    left, right = columns
+    pairs = [{left: "a", right: "b", "score": 4}, {left: "c", right: "d", "score": 0.5}]
+    file = write(tmp_path / f"test{suffix}", *pairs)
+    expected = STSData(["a", "c"], ["b", "d"], [4.0, 0.5])
+    assert load_evaluation_data(file) == expected
+    assert load_evaluation_data(tmp_path) == expected
+
+
+def test_a_classification_folder_has_a_train_and_a_test_file(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", {"text": "a", "label": "x"}, {"text": "b", "label": 1})
+    write(tmp_path / "test.jsonl.gz", {"text": "c", "label": "x"})
+    assert load_evaluation_data(tmp_path) == ClassificationData(["a", "b"], ["x", "1"], ["c"], ["x"])
+
+
+def test_an_unknown_layout_says_what_was_found_and_what_is_expected(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"absent: got no such file or folder.*--data-root"):
+        load_evaluation_data(tmp_path / "absent")
+    with pytest.raises(ValueError, match="got an empty folder, expected a BEIR folder"):
+        load_evaluation_data(tmp_path)
+    write(tmp_path / "notes.txt", "x")
+    for path in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(ValueError, match=r"got notes\.txt, expected a BEIR folder"):
+            load_evaluation_data(path)
+    write(tmp_path / "test.jsonl", {"text": "a", "label": "x"})
+    with pytest.raises(ValueError, match=r"got columns text, label, expected text1.*give the folder"):
+        load_evaluation_data(tmp_path / "test.jsonl")
+
+
+PAIR = {"text1": "a", "text2": "b", "score": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({**PAIR, "score": "high"}, "score: got high, expected a number"),
+        ({**PAIR, "score": True}, "score: got True, expected a number"),
+        ('{"text1": "a", "text2": "b", "score": NaN}', "score: got nan, expected a number"),
+        ({"text1": "a", "text2": "b"}, "score: got None, expected a number"),
+        ({**PAIR, "text2": " "}, "text2: got  , expected a text, not empty"),
+        ({**PAIR, "text1": 5}, "text1: got 5, expected a text, not empty"),
+        ({"text1": "a", "score": 1}, "text2: got nothing, expected a text, not empty"),
+        ("[1, 2]", "row: got list, expected a JSON object"),
+        ('{"text1": "a", ', "row: got .* at column .*, expected JSON"),
+        (b'{"text1": "\xff"}', "text: got byte 0xff, expected UTF-8"),
+    ],
+)
+def test_a_bad_row_stops_with_file_line_and_field(tmp_path: Path, row: Any, message: str) -> None:
+    for name in ("test.jsonl", "test.jsonl.gz"):
+        file = write(tmp_path / name, PAIR, "", row)
+        with pytest.raises(ValueError, match=f"^{file}:3: {message}$"):
+            load_evaluation_data(file)
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "message"),
+    [
+        ("corpus.jsonl", {"_id": "d1", "text": "again"}, r"corpus.jsonl:1: _id: got d1, expected an id that did not"),
+        ("corpus.jsonl", {"text": "x"}, "corpus.jsonl:1: _id: got None, expected a text or a number"),
+        ("queries.jsonl", {"_id": "q9"}, "queries.jsonl:1: text: got nothing, expected a text"),
+        ("qrels/test.tsv", "q7\td1\t1", "test.tsv:1: query-id: got q7, expected an _id of the queries file"),
+        ("qrels/test.tsv", "q1\td7\t1", "test.tsv:1: corpus-id: got d7, expected an _id of the corpus file"),
+        ("qrels/test.tsv", "q1 0 d1 1", "test.tsv:1: columns: got 1, expected 3, separated by tabs"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\thigh", "test.tsv:2: score: got high, expected a whole"),
+    ],
+)
+def test_a_bad_beir_row_stops_with_file_line_and_field(tmp_path: Path, file: str, row: Any, message: str) -> None:
+    folder = beir(tmp_path)
+    rest = (folder / file).read_text().splitlines() if file != "qrels/test.tsv" else []
+    write(folder / file, row, *rest)
+    if "an id that did not" in message:
+        message = message.replace(":1:", ":2:")
+    with pytest.raises(ValueError, match=message):
+        load_evaluation_data(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: write(folder / "train.jsonl", {"text": "a", "label": "x"}), "got 1 label, expected at least 2"),
+        (lambda folder: write(folder / "train.jsonl", ""), r"train\.jsonl: got no rows"),
+        (lambda folder: write(folder / "train.jsonl", {"text": "a", "label": None}), "train.jsonl:1: label: got None"),
+    ],
+)
+def test_a_bad_classification_folder_is_an_error(tmp_path: Path, change: Callable[[Path], Path], message: str) -> None:
+    write(tmp_path / "test.jsonl", {"text": "c", "label": "x"})
+    change(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load_evaluation_data(tmp_path)
+
+
+def test_a_truncated_gzip_file_is_an_error(tmp_path: Path) -> None:
+    file = write(tmp_path / "test.jsonl.gz", *[{**PAIR, "text1": f"a{i * 7919}"} for i in range(2000)])
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(ValueError, match="expected a whole gzip file"):
+        load_evaluation_data(file)

@@ -1,0 +1,151 @@
+"""From an encode function to scores and tables, on tiny data sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from harness.evaluation.runner import MAIN_METRIC, evaluate, results_table, selection_score
+from harness.types import TextRole
+
+WIDTH = 8
+
+
+class Encoder:
+    """Embeds a text by the number at its end; remembers what it was asked."""
+
+    def __init__(self, spoil: float | None = None) -> None:
+        self.calls: list[tuple[list[str], TextRole]] = []
+        self.spoil = spoil
+
+    def __call__(self, texts: Sequence[str], role: TextRole) -> np.ndarray:
+        self.calls.append((list(texts), role))
+        rows = np.zeros((len(texts), WIDTH), dtype=np.float32)
+        for i, text in enumerate(texts):
+            generator = np.random.default_rng(int(text.split()[-1]))
+            rows[i] = generator.standard_normal(WIDTH)
+        if self.spoil is not None:
+            rows[0, 0] = self.spoil
+        return rows
+
+
+def write(file: Path, rows: Sequence[dict[str, object]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[str]:
+    """A query finds the document with its number, which is relevant; STS and classification have repeated texts."""
+    faq = tmp_path / "retrieval" / "faq"
+    write(faq / "corpus.jsonl", [{"_id": f"d{i}", "title": "", "text": f"answer {i}"} for i in range(12)])
+    write(faq / "queries.jsonl", [{"_id": f"q{i}", "text": f"question {i}"} for i in range(12)])
+    (faq / "qrels").mkdir()
+    (faq / "qrels" / "test.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(f"q{i}\td{i}\t1\n" for i in range(5))
+    )
+    pairs = [{"text1": f"a {i % 4}", "text2": f"b {i}", "score": float(i % 4 == i)} for i in range(20)]
+    write(tmp_path / "sts" / "pairs" / "test.jsonl", pairs)
+    labelled = [{"text": f"text {i % 30}", "label": "even" if i % 2 == 0 else "odd"} for i in range(40)]
+    write(tmp_path / "classification" / "parity" / "train.jsonl", labelled)
+    write(tmp_path / "classification" / "parity" / "test.jsonl", labelled[:10])
+    return [str(faq), str(tmp_path / "sts" / "pairs" / "test.jsonl"), str(tmp_path / "classification" / "parity")]
+
+
+def test_every_data_set_gets_the_metrics_of_its_kind(paths: list[str]) -> None:
+    results = evaluate(Encoder(), paths)
+    assert list(results) == ["faq", "pairs", "parity"]
+    assert results["faq"]["ndcg_at_10"] == results["faq"]["mrr_at_10"] == 1.0
+    assert results["pairs"]["spearman"] > 0.5
+    assert set(results["parity"]) == {"accuracy", "f1"}
+    for metrics, main in zip(results.values(), MAIN_METRIC.values(), strict=True):
+        assert main in metrics
+
+
+def test_each_text_is_encoded_once_and_only_if_a_metric_needs_it(paths: list[str]) -> None:
+    encoder = Encoder()
+    evaluate(encoder, paths)
+    for texts, _ in encoder.calls:
+        assert len(set(texts)) == len(texts)
+    questions, answers, pairs, labelled = encoder.calls
+    assert questions == ([f"question {i}" for i in range(5)], "query")  # the unjudged ones are left out
+    assert answers == ([f"answer {i}" for i in range(12)], "document")
+    assert pairs[1] == labelled[1] == "query"
+    assert len(labelled[0]) <= 30
+
+
+def test_matryoshka_dims_give_the_main_metric_of_each_prefix(paths: list[str]) -> None:
+    results = evaluate(Encoder(), paths, matryoshka_dims=[2, 4, WIDTH])
+
+    def prefix(texts: Sequence[str], role: TextRole) -> np.ndarray:
+        rows = Encoder()(texts, role)[:, :4]
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    shorter = evaluate(prefix, paths)
+    for name, main in zip(results, MAIN_METRIC.values(), strict=True):
+        assert results[name][f"{main}@4"] == pytest.approx(shorter[name][main], abs=1e-6)
+        assert results[name][f"{main}@{WIDTH}"] == results[name][main]
+        assert f"{main}@2" in results[name]
+    assert results["pairs"]["spearman@2"] != results["pairs"]["spearman"]
+    with pytest.raises(ValueError, match=r"got Matryoshka dim 9, expected 1 to 8; set model\.matryoshka_dims"):
+        evaluate(Encoder(), paths, matryoshka_dims=[9])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_embeddings_that_are_not_finite_are_an_error(paths: list[str], value: float) -> None:
+    with pytest.raises(ValueError, match="faq: got embeddings with inf or nan"):
+        evaluate(Encoder(spoil=value), paths)
+
+
+def test_bad_data_are_found_before_anything_is_encoded(paths: list[str], tmp_path: Path) -> None:
+    encoder = Encoder()
+    with pytest.raises(ValueError, match="no such file"):
+        evaluate(encoder, [*paths, str(tmp_path / "absent")])
+    assert encoder.calls == []
+
+
+RESULTS = {
+    "faq": {"ndcg_at_10": 0.5, "map_at_10": 0.4, "ndcg_at_10@128": 0.45},
+    "pairs": {"spearman": 0.7, "pearson": 0.6},
+}
+
+
+def test_the_best_checkpoint_is_picked_by_the_mean_of_the_main_metrics_or_by_the_named_one() -> None:
+    assert selection_score(RESULTS) == pytest.approx((0.5 + 0.7) / 2)
+    assert selection_score(RESULTS, "faq/map_at_10") == 0.4
+    assert selection_score({"a/faq": {"accuracy": 0.1}}, "a/faq/accuracy") == 0.1
+    with pytest.raises(ValueError, match=r"evaluation\.main_metric: got faq/ndcg, expected one of faq/ndcg_at_10"):
+        selection_score(RESULTS, "faq/ndcg")
+    with pytest.raises(ValueError, match=r"evaluation\.data: got no data sets"):
+        selection_score({})
+
+
+def printed(table: Table) -> list[list[str]]:
+    console = Console(width=120, no_color=True)
+    with console.capture() as capture:
+        console.print(table)
+    lines = [line.replace("┃", "│") for line in capture.get().splitlines() if "│" in line or "┃" in line]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def test_the_table_shows_before_after_and_change() -> None:
+    after = {name: {key: value + 0.0123 for key, value in metrics.items()} for name, metrics in RESULTS.items()}
+    assert printed(results_table(RESULTS, after)) == [
+        ["data set", "metric", "before", "after", "change"],
+        ["faq", "ndcg_at_10", "0.5000", "0.5123", "+0.0123"],
+        ["", "ndcg_at_10@128", "0.4500", "0.4623", "+0.0123"],
+        ["pairs", "spearman", "0.7000", "0.7123", "+0.0123"],
+    ]
+
+
+def test_the_table_of_one_model_has_one_column_of_scores_and_all_metrics_on_request() -> None:
+    assert printed(results_table(RESULTS))[1] == ["faq", "ndcg_at_10", "0.5000"]
+    assert [row[1] for row in printed(results_table(RESULTS, all_metrics=True))] == [
+        "metric", "ndcg_at_10", "map_at_10", "ndcg_at_10@128", "spearman", "pearson",
+    ]  # fmt: skip
