@@ -54,10 +54,8 @@ def _wait(processes: list[Any], outs: list[str], timeout: float) -> None:
     end = time.monotonic() + timeout
     while time.monotonic() < end and any(process.is_alive() for process in processes):
         time.sleep(0.05)
-        if any(
-            not process.is_alive() and not (_read(out) or (False,))[0]
-            for process, out in zip(processes, outs, strict=True)
-        ):
+        ended = [out for process, out in zip(processes, outs, strict=True) if not process.is_alive()]
+        if any(not (_read(out) or (False,))[0] for out in ended):
             time.sleep(1.0)  # let the others say why, too
             return
 

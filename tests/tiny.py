@@ -96,7 +96,8 @@ model: {{name_or_path: {folder / "model"}, pooling: mean, matryoshka_dims: [8, 3
 tasks:
   - {{name: faq, kind: retrieval, path: retrieval.jsonl, quota: 8, negatives: {{scope: task, per_query: 2}}}}
   - {{name: similar, kind: sts, path: sts/train.jsonl, quota: 6}}
-  - {{name: intents, kind: classification, path: intents/train.jsonl, quota: 4, negatives: {{scope: own, per_query: 3}}}}
+  - {{name: intents, kind: classification, path: intents/train.jsonl, quota: 4,
+      negatives: {{scope: own, per_query: 3}}}}
 training: {{steps: 6, learning_rate: 1.0e-3, micro_batch_tokens: 128}}
 deepspeed: zero1
 evaluation: {{every: 3, data: [faq, sts/test.jsonl, intents]}}

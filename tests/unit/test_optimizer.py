@@ -1,5 +1,7 @@
 """Learning rate and weight decay groups."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ def test_linear_decay_falls_in_equal_steps_and_ends_one_step_above_zero():
     decay = rates(schedule="linear")[10:]
     assert decay[0] == 1.0
     assert decay[-1] == pytest.approx(1 / 90)
-    assert [a - b for a, b in zip(decay, decay[1:], strict=False)] == pytest.approx([1 / 90] * 89)
+    assert [a - b for a, b in pairwise(decay)] == pytest.approx([1 / 90] * 89)
 
 
 def test_cosine_decay_is_half_way_at_half_time():

@@ -1,6 +1,7 @@
 """`plan(seed, step, bank)`: pure, complete, and never a known positive among the negatives."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +51,10 @@ def three_tasks(open_, tmp_path):
 def raw_texts(tasks, made, rows):
     """The raw texts behind table rows."""
     return [tasks[made.texts.task_T[row]].data.read_texts(np.array([made.texts.text_T[row]]))[0][0] for row in rows]
+
+
+def source_rows(path):
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
 def as_json(made):
@@ -104,7 +109,7 @@ def test_every_positive_of_a_query_is_used_in_turn(open_):
 def test_queries_positives_and_negatives_are_those_of_the_row(three_tasks):
     made = plan(three_tasks, seed=3, step=2)
     part = made.parts[0]
-    source = [json.loads(line) for line in open(three_tasks[0].data.path, encoding="utf-8")]
+    source = source_rows(three_tasks[0].data.path)
     for i, row in enumerate(part.row_B):
         assert raw_texts(three_tasks, made, [part.query_B[i]]) == [source[row]["query"]]
         assert raw_texts(three_tasks, made, [part.document_N[part.positive_B[i]]])[0] in source[row]["positive"]
@@ -115,7 +120,7 @@ def test_queries_positives_and_negatives_are_those_of_the_row(three_tasks):
 def test_pairs_and_scores_are_those_of_the_row(three_tasks):
     made = plan(three_tasks, seed=3, step=2)
     part = made.parts[1]
-    source = [json.loads(line) for line in open(three_tasks[1].data.path, encoding="utf-8")]
+    source = source_rows(three_tasks[1].data.path)
     for i, row in enumerate(part.row_S):
         assert raw_texts(three_tasks, made, [part.text1_S[i], part.text2_S[i]]) == [
             source[row]["text1"],
@@ -127,7 +132,7 @@ def test_pairs_and_scores_are_those_of_the_row(three_tasks):
 def test_classification_takes_the_same_label_as_positive_and_other_labels_as_negatives(three_tasks):
     made = plan(three_tasks, seed=3, step=2)
     part = made.parts[2]
-    source = [json.loads(line) for line in open(three_tasks[2].data.path, encoding="utf-8")]
+    source = source_rows(three_tasks[2].data.path)
     label_of = {row["text"]: row["label"] for row in source}
     for i in range(4):
         query, positive = raw_texts(three_tasks, made, [part.query_B[i], part.document_N[part.positive_B[i]]])
