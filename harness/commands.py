@@ -18,7 +18,7 @@ from harness.data.plan import plan
 from harness.data.schedule import deal, padded_length, schedule
 from harness.data.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig, PoolingMode
-from harness.encoder.encoder import Encoder, load_encoder
+from harness.encoder.encoder import Encoder, load_encoder, longest_text
 from harness.encoder.layout import read_layout
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.encode import TextEncoder
@@ -50,7 +50,9 @@ def evaluate_model(
     """
     if "RANK" in os.environ:
         comm.initialise()
-    paths = [locate(p, recipe_folder=None, data_root=data_root, cache_root=cache_root(None)) for p in data]
+    paths = [
+        locate(p, recipe_folder=None, data_root=data_root, cache_root=cache_root(None), allow_hub=False) for p in data
+    ]
     config = _config_of(str(model_folder(model)), max_length, pooling)
     encoder = load_encoder(config).to(comm.device(), torch.bfloat16 if precision == "bf16" else torch.float32).eval()
     prompts = read_layout(resolve_model(config.name_or_path)).prompts
@@ -139,7 +141,7 @@ def _config_of(path: str, max_length: int | None, pooling: PoolingMode | None) -
         name_or_path=path,
         pooling=pooling or layout.pooling or "mean",
         projection_dim=projection,
-        max_length=max_length or layout.max_length or 512,
+        max_length=max_length or layout.max_length or min(512, longest_text(path) or 512),
     )
 
 

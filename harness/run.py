@@ -13,6 +13,7 @@ import numpy as np
 from harness import comm
 from harness.config import LoadedRecipe, RunConfig, load_deepspeed_json
 from harness.data.batches import token_batches
+from harness.data.demo_corpus import corpus_hash
 from harness.data.index import open_task
 from harness.data.locate import cache_root, locate
 from harness.data.negatives import NegativeBank
@@ -97,6 +98,7 @@ class Run:
                 "rows": task.data.num_rows,
                 "texts": task.data.num_texts,
                 "hash": task.data.content_hash,
+                "corpus_hash": corpus_hash(task.data.path),
                 "bad_rows": task.data.bad_rows,
             }
             for task in self.tasks
@@ -111,7 +113,7 @@ def build_run(loaded: LoadedRecipe) -> Run:
     """
     config = loaded.config
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
-    evaluation_data = tuple(_locate(loaded, path) for path in config.evaluation.data)
+    evaluation_data = tuple(_locate(loaded, path, allow_hub=False) for path in config.evaluation.data)
     tasks = open_tasks(loaded, tokeniser)
     encoder = load_encoder(config.model, config.training.dropout, config.training.seed)
     terms = [
@@ -163,9 +165,10 @@ def inference_prompts(config: RunConfig) -> dict[TextRole, str]:
     }
 
 
-def _locate(loaded: LoadedRecipe, path: str) -> str:
+def _locate(loaded: LoadedRecipe, path: str, *, allow_hub: bool = True) -> str:
     return locate(
         path,
+        allow_hub=allow_hub,
         recipe_folder=loaded.recipe_folder,
         data_root=loaded.data_root,
         cache_root=cache_root(loaded.config.data.cache),

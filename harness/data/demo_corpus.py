@@ -46,9 +46,9 @@ _REST_WORDS, _REST_CHARACTERS = 12, 1200  # at least, at most
 _SENTENCE_WORDS, _SENTENCE_CHARACTERS = 6, (30, 300)
 _SHINGLE_WORDS, _MOST_SEEN_SHINGLES = 5, 0.5
 _TEMPLATE = re.compile(r"%\(\w+\)s|\{\w+\}.*\{\w+\}|\$\{|^(?:returns?|args|arguments|parameters|alias)\b[^a-z]*$", re.I)
-_NAMES_OF_PACKAGES = re.compile(
-    r"hugging ?face|\bhf|\bhub\b|scikit|\bsk(?:learn|ops)|\bnp\b|\bpd\b|\bnx\b|sentence.?transformers?|pytorch|aten\b"
-    r"|\bds_|\bzero\b|dataframe|ndarray|" + "|".join(re.escape(name) for name in PACKAGES.values()),
+_NAMES_OF_PACKAGES = re.compile(  # with the usual short names
+    r"hugging ?face|\bhf\b|\bhub\b|scikit|\bnp\b|\bpd\b|\bnx\b|sentence.?transformers?|"
+    + "|".join(re.escape(name) for name in PACKAGES.values()),
     re.IGNORECASE,
 )
 
@@ -81,6 +81,14 @@ def build_demo_corpus(cache_root: Path) -> Path:
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def corpus_hash(path: str | Path) -> str | None:
+    """`hash` of the demo corpus that a file lies in; None for any other file."""
+    folder = next((parent for parent in Path(path).parents if parent.name.startswith(f"{PREFIX}-")), None)
+    if folder is None:
+        return None
+    return str(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["hash"])
 
 
 def write_corpus(entries: Iterable[Docstring], versions: dict[str, str], folder: Path) -> None:

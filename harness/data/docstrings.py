@@ -47,7 +47,8 @@ _INLINE = (
     (re.compile(r"`|\*\*"), ""),
     (re.compile(r"\\(?=[\s*_|])"), ""),
 )
-_SENTENCE_END = re.compile(r"(?<![.(\s]\w\.)(?<!e\.g\.)(?<!i\.e\.)(?<!\svs\.)(?<=[.!?])\s+(?=[A-Z\"'(])")
+# no sentence ends at "e.g.", "i.e.", "(a." or "vs."
+_SENTENCE_END = re.compile(r"(?<![.(\s]\w\.)(?<!\svs\.)(?<=[.!?])\s+(?=[A-Z\"'(])")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from filelock import BaseFileLock, FileLock
 
 from harness.data.config import DataConfig, TaskConfig
 from harness.data.index_writer import TEXTS_FILE, BadRowError, Progress, write_rows, write_tokens
+from harness.data.locate import cache_root
 from harness.data.npy import open_array
 from harness.data.tokenisation import Tokeniser
 from harness.types import TaskKind
@@ -29,7 +30,7 @@ from harness.types import TaskKind
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["BadRowError", "TaskData", "cache_root", "open_task"]
+__all__ = ["BadRowError", "TaskData", "open_task"]
 
 FORMAT_VERSION = 1
 META_FILE = "meta.json"
@@ -107,7 +108,7 @@ def open_task(
     """
     source = _Source.of(path)
     key = _digest([FORMAT_VERSION, asdict(source), task.kind, task.split, data.on_bad_row])
-    rows = cache_root(data) / "rows" / key
+    rows = cache_root(data.cache) / "rows" / key
     skip = data.on_bad_row == "skip"
 
     def build_rows(folder: Path) -> None:
@@ -128,13 +129,6 @@ def open_task(
     _build_once(rows, build_rows)
     _build_once(tokens, lambda folder: write_tokens(folder, rows, tokeniser, task.prompts, max_lengths, progress))
     return _read(task, path, rows, tokens)
-
-
-def cache_root(data: DataConfig) -> Path:
-    """`data.cache`, or conan-harness in the user's cache folder."""
-    if data.cache is not None:
-        return Path(data.cache).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "conan-harness"
 
 
 @dataclass(frozen=True)

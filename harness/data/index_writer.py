@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from harness.data.config import PromptsConfig
 from harness.data.lookup import write_label_lookup, write_query_lookup
-from harness.data.npy import ArrayFile
+from harness.data.npy import ArrayFile, open_array
 from harness.data.sources import BadRow, RowFormat, detect_format, read_rows
 from harness.data.tokenisation import Tokeniser, text_hash, token_hash
 from harness.data.validation import validate
@@ -125,8 +125,8 @@ def _examples(path: str, kind: TaskKind, split: str) -> Iterator[tuple[int, Exam
 
 def _lonely_labels(folder: Path, facts: SourceFacts) -> dict[int, BadRow]:
     """Rows, by line, whose label no other row has."""
-    label_R = np.load(folder / "label_R.npy", mmap_mode="r")
-    line_R = np.load(folder / "line_R.npy", mmap_mode="r")
+    label_R = open_array(folder / "label_R.npy")
+    line_R = open_array(folder / "line_R.npy")
     count_C = np.bincount(label_R, minlength=len(facts.label_names))
     lonely: dict[int, BadRow] = {}
     if (count_C > 1).all():
@@ -229,7 +229,7 @@ def write_tokens(
 
     max_lengths: tokens, in the order of ROLES. progress: called with the number of texts tokenised since the last call.
     """
-    role_G = np.load(rows_folder / "role_G.npy", mmap_mode="r")
+    role_G = open_array(rows_folder / "role_G.npy")
     start = 0
     with (
         ArrayFile(folder / "length_G.npy", "int32") as lengths,

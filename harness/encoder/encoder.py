@@ -60,6 +60,12 @@ def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 
     return encoder
 
 
+def longest_text(name_or_path: str, trust_remote_code: bool = False) -> int | None:
+    """Tokens a backbone's positions take; None where it has no such limit."""
+    settings = AutoConfig.from_pretrained(resolve_model(name_or_path), trust_remote_code=trust_remote_code)
+    return getattr(settings, "max_position_embeddings", None)
+
+
 def _load_backbone(config: ModelConfig, path: str, dropout: float | None) -> tuple[PreTrainedModel, dict[str, Tensor]]:
     arguments: dict = {"trust_remote_code": config.trust_remote_code}
     try:

@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.encoder.config import PoolingMode
 
 _POOLING_NAMES: dict[str, PoolingMode] = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
+_NO_LIMIT = 10**9
 _LEGACY_NAMES: dict[str, PoolingMode] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -49,14 +50,22 @@ def read_layout(path: str | Path) -> Layout:
             projection = _dense(part)
         elif kind not in ("Transformer", "Normalize"):
             raise ValueError(f"{folder}: got module {kind}, expected Transformer, Pooling, Dense and Normalize only")
-    lengths = folder / "sentence_bert_config.json"
     prompts = folder / "config_sentence_transformers.json"
     return Layout(
         pooling=pooling,
         projection=projection,
-        max_length=_json(lengths).get("max_seq_length") if lengths.is_file() else None,
+        max_length=_max_length(folder),
         prompts=(_json(prompts).get("prompts") or {}) if prompts.is_file() else {},
     )
+
+
+def _max_length(folder: Path) -> int | None:
+    """Older folders say it in sentence_bert_config.json, newer ones in the tokenizer's (where "none" is 10^30)."""
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        value = _json(folder / name).get(key) if (folder / name).is_file() else None
+        if value is not None and value < _NO_LIMIT:
+            return int(value)
+    return None
 
 
 def _pooling(path: Path) -> PoolingMode:

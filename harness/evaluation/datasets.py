@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -157,7 +158,7 @@ def _load_sts(file: Path) -> STSData:
         data.texts1.append(_text(file, line, row, left))
         data.texts2.append(_text(file, line, row, right))
         score = row.get("score")
-        if isinstance(score, bool) or not isinstance(score, int | float) or score != score:
+        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
             raise _bad(file, line, "score", score, "a number")
         data.scores.append(float(score))
     if len(data.scores) < 2:

@@ -25,7 +25,7 @@ from fused_contrastive.passes import Needs, PassResult, panels
 from fused_contrastive.problem import InfoNCEStats, Problem
 
 _MASKED = -1e30  # a logit of no weight; finite, so that 0 * _MASKED is 0
-_MIN_ROWS = 64  # full-width panels thinner than this lose more in the products than a second pass costs
+_MIN_ROWS = 128  # full-width panels thinner than this lose more in the products than computing tiles twice costs
 _MAX_ROWS = 512  # a taller panel leaves the processor's cache and gains nothing
 
 

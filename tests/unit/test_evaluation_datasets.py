@@ -104,6 +104,7 @@ PAIR = {"text1": "a", "text2": "b", "score": 1}
         ({**PAIR, "score": "high"}, "score: got high, expected a number"),
         ({**PAIR, "score": True}, "score: got True, expected a number"),
         ('{"text1": "a", "text2": "b", "score": NaN}', "score: got nan, expected a number"),
+        ('{"text1": "a", "text2": "b", "score": -Infinity}', "score: got -inf, expected a number"),
         ({"text1": "a", "text2": "b"}, "score: got None, expected a number"),
         ({**PAIR, "text2": " "}, "text2: got  , expected a text, not empty"),
         ({**PAIR, "text1": 5}, "text1: got 5, expected a text, not empty"),

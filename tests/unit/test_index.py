@@ -373,6 +373,21 @@ def test_what_a_killed_process_left_is_not_taken_for_whole(tmp_path: Path, open_
     assert not unfinished.exists()
 
 
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, open_data: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped at the very last moment, the build leaves nothing that a later start would take."""
+    path, replace = _write(tmp_path / "a.jsonl", ROWS), os.replace
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        open_data(path)
+    monkeypatch.setattr(os, "replace", replace)
+    assert not [folder for folder in (tmp_path / "cache" / "rows").iterdir() if folder.is_dir()]
+    assert open_data(path).num_rows == len(ROWS)
+
+
 def test_a_damaged_cache_says_what_to_delete(tmp_path: Path, open_data: Open) -> None:
     path = _write(tmp_path / "a.jsonl", ROWS)
     open_data(path)
@@ -390,12 +405,6 @@ def test_a_cache_that_cannot_be_written_names_the_key(tmp_path: Path, tokeniser:
     task = TaskConfig(name="t", kind="retrieval", path=str(path), quota=1)
     with pytest.raises(ValueError, match=r"data\.cache: got .*expected a folder that can be written"):
         open_task(task, str(path), DataConfig(cache=str(path)), tokeniser, 8, 8)
-
-
-def test_the_cache_lies_in_the_users_cache_folder_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert index.cache_root(DataConfig()) == tmp_path / "conan-harness"
-    assert index.cache_root(DataConfig(cache="here")) == Path("here")
 
 
 def test_every_text_is_reported_once_written_and_once_tokenised(tmp_path: Path, open_data: Open) -> None:

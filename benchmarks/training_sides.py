@@ -1,0 +1,228 @@
+"""The two sides of compare_sentence_transformers: one recipe through the harness and through their Trainer.
+
+Each function trains in the calling process and is meant to have it for itself. Heavy imports lie inside.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.quiet import prepare_environment
+
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+
+    from harness.config import LoadedRecipe, RunConfig
+
+    Encode = Callable[[list[str]], np.ndarray]  # n texts → float32 [n, D]
+
+MINI_BATCH = 32  # texts of a sentence-transformers mini-batch, its default
+RECIPE = Path(__file__).with_name("alpaca_in_batch.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What both sides are told. `evaluation`: a BEIR folder to score the models on, or None."""
+
+    folder: Path  # scratch: holds pairs.jsonl
+    model: str
+    batch: int
+    steps: int
+    precision: str
+    evaluation: Path | None
+
+    @property
+    def pairs_file(self) -> Path:
+        return self.folder / "pairs.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one side measured. Lists hold one number per step."""
+
+    losses: list[float]
+    gradient_norms: list[float]
+    learning_rates: list[float]
+    seconds: float  # the whole loop: reading, tokenising, computing, logging
+    texts_per_second: float  # both texts of every pair count
+    peak_memory_bytes: int  # of the process; on a GPU, of torch's allocator there
+    threads: int
+    ndcg_at_10: dict[str, float]  # before and after training, as far as asked for
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """What our plan did per step. Where texts repeat, the last two are why the losses may differ."""
+
+    rows: list[list[int]]
+    masked_pairs: list[int]  # (query, known positive of it) that theirs counts as negatives
+    repeated_documents: list[int]  # documents equal to another one of the step, which theirs counts again
+
+
+def train_ours(settings: Settings) -> tuple[Side, PlanFacts]:
+    """The recipe through the harness, as one rank.
+
+    Raises:
+        ValueError: data, model or settings that do not fit.
+    """
+    prepare_environment()
+    from harness.run import build_run
+    from harness.trainer import train_step
+    from harness.types import InfoNCEPart
+
+    run = build_run(load(settings))
+    stats, parts = [], []
+    start = time.perf_counter()
+    for step in run.steps(after=0):
+        stats.append(train_step(run, step))
+        parts += [part for part in step.plan.parts if isinstance(part, InfoNCEPart)]
+    side = _side(
+        settings,
+        seconds=time.perf_counter() - start,
+        models={"after": lambda texts: run.encode()(texts)},
+        losses=[one.loss for one in stats],
+        gradient_norms=[one.gradient_norm for one in stats],
+        learning_rates=[one.learning_rate for one in stats],
+    )
+    facts = PlanFacts(
+        rows=[part.row_B.tolist() for part in parts],
+        masked_pairs=[int((part.excluded_BX >= 0).sum()) for part in parts],
+        repeated_documents=[settings.batch - len(part.document_N) for part in parts],
+    )
+    return side, facts
+
+
+def train_theirs(settings: Settings, rows: Sequence[Sequence[int]]) -> Side:
+    """sentence-transformers' own Trainer over the rows of the pairs file that `rows` lists step by step.
+
+    Raises:
+        ValueError: its copy of the model keeps some dropout.
+    """
+    prepare_environment()
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformerTrainer
+    from sentence_transformers.losses import CachedMultipleNegativesRankingLoss
+    from transformers import PrinterCallback
+
+    recipe = load(settings).config
+    pairs = [json.loads(line) for line in settings.pairs_file.read_text(encoding="utf-8").splitlines()]
+    ordered = [pairs[row] for step in rows for row in step]
+    model = _their_model(recipe)
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=_their_arguments(settings, recipe),
+        train_dataset=Dataset.from_dict({key: [pair[key] for pair in ordered] for key in ("query", "positive")}),
+        loss=CachedMultipleNegativesRankingLoss(model, scale=1 / recipe.loss.temperature, mini_batch_size=MINI_BATCH),
+    )
+    trainer.remove_callback(PrinterCallback)
+    seconds = trainer.train().metrics["train_runtime"]
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return _side(
+        settings,
+        seconds=seconds,
+        models={"before": _their_model(recipe).encode, "after": model.encode},
+        losses=[entry["loss"] for entry in logs],
+        gradient_norms=[entry["grad_norm"] for entry in logs],
+        learning_rates=[entry["learning_rate"] for entry in logs],
+    )
+
+
+def load(settings: Settings) -> LoadedRecipe:
+    """The recipe with the settings put in: both sides take their numbers from it."""
+    from harness.config import load_recipe
+
+    changes = {
+        "model.name_or_path": settings.model,
+        "tasks.pairs.path": str(settings.pairs_file),
+        "tasks.pairs.quota": settings.batch,
+        "training.steps": settings.steps,
+        "training.precision": settings.precision,
+        "data.cache": str(settings.folder / "cache"),
+        "output": str(settings.folder / "ours"),
+    }
+    return load_recipe(str(RECIPE), [f"{key}={json.dumps(value)}" for key, value in changes.items()])
+
+
+def _their_model(recipe: RunConfig) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer, SentenceTransformerModelCardData
+    from torch.nn import Dropout
+
+    from harness.weights import resolve_model
+
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = SentenceTransformer(
+        resolve_model(recipe.model.name_or_path),
+        config_kwargs=off,
+        model_card_data=SentenceTransformerModelCardData(generate_widget_examples=False),
+    )
+    left = [name for name, module in model.named_modules() if isinstance(module, Dropout) and module.p > 0]
+    if left:
+        raise ValueError(f"--model: got dropout in {left[0]} on their side, expected none; take a BERT-like model")
+    model.max_seq_length = recipe.model.max_length
+    return model
+
+
+def _their_arguments(settings: Settings, recipe: RunConfig) -> SentenceTransformerTrainingArguments:
+    """What the recipe says, every step logged; the rest is their default."""
+    import torch
+    from sentence_transformers import SentenceTransformerTrainingArguments
+    from torch.utils.data import BatchSampler, SequentialSampler
+
+    def in_order(dataset: Dataset, batch_size: int, drop_last: bool, **_: object) -> Any:
+        return BatchSampler(SequentialSampler(dataset), batch_size, drop_last)
+
+    training = recipe.training
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(settings.folder / "theirs"),
+        per_device_train_batch_size=settings.batch,
+        batch_sampler=in_order,
+        max_steps=settings.steps,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.schedule,
+        weight_decay=training.weight_decay,
+        adam_beta1=training.adam_betas[0],
+        adam_beta2=training.adam_betas[1],
+        adam_epsilon=training.adam_epsilon,
+        max_grad_norm=training.max_grad_norm,
+        bf16=training.precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _side(settings: Settings, *, seconds: float, models: dict[str, Encode], **curves: list[float]) -> Side:
+    """A side's figures. Memory is read first: the evaluation is not the training's."""
+    import torch
+
+    from harness.evaluation.runner import evaluate
+    from harness.report.run_file import peak_memory_bytes
+
+    memory = peak_memory_bytes()
+    scores = {}
+    if settings.evaluation is not None:
+        for when, encode in models.items():
+            (metrics,) = evaluate(_without_role(encode), [str(settings.evaluation)]).values()
+            scores[when] = metrics["ndcg_at_10"]
+    return Side(
+        seconds=seconds,
+        texts_per_second=2 * settings.batch * settings.steps / seconds,
+        peak_memory_bytes=memory,
+        threads=torch.get_num_threads(),
+        ndcg_at_10=scores,
+        **curves,
+    )
+
+
+def _without_role(encode: Encode) -> Callable[[Sequence[str], str], np.ndarray]:
+    return lambda texts, role: encode(list(texts))
