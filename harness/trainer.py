@@ -18,7 +18,7 @@ from harness.export import verify_model, write_model
 from harness.report import Report, peak_memory_bytes
 from harness.run import Run, build_run, inference_prompts
 from harness.run_folder import RunFolder
-from harness.types import StepStats
+from harness.types import InfoNCEPart, StepStats
 
 
 def train(loaded: LoadedRecipe) -> None:
@@ -66,18 +66,26 @@ def train_step(run: Run, step: Step) -> StepStats:
         check_gradients(step, probes)
     rate = learning_rate(run.config.training, step.plan.step)
     norm = run.engine.step(rate)
+    has_queries = any(isinstance(part, InfoNCEPart) for part in step.plan.parts)
     return StepStats(
         step=step.plan.step,
         loss=metrics["loss"],
-        loss_per_task={name.removeprefix("loss/"): v for name, v in metrics.items() if name.startswith("loss/")},
+        loss_per_task=_loss_per_task(step, metrics),
         learning_rate=rate,
         gradient_norm=norm,
-        positive_similarity=metrics["positive_similarity"],
-        negative_similarity=metrics["negative_similarity"],
+        positive_similarity=metrics["positive_similarity"] if has_queries else float("nan"),
+        negative_similarity=metrics["negative_similarity"] if has_queries else float("nan"),
         num_texts=len(step.plan.texts),
         num_tokens=int(step.plan.texts.length_T.sum()),
         seconds=time.perf_counter() - started,
     )
+
+
+def _loss_per_task(step: Step, metrics: dict[str, float]) -> dict[str, float]:
+    """Every task of the run; nan (null in metrics.jsonl) for those the step does not hold (loss.balance: alternate)."""
+    held = {part.task for part in step.plan.parts}
+    names = [name.removeprefix("loss/") for name in metrics if name.startswith("loss/")]
+    return {name: metrics[f"loss/{name}"] if name in held else float("nan") for name in names}
 
 
 def _step_or_stop(run: Run, step: Step, folder: RunFolder, checkpoints: Checkpoints) -> StepStats:

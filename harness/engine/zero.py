@@ -6,7 +6,9 @@ gradients given to `accumulate` on any rank, in any number of calls, are SUMMED,
 
 from __future__ import annotations
 
+import io
 import logging
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ class ZeroEngine:
 
     def __init__(self, module: nn.Module, training: TrainingConfig, deepspeed_json: dict[str, Any]) -> None:
         comm.initialise()
-        _quieten_deepspeed()
+        _skip_slow_compilation()
         self.stage = int(deepspeed_json.get("zero_optimization", {}).get("stage", 0))
         self.precision = training.precision
         if self.stage == 0 and training.precision != "fp32":
@@ -38,12 +40,15 @@ class ZeroEngine:
             )
         module.to(comm.device())
         offload = deepspeed_json.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
-        self.engine, *_ = deepspeed.initialize(
-            model=module,
-            optimizer=build_optimizer(module, training, on_cpu=offload == "cpu"),
-            config=engine_json(deepspeed_json, training),
-            dist_init_required=False,
-        )
+        said = io.StringIO()  # the bf16 optimizer prints memory reports whatever the log level
+        with redirect_stdout(said):
+            self.engine, *_ = deepspeed.initialize(
+                model=module,
+                optimizer=build_optimizer(module, training, on_cpu=offload == "cpu"),
+                config=engine_json(deepspeed_json, training),
+                dist_init_required=False,
+            )
+        logging.getLogger("DeepSpeed").info(said.getvalue().strip())
         self.device = comm.device()
         self._gradient_probe = torch.zeros((), device=self.device)
         for parameter in self.engine.module.parameters():
@@ -147,8 +152,7 @@ def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dic
     return merged
 
 
-def _quieten_deepspeed() -> None:
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+def _skip_slow_compilation() -> None:
     if not torch.cuda.is_available():
         # Otherwise a 25 s compilation at start for an all-reduce that gloo does as well at these sizes.
         from deepspeed.ops import __compatible_ops__

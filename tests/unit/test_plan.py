@@ -13,7 +13,8 @@ from harness.data.plan import plan
 from harness.data.task import Task
 from harness.data.tokenisation import Tokeniser
 from harness.types import CoSENTPart, InfoNCEPart
-from tests.tiny import make_data, make_model, text, write_jsonl
+from tests.ranks import run_ranks
+from tests.tiny import make_data, make_model, make_recipe, text, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +249,24 @@ def test_alternate_gives_one_task_a_step_in_proportion_to_the_quotas(three_tasks
     assert {name: names.count(name) for name in set(names)} == {"faq": 40, "similar": 30, "intents": 20}
     faq = np.concatenate([m.parts[0].row_B for m in made if m.parts[0].task == "faq"])
     assert sorted(faq[:40]) == list(range(40))
+
+
+def plan_on_a_rank(folder: str) -> list[str]:
+    """Runs on a rank: the plans of a few steps, from data this rank opened itself."""
+    from harness.config import load_recipe
+    from harness.run import open_tasks
+
+    loaded = load_recipe(f"{folder}/tiny.yaml")
+    tasks = open_tasks(loaded, Tokeniser(loaded.config.model.name_or_path))
+    return [as_json(plan(tasks, seed=0, step=step)) for step in (1, 2, 50)]
+
+
+@pytest.mark.distributed
+def test_all_ranks_compute_the_same_plan(tmp_path):
+    """They open the data at the same time, too: one builds the index, the others wait for it."""
+    make_model(tmp_path / "model")
+    make_data(tmp_path)
+    make_recipe(tmp_path)
+    first, second = run_ranks(2, plan_on_a_rank, str(tmp_path))
+    assert first == second
+    assert len(set(first)) == 3
