@@ -112,7 +112,8 @@ def train_theirs(settings: Settings, rows: Sequence[Sequence[int]]) -> Side:
     from transformers import PrinterCallback
 
     recipe = load(settings).config
-    pairs = [json.loads(line) for line in settings.pairs_file.read_text(encoding="utf-8").splitlines()]
+    with settings.pairs_file.open(encoding="utf-8") as stream:
+        pairs = [json.loads(line) for line in stream]
     ordered = [pairs[row] for step in rows for row in step]
     model = _their_model(recipe)
     trainer = SentenceTransformerTrainer(

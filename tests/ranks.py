@@ -1,4 +1,4 @@
-"""Run a function on several ranks: spawned processes, one gloo group, results back in rank order."""
+"""Run a function on several ranks: processes of a fork server, one gloo group, results back in rank order."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def _wait(processes: list[Any], outs: list[str], timeout: float) -> None:
 
 def run_ranks(world: int, function: Callable[..., Any], *args: Any, timeout: float = 600.0) -> list[Any]:
     """`function(*args)` on `world` ranks; its value on each. A rank's exception fails the caller with its traceback."""
-    context, port = get_context("spawn"), free_port()
+    context, port = get_context("forkserver"), free_port()
+    context.set_forkserver_preload(["tests.preload"])
     with tempfile.TemporaryDirectory() as folder:
         outs = [str(Path(folder) / str(rank)) for rank in range(world)]
         processes = [
