@@ -152,17 +152,13 @@ def load(settings: Settings) -> LoadedRecipe:
 
 
 def _their_model(recipe: RunConfig) -> SentenceTransformer:
-    from sentence_transformers import SentenceTransformer, SentenceTransformerModelCardData
+    from sentence_transformers import SentenceTransformer
     from torch.nn import Dropout
 
     from harness.weights import resolve_model
 
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = SentenceTransformer(
-        resolve_model(recipe.model.name_or_path),
-        config_kwargs=off,
-        model_card_data=SentenceTransformerModelCardData(generate_widget_examples=False),
-    )
+    model = SentenceTransformer(resolve_model(recipe.model.name_or_path), config_kwargs=off)
     left = [name for name, module in model.named_modules() if isinstance(module, Dropout) and module.p > 0]
     if left:
         raise ValueError(f"--model: got dropout in {left[0]} on their side, expected none; take a BERT-like model")

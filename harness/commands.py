@@ -20,7 +20,7 @@ from harness.data.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig, PoolingMode
 from harness.encoder.encoder import Encoder, load_encoder, longest_text
 from harness.encoder.layout import read_layout
-from harness.engine.budget import micro_batch_tokens
+from harness.engine.budget import CPU_TOKENS, micro_batch_tokens
 from harness.engine.encode import TextEncoder
 from harness.evaluation.runner import evaluate, results_table
 from harness.export import verify_model, write_model
@@ -29,6 +29,7 @@ from harness.run_folder import RunFolder, model_folder
 from harness.types import InfoNCEPart, StepPlan, TokenBatch
 from harness.weights import resolve_model
 
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _EXPORT_CHECK = ("A text to compare.", "Another one, a little longer than the first.", "第三句话。", "x")
 
 
@@ -54,7 +55,7 @@ def evaluate_model(
         locate(p, recipe_folder=None, data_root=data_root, cache_root=cache_root(None), allow_hub=False) for p in data
     ]
     config = _config_of(str(model_folder(model)), max_length, pooling)
-    encoder = load_encoder(config).to(comm.device(), torch.bfloat16 if precision == "bf16" else torch.float32).eval()
+    encoder = load_encoder(config).to(comm.device(), _DTYPES[precision]).eval()
     prompts = read_layout(resolve_model(config.name_or_path)).prompts
     encode = TextEncoder(
         lambda batch: _forward(encoder, batch),
@@ -89,7 +90,7 @@ def export_run(run: Path, out: Path) -> None:
         tokeniser,
         max_lengths=max_lengths(folder.config),
         prompts={"query": "", "document": ""},
-        micro_batch_tokens=4096,
+        micro_batch_tokens=CPU_TOKENS,
     )
     encoder.to(comm.device())
     difference = verify_model(out, _EXPORT_CHECK, encode(_EXPORT_CHECK), config)
@@ -102,7 +103,7 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
     tasks = open_tasks(loaded, Tokeniser(config.model.name_or_path, config.model.trust_remote_code))
     made = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
     budget = config.training.micro_batch_tokens
-    tokens = 4096 if budget == "auto" else budget
+    tokens = CPU_TOKENS if budget == "auto" else budget
     scheduled = schedule(made.texts.length_T, deal(made.texts.length_T, ranks), ranks, tokens)
     console = Console()
     console.print(_parts_table(made))

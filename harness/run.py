@@ -21,7 +21,7 @@ from harness.data.plan import plan
 from harness.data.schedule import deal, schedule
 from harness.data.task import Task
 from harness.data.tokenisation import Tokeniser
-from harness.encoder.encoder import Encoder, load_encoder
+from harness.encoder.encoder import Encoder, load_encoder, longest_text
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.encode import TextEncoder
 from harness.engine.phases import Step
@@ -54,6 +54,8 @@ class Run:
 
     def steps(self, after: int) -> Iterator[Step]:
         """The steps after step `after`, each planned and tokenised while the one before it is computed."""
+        if after >= self.config.training.steps:
+            return
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan") as planner:
             ahead = planner.submit(self.prepare, after + 1)
             for step in range(after + 1, self.config.training.steps + 1):
@@ -112,8 +114,11 @@ def build_run(loaded: LoadedRecipe) -> Run:
         ValueError: data, model or settings that do not fit, in one line.
     """
     config = loaded.config
-    tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
+    for task in config.tasks:  # a missing file is said before anything is loaded
+        _locate(loaded, task.path)
     evaluation_data = tuple(_locate(loaded, path, allow_hub=False) for path in config.evaluation.data)
+    tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
+    _check_lengths(config)
     tasks = open_tasks(loaded, tokeniser)
     encoder = load_encoder(config.model, config.training.dropout, config.training.seed)
     terms = [
@@ -133,6 +138,17 @@ def build_run(loaded: LoadedRecipe) -> Run:
         micro_batch_tokens=micro_batch_tokens(config.training.micro_batch_tokens, encoder, config.training.precision),
         evaluation_data=evaluation_data,
     )
+
+
+def _check_lengths(config: RunConfig) -> None:
+    longest = longest_text(config.model.name_or_path, config.model.trust_remote_code)
+    for task in config.tasks:
+        wanted = max(task.query_max_length or 0, task.document_max_length or 0)
+        if longest is not None and wanted > longest:
+            raise ValueError(
+                f"tasks.{task.name}: got a text length of {wanted} tokens, but {config.model.name_or_path} takes at "
+                f"most {longest}; lower query_max_length or document_max_length"
+            )
 
 
 def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:

@@ -6,6 +6,7 @@ runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/ 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from rich.console import Console
 
 from harness import comm
 from harness.config import RunConfig, dump
+from harness.data.task import Task
 from harness.engine.checkpoint import Checkpoints, read_state
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import results_table, selection_score
 from harness.export import model_card
 from harness.recipe_file import build, read_yaml
 from harness.report.metrics_file import replace_file
+from harness.weights import published_name
 
 # A run may be continued with another value of these; any other change would make it a different experiment.
 _FREE = ("output", "evaluation", "checkpoint", "training.steps", "training.micro_batch_tokens", "training.keep_graph")
@@ -58,11 +61,10 @@ class RunFolder:
         return self.path / "model"
 
     def is_finished(self) -> bool:
-        """Whether this very recipe has been run to its end here."""
-        if self.config.checkpoint.resume == "never":
-            return False
-        facts = self.read("run.json", {})
-        return bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps and not self._changes()
+        """Whether this very recipe has been run to its end here: rank 0's answer, on every rank."""
+        facts = self.read("run.json", {}) if comm.is_main() and self.config.checkpoint.resume != "never" else {}
+        ended = bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps
+        return bool(comm.broadcast_object(ended and not self._changes()))
 
     def refuse_other_recipe(self) -> None:
         """Raise if the folder holds an unfinished or finished run of another experiment that would be overwritten.
@@ -72,7 +74,7 @@ class RunFolder:
         """
         if self.config.checkpoint.resume == "never":
             return
-        changes = self._changes()
+        changes = comm.broadcast_object(self._changes() if comm.is_main() else None)
         if changes:
             shown = "; ".join(f"{key}: {old!r} → {new!r}" for key, old, new in changes[:3])
             raise ValueError(
@@ -95,6 +97,7 @@ class RunFolder:
             found = str(newest) if newest else None
         found = comm.broadcast_object(found)
         if found is None:
+            self.say("starting from step 1")
             return 0
         state = read_state(Path(found))
         for key, now, knob in (
@@ -107,6 +110,7 @@ class RunFolder:
                     "checkpoint.resume: never to start afresh"
                 )
         engine.load(Path(found))
+        self.say(f"continuing from {found}")
         return int(state["step"])
 
     def write_recipe(self) -> None:
@@ -129,10 +133,10 @@ class RunFolder:
         """Print the scores of a finished run and where its model lies."""
         if comm.is_main():
             console = Console()
-            console.print(f"{self.path} is finished; set another output or checkpoint.resume: never to run it again")
+            self.say(f"{self.path} is finished; set another output or checkpoint.resume: never to run it again")
             if self.read("evaluation.json", []):
                 console.print(results_table(self.scores(0), self.scores(self.config.training.steps)))
-            console.print(f"run folder: {self.path}\nmodel: {self.model}", soft_wrap=True)
+            self.say(f"run folder: {self.path}\nmodel: {self.model}")
 
     def scores(self, step: int) -> dict[str, dict[str, float]]:
         """The scores recorded at a step: data set → metric → value."""
@@ -158,7 +162,7 @@ class RunFolder:
         versions = {key: facts.get("versions", {}).get(key) for key in keys}
         return model_card(
             name=self.config.name,
-            base_model=self.config.model.name_or_path,
+            base_model=published_name(self.config.model.name_or_path),
             dim=dim,
             matryoshka_dims=self.config.model.matryoshka_dims,
             recipe_yaml=dump(self.config),
@@ -166,6 +170,19 @@ class RunFolder:
             scores=scores,
             facts={"steps": step or self.config.training.steps, "ranks": facts.get("world_size"), **versions},
         )
+
+    def say(self, text: str) -> None:
+        """A line of rank 0."""
+        if comm.is_main():
+            Console().print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def say_bad_rows(self, tasks: Sequence[Task]) -> None:
+        """How many rows `data.on_bad_row: skip` left out, and the first of them."""
+        for task in tasks:
+            if task.data.bad_rows and comm.is_main():
+                self.warn(f"task {task.config.name}: {task.data.bad_rows} bad rows left out, {task.data.num_rows} kept")
+                for message in task.data.bad_row_messages:
+                    self.warn(message)
 
     def warn(self, text: str) -> None:
         """A line that is shown on every level."""

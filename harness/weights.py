@@ -15,6 +15,11 @@ DEMO_MODEL = "demo-minilm"
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
+def published_name(name_or_path: str) -> str:
+    """The name others know a model by."""
+    return "sentence-transformers/all-MiniLM-L6-v2" if name_or_path == DEMO_MODEL else name_or_path
+
+
 @lru_cache
 def resolve_model(name_or_path: str) -> str:
     """The folder of `demo-minilm`, verified; anything else unchanged.

@@ -20,6 +20,7 @@ from harness.engine.config import TrainingConfig
 from harness.engine.zero import ZeroEngine
 from harness.losses.config import LossConfig
 from harness.losses.objective import Objective, TaskTerms
+from harness.quiet import prepare_environment
 from harness.types import CoSENTPart, InfoNCEPart, Schedule, StepPlan, StepTexts, TokenBatch
 from tests.ranks import run_ranks
 
@@ -221,6 +222,8 @@ def measure(world: int) -> dict[Case, float]:
 
 
 def main() -> None:
+    """Print every cell; exit status 1 if one is over its limit."""
+    prepare_environment()
     failed = 0
     for world in (1, 2, 3):
         for case, error in measure(world).items():

@@ -17,13 +17,27 @@ from harness.weights import resolve_model
 PAD_TO_MULTIPLE_OF = 8
 
 
+def no_such_model(name_or_path: str, error: Exception) -> str:
+    """The one line a user sees when neither a folder nor the hub gives a model."""
+    reason = " ".join(str(error).split())
+    return (
+        f"model.name_or_path: got {name_or_path}, expected a folder with a tokenizer and safetensors weights, or the "
+        f"name of such a model on a hub that can be reached ({reason[:300]})"
+    )
+
+
 class Tokeniser:
     """A tokenizer with truncation, whose results depend on (text, max_length) only."""
 
     def __init__(self, name_or_path: str, trust_remote_code: bool = False) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(
-            resolve_model(name_or_path), trust_remote_code=trust_remote_code, use_fast=True
-        )
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(
+                resolve_model(name_or_path), trust_remote_code=trust_remote_code, use_fast=True
+            )
+        except (OSError, ValueError) as error:
+            if isinstance(error, ValueError) and "trust_remote_code" not in str(error):
+                raise
+            raise ValueError(no_such_model(name_or_path, error)) from error
         if self.tokenizer.pad_token is None:  # decoders often have none; the mask hides whatever stands there
             self.tokenizer.pad_token = self.tokenizer.eos_token
 

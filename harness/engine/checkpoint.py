@@ -65,7 +65,7 @@ class Checkpoints:
             problem = find_damage(folder)
             if problem is None:
                 return folder
-            self.warn(f"{folder}: {problem}; taking the checkpoint before it")
+            self.warn(f"{folder}: {problem}; taking the checkpoint before it, if there is one")
         return None
 
     def discard_after(self, step: int) -> None:

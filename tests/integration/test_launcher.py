@@ -114,7 +114,9 @@ def test_one_process_and_two_launched_ranks_train_the_same_model(folder, launche
 def test_only_progress_and_the_result_are_printed(launched):
     """Nothing of DeepSpeed's or torch's chatter on the default level."""
     lines = (launched.stdout + launched.stderr).splitlines()
-    assert lines[0].startswith("step 1/6  loss ")
+    assert lines[0] == "2 ranks on cpu: reading the data, then the model"
+    assert lines[1] == "starting from step 1"
+    assert lines[2].startswith("step 1/6  loss ")
     assert not [line for line in lines if "[INFO]" in line or "[WARNING]" in line or "Warning" in line]
 
 
