@@ -209,6 +209,11 @@ def _user_errors(verbose: bool) -> Iterator[None]:
         _leave(2)
     except KeyboardInterrupt:
         _leave(130)
+    except Exception:
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            raise
+        traceback.print_exc()  # leaving at once: a process group with ranks still in it can hang at teardown
+        os._exit(1)
 
 
 def _raised_here(error: ValueError) -> bool:

@@ -23,10 +23,10 @@ from harness.encoder.layout import read_layout
 from harness.engine.budget import CPU_TOKENS, micro_batch_tokens
 from harness.engine.encode import TextEncoder
 from harness.evaluation.runner import evaluate, results_table
-from harness.export import verify_model, write_model
+from harness.export import embed, longest_text_of, verify_model, write_model
 from harness.run import inference_prompts, max_lengths, open_tasks
-from harness.run_folder import RunFolder, model_folder
-from harness.types import InfoNCEPart, StepPlan, TokenBatch
+from harness.run_folder import RunFolder, is_run, model_folder
+from harness.types import EncodingRole, InfoNCEPart, StepPlan, TokenBatch
 from harness.weights import resolve_model
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -51,17 +51,17 @@ def evaluate_model(
     """
     if "RANK" in os.environ:
         comm.initialise()
+    folder = RunFolder.containing(Path(model)) if is_run(model) else None
     paths = [
         locate(p, recipe_folder=None, data_root=data_root, cache_root=cache_root(None), allow_hub=False) for p in data
     ]
     config = _config_of(str(model_folder(model)), max_length, pooling)
     encoder = load_encoder(config).to(comm.device(), _DTYPES[precision]).eval()
-    prompts = read_layout(resolve_model(config.name_or_path)).prompts
     encode = TextEncoder(
         lambda batch: _forward(encoder, batch),
         Tokeniser(config.name_or_path),
-        max_lengths={"query": config.max_length, "document": config.max_length},
-        prompts={"query": prompts.get("query", ""), "document": prompts.get("document", prompts.get("passage", ""))},
+        max_lengths=_lengths(config) if folder is None or max_length else max_lengths(folder.config),
+        prompts=_stored_prompts(config) if folder is None else inference_prompts(folder.config),
         micro_batch_tokens=micro_batch_tokens("auto", encoder, precision),
     )
     results = evaluate(encode, paths, dims)
@@ -70,6 +70,7 @@ def evaluate_model(
         if output is not None:
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_text(json.dumps({"model": model, "datasets": results}, indent=2) + "\n")
+    comm.shutdown()
     return results
 
 
@@ -82,18 +83,13 @@ def export_run(run: Path, out: Path) -> None:
     config = folder.config.model.model_copy(update={"name_or_path": str(source)})
     encoder = load_encoder(config).eval()
     tokeniser = Tokeniser(str(source))
-    card = folder.model_card(encoder.dim)
+    checkpoint = Path(source).parent / "state.json"
+    step = int(json.loads(checkpoint.read_text())["step"]) if checkpoint.is_file() else None
+    card = folder.model_card(encoder.dim, step=step)
     prompts = {str(role): prompt for role, prompt in inference_prompts(folder.config).items()}
     write_model(out, encoder, encoder.state_dict(), tokeniser.tokenizer, config, prompts=prompts, card=card)
-    encode = TextEncoder(
-        lambda batch: _forward(encoder, batch),
-        tokeniser,
-        max_lengths=max_lengths(folder.config),
-        prompts={"query": "", "document": ""},
-        micro_batch_tokens=CPU_TOKENS,
-    )
-    encoder.to(comm.device())
-    difference = verify_model(out, _EXPORT_CHECK, encode(_EXPORT_CHECK), config)
+    expected = embed(encoder, tokeniser, _EXPORT_CHECK, longest_text_of(config))
+    difference = verify_model(out, _EXPORT_CHECK, expected, config)
     Console().print(f"exported {out}: embeddings equal the training model's within {difference:.1e}", soft_wrap=True)
 
 
@@ -133,6 +129,17 @@ def _parts_table(made: StepPlan) -> Table:
         else:
             table.add_row(part.task, str(len(part.score_S)), "", "", "", "")
     return table
+
+
+def _lengths(config: ModelConfig) -> dict[EncodingRole, int]:
+    return {"query": config.max_length, "document": config.max_length, "sentence": config.max_length}
+
+
+def _stored_prompts(config: ModelConfig) -> dict[EncodingRole, str]:
+    """The prompts a sentence-transformers folder brings; `passage` is what some call a document."""
+    prompts = read_layout(resolve_model(config.name_or_path)).prompts
+    document = prompts.get("document", prompts.get("passage", ""))
+    return {"query": prompts.get("query", ""), "document": document, "sentence": prompts.get("sentence", "")}
 
 
 def _config_of(path: str, max_length: int | None, pooling: PoolingMode | None) -> ModelConfig:

@@ -51,6 +51,12 @@ OWNED_BY_RECIPE = {
     "tensorboard": "output (tensorboard/ in the run folder)",
 }
 
+# What a DeepSpeed JSON may hold: how state is sharded and moved, and reports. Anything else could change the gradient.
+KEYS_OF_THE_JSON = (
+    "zero_optimization", "communication_data_type", "aio", "comms_logger", "wall_clock_breakdown", "flops_profiler",
+    "dump_state", "memory_breakdown",
+)  # fmt: skip
+
 
 class RunConfig(Section):
     """A whole experiment. `deepspeed` names a file of ds_configs/ or a path; `output` defaults to runs/NAME."""
@@ -137,7 +143,7 @@ def load_deepspeed_json(name: str, recipe_folder: Path) -> dict[str, Any]:
     """Read a file of ds_configs/ by name, or any JSON file by path (beside the recipe, then the working directory).
 
     Raises:
-        ValueError: no such file, broken JSON, no ZeRO stage, or a key that the recipe owns.
+        ValueError: no such file, broken JSON, no ZeRO stage, a key that the recipe owns, or an unknown key.
     """
     path = _find_deepspeed_json(name, recipe_folder)
     try:
@@ -148,19 +154,22 @@ def load_deepspeed_json(name: str, recipe_folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: got {show(tree)}, expected a JSON object")
-    owned = [key for key in tree if key in OWNED_BY_RECIPE]
-    if owned:
-        raise ValueError(
-            "\n".join(
-                f"{path}: {key}: got a key that the recipe owns, expected only how state is sharded; "
-                f"remove {key} there and set {OWNED_BY_RECIPE[key]} in the recipe"
-                for key in owned
-            )
-        )
+    mistakes = [f"{path}: {key}: {_why_not(key)}" for key in tree if key not in KEYS_OF_THE_JSON]
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
     zero = tree.get("zero_optimization")
     if not isinstance(zero, dict) or zero.get("stage") not in (0, 1, 2, 3) or isinstance(zero["stage"], bool):
         raise ValueError(f"{path}: zero_optimization.stage: got {show(zero)}, expected a ZeRO stage: 0, 1, 2 or 3")
     return tree
+
+
+def _why_not(key: str) -> str:
+    if key in OWNED_BY_RECIPE:
+        return (
+            "got a key that the recipe owns, expected only how state is sharded; "
+            f"remove {key} there and set {OWNED_BY_RECIPE[key]} in the recipe"
+        )
+    return f"unknown key{did_you_mean(key, KEYS_OF_THE_JSON) or '; known keys: ' + ', '.join(KEYS_OF_THE_JSON)}"
 
 
 def zero_stage(deepspeed_json: dict[str, Any]) -> int:

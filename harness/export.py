@@ -17,11 +17,17 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from harness.data.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 
 TOLERANCE = 1e-5
 _ST_POOLING = {"cls": "cls", "mean": "mean", "last": "lasttoken"}
+
+
+def longest_text_of(config: ModelConfig) -> int:
+    """Tokens of the longest text the model was trained with."""
+    return max(config.max_length, config.query_max_length or 0, config.document_max_length or 0)
 
 
 def write_model(
@@ -76,6 +82,13 @@ def verify_model(out: Path, texts: Sequence[str], expected_BD: np.ndarray, confi
     return difference
 
 
+def embed(encoder: Encoder, tokeniser: Tokeniser, texts: Sequence[str], max_length: int) -> np.ndarray:
+    """Embeddings [B, D] of a few texts on the CPU in float32, without a prompt."""
+    batch = tokeniser.pad(tokeniser.encode(texts, max_length))
+    with torch.no_grad():
+        return encoder.float().cpu().eval()(batch.input_ids_BL, batch.attention_mask_BL).float().numpy()
+
+
 def _write_backbone(
     folder: Path, encoder: Encoder, state: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase
 ) -> None:
@@ -91,9 +104,10 @@ def _write_backbone(
 
 
 def _transformer(folder: Path, config: ModelConfig) -> Transformer:
-    longest = max(config.max_length, config.query_max_length or 0, config.document_max_length or 0)
     arguments: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    return Transformer(str(folder), max_seq_length=longest, model_kwargs={**arguments, "dtype": torch.float32})
+    return Transformer(
+        str(folder), max_seq_length=longest_text_of(config), model_kwargs={**arguments, "dtype": torch.float32}
+    )
 
 
 def _dense(state: dict[str, Tensor]) -> Dense:

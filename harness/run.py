@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from harness import comm
 from harness.config import LoadedRecipe, RunConfig, load_deepspeed_json
 from harness.data.batches import token_batches
+from harness.data.config import PromptsConfig
 from harness.data.demo_corpus import corpus_hash
 from harness.data.index import open_task
 from harness.data.locate import cache_root, locate
@@ -26,8 +27,9 @@ from harness.engine.budget import micro_batch_tokens
 from harness.engine.encode import TextEncoder
 from harness.engine.phases import Step
 from harness.engine.zero import ZeroEngine
+from harness.evaluation.runner import LoadedData, check_main_metric, load
 from harness.losses.objective import Objective, TaskTerms
-from harness.types import TextRole
+from harness.types import EncodingRole, TaskKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +37,17 @@ class Run:
     """Data, model, loss and engine of one recipe, on this rank."""
 
     config: RunConfig
-    folder: Path
     tokeniser: Tokeniser
     tasks: tuple[Task, ...]
     objective: Objective
     engine: ZeroEngine
     encoder: Encoder  # the module the engine drives
     micro_batch_tokens: int
-    evaluation_data: tuple[str, ...]
+    evaluation_data: LoadedData
 
     @property
     def evaluates(self) -> bool:
-        return bool(self.evaluation_data) and self.config.evaluation.every > 0
+        return bool(self.config.evaluation.data) and self.config.evaluation.every > 0
 
     def is_due(self, step: int, every: int) -> bool:
         """Whether something done every so many steps, and after the last one, is done after this one. 0: never."""
@@ -59,7 +60,8 @@ class Run:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan") as planner:
             ahead = planner.submit(self.prepare, after + 1)
             for step in range(after + 1, self.config.training.steps + 1):
-                prepared = ahead.result()
+                started = time.perf_counter()
+                prepared = replace(ahead.result(), seconds_waiting=time.perf_counter() - started)
                 if step < self.config.training.steps:
                     ahead = planner.submit(self.prepare, step + 1)
                 yield prepared
@@ -73,6 +75,15 @@ class Run:
         scheduled = schedule(length_T, deal(length_T, ranks), ranks, self.micro_batch_tokens)
         batches = token_batches(planned, scheduled.micro_batches[comm.rank()], self.tasks, self.tokeniser)
         return Step(planned, scheduled, batches, training.seed, keep_graph=training.keep_graph)
+
+    def continued(self, state: dict[str, Any]) -> Run:
+        """The same run with the micro-batch budget its checkpoint was trained with, if the recipe says `auto`.
+
+        Dropout masks depend on the cut into micro-batches: another budget would be another run.
+        """
+        if self.config.training.micro_batch_tokens != "auto" or "micro_batch_tokens" not in state:
+            return self
+        return replace(self, micro_batch_tokens=state["micro_batch_tokens"])
 
     def encode(self) -> TextEncoder:
         """An encoder of texts with the weights as they are now, dropout off."""
@@ -89,6 +100,11 @@ class Run:
         """A few of the run's own texts, to compare models by."""
         first = self.tasks[0].data
         return [text for text, _ in first.read_texts(np.arange(min(8, first.num_texts)))]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the plan is a function of, beside the recipe: a checkpoint is continued on the same only."""
+        hashes = {task.config.name: task.data.content_hash for task in self.tasks}
+        return {"data": hashes, "tokenizer": self.tokeniser.fingerprint}
 
     def data_facts(self) -> list[dict[str, Any]]:
         """What run.json and the model card say of each task's data."""
@@ -116,7 +132,8 @@ def build_run(loaded: LoadedRecipe) -> Run:
     config = loaded.config
     for task in config.tasks:  # a missing file is said before anything is loaded
         _locate(loaded, task.path)
-    evaluation_data = tuple(_locate(loaded, path, allow_hub=False) for path in config.evaluation.data)
+    evaluation_data = load([_locate(loaded, path, allow_hub=False) for path in config.evaluation.data])
+    check_main_metric(evaluation_data, config.evaluation.main_metric, config.model.matryoshka_dims or ())
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
     _check_lengths(config)
     tasks = open_tasks(loaded, tokeniser)
@@ -127,9 +144,8 @@ def build_run(loaded: LoadedRecipe) -> Run:
         else TaskTerms(t.name, t.temperature or config.loss.cosent_temperature, t.weight, None)
         for t in config.tasks
     ]
-    return Run(
+    run = Run(
         config=config,
-        folder=Path(config.output),
         tokeniser=tokeniser,
         tasks=tasks,
         objective=Objective(terms, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights),
@@ -138,6 +154,15 @@ def build_run(loaded: LoadedRecipe) -> Run:
         micro_batch_tokens=micro_batch_tokens(config.training.micro_batch_tokens, encoder, config.training.precision),
         evaluation_data=evaluation_data,
     )
+    different = [
+        rank for rank, other in enumerate(comm.gather_objects(run.fingerprint())) if other != run.fingerprint()
+    ]
+    if different:
+        raise ValueError(
+            f"data: ranks {different} read other data or another tokenizer than rank {comm.rank()}, expected the same "
+            "files on every host"
+        )
+    return run
 
 
 def _check_lengths(config: RunConfig) -> None:
@@ -162,23 +187,26 @@ def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
-def max_lengths(config: RunConfig) -> dict[TextRole, int]:
-    """Longest query and document, tokens."""
+def max_lengths(config: RunConfig) -> dict[EncodingRole, int]:
+    """Longest text of each role, tokens."""
     model = config.model
+    query = model.query_max_length or model.max_length
+    return {"query": query, "document": model.document_max_length or model.max_length, "sentence": query}
+
+
+def inference_prompts(config: RunConfig) -> dict[EncodingRole, str]:
+    """What evaluation and export put before a text: as the recipe says, else what all tasks of the kind agree on."""
+    retrieval = _agreed(config, "retrieval")
     return {
-        "query": model.query_max_length or model.max_length,
-        "document": model.document_max_length or model.max_length,
+        "query": config.evaluation.query_prompt or retrieval.query,
+        "document": config.evaluation.document_prompt or retrieval.document,
+        "sentence": _agreed(config, "sts", "classification").query,
     }
 
 
-def inference_prompts(config: RunConfig) -> dict[TextRole, str]:
-    """What evaluation and export put before a text: as the recipe says, else what all retrieval tasks agree on."""
-    prompts = {task.prompts for task in config.tasks if task.kind == "retrieval"}
-    agreed = prompts.pop() if len(prompts) == 1 else None
-    return {
-        "query": config.evaluation.query_prompt or (agreed.query if agreed else ""),
-        "document": config.evaluation.document_prompt or (agreed.document if agreed else ""),
-    }
+def _agreed(config: RunConfig, *kinds: TaskKind) -> PromptsConfig:
+    prompts = {task.prompts for task in config.tasks if task.kind in kinds}
+    return prompts.pop() if len(prompts) == 1 else PromptsConfig()
 
 
 def _locate(loaded: LoadedRecipe, path: str, *, allow_hub: bool = True) -> str:

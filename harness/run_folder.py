@@ -6,6 +6,7 @@ runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/ 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.console import Console
 from harness import comm
 from harness.config import RunConfig, dump
 from harness.data.task import Task
-from harness.engine.checkpoint import Checkpoints, read_state
+from harness.engine.checkpoint import Checkpoints, read_state, resolve_pointer
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import results_table, selection_score
 from harness.export import model_card
@@ -25,7 +26,15 @@ from harness.report.metrics_file import replace_file
 from harness.weights import published_name
 
 # A run may be continued with another value of these; any other change would make it a different experiment.
-_FREE = ("output", "evaluation", "checkpoint", "training.steps", "training.micro_batch_tokens", "training.keep_graph")
+_FREE = (
+    "output",
+    "evaluation",
+    "checkpoint",
+    "data.cache",
+    "training.steps",
+    "training.micro_batch_tokens",
+    "training.keep_graph",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ class RunFolder:
         Raises:
             ValueError: there is none.
         """
-        for folder in (path, *path.absolute().parents[:2]):
+        for folder in (path, *path.absolute().parents[:3]):
             if (folder / "recipe.yaml").is_file():
                 return cls(build(RunConfig, read_yaml(folder / "recipe.yaml"), str(folder / "recipe.yaml")), folder)
         raise ValueError(f"RUN: got {path}, expected a run folder (with recipe.yaml) or one of its checkpoints")
@@ -82,23 +91,17 @@ class RunFolder:
                 "checkpoint.resume: never to start afresh there"
             )
 
-    def resume(self, engine: ZeroEngine, checkpoints: Checkpoints) -> int:
-        """Load the newest whole checkpoint into the engine and return its step; 0 for a fresh start.
+    def resume(self, engine: ZeroEngine, checkpoints: Checkpoints, fingerprint: dict[str, Any]) -> dict[str, Any]:
+        """Load the newest whole checkpoint into the engine and return its state.json; `{"step": 0}` for a fresh start.
 
         Raises:
-            ValueError: the checkpoint was written by another number of ranks or another ZeRO stage.
+            ValueError: all checkpoints are damaged, or the newest was written by another number of ranks, another
+                ZeRO stage, or with other data.
         """
-        found: str | None = None
-        if comm.is_main():
-            if self.config.checkpoint.resume == "never":
-                checkpoints.clear()
-            newest = checkpoints.newest_whole()
-            checkpoints.discard_after(read_state(newest)["step"] if newest else 0)
-            found = str(newest) if newest else None
-        found = comm.broadcast_object(found)
+        found = self._newest(checkpoints)
         if found is None:
             self.say("starting from step 1")
-            return 0
+            return {"step": 0}
         state = read_state(Path(found))
         for key, now, knob in (
             ("world_size", comm.world_size(), "start as many ranks again"),
@@ -109,21 +112,50 @@ class RunFolder:
                     f"{found}: got a checkpoint with {key} {state[key]}, expected {now}; {knob}, or set "
                     "checkpoint.resume: never to start afresh"
                 )
+        changed = [key for key, now in fingerprint.items() if state.get(key) != now]
+        if changed:
+            raise ValueError(
+                f"{found}: got another {' and '.join(changed)} than it was trained with, expected the same "
+                "files; restore them, or set another output or checkpoint.resume: never"
+            )
         engine.load(Path(found))
+        if comm.is_main():
+            checkpoints.discard_after(int(state["step"]))
         self.say(f"continuing from {found}")
-        return int(state["step"])
+        return state
 
-    def write_recipe(self) -> None:
-        """recipe.yaml: the resolved recipe, on rank 0."""
+    def _newest(self, checkpoints: Checkpoints) -> str | None:
+        """Rank 0's view of the newest whole checkpoint, on every rank; its error, too."""
+        found: str | ValueError | None = None
+        if comm.is_main():
+            if self.config.checkpoint.resume == "never":
+                checkpoints.clear()
+            try:
+                newest = checkpoints.newest_whole()
+                found = None if newest is None else str(newest)
+            except ValueError as error:
+                found = error
+        found = comm.broadcast_object(found)
+        if isinstance(found, ValueError):
+            raise found
+        return found
+
+    def prepare(self, start: int) -> None:
+        """recipe.yaml, and no model/ of an earlier end while there are steps to do. On rank 0."""
         if comm.is_main():
             self.path.mkdir(parents=True, exist_ok=True)
             replace_file(self.path / "recipe.yaml", dump(self.config))
+            if start < self.config.training.steps:
+                shutil.rmtree(self.model, ignore_errors=True)
+            if self.config.evaluation.data and not self.config.evaluation.every:
+                self.warn("evaluation.data is given, but evaluation.every is 0: nothing is scored; set it to a number")
 
     def is_best(self, step: int) -> bool:
         """Whether the scores at this step beat those of every earlier checkpoint; False where it was not evaluated."""
         saved = self.config.checkpoint.every
         evaluated = {row["step"] for row in self.read("evaluation.json", []) if 0 < row["step"] <= step}
-        steps = {s for s in evaluated if s == step or (saved and s % saved == 0)}
+        alike = {s for s in evaluated if self.scores(s).keys() == self.scores(step).keys()}
+        steps = {s for s in alike if s == step or (saved and s % saved == 0)}
         if step not in steps:
             return False
         metric = self.config.evaluation.main_metric
@@ -134,13 +166,18 @@ class RunFolder:
         if comm.is_main():
             console = Console()
             self.say(f"{self.path} is finished; set another output or checkpoint.resume: never to run it again")
-            if self.read("evaluation.json", []):
-                console.print(results_table(self.scores(0), self.scores(self.config.training.steps)))
+            if self.last_scores():
+                console.print(results_table(self.scores(0), self.last_scores()))
             self.say(f"run folder: {self.path}\nmodel: {self.model}")
 
     def scores(self, step: int) -> dict[str, dict[str, float]]:
         """The scores recorded at a step: data set → metric → value."""
         return {row["dataset"]: row["metrics"] for row in self.read("evaluation.json", []) if row["step"] == step}
+
+    def last_scores(self) -> dict[str, dict[str, float]]:
+        """The scores recorded last, after at least one step."""
+        last = max((row["step"] for row in self.read("evaluation.json", [])), default=0)
+        return self.scores(last) if last else {}
 
     def read(self, name: str, default: Any) -> Any:
         """A JSON file of the folder, or `default` if it is missing."""
@@ -192,9 +229,17 @@ class RunFolder:
         file = self.path / "recipe.yaml"
         if not file.is_file():
             return []
-        old, new = _flat(read_yaml(file)), _flat(self.config.model_dump(mode="json"))
+        # Read as a recipe, so that a key this version added with a default is no change.
+        old = _flat(build(RunConfig, read_yaml(file), str(file)).model_dump(mode="json"))
+        new = _flat(self.config.model_dump(mode="json"))
         keys = [key for key in {**old, **new} if not any(key == f or key.startswith(f + ".") for f in _FREE)]
         return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+
+
+def is_run(name: str) -> bool:
+    """Whether MODEL is a run folder or one of its checkpoints (not the exported model/ in it)."""
+    folder = resolve_pointer(Path(name))
+    return (folder / "recipe.yaml").is_file() or (folder / "state.json").is_file()
 
 
 def model_folder(name: str) -> str:
@@ -203,7 +248,7 @@ def model_folder(name: str) -> str:
     Raises:
         ValueError: a run folder without a model yet.
     """
-    folder = Path(name)
+    folder = resolve_pointer(Path(name))
     if (folder / "state.json").is_file() and (folder / "model").is_dir():
         return str(folder / "model")
     if not (folder / "recipe.yaml").is_file():

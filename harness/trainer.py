@@ -9,12 +9,14 @@ from torch import Tensor
 
 from harness import comm
 from harness.config import LoadedRecipe
+from harness.encoder.encoder import load_encoder
 from harness.engine.checkpoint import Checkpoints, checkpoint_name
 from harness.engine.guard import NonFiniteError, check_gradients, check_loss
 from harness.engine.optimizer import learning_rate
 from harness.engine.phases import Step, embed, replay, score
 from harness.evaluation.runner import evaluate, results_table
-from harness.export import verify_model, write_model
+from harness.export import embed as embed_on_cpu
+from harness.export import longest_text_of, verify_model, write_model
 from harness.report import Report, peak_memory_bytes
 from harness.run import Run, build_run, inference_prompts
 from harness.run_folder import RunFolder
@@ -36,9 +38,11 @@ def train(loaded: LoadedRecipe) -> None:
     run = build_run(loaded)
     folder.say_bad_rows(run.tasks)
     checkpoints = Checkpoints(folder.checkpoints, loaded.config.checkpoint.keep, folder.warn)
-    start = folder.resume(run.engine, checkpoints)
-    folder.write_recipe()
-    with Report(folder.path, loaded.config, loaded.config.training.steps, start, run.data_facts()) as report:
+    state = folder.resume(run.engine, checkpoints, run.fingerprint())
+    run, start = run.continued(state), int(state["step"])
+    folder.prepare(start)
+    facts = run.data_facts(), run.evaluation_data.facts
+    with Report(folder.path, loaded.config, loaded.config.training.steps, start, *facts) as report:
         if start == 0 and run.evaluates:
             _evaluate(run, report, 0)
         for step in run.steps(after=start):
@@ -50,6 +54,7 @@ def train(loaded: LoadedRecipe) -> None:
         _export(run, folder)
         report.finish(comm.gather_objects(peak_memory_bytes()))
         _show_result(folder, report)
+    comm.shutdown()
 
 
 def train_step(run: Run, step: Step) -> StepStats:
@@ -79,7 +84,8 @@ def train_step(run: Run, step: Step) -> StepStats:
         negative_similarity=metrics["negative_similarity"] if has_queries else float("nan"),
         num_texts=len(step.plan.texts),
         num_tokens=int(step.plan.texts.length_T.sum()),
-        seconds=time.perf_counter() - started,
+        seconds=step.seconds_waiting + time.perf_counter() - started,
+        extra={"seconds_waiting": step.seconds_waiting},
     )
 
 
@@ -119,21 +125,22 @@ def _save(run: Run, folder: RunFolder, checkpoints: Checkpoints, step: int) -> N
     checkpoints.save(
         run.engine,
         step,
-        {"seed": run.config.training.seed, "name": run.config.name},
+        {"name": run.config.name, "micro_batch_tokens": run.micro_batch_tokens, **run.fingerprint()},
         lambda out: _write(run, folder, state, out, step),
         is_best=comm.is_main() and folder.is_best(step),
     )
 
 
 def _export(run: Run, folder: RunFolder) -> None:
-    """Write model/, then reload it with sentence-transformers and compare with the training model."""
+    """Write model/, then reload it with sentence-transformers and compare with the training weights, in float32."""
     state = run.engine.module_state()
-    texts = run.sample_texts()
-    expected = run.encode()(texts, "document")
     if comm.is_main():
         _write(run, folder, state, folder.model, run.config.training.steps)
-        if run.config.training.precision == "fp32":
-            verify_model(folder.model, texts, expected, run.config.model)
+        trained = load_encoder(run.config.model)
+        trained.load_state_dict(state)
+        texts = run.sample_texts()
+        expected = embed_on_cpu(trained, run.tokeniser, texts, longest_text_of(run.config.model))
+        verify_model(folder.model, texts, expected, run.config.model)
     comm.barrier()
 
 
@@ -144,8 +151,7 @@ def _write(run: Run, folder: RunFolder, state: dict[str, Tensor], out: Path, ste
 
 
 def _show_result(folder: RunFolder, report: Report) -> None:
-    before, after = folder.scores(0), folder.scores(folder.config.training.steps)
-    if after:
-        report.show(results_table(before, after))
+    if folder.last_scores():
+        report.show(results_table(folder.scores(0), folder.last_scores()))
     report.message(f"run folder: {folder.path}")
     report.message(f"model: {folder.model}")

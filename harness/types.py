@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TaskKind = Literal["retrieval", "sts", "classification"]
 TextRole = Literal["query", "document"]
+EncodingRole = Literal["query", "document", "sentence"]  # sentence: STS and classification texts in evaluation
 NegativesScope = Literal["own", "task", "step"]
 ROLES: tuple[TextRole, ...] = ("query", "document")  # the uint8 code of a role is its position here
 

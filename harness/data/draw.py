@@ -76,7 +76,8 @@ def _draw(index: int, task: Task, seed: int, visit: int) -> Draw:
 
 
 def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> tuple[np.ndarray, np.ndarray]:
-    """Classification as retrieval (paper, section 3.2): a text of the same label, `per_query` of other labels."""
+    """Classification as retrieval (paper, section 3.2): a text of the same label, `per_query` different
+    rows of other labels, -1 where there are fewer."""
     data, count = task.data, task.config.negatives.per_query
     assert data.label_R is not None
     assert data.label_order_R is not None
@@ -88,15 +89,29 @@ def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> t
     random_B = mix64(mix64(row_B, key), 1) + epoch_B.astype(np.uint64)
     jump_B = 1 + (random_B % (size_B - 1).astype(np.uint64)).astype(np.int64)
     positive_B = data.label_order_R[start_B + (place_B + jump_B) % size_B]
-    others_B = data.num_rows - size_B
-    columns = np.arange(count, dtype=np.uint64)
-    random_BM = mix64(
-        mix64(row_B, key)[:, None] + epoch_B.astype(np.uint64)[:, None] * np.uint64(1_000_003) + columns, 2
-    )
-    other_BM = (random_BM % others_B[:, None].astype(np.uint64)).astype(np.int64)
+    key_B = mix64(mix64(row_B, key) + epoch_B.astype(np.uint64) * np.uint64(1_000_003), 2)
+    other_BM = _choose(data.num_rows - size_B, count, key_B)
     other_BM += np.where(other_BM >= start_B[:, None], size_B[:, None], 0)  # step over the label's own block
     row_start = data.row_start_R1
-    return row_start[positive_B].astype(np.int64), row_start[data.label_order_R[other_BM]].astype(np.int64)
+    negative_BM = row_start[data.label_order_R[np.maximum(other_BM, 0)]].astype(np.int64)
+    return row_start[positive_B].astype(np.int64), np.where(other_BM >= 0, negative_BM, -1)
+
+
+def _choose(size_B: np.ndarray, count: int, key_B: np.ndarray) -> np.ndarray:
+    """`count` different numbers of [0, size) for each key, or all of them and -1: [B, count].
+
+    Robert Floyd's sampling (Bentley, CACM 30(9), 1987): every subset is equally likely, and no list of all numbers is
+    made.
+    """
+    chosen_BM = np.full((len(size_B), count), -1, dtype=np.int64)
+    wanted_B = np.minimum(count, size_B)
+    for column in range(count):
+        last_B = size_B - wanted_B + column
+        random_B = mix64(key_B, column) % (np.maximum(last_B, 0) + 1).astype(np.uint64)
+        drawn_B = random_B.astype(np.int64)
+        taken_B = (chosen_BM[:, :column] == drawn_B[:, None]).any(axis=1)
+        chosen_BM[:, column] = np.where(column < wanted_B, np.where(taken_B, last_B, drawn_B), -1)
+    return chosen_BM
 
 
 def _place_in_label(data: TaskData, row: int, label: int) -> int:

@@ -22,10 +22,13 @@ def known_positive_pairs(
     document_hash_P: np.ndarray,
     document_P: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (query position, document position), sorted and each once.
+    """Pairs (query position, document position), sorted and each once, over all queries and all documents.
 
     query_B: text ids of `data`. document_P: position of a document in the task's table, document_hash_P: its raw
     text's hash (a position may occur with several hashes: texts that truncation made equal).
+
+    With a classification task among `all_data` the list holds every two texts of one label, so that time and memory
+    grow with B · P divided by the number of labels: 16 bytes and more a pair.
     """
     query_hash_B = data.text_hash_G[query_B]
     pairs = [_join(np.arange(len(query_B)), query_hash_B, document_hash_P, document_P)]
@@ -34,11 +37,41 @@ def known_positive_pairs(
             owner, positive_hash = _listed_positives(other, query_hash_B)
             pairs.append(_join(owner, positive_hash, document_hash_P, document_P))
         elif other.kind == "classification":
-            pairs.append(_same_label(other, query_hash_B, document_hash_P, document_P))
+            owner, query_label = _labels(other, query_hash_B)
+            entry, document_label = _labels(other, document_hash_P)
+            pairs.append(_join(owner, query_label, document_label, document_P[entry]))
     owner = np.concatenate([pair[0] for pair in pairs])
     document = np.concatenate([pair[1] for pair in pairs])
-    both = np.unique(np.stack([owner, document]), axis=1)
-    return both[0], both[1]
+    return _unique_pairs(owner, document)
+
+
+def known_positives_among(
+    all_data: Sequence[TaskData],
+    data: TaskData,
+    query_B: np.ndarray,
+    document_hash_P: np.ndarray,
+    document_P: np.ndarray,
+    candidate_BM: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of `known_positive_pairs` whose document is a candidate of its query.
+
+    candidate_BM: document positions, -1 padded. Time and memory grow with the candidates and with the listed
+    positives of the queries, whatever the labels.
+    """
+    query_hash_B = data.text_hash_G[query_B]
+    owner, column = np.nonzero(candidate_BM >= 0)
+    owner, candidate = _unique_pairs(owner, candidate_BM[owner, column])
+    entry, place = _matches(candidate, document_P)
+    owner, candidate_hash, document = owner[entry], document_hash_P[place], document_P[place]
+    known = candidate_hash == query_hash_B[owner]
+    for other in all_data:
+        if other.kind == "retrieval":
+            known |= _is_in(owner, candidate_hash, *_listed_positives(other, query_hash_B))
+        elif other.kind == "classification":
+            entry, candidate_label = _labels(other, candidate_hash)
+            shared = _is_in(owner[entry], candidate_label, *_labels(other, query_hash_B))
+            known[entry[shared]] = True
+    return _unique_pairs(owner[known], document[known])
 
 
 def _listed_positives(data: TaskData, query_hash_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -50,24 +83,39 @@ def _listed_positives(data: TaskData, query_hash_B: np.ndarray) -> tuple[np.ndar
     return query[entry], data.text_hash_G[text_id]
 
 
-def _same_label(
-    data: TaskData, query_hash_B: np.ndarray, document_hash_P: np.ndarray, document_P: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs whose texts share a label in `data`; a text may stand there under several labels."""
+def _labels(data: TaskData, hash_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(position in `hash_U`, label) of each text that stands in `data`; a text may stand there under several labels."""
     assert data.label_R is not None
-    query, place = expand_ranges(*data.rows_with_query(query_hash_B))
-    query_label = data.label_R[data.sorted_query_row_R[place]]
-    document, place = expand_ranges(*data.rows_with_query(document_hash_P))
-    document_label = data.label_R[data.sorted_query_row_R[place]]
-    return _join(query, query_label, document_label, document_P[document])
+    position, place = expand_ranges(*data.rows_with_query(hash_U))
+    return position, data.label_R[data.sorted_query_row_R[place]]
 
 
 def _join(
     owner: np.ndarray, key: np.ndarray, other_key: np.ndarray, other: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All (owner, other) with equal keys: a sort-merge join."""
+    """All (owner, other) with equal keys."""
+    entry, place = _matches(key, other_key)
+    return owner[entry], other[place]
+
+
+def _matches(key: np.ndarray, other_key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All (position in `key`, position in `other_key`) with equal keys: a sort-merge join."""
     order = np.argsort(other_key, kind="stable")
     sorted_key = other_key[order]
     start, stop = np.searchsorted(sorted_key, key, "left"), np.searchsorted(sorted_key, key, "right")
     entry, place = expand_ranges(start, stop)
-    return owner[entry], other[order[place]]
+    return entry, order[place]
+
+
+def _is_in(owner: np.ndarray, key: np.ndarray, other_owner: np.ndarray, other_key: np.ndarray) -> np.ndarray:
+    """Whether each (owner, key) is one of the other pairs."""
+    values, code = np.unique(np.concatenate([key, other_key]), return_inverse=True)
+    packed = np.concatenate([owner, other_owner]) * len(values) + code
+    return np.isin(packed[: len(owner)], packed[len(owner) :])
+
+
+def _unique_pairs(owner: np.ndarray, document: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of positions, sorted and each once: one int64 a pair sorts far faster than a row of two columns."""
+    width = int(document.max(initial=0)) + 1
+    packed = np.unique(owner * width + document)
+    return packed // width, packed % width

@@ -27,7 +27,8 @@ def locate(
 ) -> str:
     """The absolute path of a file or folder; a hub name (`owner/name` or `name`) that exists nowhere comes back as is.
 
-    A relative path is looked up beside the recipe, under `data_root`, then in the working directory.
+    A relative path is looked up beside the recipe, then under `data_root`; without a recipe (a path of the command
+    line) under `data_root`, then in the working directory.
     `demo-docstrings/...` builds the demo corpus on first use and points into it.
 
     Raises:
@@ -37,7 +38,8 @@ def locate(
     if parts and parts[0] == PREFIX:
         places = [build_demo_corpus(cache_root).joinpath(*parts[1:])]
     else:
-        folders = [folder for folder in (recipe_folder, data_root, Path()) if folder is not None]
+        last = Path() if recipe_folder is None else None
+        folders = [folder for folder in (recipe_folder, data_root, last) if folder is not None]
         places = list(dict.fromkeys((folder / Path(path).expanduser()).absolute() for folder in folders))
     for place in places:
         if place.exists():

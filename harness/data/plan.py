@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.data.draw import Draw, draw_examples
-from harness.data.known import known_positive_pairs
+from harness.data.known import known_positive_pairs, known_positives_among
 from harness.data.ragged import pad_lists
 from harness.data.task import Task
 from harness.types import CoSENTPart, InfoNCEPart, StepPlan, StepTexts
@@ -92,9 +92,12 @@ def _info_nce_part(tasks: Sequence[Task], draw: Draw, sources: Sequence[Draw], r
     positive_B = np.searchsorted(document_N, row_of(draw.task, draw.positive_B))
     negative_BM = row_of(draw.task, draw.negative_BM)
     negative_BM = np.where(negative_BM >= 0, np.searchsorted(document_N, negative_BM), -1)
-    owner, document = known_positive_pairs(
-        [task.data for task in tasks], tasks[draw.task].data, draw.query_B, hash_P, np.searchsorted(document_N, row_P)
-    )
+    all_data, data = [task.data for task in tasks], tasks[draw.task].data
+    table = (draw.query_B, hash_P, np.searchsorted(document_N, row_P))
+    if tasks[draw.task].config.scope == "own":  # nothing else stands in the query's denominator
+        owner, document = known_positives_among(all_data, data, *table, negative_BM)
+    else:
+        owner, document = known_positive_pairs(all_data, data, *table)
     own_positive = document == positive_B[owner]
     return InfoNCEPart(
         task=tasks[draw.task].config.name,

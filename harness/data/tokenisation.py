@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
+from threading import Lock
 
 import numpy as np
 import torch
 import xxhash
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from harness.types import TokenBatch
-from harness.weights import resolve_model
+from harness.weights import no_such_model, position_limit, resolve_model
 
 # Lengths are padded up to a multiple of this, which tensor cores like and which costs at most 7 tokens a text.
 PAD_TO_MULTIPLE_OF = 8
 
 
-def no_such_model(name_or_path: str, error: Exception) -> str:
-    """The one line a user sees when neither a folder nor the hub gives a model."""
-    reason = " ".join(str(error).split())
-    return (
-        f"model.name_or_path: got {name_or_path}, expected a folder with a tokenizer and safetensors weights, or the "
-        f"name of such a model on a hub that can be reached ({reason[:300]})"
-    )
-
-
 class Tokeniser:
-    """A tokenizer with truncation, whose results depend on (text, max_length) only."""
+    """A tokenizer with truncation, whose results depend on (text, max_length) only; safe to use from many threads.
+
+    `tokenizer` is the one to save; nothing is encoded with it.
+    """
 
     def __init__(self, name_or_path: str, trust_remote_code: bool = False) -> None:
+        path = resolve_model(name_or_path, trust_remote_code)
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(
-                resolve_model(name_or_path), trust_remote_code=trust_remote_code, use_fast=True
-            )
+            self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, use_fast=True)
         except (OSError, ValueError) as error:
             if isinstance(error, ValueError) and "trust_remote_code" not in str(error):
                 raise
             raise ValueError(no_such_model(name_or_path, error)) from error
         if self.tokenizer.pad_token is None:  # decoders often have none; the mask hides whatever stands there
             self.tokenizer.pad_token = self.tokenizer.eos_token
+        # Padding on the left would shift absolute positions by what else is in the micro-batch; an export as well.
+        self.tokenizer.padding_side = "right"
+        # The length to cut at is state of the backend: two threads would cut each other's texts.
+        self._encoding = copy.deepcopy(self.tokenizer)
+        self._lock = Lock()
+        self._position_limit = _position_limit(path, trust_remote_code)
 
     @property
     def fingerprint(self) -> str:
@@ -57,24 +58,39 @@ class Tokeniser:
         """Token ids of each text, special tokens included, cut to `max_length` tokens."""
         if not texts:
             return []
-        encoded = self.tokenizer(
-            list(texts), add_special_tokens=True, truncation=True, max_length=max_length, return_attention_mask=False
-        )
+        with self._lock:
+            encoded = self._encoding(
+                list(texts),
+                add_special_tokens=True,
+                truncation=True,
+                max_length=max_length,
+                return_attention_mask=False,
+            )
         return encoded["input_ids"]
 
     def pad(self, ids: Sequence[Sequence[int]]) -> TokenBatch:
-        """Pad to the longest row on the tokenizer's side; no rows give one masked-in padding token (a dummy)."""
+        """Pad on the right to the longest row, rounded up to a multiple of 8 where the model has so many positions.
+
+        No rows give one masked-in padding token (a dummy).
+        """
         rows = [np.asarray(row, dtype=np.int64) for row in ids] or [np.array([self.tokenizer.pad_token_id])]
         longest = max(len(row) for row in rows)
-        longest = -(-longest // PAD_TO_MULTIPLE_OF) * PAD_TO_MULTIPLE_OF
-        input_ids = np.full((len(rows), longest), self.tokenizer.pad_token_id, dtype=np.int64)
+        width = -(-longest // PAD_TO_MULTIPLE_OF) * PAD_TO_MULTIPLE_OF
+        if self._position_limit is not None:
+            width = max(longest, min(width, self._position_limit))
+        input_ids = np.full((len(rows), width), self.tokenizer.pad_token_id, dtype=np.int64)
         mask = np.zeros_like(input_ids)
-        left = self.tokenizer.padding_side == "left"
         for i, row in enumerate(rows):
-            span = slice(longest - len(row), longest) if left else slice(0, len(row))
-            input_ids[i, span] = row
-            mask[i, span] = 1
+            input_ids[i, : len(row)] = row
+            mask[i, : len(row)] = 1
         return TokenBatch(torch.from_numpy(input_ids), torch.from_numpy(mask))
+
+
+def _position_limit(path: str, trust_remote_code: bool) -> int | None:
+    try:
+        return position_limit(AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code))
+    except (OSError, ValueError):  # a tokenizer without a model beside it
+        return None
 
 
 def token_hash(ids: Sequence[int]) -> int:

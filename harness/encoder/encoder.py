@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from harness.encoder.config import ModelConfig, PoolingMode
-from harness.encoder.layout import read_layout
+from harness.encoder.layout import Layout, read_layout
 from harness.encoder.pooling import POOLING
-from harness.weights import resolve_model
+from harness.weights import no_such_model, position_limit, resolve_model
 
 
 class Encoder(nn.Module):
@@ -40,16 +42,24 @@ class Encoder(nn.Module):
 def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 0) -> Encoder:
     """Weights from safetensors, float32; a new projection is drawn from `seed`.
 
-    A sentence-transformers folder brings its Dense layer along when `projection_dim` asks for its size.
+    A sentence-transformers folder brings its Dense layer along when `projection_dim` asks for its size; a pooling
+    other than the folder's is a UserWarning. `dropout` is for this training: the backbone's config keeps its own.
 
     Raises:
-        ValueError: no such model, no safetensors weights, or dims that do not fit.
+        ValueError: no such model, no safetensors weights, dims that do not fit, or no dropout that could be set.
     """
-    path = resolve_model(config.name_or_path)
+    path = resolve_model(config.name_or_path, config.trust_remote_code)
     backbone, unused = _load_backbone(config, path, dropout)
+    layout = read_layout(path)
+    if layout.pooling not in (None, config.pooling):
+        warnings.warn(
+            f"model.pooling: got {config.pooling}, but {config.name_or_path} was trained with {layout.pooling}; "
+            f"set model.pooling: {layout.pooling} unless the change is meant",
+            stacklevel=1,
+        )
     if config.gradient_checkpointing:
         backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    projection = _load_projection(config, path, backbone.config.hidden_size, seed)
+    projection = _load_projection(config, layout, backbone.config.hidden_size, seed)
     encoder = Encoder(backbone, config.pooling, projection)
     encoder.unused_backbone_state = unused
     if config.matryoshka_dims and config.matryoshka_dims[-1] > encoder.dim:
@@ -61,21 +71,29 @@ def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 
 
 
 def longest_text(name_or_path: str, trust_remote_code: bool = False) -> int | None:
-    """Tokens a backbone's positions take; None where it has no such limit."""
-    settings = AutoConfig.from_pretrained(resolve_model(name_or_path), trust_remote_code=trust_remote_code)
-    return getattr(settings, "max_position_embeddings", None)
+    """Tokens a backbone's positions take; None where it has no such limit.
+
+    Raises:
+        ValueError: no such model.
+    """
+    path = resolve_model(name_or_path, trust_remote_code)
+    try:
+        return position_limit(AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code))
+    except OSError as error:
+        raise ValueError(no_such_model(name_or_path, error)) from error
 
 
 def _load_backbone(config: ModelConfig, path: str, dropout: float | None) -> tuple[PreTrainedModel, dict[str, Tensor]]:
     arguments: dict = {"trust_remote_code": config.trust_remote_code}
     try:
         settings = AutoConfig.from_pretrained(path, **arguments)
-        longest = getattr(settings, "max_position_embeddings", None)
+        longest = position_limit(settings)
         wanted = max(config.max_length, config.query_max_length or 0, config.document_max_length or 0)
         if longest is not None and wanted > longest:
-            raise ValueError(f"model.max_length: got {wanted}, but {path} takes at most {longest} tokens")
-        if dropout is not None:
-            _set_dropout(settings, dropout)
+            raise ValueError(
+                f"model.max_length: got {wanted}, but {config.name_or_path} takes at most {longest} tokens"
+            )
+        own_dropout = {} if dropout is None else _set_dropout(settings, dropout, config.name_or_path)
         if config.attention != "auto":
             arguments["attn_implementation"] = config.attention
         backbone = AutoModel.from_pretrained(
@@ -87,6 +105,8 @@ def _load_backbone(config: ModelConfig, path: str, dropout: float | None) -> tup
             f"model.name_or_path: got {config.name_or_path}, expected a folder or hub name with safetensors "
             f"weights ({reason}); convert .bin weights with safetensors first"
         ) from error
+    for name, value in own_dropout.items():
+        setattr(backbone.config, name, value)
     pooler = getattr(backbone, "pooler", None)
     if pooler is None:
         return backbone, {}
@@ -94,14 +114,24 @@ def _load_backbone(config: ModelConfig, path: str, dropout: float | None) -> tup
     return backbone, {f"pooler.{name}": value.clone() for name, value in pooler.state_dict().items()}
 
 
-def _set_dropout(settings: object, dropout: float) -> None:
-    for name in list(vars(settings)):
-        if ("dropout" in name or "pdrop" in name) and isinstance(getattr(settings, name), float | int):
-            setattr(settings, name, dropout)
+def _set_dropout(settings: object, dropout: float, model: str) -> dict[str, float]:
+    """Set every dropout of a configuration; returns what they were."""
+    own = {
+        name: value
+        for name, value in vars(settings).items()
+        if ("dropout" in name or "pdrop" in name) and isinstance(value, float | int) and not isinstance(value, bool)
+    }
+    if not own and dropout > 0:
+        raise ValueError(
+            f"training.dropout: got {dropout}, but {model} has no dropout that could be set; set training.dropout: null"
+        )
+    for name in own:
+        setattr(settings, name, dropout)
+    return own
 
 
-def _load_projection(config: ModelConfig, path: str, hidden: int, seed: int) -> nn.Linear | None:
-    stored = read_layout(path).projection
+def _load_projection(config: ModelConfig, layout: Layout, hidden: int, seed: int) -> nn.Linear | None:
+    stored = layout.projection
     if config.projection_dim is None:
         if stored is not None:
             out_features = stored["weight"].shape[0]

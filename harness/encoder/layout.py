@@ -23,7 +23,7 @@ _LEGACY_NAMES: dict[str, PoolingMode] = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a model folder says beside its weights; all unset for a plain Hugging Face folder or a hub name."""
+    """What a model folder says beside its weights; all unset for a plain Hugging Face folder."""
 
     pooling: PoolingMode | None = None
     projection: dict[str, Tensor] | None = None
@@ -46,6 +46,8 @@ def read_layout(path: str | Path) -> Layout:
         kind, part = module["type"].rsplit(".", 1)[-1], folder / module["path"]
         if kind == "Pooling":
             pooling = _pooling(part / "config.json")
+        elif kind == "Dense" and projection is not None:
+            raise ValueError(f"{folder}: got two Dense modules, expected at most one; a projection is one layer here")
         elif kind == "Dense":
             projection = _dense(part)
         elif kind not in ("Transformer", "Normalize"):

@@ -49,10 +49,13 @@ class Checkpoints:
             aside.mkdir(parents=True)
         comm.barrier()
         engine.save(aside)
+        _check_shared(aside)
         if comm.is_main():
             write_model(aside / "model")
             described = {"step": step, "world_size": comm.world_size(), "zero_stage": engine.stage, **state}
             (aside / STATE).write_text(json.dumps(described, indent=2))
+        if comm.local_rank() == 0:  # another host's pages are not rank 0's to flush
+            _fsync_tree(aside)
         comm.barrier()  # every rank's files are there
         if comm.is_main():
             self._publish(aside, final, is_best)
@@ -60,21 +63,37 @@ class Checkpoints:
         return final
 
     def newest_whole(self) -> Path | None:
-        """The newest checkpoint whose files are all as written; broken ones are passed over with a warning."""
+        """The newest checkpoint whose files are all as written; damaged ones are passed over with a warning.
+
+        Raises:
+            ValueError: there are checkpoints, and all of them are damaged.
+        """
         for folder in reversed(self._folders()):
             problem = find_damage(folder)
             if problem is None:
                 return folder
-            self.warn(f"{folder}: {problem}; taking the checkpoint before it, if there is one")
+            self.warn(f"{folder}: {problem}; taking the checkpoint before it")
+        if self._folders():
+            raise ValueError(
+                f"{self.folder}: got only damaged checkpoints, expected a whole one; restore one, or set "
+                "checkpoint.resume: never to start afresh"
+            )
         return None
 
     def discard_after(self, step: int) -> None:
-        """Remove broken or half-written checkpoints beyond the one that is continued."""
+        """Put damaged checkpoints beyond the one that is continued aside (`.damaged-step-N`); drop unfinished saves."""
         for folder in self._folders():
             if _step(folder) > step:
-                _remove(folder)
+                aside = folder.with_name(f".damaged-{folder.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                folder.rename(aside)
         for folder in self.folder.glob(".step-*.tmp"):
             shutil.rmtree(folder, ignore_errors=True)
+        if self._folders():
+            self._point("latest", self._folders()[-1].name)
+        best = self.folder / "best"
+        if best.exists() and not (self.folder / best.read_text().strip()).is_dir():
+            best.unlink()
 
     def clear(self) -> None:
         """Remove all checkpoints."""
@@ -83,8 +102,7 @@ class Checkpoints:
     def _publish(self, aside: Path, final: Path, is_best: bool) -> None:
         manifest = {str(path.relative_to(aside)): _fingerprint(path) for path in _files(aside)}
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        for path in [*_files(aside), *[p for p in aside.rglob("*") if p.is_dir()], aside]:
-            _fsync(path)
+        _fsync_tree(aside)
         if final.exists():
             _remove(final)
         aside.rename(final)
@@ -111,6 +129,13 @@ class Checkpoints:
 
     def _folders(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
+
+
+def resolve_pointer(path: Path) -> Path:
+    """The folder that the file `checkpoints/latest` or `checkpoints/best` names; any other path as it is."""
+    if path.name in ("latest", "best") and path.is_file():
+        return path.parent / path.read_text().strip()
+    return path
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -154,6 +179,21 @@ def _fingerprint(path: Path) -> tuple[int, str]:
         while block := stream.read(1 << 22):
             digest.update(block)
     return path.stat().st_size, digest.hexdigest()
+
+
+def _check_shared(aside: Path) -> None:
+    """Raise on every rank if rank 0 does not see what another rank wrote."""
+    seen = {str(path.relative_to(aside)) for path in _files(aside)}
+    missing = comm.broadcast_object(sorted(set().union(*comm.gather_objects(seen)) - seen))
+    if missing:
+        raise ValueError(
+            f"output: rank 0 does not see {missing[0]} that another rank wrote, expected a folder that all hosts share"
+        )
+
+
+def _fsync_tree(folder: Path) -> None:
+    for path in [*_files(folder), *[p for p in folder.rglob("*") if p.is_dir()], folder]:
+        _fsync(path)
 
 
 def _fsync(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,39 +11,56 @@ from torch import Tensor
 from harness import comm
 from harness.data.schedule import cut
 from harness.data.tokenisation import Tokeniser
-from harness.types import TextRole, TokenBatch
+from harness.types import EncodingRole, TokenBatch
 
 Forward = Callable[[TokenBatch], Tensor]
 
+BLOCK_TEXTS = 65_536  # texts whose token ids and embeddings are held at a time, over all ranks
+
 
 class TextEncoder:
-    """`encode(texts, role)` → float32 [n, D], unnormalised; every rank must call it with the same texts."""
+    """`encode(texts, role)` → float32 [n, D], unnormalised; every rank must call it with the same texts.
+
+    Besides the result, which lies in CPU memory, a rank holds one block of `BLOCK_TEXTS` embeddings at a time.
+    Without a prompt or length of its own, the role `sentence` takes the query's.
+    """
 
     def __init__(
         self,
         forward: Forward,
         tokeniser: Tokeniser,
         *,
-        max_lengths: dict[TextRole, int],
-        prompts: dict[TextRole, str],
+        max_lengths: Mapping[EncodingRole, int],
+        prompts: Mapping[EncodingRole, str],
         micro_batch_tokens: int,
     ) -> None:
         self._forward = forward
         self._tokeniser = tokeniser
-        self._max_lengths = max_lengths
-        self._prompts = prompts
+        self._max_lengths = {"sentence": max_lengths["query"], **max_lengths}
+        self._prompts = {"sentence": prompts["query"], **prompts}
         self._micro_batch_tokens = micro_batch_tokens
 
     @torch.no_grad()
-    def __call__(self, texts: Sequence[str], role: TextRole = "document") -> np.ndarray:
+    def __call__(self, texts: Sequence[str], role: EncodingRole = "document") -> np.ndarray:
         # Character counts stand for token counts: dealing needs a fair order, not exact numbers, and this way
         # each rank tokenises its own share only.
-        order = np.argsort([-len(text) for text in texts], kind="stable")
-        mine = order[comm.rank() :: comm.world_size()]
+        order = np.argsort([-len(text) for text in texts], kind="stable").astype(np.int64)
+        result: np.ndarray | None = None
+        for start in range(0, max(1, len(order)), BLOCK_TEXTS):
+            block = order[start : start + BLOCK_TEXTS]
+            table = self._encode_block(texts, block, role)
+            if result is None:
+                result = np.empty((len(order), table.shape[1]), dtype=np.float32)
+            _restore_order(table, block, result)
+        assert result is not None
+        return result
+
+    def _encode_block(self, texts: Sequence[str], block: np.ndarray, role: EncodingRole) -> np.ndarray:
+        """All ranks' embeddings of a block, rank by rank: rank r has every W-th text from the r-th."""
+        mine = block[comm.rank() :: comm.world_size()]
         ids = self._tokeniser.encode([self._prompts[role] + texts[i] for i in mine], self._max_lengths[role])
-        rows = self._encode_ids(ids, -(-len(texts) // comm.world_size()))
-        table = comm.all_gather_rows(rows).cpu().numpy()
-        return self._restore_order(table, order)
+        rows = self._encode_ids(ids, -(-len(block) // comm.world_size()))
+        return comm.all_gather_rows(rows).cpu().numpy()
 
     def _encode_ids(self, ids: list[list[int]], rows_per_rank: int) -> Tensor:
         """This rank's embeddings [rows_per_rank, D]; ranks with fewer micro-batches run dummies (ZeRO-3 needs them)."""
@@ -60,11 +77,10 @@ class TextEncoder:
         assert rows is not None
         return rows
 
-    @staticmethod
-    def _restore_order(table: np.ndarray, order: np.ndarray) -> np.ndarray:
-        rows_per_rank = len(table) // comm.world_size()
-        result = np.empty((len(order), table.shape[1]), dtype=np.float32)
-        for rank in range(comm.world_size()):
-            share = order[rank :: comm.world_size()]
-            result[share] = table[rank * rows_per_rank :][: len(share)]
-        return result
+
+def _restore_order(table: np.ndarray, block: np.ndarray, result: np.ndarray) -> None:
+    """Write a block's gathered embeddings to the rows of `result` that its texts have."""
+    rows_per_rank = len(table) // comm.world_size()
+    for rank in range(comm.world_size()):
+        share = block[rank :: comm.world_size()]
+        result[share] = table[rank * rows_per_rank :][: len(share)]

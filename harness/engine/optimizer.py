@@ -14,7 +14,8 @@ from harness.engine.config import TrainingConfig
 def build_optimizer(module: nn.Module, training: TrainingConfig, *, on_cpu: bool) -> Optimizer:
     """AdamW; weight decay on matrices and embeddings only, not on norms and biases.
 
-    on_cpu: ZeRO keeps the optimizer state on the CPU beside a GPU; then DeepSpeed's vectorised CPU Adam is used.
+    on_cpu: ZeRO keeps the optimizer state on the CPU or a disk, beside a GPU; then DeepSpeed's vectorised CPU Adam
+    is used.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
     groups = [

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +33,7 @@ class Step:
     batches: Sequence[TokenBatch]  # this rank's micro-batches, dummies included
     seed: int
     keep_graph: bool = True  # with a single micro-batch: one forward instead of two
+    seconds_waiting: float = 0.0  # how long the trainer waited for this step's plan and tokens
 
     @property
     def texts_per_batch(self) -> list[int]:
@@ -100,8 +100,3 @@ def _sum_over_ranks(metrics: dict[str, Tensor], device: torch.device) -> dict[st
     values = torch.stack([value.to(device, torch.float64) for value in metrics.values()])
     summed = comm.all_reduce_sum(values).tolist()
     return dict(zip(metrics, summed, strict=True))
-
-
-def texts_of(step: Step, index: int) -> np.ndarray:
-    """Table rows of this rank's micro-batch `index`."""
-    return step.schedule.micro_batches[comm.rank()][index]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import logging
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,13 @@ class ZeroEngine:
                 "and drifts; set deepspeed: zero1 (or higher) or precision: fp32"
             )
         module.to(comm.device())
-        offload = deepspeed_json.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
-        said = io.StringIO()  # the bf16 optimizer prints memory reports whatever the log level
-        with redirect_stdout(said):
+        with _unprinted():  # the bf16 optimizer prints memory reports whatever the log level
             self.engine, *_ = deepspeed.initialize(
                 model=module,
-                optimizer=build_optimizer(module, training, on_cpu=offload == "cpu"),
+                optimizer=build_optimizer(module, training, on_cpu=offloads_optimizer(deepspeed_json)),
                 config=engine_json(deepspeed_json, training),
                 dist_init_required=False,
             )
-        logging.getLogger("DeepSpeed").info(said.getvalue().strip())
         self.device = comm.device()
         self._gradient_probe = torch.zeros((), device=self.device)
         for parameter in self.engine.module.parameters():
@@ -112,11 +110,13 @@ class ZeroEngine:
 
     def save(self, folder: Path) -> None:
         """Write weights and optimizer state into `folder`. Every rank must call it."""
-        self.engine.save_checkpoint(str(folder), tag=_STATE, save_latest=False)
+        with _unprinted():
+            self.engine.save_checkpoint(str(folder), tag=_STATE, save_latest=False)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote. Every rank must call it, before the first step."""
-        loaded, _ = self.engine.load_checkpoint(str(folder), tag=_STATE)
+        with _unprinted():
+            loaded, _ = self.engine.load_checkpoint(str(folder), tag=_STATE)
         if loaded is None:
             raise ValueError(f"{folder}: got no DeepSpeed state; set checkpoint.resume: never to start afresh")
 
@@ -127,6 +127,12 @@ class ZeroEngine:
     def _plain_gradient_norm(self) -> float:
         gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
         return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+
+
+def offloads_optimizer(deepspeed_json: dict[str, Any]) -> bool:
+    """Whether the optimizer runs on the CPU: its state is kept there, or on a disk behind it."""
+    offload = (deepspeed_json.get("zero_optimization") or {}).get("offload_optimizer") or {}
+    return offload.get("device") in ("cpu", "nvme")
 
 
 def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
@@ -146,10 +152,20 @@ def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dic
     }
     if training.precision == "bf16":
         merged["bf16"] = {"enabled": True, "check_grad_overflow": False}
-        merged["data_types"] = {"grad_accum_dtype": "fp32"}
     if training.precision == "fp16":
         merged["fp16"] = {"enabled": True}
+    if training.precision != "fp32":  # a step sums many micro-batches: in half precision small gradients get lost
+        merged["data_types"] = {"grad_accum_dtype": "fp32"}
     return merged
+
+
+@contextmanager
+def _unprinted() -> Iterator[None]:
+    """What DeepSpeed prints on its way goes to its log."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        yield
+    logging.getLogger("DeepSpeed").info(said.getvalue().strip())
 
 
 def _skip_slow_compilation() -> None:

@@ -15,10 +15,12 @@ import gzip
 import json
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from harness.types import TaskKind
 
 _SUFFIXES = (".jsonl", ".jsonl.gz")
 _STS_COLUMNS = (("text1", "text2"), ("sentence1", "sentence2"))
@@ -61,19 +63,29 @@ def load_evaluation_data(path: str | Path) -> EvaluationData:
     Raises:
         ValueError: nothing is there, its layout is not known, or a row is bad (`FILE:LINE: FIELD: got …, expected …`).
     """
+    kind, files = data_files(path)
+    return _LOADERS[kind](*files)
+
+
+def data_files(path: str | Path) -> tuple[TaskKind, tuple[Path, ...]]:
+    """The kind of a data set and the files it is read from.
+
+    Raises:
+        ValueError: nothing is there, or its layout is not known.
+    """
     path = Path(path)
     if path.is_dir():
         corpus, queries = _find(path, "corpus"), _find(path, "queries")
         if corpus and queries:
-            return _load_retrieval(path, corpus, queries)
+            return "retrieval", (corpus, queries, _qrels_file(path))
         train, test = _find(path, "train"), _find(path, "test")
         if test and _is_sts(_first_row(test)):
-            return _load_sts(test)
+            return "sts", (test,)
         if train and test:
-            return _load_classification(train, test)
+            return "classification", (train, test)
     elif path.is_file() and path.name.endswith(_SUFFIXES):
         if _is_sts(_first_row(path)):
-            return _load_sts(path)
+            return "sts", (path,)
         raise ValueError(
             f"{path}: got columns {', '.join(_first_row(path))}, expected text1, text2, score; "
             "for classification give the folder that holds the train and test files"
@@ -89,11 +101,11 @@ def load_evaluation_data(path: str | Path) -> EvaluationData:
     )
 
 
-def _load_retrieval(folder: Path, corpus: Path, queries: Path) -> RetrievalData:
+def _load_retrieval(corpus: Path, queries: Path, judgements: Path) -> RetrievalData:
     # title and text are joined with a space, as mteb does, so that figures can be compared with published ones
     documents = _by_id(corpus, title=True)
     all_queries = _by_id(queries, title=False)
-    qrels = _load_qrels(_qrels_file(folder), all_queries, documents)
+    qrels = _load_qrels(judgements, all_queries, documents)
     return RetrievalData({name: all_queries[name] for name in qrels}, documents, qrels)
 
 
@@ -183,6 +195,13 @@ def _load_classification(train: Path, test: Path) -> ClassificationData:
     if len(set(columns[1])) < 2:
         raise ValueError(f"{train}: got 1 label, expected at least 2 to tell apart")
     return ClassificationData(*columns)
+
+
+_LOADERS: dict[TaskKind, Callable[..., EvaluationData]] = {
+    "retrieval": _load_retrieval,
+    "sts": _load_sts,
+    "classification": _load_classification,
+}
 
 
 def _find(folder: Path, stem: str) -> Path | None:

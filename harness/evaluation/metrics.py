@@ -15,6 +15,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
+from harness.types import TaskKind
+
+METRICS: dict[TaskKind, tuple[str, ...]] = {  # the main metric of each kind first
+    "retrieval": ("ndcg_at_10", "map_at_10", "map_at_100", "mrr_at_10", "recall_at_10", "recall_at_100"),
+    "sts": ("spearman", "pearson"),
+    "classification": ("accuracy", "f1"),
+}
 TOP_K = 100
 _SIMILARITY_BLOCK = 16 * 2**20  # entries of the similarity matrix held at a time (64 MiB)
 _MEASURES = {"ndcg_cut.10", "map_cut.10,100", "recall.10,100", "recip_rank"}

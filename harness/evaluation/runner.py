@@ -1,59 +1,176 @@
-"""From an encode function and paths to scores, and from scores to a table."""
+"""From an encode function and evaluation data to scores, and from scores to a table."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from harness import comm
 from harness.data.locate import dataset_name
 from harness.evaluation.datasets import (
     ClassificationData,
     EvaluationData,
     RetrievalData,
     STSData,
+    data_files,
     load_evaluation_data,
 )
 from harness.evaluation.metrics import (
+    METRICS,
     classification_scores,
     normalised,
     retrieval_scores,
     sts_scores,
     training_samples,
 )
-from harness.types import TaskKind, TextRole
+from harness.types import EncodingRole, TaskKind
 
-Encode = Callable[[Sequence[str], TextRole], np.ndarray]
+Encode = Callable[[Sequence[str], EncodingRole], np.ndarray]
 Results = dict[str, dict[str, float]]
-MAIN_METRIC: dict[TaskKind, str] = {"retrieval": "ndcg_at_10", "sts": "spearman", "classification": "accuracy"}
+MAIN_METRIC: dict[TaskKind, str] = {kind: metrics[0] for kind, metrics in METRICS.items()}
 
 
-def evaluate(encode: Encode, paths: Sequence[str], matryoshka_dims: Sequence[int] | None = None) -> Results:
-    """Metrics of every data set: `{data set: {metric: value}}`, with mteb's metric names.
+@dataclass(frozen=True, slots=True)
+class LoadedData:
+    """Evaluation data in memory, by name; `facts` says of each where it came from.
+
+    facts: `name`, `path`, `kind`, `rows` (judged queries, pairs or test rows), `hash` (SHA-256 over its files).
+    """
+
+    data: dict[str, EvaluationData]
+    facts: list[dict[str, Any]]
+
+
+def load(paths: Sequence[str]) -> LoadedData:
+    """Read and check all data sets, and take their facts.
+
+    Raises:
+        ValueError: a data set cannot be read, or is given twice.
+    """
+    data: dict[str, EvaluationData] = {}
+    facts = []
+    for name, path in zip(dataset_name(paths), paths, strict=True):
+        data[name] = load_evaluation_data(path)
+        kind, files = data_files(path)
+        facts.append({"name": name, "path": path, "kind": kind, "rows": _num_rows(data[name]), "hash": _hash(files)})
+    return LoadedData(data, facts)
+
+
+def _num_rows(data: EvaluationData) -> int:
+    if isinstance(data, RetrievalData):
+        return len(data.queries)
+    return len(data.scores if isinstance(data, STSData) else data.test_labels)
+
+
+def _hash(files: Sequence[Path]) -> str:
+    """SHA-256 over the contents of the files: of the file itself for one, of the files' digests for several."""
+    digests = []
+    for file in files:
+        with file.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256"))
+    if len(digests) == 1:
+        return digests[0].hexdigest()
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
+
+
+def check_main_metric(data: LoadedData, main_metric: str | None, matryoshka_dims: Sequence[int] | None = None) -> None:
+    """Whether `evaluate` will give `DATASET/METRIC`; to be asked before training. None is always right.
+
+    matryoshka_dims: the prefixes that will be scored; None: not known here, any METRIC@DIM passes.
+
+    Raises:
+        ValueError: there is no such data set, or its kind has no such metric.
+    """
+    if main_metric is None:
+        return
+    known = {fact["name"]: list(METRICS[fact["kind"]]) for fact in data.facts}
+    for metrics in known.values():
+        metrics += [f"{metrics[0]}@{dim}" for dim in matryoshka_dims or ()]
+    dataset, _, metric = main_metric.rpartition("/")
+    if metric in known.get(dataset, ()):
+        return
+    main, _, dim = metric.partition("@")
+    if matryoshka_dims is None and main in known.get(dataset, ())[:1] and dim.isdecimal() and int(dim) > 0:
+        return
+    raise _no_such_metric(main_metric, known)
+
+
+def _no_such_metric(main_metric: str, known: Mapping[str, Iterable[str]]) -> ValueError:
+    names = ", ".join(f"{name}/{metric}" for name, metrics in known.items() for metric in metrics)
+    return ValueError(f"evaluation.main_metric: got {main_metric}, expected one of {names or 'no data sets'}")
+
+
+def evaluate(encode: Encode, data: LoadedData | Sequence[str], matryoshka_dims: Sequence[int] | None = None) -> Results:
+    """Metrics of every data set (loaded, or paths): `{data set: {metric: value}}`, with mteb's metric names.
 
     `encode(texts, role)` gives float32 [n, D]; every rank calls it with the same texts and gets the same rows. STS and
-    classification texts take the role `query`. With `matryoshka_dims` the main metric is given for each prefix of the
-    embedding too, as `METRIC@DIM` (`ndcg_at_10@128`); prefixes are divided by their length.
+    classification texts take the role `sentence`. Rank 0 computes the metrics; all ranks return them. With
+    `matryoshka_dims` the main metric is given for each prefix of the embedding too, as `METRIC@DIM`
+    (`ndcg_at_10@128`); prefixes are divided by their length.
 
     Raises:
         ValueError: a data set cannot be read, an embedding is not finite, or a Matryoshka dim is larger than D.
     """
-    data = {name: load_evaluation_data(path) for name, path in zip(dataset_name(paths), paths, strict=True)}
-    return {name: _evaluate_one(encode, name, one, matryoshka_dims or ()) for name, one in data.items()}
+    loaded = data if isinstance(data, LoadedData) else load(data)
+    return {name: _evaluate_one(encode, name, one, matryoshka_dims or ()) for name, one in loaded.data.items()}
 
 
 def _evaluate_one(encode: Encode, name: str, data: EvaluationData, matryoshka_dims: Sequence[int]) -> dict[str, float]:
+    embeddings = _embeddings(encode, data)
+    return _on_rank_0(lambda: _metrics(name, data, embeddings, matryoshka_dims))
+
+
+def _on_rank_0(compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """What `compute` returns on rank 0, on every rank; its ValueError on every rank, too, so that none waits."""
+    outcome: tuple[dict[str, float], str | None] = {}, None
+    reason: ValueError | None = None
+    if comm.is_main():
+        try:
+            outcome = compute(), None
+        except ValueError as error:
+            outcome, reason = ({}, str(error)), error
+    metrics, message = comm.broadcast_object(outcome)
+    if message is not None:
+        raise ValueError(message) from reason
+    return metrics
+
+
+def _embeddings(encode: Encode, data: EvaluationData) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(data, RetrievalData):
-        embeddings = (
+        return (
             _encode_unique(encode, list(data.queries.values()), "query"),
             _encode_unique(encode, list(data.documents.values()), "document"),
         )
-    elif isinstance(data, STSData):
-        both = _encode_unique(encode, [*data.texts1, *data.texts2], "query")
-        embeddings = (both[: len(data.texts1)], both[len(data.texts1) :])
-    else:
-        embeddings = _encode_classification(encode, data)
+    if isinstance(data, STSData):
+        both = _encode_unique(encode, [*data.texts1, *data.texts2], "sentence")
+        return both[: len(data.texts1)], both[len(data.texts1) :]
+    return _encode_classification(encode, data)
+
+
+def _encode_unique(encode: Encode, texts: Sequence[str], role: EncodingRole) -> np.ndarray:
+    """Rows for all texts, each different text encoded once."""
+    position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return encode(list(position), role)[[position[text] for text in texts]]
+
+
+def _encode_classification(encode: Encode, data: ClassificationData) -> tuple[np.ndarray, np.ndarray]:
+    """(train, test) embeddings; training texts that no experiment draws stay zero."""
+    drawn = sorted({row for rows in training_samples(data.train_labels) for row in rows})
+    both = _encode_unique(encode, [*(data.train_texts[row] for row in drawn), *data.test_texts], "sentence")
+    train_ND = np.zeros((len(data.train_texts), both.shape[1]), dtype=both.dtype)
+    train_ND[drawn] = both[: len(drawn)]
+    return train_ND, both[len(drawn) :]
+
+
+def _metrics(
+    name: str, data: EvaluationData, embeddings: tuple[np.ndarray, np.ndarray], matryoshka_dims: Sequence[int]
+) -> dict[str, float]:
     for table in embeddings:
         if not np.isfinite(table).all():
             raise ValueError(
@@ -72,21 +189,6 @@ def _evaluate_one(encode: Encode, name: str, data: EvaluationData, matryoshka_di
         main = _main_metric_of(metrics)
         metrics[f"{main}@{dim}"] = metrics[main] if whole else _score(data, *prefixes)[main]
     return metrics
-
-
-def _encode_unique(encode: Encode, texts: Sequence[str], role: TextRole) -> np.ndarray:
-    """Rows for all texts, each different text encoded once."""
-    position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    return encode(list(position), role)[[position[text] for text in texts]]
-
-
-def _encode_classification(encode: Encode, data: ClassificationData) -> tuple[np.ndarray, np.ndarray]:
-    """(train, test) embeddings; training texts that no experiment draws stay zero."""
-    drawn = sorted({row for rows in training_samples(data.train_labels) for row in rows})
-    both = _encode_unique(encode, [*(data.train_texts[row] for row in drawn), *data.test_texts], "query")
-    train_ND = np.zeros((len(data.train_texts), both.shape[1]), dtype=both.dtype)
-    train_ND[drawn] = both[: len(drawn)]
-    return train_ND, both[len(drawn) :]
 
 
 def _score(data: EvaluationData, first_ND: np.ndarray, second_ND: np.ndarray) -> dict[str, float]:
@@ -113,8 +215,7 @@ def selection_score(results: Results, main_metric: str | None = None) -> float:
         return float(np.mean([metrics[_main_metric_of(metrics)] for metrics in results.values()]))
     dataset, _, metric = main_metric.rpartition("/")
     if metric not in results.get(dataset, {}):
-        known = ", ".join(f"{name}/{key}" for name, metrics in results.items() for key in metrics)
-        raise ValueError(f"evaluation.main_metric: got {main_metric}, expected one of {known}")
+        raise _no_such_metric(main_metric, results)
     return results[dataset][metric]
 
 
@@ -127,20 +228,25 @@ def results_table(
 ) -> Table:
     """Scores as a table: data set, metric, before, after, change; with `before` alone: data set, metric, score.
 
-    Shows the main metric of each data set and its Matryoshka prefixes, or all metrics.
+    Shows the main metric of each data set and its Matryoshka prefixes, or all metrics. What only one side has leaves
+    the other's cells empty.
     """
     table = Table(title=title)
     table.add_column("data set")
     table.add_column("metric")
     for heading in ("score",) if after is None else ("before", "after", "change"):
         table.add_column(heading, justify="right")
-    for name, metrics in before.items():
+    for name in dict.fromkeys([*(after or {}), *before]):
+        old, new = before.get(name, {}), (after or {}).get(name, {})
+        metrics = list(dict.fromkeys([*new, *old]))
         main = _main_metric_of(metrics)
         shown = [key for key in metrics if all_metrics or key.partition("@")[0] == main]
         for i, key in enumerate(shown):
-            cells = [f"{metrics[key]:.4f}"]
-            if after is not None:
-                value = after[name][key]
-                cells += [f"{value:.4f}", f"{value - metrics[key]:+.4f}"]
+            cells = _cells(old.get(key), new.get(key))[: 1 if after is None else 3]
             table.add_row(name if i == 0 else "", key, *cells, end_section=i == len(shown) - 1)
     return table
+
+
+def _cells(before: float | None, after: float | None) -> list[str]:
+    change = "" if before is None or after is None else f"{after - before:+.4f}"
+    return ["" if before is None else f"{before:.4f}", "" if after is None else f"{after:.4f}", change]

@@ -43,7 +43,8 @@ class Report:
     """Everything a run writes and shows, step by step, in `folder`.
 
     A fresh run (`resumed_from` 0) empties the files of an earlier one; a continued one cuts what lies after
-    `resumed_from`. `data` goes into run.json as it is: path, rows and hash of every task's data.
+    `resumed_from`. `data` and `evaluation_data` go into run.json as they are: path, rows and hash
+    of every task's data and of every data set that is scored.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Report:
         total_steps: int,
         resumed_from: int,
         data: Sequence[Mapping[str, Any]] = (),
+        evaluation_data: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.folder = folder
         self._is_main = comm.is_main()
@@ -75,6 +77,7 @@ class Report:
             "world_size": comm.world_size(),
             "seed": config.training.seed,
             "data": [dict(entry) for entry in data],
+            "evaluation_data": [dict(entry) for entry in evaluation_data],
         }
         self._run_file.start(facts, resumed_from)
 

@@ -99,7 +99,8 @@ def test_run_json_names_versions_hardware_ranks_memory_and_data(folder, launched
     assert len(facts["peak_memory_bytes"]) == 2
     assert min(facts["peak_memory_bytes"]) > 10**7
     assert [entry["rows"] for entry in facts["data"]] == [40, 30, 32]
-    assert all(len(entry["hash"]) == 64 for entry in facts["data"])
+    assert [entry["name"] for entry in facts["evaluation_data"]] == ["faq", "sts", "intents"]
+    assert all(len(entry["hash"]) == 64 for entry in facts["data"] + facts["evaluation_data"])
     assert facts["texts_per_second"] > 0
     assert {"torch", "deepspeed", "transformers"} <= facts["versions"].keys()
 

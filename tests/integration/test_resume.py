@@ -15,7 +15,7 @@ from tests.tiny import make_data, make_model, make_recipe
 
 pytestmark = pytest.mark.distributed
 
-TIMES = {"seconds", "texts_per_second", "tokens_per_second"}
+TIMES = {"seconds", "seconds_waiting", "texts_per_second", "tokens_per_second"}
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,24 @@ def _arm(kill: str, checkpoints: type, engine: type) -> None:
             original(self, pointer, target)
 
         checkpoints._point = point
+    elif place == "after the last save at":  # before the model is exported
+
+        def save_all(self, engine_, number, *rest, original=checkpoints.save, **options):
+            folder = original(self, engine_, number, *rest, **options)
+            if number == int(step):
+                comm.barrier()
+                _die()
+            return folder
+
+        checkpoints.save = save_all
+    elif place == "while pruning at":
+
+        def prune(self, original=checkpoints._prune):
+            original(self)
+            if (self.folder / name).exists():
+                _die()
+
+        checkpoints._prune = prune
     elif place == "after step":
         steps = [0]
 
@@ -99,7 +117,14 @@ def uninterrupted(folder):
 
 @pytest.mark.parametrize(
     ("kill", "resumed_from"),
-    [("after step 1", 0), ("after step 3", 2), ("inside a save at 4", 2), ("after a save at 4", 4)],
+    [
+        ("after step 1", 0),
+        ("after step 3", 2),
+        ("inside a save at 4", 2),
+        ("after a save at 4", 4),
+        ("while pruning at 4", 4),
+        ("after the last save at 6", 6),
+    ],
 )
 def test_a_killed_and_continued_run_equals_the_uninterrupted_one_bit_for_bit(folder, uninterrupted, kill, resumed_from):
     output = kill.replace(" ", "_")
@@ -129,6 +154,53 @@ def test_a_truncated_checkpoint_is_passed_over_and_the_one_before_it_gives_the_s
     run_ranks(2, train, str(folder), "truncated")
     assert json.loads((folder / "truncated" / "run.json").read_text())["resumed_from"] == 2
     assert outcome(folder / "truncated") == uninterrupted
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("deepspeed=zero0",), ("deepspeed=zero2",), ("deepspeed=zero3",), ("training.precision=bf16",)],
+    ids=lambda settings: settings[0],
+)
+def test_every_stage_and_precision_continues_bit_for_bit_and_exports(folder, settings):
+    whole, killed = (f"{name}_{settings[0]}" for name in ("whole", "killed"))
+    run_ranks(2, train, str(folder), whole, settings)
+    with pytest.raises(AssertionError, match="no result"):
+        run_ranks(2, train, str(folder), killed, settings, "after step 3")
+    run_ranks(2, train, str(folder), killed, settings)
+    assert json.loads((folder / killed / "run.json").read_text())["resumed_from"] == 2
+    assert outcome(folder / killed) == outcome(folder / whole)
+
+
+def test_prompts_and_unequal_lengths_reach_the_exported_model(folder, tmp_path):
+    """The export is compared without prompts: they are the user's to give, and stored in the folder."""
+    changes = (
+        "tasks.faq.prompts.query='aral '",
+        "tasks.faq.prompts.document='btin '",
+        "model.query_max_length=8",
+        "training.steps=1",
+    )
+    run_ranks(1, train, str(folder), "prompted", changes)
+    stored = json.loads((folder / "prompted" / "model" / "config_sentence_transformers.json").read_text())
+    assert stored["prompts"] == {"query": "aral ", "document": "btin "}
+
+
+def test_a_run_may_be_continued_with_other_evaluation_data(folder, uninterrupted):
+    shutil.copytree(folder / "whole", folder / "evaluated")
+    run_ranks(2, train, str(folder), "evaluated", ("training.steps=7", "evaluation.data=[intents]"))
+    rows = json.loads((folder / "evaluated" / "evaluation.json").read_text())
+    assert [row["dataset"] for row in rows if row["step"] == 7] == ["intents"]
+    run_ranks(2, train, str(folder), "evaluated", ("training.steps=7", "evaluation.every=0"))
+
+
+def test_a_checkpoint_is_not_continued_on_other_data(folder, uninterrupted):
+    """The plan is a function of the data: the same step would hold other texts."""
+    shutil.copytree(folder / "whole", folder / "other_data")
+    rows = (folder / "retrieval.jsonl").read_text().splitlines(keepends=True)
+    (folder / "reversed.jsonl").write_text("".join(reversed(rows)))
+    path = folder / "other_data" / "recipe.yaml"
+    path.write_text(path.read_text().replace("retrieval.jsonl", "reversed.jsonl"))
+    with pytest.raises(AssertionError, match="got another data than it was trained with"):
+        run_ranks(2, train, str(folder), "other_data", ("training.steps=8", "tasks.faq.path=reversed.jsonl"))
 
 
 def test_a_finished_run_started_again_changes_nothing(folder, uninterrupted):

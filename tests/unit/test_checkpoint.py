@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.engine.checkpoint import Checkpoints, find_damage, read_state
+from harness.engine.checkpoint import Checkpoints, find_damage, read_state, resolve_pointer
 
 
 class FakeEngine:
@@ -90,10 +90,29 @@ def test_a_save_that_was_killed_leaves_nothing_that_counts(checkpoints, warnings
     assert not aside.exists()
 
 
-def test_later_checkpoints_are_discarded_when_an_earlier_one_is_continued(checkpoints):
-    save(checkpoints, 5, 10)
+def test_damaged_checkpoints_are_put_aside_when_an_earlier_one_is_continued(checkpoints):
+    """Not deleted: what looks damaged may be a file system that was away for a moment."""
+    save(checkpoints, 5, 10, best=(10,))
     checkpoints.discard_after(5)
     assert names(checkpoints) == ["step-00000005"]
+    assert (checkpoints.folder / ".damaged-step-00000010" / "model").is_dir()
+    assert (checkpoints.folder / "latest").read_text() == "step-00000005\n"
+    assert not (checkpoints.folder / "best").exists()
+
+
+def test_only_damaged_checkpoints_stop_the_run_instead_of_starting_afresh(checkpoints):
+    save(checkpoints, 5)
+    (checkpoints.folder / "step-00000005" / "manifest.json").unlink()
+    with pytest.raises(ValueError, match=r"got only damaged checkpoints.*checkpoint.resume: never"):
+        checkpoints.newest_whole()
+    assert names(checkpoints) == ["step-00000005"]
+
+
+def test_latest_and_best_lead_to_their_folders(checkpoints):
+    save(checkpoints, 5, 10, best=(5,))
+    assert resolve_pointer(checkpoints.folder / "latest") == checkpoints.folder / "step-00000010"
+    assert resolve_pointer(checkpoints.folder / "best") == checkpoints.folder / "step-00000005"
+    assert resolve_pointer(checkpoints.folder / "step-00000005") == checkpoints.folder / "step-00000005"
 
 
 def test_the_manifest_names_every_file(checkpoints):

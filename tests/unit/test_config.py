@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import OWNED_BY_RECIPE, RunConfig, dump, load_deepspeed_json, load_recipe
+from harness.config import KEYS_OF_THE_JSON, OWNED_BY_RECIPE, RunConfig, dump, load_deepspeed_json, load_recipe
+from harness.engine.config import TrainingConfig
 from harness.recipe_file import apply_override, build, parse_yaml
 
 RECIPE = """\
@@ -91,6 +92,9 @@ def test_overrides_reach_values_tasks_by_name_or_index_and_missing_sections(reci
         ("training.steps='10'", '--set: training.steps: got the text "10", expected a whole number'),
         ("training.seed=true", "--set: training.seed: got true, expected a whole number"),
         ("training.adam_epsilon=.inf", "--set: training.adam_epsilon: got Infinity, expected a finite number"),
+        ("training.micro_batch_tokens=0", "training.micro_batch_tokens: got 0, expected a number of at least 1 or"),
+        ("training.adam_betas=[0.9, 1.0]", "training.adam_betas.1: got 1.0, expected a number less than 1"),
+        ("training.adam_betas=[-0.1, 0.9]", "training.adam_betas.0: got -0.1, expected a number of at least 0"),
         ("training.micro_batch_tokens=many", "got the text \"many\", expected a whole number or 'auto'"),
         ("tasks.faq.kind=retrieve", "tasks.faq.kind: got the text \"retrieve\", expected 'retrieval', 'sts' or"),
         ("tasks=[]", "--set: tasks: got [], expected a list of at least 1"),
@@ -172,7 +176,8 @@ def test_a_deepspeed_json_with_a_key_of_the_recipe_is_refused_and_both_knobs_nam
     ("text", "words"),
     [
         ('{"zero_optimization": {"stage": 2},\n "x" 1}', "mine.json:2: got"),
-        ('{"zero_optimisation": {"stage": 2}}', "zero_optimization.stage: got nothing, expected a ZeRO stage"),
+        ("{}", "zero_optimization.stage: got nothing, expected a ZeRO stage"),
+        ('{"zero_optimisation": {"stage": 2}}', "zero_optimisation: unknown key; did you mean zero_optimization?"),
         ('{"zero_optimization": {"stage": 4}}', 'zero_optimization.stage: got {"stage": 4}'),
         ('{"zero_optimization": {"stage": 1, "stage": 2}}', "got the key stage twice"),
         ("[]", "expected a JSON object"),
@@ -181,6 +186,57 @@ def test_a_deepspeed_json_with_a_key_of_the_recipe_is_refused_and_both_knobs_nam
 def test_a_broken_deepspeed_json_is_refused_with_its_place(recipe: Path, text: str, words: str) -> None:
     (recipe.parent / "mine.json").write_text(text)
     assert words in refusal(recipe, "deepspeed=mine.json")
+
+
+@pytest.mark.parametrize("key", ["tensor_parallel", "managed_gradient_accumulation", "sequence_parallel_size"])
+def test_a_key_of_deepspeed_that_could_change_the_gradient_is_refused(recipe: Path, key: str) -> None:
+    (recipe.parent / "mine.json").write_text(json.dumps({"zero_optimization": {"stage": 2}, key: 1}))
+    message = refusal(recipe, "deepspeed=mine.json")
+    assert f"mine.json: {key}: unknown key; known keys: zero_optimization, communication_data_type" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("key", KEYS_OF_THE_JSON)
+def test_keys_that_move_state_or_report_are_the_jsons(recipe: Path, key: str) -> None:
+    (recipe.parent / "mine.json").write_text(json.dumps({key: {}, "zero_optimization": {"stage": 2}}))
+    assert load_recipe(str(recipe), ["deepspeed=mine.json"])
+
+
+@pytest.mark.parametrize(
+    ("offload", "on_cpu"), [(None, False), ({}, False), ({"device": "cpu"}, True), ({"device": "nvme"}, True)]
+)
+def test_the_optimizer_runs_on_the_cpu_where_its_state_leaves_the_gpu(offload: dict | None, on_cpu: bool) -> None:
+    from harness.engine.zero import offloads_optimizer
+
+    assert offloads_optimizer({"zero_optimization": {"stage": 2, "offload_optimizer": offload}}) is on_cpu
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_sums_gradients_in_fp32(precision: str) -> None:
+    from harness.engine.zero import engine_json
+
+    training = TrainingConfig(steps=1, precision=precision)
+    assert engine_json({}, training)["data_types"] == {"grad_accum_dtype": "fp32"}
+
+
+def test_what_deepspeed_prints_while_it_saves_and_loads_is_not_shown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from harness.engine.zero import ZeroEngine
+
+    class Printing:
+        def save_checkpoint(self, *_: object, **__: object) -> None:
+            print("saving")
+
+        def load_checkpoint(self, *_: object, **__: object) -> tuple[str, dict]:
+            print("loading")
+            return "somewhere", {}
+
+    engine = object.__new__(ZeroEngine)
+    engine.engine = Printing()
+    engine.save(tmp_path)
+    engine.load(tmp_path)
+    assert capsys.readouterr().out == ""
 
 
 def test_an_unknown_deepspeed_name_lists_the_known_ones(tmp_path: Path) -> None:

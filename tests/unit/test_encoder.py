@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,10 +14,10 @@ from sentence_transformers import SentenceTransformer
 
 from harness.data.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
-from harness.encoder.encoder import load_encoder
+from harness.encoder.encoder import _set_dropout, load_encoder, longest_text
 from harness.encoder.layout import read_layout
 from harness.export import verify_model, write_model
-from harness.weights import resolve_model, verify_sha256
+from harness.weights import position_limit, resolve_model, verify_sha256
 from tests.tiny import make_model, text
 
 TEXTS = [text(i, 2 + 3 * i) for i in range(5)]
@@ -136,21 +139,96 @@ def test_gradient_checkpointing_changes_memory_and_not_the_gradient(folder):
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_left_and_right_padding_give_the_same_embedding(folder, tmp_path):
-    """Decoders pad left, encoders right; last-token pooling must find the last real token on both sides."""
-    encoder = load_encoder(config(folder, pooling="last"))
-    tokeniser = Tokeniser(str(folder))
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_an_embedding_does_not_depend_on_its_micro_batch(folder, tmp_path, pooling, side):
+    """Decoders' tokenizers pad left, which would shift absolute positions by the length of the longest neighbour."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    change_json(tmp_path / "tokenizer_config.json", padding_side=side)
+    encoder = load_encoder(config(tmp_path, pooling=pooling)).eval()
+    tokeniser = Tokeniser(str(tmp_path))
     ids = tokeniser.encode(TEXTS, 24)
-    alone = [encoder.eval()(*_as_args(tokeniser.pad([row]))) for row in ids]
-    together = encoder(*_as_args(tokeniser.pad(ids)))
+    with torch.no_grad():
+        alone = [encoder(*_as_args(tokeniser.pad([row]))) for row in ids]
+        together = encoder(*_as_args(tokeniser.pad(ids)))
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
-    tokeniser.tokenizer.padding_side = "left"
-    left = tokeniser.pad(ids)
-    assert [row[-1].item() for row in left.input_ids_BL] == [row[-1] for row in ids]
 
 
 def _as_args(batch):
     return batch.input_ids_BL, batch.attention_mask_BL
+
+
+def change_json(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_dropout_of_the_training_stays_out_of_the_exported_config(folder, tmp_path):
+    load_encoder(config(folder), dropout=0.3).backbone.save_pretrained(tmp_path)
+    said, own = (json.loads((place / "config.json").read_text()) for place in (tmp_path, folder))
+    assert {key: said[key] for key in said if "dropout" in key} == {key: own[key] for key in own if "dropout" in key}
+
+
+def test_dropout_that_a_model_cannot_have_is_refused():
+    assert _set_dropout(SimpleNamespace(hidden_size=4, use_dropout=True), 0.0, "here") == {}
+    with pytest.raises(ValueError, match=r"training.dropout: got 0.1, but here has no dropout"):
+        _set_dropout(SimpleNamespace(hidden_size=4, use_dropout=True), 0.1, "here")
+
+
+def test_a_pooling_other_than_the_folders_is_a_warning(folder, tmp_path):
+    export(folder, tmp_path / "out", pooling="cls")
+    with pytest.warns(UserWarning, match=r"model.pooling: got mean, but .* was trained with cls"):
+        load_encoder(config(tmp_path / "out", pooling="mean"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        load_encoder(config(tmp_path / "out", pooling="cls"))
+        load_encoder(config(folder, pooling="cls"))
+
+
+def test_a_second_dense_module_is_refused(folder, tmp_path):
+    export(folder, tmp_path / "out", projection_dim=20)
+    modules = json.loads((tmp_path / "out" / "modules.json").read_text())
+    dense = next(module for module in modules if module["type"].endswith("Dense"))
+    (tmp_path / "out" / "modules.json").write_text(json.dumps([*modules, dense]))
+    with pytest.raises(ValueError, match="got two Dense modules, expected at most one"):
+        read_layout(tmp_path / "out")
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_hub_name_stands_for_its_whole_folder(folder, tmp_path, monkeypatch, trusted):
+    """transformers alone would leave modules.json behind, and with it the pooling and the Dense layer."""
+    encoder = export(folder, tmp_path / "out", pooling="cls", projection_dim=20)
+    calls = []
+
+    def snapshot_download(name, *, allow_patterns, **_):
+        calls.append((name, "*.py" in allow_patterns, "*.safetensors" in allow_patterns))
+        return str(tmp_path / "out")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    name = f"somebody/some-model-{trusted}"
+    settings = config(name, pooling="cls", projection_dim=20, trust_remote_code=trusted)
+    torch.testing.assert_close(load_encoder(settings).state_dict(), encoder.state_dict())
+    assert read_layout(resolve_model(name, trusted)).pooling == "cls"
+    assert Tokeniser(name, trusted).encode(["ral"], 24) == Tokeniser(str(folder)).encode(["ral"], 24)
+    assert calls == [(name, trusted, True)]
+
+
+def test_a_name_that_nobody_has_is_told_in_one_line(monkeypatch):
+    def snapshot_download(name, **_):
+        raise FileNotFoundError("offline")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    name = "not a name/of/a model"  # transformers must not go looking for it either
+    assert resolve_model(name) == name
+    for load in (Tokeniser, longest_text, lambda name: load_encoder(config(name))):
+        with pytest.raises(ValueError, match=r"model.name_or_path: got not a name/of/a model, expected a") as caught:
+            load(name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("bert", 514), ("xlm-roberta", 512)])
+def test_positions_that_padding_takes_are_no_texts(kind, limit):
+    settings = SimpleNamespace(model_type=kind, max_position_embeddings=514, pad_token_id=1)
+    assert position_limit(settings) == limit
 
 
 def test_the_demo_weights_are_the_published_ones_and_load():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,20 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from harness.evaluation.runner import MAIN_METRIC, evaluate, results_table, selection_score
-from harness.types import TextRole
+from harness import comm
+from harness.evaluation import runner
+from harness.evaluation.datasets import EvaluationData
+from harness.evaluation.metrics import METRICS
+from harness.evaluation.runner import (
+    MAIN_METRIC,
+    check_main_metric,
+    evaluate,
+    load,
+    results_table,
+    selection_score,
+)
+from harness.types import EncodingRole
+from tests.ranks import run_ranks
 
 WIDTH = 8
 
@@ -21,10 +34,10 @@ class Encoder:
     """Embeds a text by the number at its end; remembers what it was asked."""
 
     def __init__(self, spoil: float | None = None) -> None:
-        self.calls: list[tuple[list[str], TextRole]] = []
+        self.calls: list[tuple[list[str], EncodingRole]] = []
         self.spoil = spoil
 
-    def __call__(self, texts: Sequence[str], role: TextRole) -> np.ndarray:
+    def __call__(self, texts: Sequence[str], role: EncodingRole) -> np.ndarray:
         self.calls.append((list(texts), role))
         rows = np.zeros((len(texts), WIDTH), dtype=np.float32)
         for i, text in enumerate(texts):
@@ -35,7 +48,7 @@ class Encoder:
         return rows
 
 
-def write(file: Path, rows: Sequence[dict[str, object]]) -> None:
+def write(file: Path, rows: Sequence[Mapping[str, object]]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -63,9 +76,8 @@ def test_every_data_set_gets_the_metrics_of_its_kind(paths: list[str]) -> None:
     assert list(results) == ["faq", "pairs", "parity"]
     assert results["faq"]["ndcg_at_10"] == results["faq"]["mrr_at_10"] == 1.0
     assert results["pairs"]["spearman"] > 0.5
-    assert set(results["parity"]) == {"accuracy", "f1"}
-    for metrics, main in zip(results.values(), MAIN_METRIC.values(), strict=True):
-        assert main in metrics
+    for metrics, names in zip(results.values(), METRICS.values(), strict=True):
+        assert sorted(metrics) == sorted(names)
 
 
 def test_each_text_is_encoded_once_and_only_if_a_metric_needs_it(paths: list[str]) -> None:
@@ -76,14 +88,14 @@ def test_each_text_is_encoded_once_and_only_if_a_metric_needs_it(paths: list[str
     questions, answers, pairs, labelled = encoder.calls
     assert questions == ([f"question {i}" for i in range(5)], "query")  # the unjudged ones are left out
     assert answers == ([f"answer {i}" for i in range(12)], "document")
-    assert pairs[1] == labelled[1] == "query"
+    assert pairs[1] == labelled[1] == "sentence"  # a retrieval prompt is not for them
     assert len(labelled[0]) <= 30
 
 
 def test_matryoshka_dims_give_the_main_metric_of_each_prefix(paths: list[str]) -> None:
     results = evaluate(Encoder(), paths, matryoshka_dims=[2, 4, WIDTH])
 
-    def prefix(texts: Sequence[str], role: TextRole) -> np.ndarray:
+    def prefix(texts: Sequence[str], role: EncodingRole) -> np.ndarray:
         rows = Encoder()(texts, role)[:, :4]
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
@@ -108,6 +120,86 @@ def test_bad_data_are_found_before_anything_is_encoded(paths: list[str], tmp_pat
     with pytest.raises(ValueError, match="no such file"):
         evaluate(encoder, [*paths, str(tmp_path / "absent")])
     assert encoder.calls == []
+
+
+def test_loaded_data_are_not_read_again_and_say_where_they_came_from(paths: list[str]) -> None:
+    expected = evaluate(Encoder(), paths)
+    loaded = load(paths)
+    assert [(fact["name"], fact["path"], fact["kind"], fact["rows"]) for fact in loaded.facts] == [
+        ("faq", paths[0], "retrieval", 5),
+        ("pairs", paths[1], "sts", 20),
+        ("parity", paths[2], "classification", 10),
+    ]
+    assert loaded.facts[1]["hash"] == hashlib.sha256(Path(paths[1]).read_bytes()).hexdigest()
+    for file in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        with (Path(paths[0]) / file).open("a") as stream:
+            stream.write("\n")
+        changed = load(paths).facts
+        assert changed[0]["hash"] != loaded.facts[0]["hash"]
+        assert changed[1:] == loaded.facts[1:]
+    for path in paths:
+        Path(path).rename(path + ".gone")
+    assert evaluate(Encoder(), loaded) == expected
+
+
+def score_on_a_rank(paths: list[str], spoil: float | None) -> tuple[int, object]:
+    """Runs on a rank: how many data sets it scored itself, and the results or the error."""
+    scored: list[EvaluationData] = []
+    original = runner._score
+
+    def score(data: EvaluationData, *embeddings: np.ndarray) -> dict[str, float]:
+        scored.append(data)
+        return original(data, *embeddings)
+
+    runner._score = score  # type: ignore[assignment]
+    outcome: object
+    try:
+        outcome = evaluate(Encoder(spoil if comm.is_main() else None), paths)
+    except ValueError as error:
+        outcome = str(error)
+    return len(scored), outcome
+
+
+@pytest.mark.distributed
+def test_rank_0_alone_scores_and_all_ranks_have_its_results_or_its_error(paths: list[str]) -> None:
+    """Ranks that got past another's error would wait for it in the next collective."""
+    expected = evaluate(Encoder(), paths)
+    assert run_ranks(2, score_on_a_rank, paths, None) == [(3, expected), (0, expected)]
+    first, second = run_ranks(2, score_on_a_rank, paths, float("nan"))
+    assert first == second
+    assert "faq: got embeddings with inf or nan" in str(first[1])
+
+
+MATRYOSHKA_METRICS = ["faq/ndcg_at_10@64", "pairs/spearman@8"]
+
+
+@pytest.mark.parametrize("name", [None, "faq/ndcg_at_10", "faq/recall_at_100", "parity/f1", *MATRYOSHKA_METRICS])
+def test_a_main_metric_that_will_exist_passes(paths: list[str], name: str | None) -> None:
+    loaded = load(paths)
+    check_main_metric(loaded, name)
+    check_main_metric(loaded, name, [8, 64])
+    if name in MATRYOSHKA_METRICS:
+        with pytest.raises(ValueError, match=f"got {name}, expected one of .*faq/ndcg_at_10@128"):
+            check_main_metric(loaded, name, [128])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "other/ndcg_at_10",
+        "faq/spearman",
+        "parity/ndcg_at_10",
+        "faq/map_at_10@64",
+        "faq/ndcg_at_10@",
+        "pairs/spearman@x",
+        "pairs/spearman@0",
+        "spearman",
+        "faq/",
+    ],
+)
+def test_a_main_metric_that_cannot_exist_is_an_error_before_training(paths: list[str], name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^evaluation\.main_metric: got {name}, expected one of faq/ndcg_at_10, "):
+        check_main_metric(load(paths), name)
 
 
 RESULTS = {
@@ -141,6 +233,18 @@ def test_the_table_shows_before_after_and_change() -> None:
         ["faq", "ndcg_at_10", "0.5000", "0.5123", "+0.0123"],
         ["", "ndcg_at_10@128", "0.4500", "0.4623", "+0.0123"],
         ["pairs", "spearman", "0.7000", "0.7123", "+0.0123"],
+    ]
+
+
+def test_the_table_shows_what_only_one_side_has_with_empty_cells() -> None:
+    """A resumed run may score other data sets, or other prefixes, than its first start did."""
+    after = {"new": {"accuracy": 0.9}, "faq": {"ndcg_at_10": 0.6, "ndcg_at_10@64": 0.4}}
+    assert printed(results_table(RESULTS, after))[1:] == [
+        ["new", "accuracy", "", "0.9000", ""],
+        ["faq", "ndcg_at_10", "0.5000", "0.6000", "+0.1000"],
+        ["", "ndcg_at_10@64", "", "0.4000", ""],
+        ["", "ndcg_at_10@128", "0.4500", "", ""],
+        ["pairs", "spearman", "0.7000", "", ""],
     ]
 
 

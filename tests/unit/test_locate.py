@@ -19,22 +19,32 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     return found
 
 
-def find(path: str, folders: dict[str, Path], allow_hub: bool = True) -> str:
+def find(path: str, folders: dict[str, Path], allow_hub: bool = True, recipe: bool = True) -> str:
     return locate(
         path,
-        recipe_folder=folders["recipe"],
+        recipe_folder=folders["recipe"] if recipe else None,
         data_root=folders["data"],
         cache_root=folders["cache"],
         allow_hub=allow_hub,
     )
 
 
-def test_a_path_is_looked_up_beside_the_recipe_then_under_the_data_root_then_in_the_working_directory(
-    folders: dict[str, Path],
-) -> None:
-    for place in ("work", "data", "recipe"):  # each new file takes precedence over the one before
+def test_a_path_of_a_recipe_is_looked_up_beside_it_then_under_the_data_root(folders: dict[str, Path]) -> None:
+    """Never in the working directory: a recipe means the same data wherever it is started."""
+    (folders["work"] / "pairs.jsonl").touch()
+    with pytest.raises(ValueError, match="no such file or folder"):
+        find("pairs.jsonl", folders)
+    for place in ("data", "recipe"):  # each new file takes precedence over the one before
         (folders[place] / "pairs.jsonl").touch()
         assert find("pairs.jsonl", folders) == str(folders[place] / "pairs.jsonl")
+
+
+def test_a_path_of_the_command_line_is_looked_up_under_the_data_root_then_in_the_working_directory(
+    folders: dict[str, Path],
+) -> None:
+    for place in ("work", "data"):
+        (folders[place] / "pairs.jsonl").touch()
+        assert find("pairs.jsonl", folders, recipe=False) == str(folders[place] / "pairs.jsonl")
 
 
 def test_an_absolute_path_is_taken_as_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -43,11 +53,14 @@ def test_an_absolute_path_is_taken_as_it_is(folders: dict[str, Path], tmp_path: 
     assert find(str(file), folders) == str(file)
 
 
-def test_a_missing_file_names_the_places_looked_at_and_the_knob(folders: dict[str, Path]) -> None:
+@pytest.mark.parametrize(("recipe", "places"), [(True, {"recipe", "data"}), (False, {"data", "work"})])
+def test_a_missing_file_names_the_places_looked_at_and_the_knob(
+    folders: dict[str, Path], recipe: bool, places: set[str]
+) -> None:
     with pytest.raises(ValueError, match="--data-root") as error:
-        find("train/pairs.jsonl.gz", folders)
-    for place in ("recipe", "data", "work"):
-        assert str(folders[place] / "train" / "pairs.jsonl.gz") in str(error.value)
+        find("train/pairs.jsonl.gz", folders, recipe=recipe)
+    named = {place for place in folders if str(folders[place] / "train" / "pairs.jsonl.gz") in str(error.value)}
+    assert named == places
     assert "\n" not in str(error.value)
 
 

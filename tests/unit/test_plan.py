@@ -229,6 +229,67 @@ def test_a_document_equal_to_the_query_is_never_its_negative(open_):
     assert excluded_texts([task], made, made.parts[0], text(1)) == {text(1)}
 
 
+def test_with_scope_own_just_the_known_positives_among_a_querys_own_negatives_are_excluded(open_):
+    """Against the definition, by loops over the source rows; all pairs of one label would be a table of B x N."""
+    rows = [
+        {"query": text(i), "positive": [text(100 + i), text(120 + i)], "negative": [text(100 + (i + 1) % 12), text(i)]}
+        for i in range(10)
+    ]
+    # Equal queries in other rows, a known positive listed as a negative, and labels that make documents positives.
+    rows += [{"query": text(i), "positive": text(100 + (i + 1) % 12), "negative": [text(120 + i)]} for i in range(6)]
+    labelled = [{"text": text(i % 10 if i < 10 else 91 + i), "label": f"label {i % 3}"} for i in range(22)]
+    own = NegativesConfig(scope="own", per_query=2)
+    tasks = [
+        open_("retrieval", rows, "faq", quota=16, negatives=own),
+        open_("classification", labelled, "intents", quota=11, negatives=own),
+    ]
+    num_excluded = 0
+    for step in range(1, 4):
+        made = plan(tasks, seed=0, step=step)
+        for part in made.parts:
+            assert part.excluded_BX.shape[1] <= part.negative_BM.shape[1]
+            for i, query in enumerate(raw_texts(tasks, made, part.query_B)):
+                known = {query} | {p for row in rows if row["query"] == query for p in np.atleast_1d(row["positive"])}
+                labels = {row["label"] for row in labelled if row["text"] == query}
+                known |= {row["text"] for row in labelled if row["label"] in labels}
+                own_N = sorted(set(part.negative_BM[i].tolist()) - {-1, int(part.positive_B[i])})
+                names = raw_texts(tasks, made, part.document_N[own_N]) if own_N else []
+                expected = {n for n, name in zip(own_N, names, strict=True) if name in known}
+                assert set(part.excluded_BX[i].tolist()) - {-1} == expected
+                num_excluded += len(expected)
+    assert num_excluded > 10
+
+
+def test_a_document_whose_truncated_tokens_equal_a_known_positives_is_excluded_with_scope_own(open_):
+    """Two raw texts share one row of the table; that row must not be pushed away from either's query."""
+    long = text(50, 10)
+    rows = [
+        {"query": text(1), "positive": [text(60), long + " aral"], "negative": long + " btin"},
+        {"query": text(2), "positive": text(61), "negative": long + " aral"},
+    ]
+    own = NegativesConfig(scope="own", per_query=1)
+    task = open_("retrieval", rows, quota=2, max_length=8, negatives=own)
+    made = [plan([task], seed=0, step=step) for step in (1, 2)]
+    widths = [(part.parts[0].excluded_BX >= 0).sum() for part in made]
+    assert sorted(widths) == [0, 1]  # once it is the sampled positive itself, once it is excluded
+
+
+def test_classification_negatives_are_different_rows_and_all_others_where_there_are_fewer(open_):
+    """Nine rows of one label and three of another: the first have 3 rows to choose from, the others 9."""
+    rows = [{"text": text(i), "label": "a" if i < 9 else "b"} for i in range(12)]
+    negatives = NegativesConfig(scope="own", per_query=5)
+    task = open_("classification", rows, quota=12, negatives=negatives)
+    drawn = set()
+    for step in range(1, 41):
+        part = plan([task], seed=0, step=step).parts[0]
+        for row, negative_M in zip(part.row_B, part.negative_BM, strict=True):
+            given = negative_M[negative_M >= 0].tolist()
+            assert len(set(given)) == len(given) == (3 if row < 9 else 5)
+            if row == 9:
+                drawn.add(tuple(sorted(raw_texts([task], plan([task], seed=0, step=step), part.document_N[given]))))
+    assert len(drawn) > 20  # of the 126 subsets
+
+
 @pytest.mark.parametrize(("scope", "expected"), [("task", {"faq"}), ("step", {"faq", "intents"}), ("own", {"faq"})])
 def test_the_scope_decides_whose_documents_stand_in_the_table(open_, three_tasks, tmp_path, scope, expected):
     path = tmp_path / "data" / "retrieval.jsonl"
