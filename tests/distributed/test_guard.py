@@ -9,18 +9,8 @@ import pytest
 
 from harness.config import load_recipe
 from tests.ranks import run_ranks
-from tests.tiny import make_data, make_model, make_recipe
 
 pytestmark = pytest.mark.distributed
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("guard")
-    make_model(folder / "model")
-    make_data(folder)
-    make_recipe(folder)
-    return folder
 
 
 def message_of_training(recipe: str, changes: tuple[str, ...], poison: tuple[int, int, int] | None = None) -> str:

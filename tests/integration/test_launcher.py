@@ -13,7 +13,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from tests.ranks import free_port
-from tests.tiny import make_data, make_model, make_recipe, text
+from tests.tiny import text
 
 pytestmark = pytest.mark.distributed
 ROOT = Path(__file__).parents[2]
@@ -33,15 +33,6 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         "HF_HUB_OFFLINE": "1",
     }
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=ROOT)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("launcher")
-    make_model(folder / "model")
-    make_data(folder)
-    make_recipe(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

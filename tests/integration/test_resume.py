@@ -11,20 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.ranks import run_ranks
-from tests.tiny import make_data, make_model, make_recipe
 
 pytestmark = pytest.mark.distributed
 
 TIMES = {"seconds", "seconds_waiting", "texts_per_second", "tokens_per_second"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("resume")
-    make_model(folder / "model")
-    make_data(folder)
-    make_recipe(folder)
-    return folder
 
 
 def train(folder: str, output: str, settings: tuple[str, ...] = (), kill: str = "") -> None:

@@ -1,0 +1,15 @@
+"""Fixtures that several test modules share."""
+
+import pytest
+
+from tests.tiny import make_data, make_model, make_recipe
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of its own for a test module: model/, data of all kinds, and tiny.yaml over both."""
+    folder = tmp_path_factory.mktemp("tiny")
+    make_model(folder / "model")
+    make_data(folder)
+    make_recipe(folder)
+    return folder
