@@ -29,6 +29,7 @@ from harness.engine.phases import Step
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import LoadedData, check_main_metric, load
 from harness.losses.objective import Objective, TaskTerms
+from harness.report.console import ReadingConsole
 from harness.types import EncodingRole, TaskKind
 
 
@@ -182,7 +183,9 @@ def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:
     for task in loaded.config.tasks:
         query_length = task.query_max_length or max_lengths(loaded.config)["query"]
         document_length = task.document_max_length or max_lengths(loaded.config)["document"]
-        data = open_task(task, _locate(loaded, task.path), loaded.config.data, tokeniser, query_length, document_length)
+        lengths = (query_length, document_length)
+        path, shown = _locate(loaded, task.path), ReadingConsole(f"task {task.name}")
+        data = open_task(task, path, loaded.config.data, tokeniser, *lengths, progress=shown)
         tasks.append(Task(task, data, NegativeBank(data, task.negatives.per_query), query_length, document_length))
     return tuple(tasks)
 

@@ -99,3 +99,24 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02d} min"
     return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+class ReadingConsole:
+    """Says every 10 s how many texts a first start has read and tokenised. Only the process that reads calls it."""
+
+    def __init__(self, what: str, console: Console | None = None) -> None:
+        self.what = what
+        self.console = console or Console(stderr=True)
+        self.num_texts = 0
+        self._started = self._shown_at = time.monotonic()
+
+    def __call__(self, num_texts: int) -> None:
+        """Add texts that were read, or tokenised, since the last call."""
+        self.num_texts += num_texts
+        now = time.monotonic()
+        if now - self._shown_at < SECONDS_BETWEEN_LINES:
+            return
+        self._shown_at = now
+        rate = self.num_texts / (now - self._started)
+        line = f"{self.what}: {self.num_texts:,} texts read or tokenised, {rate:,.0f} a second"
+        self.console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from harness.report import console as module
-from harness.report.console import RunConsole, duration
+from harness.report.console import ReadingConsole, RunConsole, duration
 from harness.types import StepStats
 from tests.unit.test_report_files import STATS
 
@@ -89,3 +89,17 @@ def test_stats_of_a_step_without_measurable_time_do_not_divide_by_zero() -> None
     stream = io.StringIO()
     RunConsole(1, 0, Console(file=stream)).step(stats)
     assert stream.getvalue().startswith("step 1/1")
+
+
+def test_a_long_first_reading_says_how_far_it_is_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 million rows take hours to validate: silence would look like a hang."""
+    clock = iter([0.0, 4.0, 11.0, 15.0, 22.0])
+    monkeypatch.setattr("harness.report.console.time.monotonic", lambda: next(clock))
+    output = io.StringIO()
+    reading = ReadingConsole("task faq", Console(file=output))
+    for _ in range(4):
+        reading(1000)
+    assert output.getvalue().splitlines() == [
+        "task faq: 2,000 texts read or tokenised, 182 a second",
+        "task faq: 4,000 texts read or tokenised, 182 a second",
+    ]
