@@ -118,7 +118,18 @@ class RunFolder:
                 f"{found}: got another {' and '.join(changed)} than it was trained with, expected the same "
                 "files; restore them, or set another output or checkpoint.resume: never"
             )
+        if state["step"] > self.config.training.steps:
+            raise ValueError(
+                f"training.steps: got {self.config.training.steps}, but {self.path} has been trained for "
+                f"{state['step']} steps; raise it to continue, or set another output or checkpoint.resume: never"
+            )
         engine.load(Path(found))
+        planned = self.read("run.json", {}).get("steps", self.config.training.steps)
+        if planned != self.config.training.steps and comm.is_main():
+            self.warn(
+                f"training.steps was {planned} and is {self.config.training.steps} now: from here on the learning rate "
+                "follows the new schedule"
+            )
         if comm.is_main():
             checkpoints.discard_after(int(state["step"]))
         self.say(f"continuing from {found}")

@@ -34,7 +34,8 @@ def train(loaded: LoadedRecipe) -> None:
     if folder.is_finished():
         return folder.show_finished()
     folder.refuse_other_recipe()
-    folder.say(f"{comm.world_size()} ranks on {comm.device().type}: reading the data, then the model")
+    ranks = f"{comm.world_size()} rank{'s' if comm.world_size() > 1 else ''}"
+    folder.say(f"{ranks} on {comm.device().type}: reading the data, then the model")
     run = build_run(loaded)
     folder.say_bad_rows(run.tasks)
     checkpoints = Checkpoints(folder.checkpoints, loaded.config.checkpoint.keep, folder.warn)

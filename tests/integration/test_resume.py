@@ -210,6 +210,12 @@ def test_a_run_of_another_recipe_is_never_overwritten(folder, uninterrupted):
         run_ranks(2, train, str(folder), "whole", ("training.seed=9",))
 
 
+def test_fewer_steps_than_were_trained_are_refused(folder, uninterrupted):
+    """Otherwise the table of another run would be printed as this one's."""
+    with pytest.raises(AssertionError, match=r"training.steps: got 4, but .* has been trained for 6 steps"):
+        run_ranks(2, train, str(folder), "whole", ("training.steps=4",))
+
+
 def test_more_steps_continue_a_finished_run(folder, uninterrupted):
     shutil.copytree(folder / "whole", folder / "longer")
     run_ranks(2, train, str(folder), "longer", ("training.steps=7",))
