@@ -141,3 +141,37 @@ def gather_objects(value: Any) -> Sequence[Any]:
     boxes: list[Any] = [None] * world_size()
     dist.all_gather_object(boxes, value)
     return boxes
+
+
+class RingPeers:
+    """All ranks as `fused_contrastive.Peers`: to sum over the queries of all, and to pass documents round."""
+
+    def __init__(self) -> None:
+        self.rank, self.count = rank(), world_size()
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return all_reduce_sum(tensor.clone())
+
+    def max(self, tensor: Tensor) -> Tensor:
+        return all_reduce_max(tensor.clone())
+
+    def pass_on(self, tensor: Tensor, num_rows: int) -> PassedOn:
+        """Start to send to the next rank and to receive `num_rows` rows from the previous one."""
+        if _alone():
+            return PassedOn(tensor, tensor, [])
+        received = tensor.new_empty((num_rows, *tensor.shape[1:]))
+        next_rank, previous_rank = (self.rank + 1) % self.count, (self.rank - 1) % self.count
+        both = [dist.P2POp(dist.isend, tensor.contiguous(), next_rank), dist.P2POp(dist.irecv, received, previous_rank)]
+        return PassedOn(both[0].tensor, received, dist.batch_isend_irecv(both))
+
+
+class PassedOn:
+    """A tensor on its way to the next rank, and another on its way here."""
+
+    def __init__(self, sent: Tensor, received: Tensor, works: Sequence[dist.Work]) -> None:
+        self._sent, self._received, self._works = sent, received, works  # `sent` lives until it has been read
+
+    def wait(self) -> Tensor:
+        for work in self._works:
+            work.wait()
+        return self._received

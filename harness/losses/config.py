@@ -16,4 +16,4 @@ class LossConfig(Section):
     cosent_temperature: float = Field(0.05, gt=0)
     beta: float = Field(0.8, ge=0)
     balance: Literal["cbb", "alternate"] = "cbb"
-    implementation: Literal["auto", "reference", "chunked"] = "auto"
+    implementation: Literal["auto", "reference", "chunked", "triton"] = "auto"

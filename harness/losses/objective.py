@@ -16,11 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fused_contrastive import InfoNCEStats, info_nce
+from fused_contrastive import InfoNCEStats, cosent, info_nce
 from torch import Tensor
 
 from harness.losses.config import LossConfig
-from harness.losses.cosent import cosent
 from harness.types import CoSENTPart, InfoNCEPart, StepPlan
 
 

@@ -1,12 +1,16 @@
 """Contrastive losses over unnormalised embeddings; knows nothing of any training harness.
 
 Shape legend, used as suffixes everywhere in this package:
-    B  queries              N  documents             D  embedding dimensions
-    M  own negatives of a query (-1 padded)          X  excluded documents of a query (-1 padded)
-    K  Matryoshka levels    P  rows of a panel       C  columns of a panel or a list of candidates
+    B  queries                                       N  documents of the whole table
+    D  embedding dimensions                          K  Matryoshka levels
+    P  positives of a query (-1 padded)              M  own negatives of a query (-1 padded)
+    X  excluded documents of a query (-1 padded)     S  left rows of the similarity matrix
+    R  rows of a tile                                C  columns of a tile or of a shard of the documents
+    E  entries of a list of pairs
 """
 
+from fused_contrastive.cosent import cosent
 from fused_contrastive.info_nce import info_nce
-from fused_contrastive.problem import InfoNCEOutput, InfoNCEStats
+from fused_contrastive.problem import InfoNCEOutput, InfoNCEStats, PassedOn, Peers
 
-__all__ = ["InfoNCEOutput", "InfoNCEStats", "info_nce"]
+__all__ = ["InfoNCEOutput", "InfoNCEStats", "PassedOn", "Peers", "cosent", "info_nce"]

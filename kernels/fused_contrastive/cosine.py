@@ -31,9 +31,9 @@ def suffix_sums(level_K: Tensor) -> Tensor:
     return prefix_sums(level_K.flip(0)).flip(0)
 
 
-def prefix_inverse_norms(row_ND: Tensor, dims: Sequence[int]) -> Tensor:
-    """[K, N]: 1 / |row[:dim]| for every level, 0 for a zero prefix. Differentiable."""
-    norms = (torch.linalg.vector_norm(row_ND[:, chunk], dim=1) for chunk in chunks(dims))
+def prefix_inverse_norms(row_ND: Tensor, dims: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+    """[K, N]: 1 / |row[:dim]| for every level, 0 for a zero prefix, computed in `dtype` (the rows'). Differentiable."""
+    norms = (torch.linalg.vector_norm(row_ND[:, chunk], dim=1, dtype=dtype) for chunk in chunks(dims))
     squared_KN = prefix_sums(norm_N.square() for norm_N in norms)
     inverse_KN = squared_KN.clamp_min(EPSILON**2).sqrt().reciprocal()
     return inverse_KN.masked_fill(squared_KN <= EPSILON**2, 0.0).masked_fill(squared_KN.isinf(), torch.nan)

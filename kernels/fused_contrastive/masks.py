@@ -1,6 +1,7 @@
 """Which documents stand in a query's denominator, without a B x N matrix.
 
-A negative is a candidate of the scope that is not dropped: neither the positive, nor excluded, nor equal by key.
+A negative is a candidate of the scope that is not dropped: neither a positive, nor excluded, nor equal by key. (The
+margin is judged where the cosines are computed.)
 """
 
 from __future__ import annotations
@@ -8,130 +9,196 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from fused_contrastive.passes import panels
 from fused_contrastive.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
-class _Equality:
-    """Where row_B[i] == value_E[e], document column_E[e] is no negative of query i. Columns ascend, each once."""
+class Equality:
+    """Where row_S[s] == value_E[e], document column_E[e] is no negative of left row s. Columns ascend, each once."""
 
-    row_B: Tensor
+    row_S: Tensor
     column_E: Tensor
     value_E: Tensor
 
 
-class TileMask:
-    """The mask of one tile of the similarity matrix at a time, in a reused buffer."""
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decides the mask, per left row and per document of the whole table. Padding is -1 everywhere."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.equalities: list[_Equality] = []
-        if problem.document_key_N is not None:
-            self.equalities += _document_key_equalities(problem.document_key_N, problem.positive_B)
-        if problem.query_key_B is not None:
-            self.equalities += _query_key_equalities(problem.query_key_B, problem.positive_B)
+    positive_SP: Tensor
+    own_SM: Tensor | None  # candidates whatever their group; None where the scope brings every document
+    excluded_SX: Tensor | None
+    group_S: Tensor | None  # with scope `task`: only documents of this group are candidates
+    group_N: Tensor | None
+    equalities: tuple[Equality, ...]  # values and rows are dense numbers from 0; a row without a key has -1
+
+    @classmethod
+    def of(cls, problem: Problem, owner_S: Tensor) -> Rules:
+        """`owner_S`: the query whose candidates left row s has."""
+
+        def rows(index_B: Tensor | None) -> Tensor | None:
+            return None if index_B is None else index_B[owner_S]
+
+        by_group = problem.scope == "task"
+        positive_SP = problem.positive_BP[owner_S]
+        return cls(
+            positive_SP=positive_SP,
+            own_SM=rows(problem.negative_BM) if by_group else None,
+            excluded_SX=rows(_excluded(problem)),
+            group_S=rows(problem.query_group_B) if by_group else None,
+            group_N=problem.document_group_N if by_group else None,
+            equalities=tuple(
+                Equality(equality.row_S[owner_S], equality.column_E, equality.value_E)
+                for equality in (*_document_key_equalities(problem), *_query_key_equalities(problem))
+            ),
+        )
 
     @property
     def bytes_per_row(self) -> int:
-        """Scratch beside the tile: index lists of a row, moved into the tile's columns."""
-        lists = (self.problem.negative_BM, self.problem.excluded_BX)
+        """Scratch of `fill` beside the tile: index lists of a row, moved into the tile's columns."""
+        lists = (self.positive_SP, self.own_SM, self.excluded_SX)
         return sum(24 * index.shape[1] for index in lists if index is not None)
 
-    def fill(self, buffer: Tensor, scratch_PC: Tensor, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
-        """Write True where document c is no negative of query p.
+    def fill(self, buffer: Tensor, rows: slice, columns: slice) -> None:
+        """Write True where document c of the whole table's `columns` is no negative of left row r.
 
-        `buffer` is bool [P, C + 1]; its last column takes the indices that point outside the tile.
-        Returns the mask [P, C] and, per query, the number of candidates the scope offers in this tile.
+        `buffer` is bool [R, C + 1]; its last column takes the indices that point outside the tile.
         """
-        problem = self.problem
-        mask_PC = buffer[:, :-1]
-        if problem.scope == "task":
-            assert problem.query_group_B is not None
-            assert problem.document_group_N is not None
-            torch.ne(problem.query_group_B[rows, None], problem.document_group_N[columns], out=mask_PC)
-            _scatter(buffer, problem.negative_BM, rows, columns, False)
+        mask_RC = buffer[:, :-1]
+        if self.group_S is not None:
+            assert self.group_N is not None
+            torch.ne(self.group_S[rows, None], self.group_N[columns], out=mask_RC)
+            scatter_listed(buffer, self.own_SM, rows, columns, False)
         else:
             buffer.zero_()
-        _scatter(buffer, problem.positive_B[:, None], rows, columns, True)
-        offered_P = count_false(mask_PC, scratch_PC)
-        _scatter(buffer, problem.excluded_BX, rows, columns, True)
+        scatter_listed(buffer, self.positive_SP, rows, columns, True)
+        scatter_listed(buffer, self.excluded_SX, rows, columns, True)
         for equality in self.equalities:
-            _mark_equal(mask_PC, equality, rows, columns)
-        return mask_PC, offered_P
+            mark_equal(mask_RC, equality, rows, columns)
 
 
-def count_false(mask_PC: Tensor, scratch_PC: Tensor) -> Tensor:
-    """int64 [P], by way of a float buffer: summing bools would build an int64 tile. Exact up to 2^24 columns."""
-    return mask_PC.shape[1] - scratch_PC.copy_(mask_PC).sum(1).long()
+def count_candidates(problem: Problem) -> Tensor:
+    """int64 [B]: the documents that scope `step` or `task` offers each query, its positives left out."""
+    positive_BP = problem.positive_BP
+    if problem.scope == "step":
+        return problem.num_documents - (positive_BP >= 0).sum(1)
+    assert problem.query_group_B is not None
+    assert problem.document_group_N is not None
+    group_N, group_B1 = problem.document_group_N, problem.query_group_B[:, None]
+    sorted_N = group_N.sort().values
+    query_group_B = problem.query_group_B.contiguous()
+    count_B = torch.searchsorted(sorted_N, query_group_B, right=True) - torch.searchsorted(sorted_N, query_group_B)
+    in_group_BP = (positive_BP >= 0) & (group_N[positive_BP.clamp_min(0)] == group_B1)
+    count_B -= in_group_BP.sum(1)
+    if problem.negative_BM is not None:
+        offered_BM, _ = listed_masks(problem, problem.negative_BM)
+        count_B += (offered_BM & (group_N[problem.negative_BM.clamp_min(0)] != group_B1)).sum(1)
+    return count_B
 
 
-def _scatter(buffer: Tensor, index_BM: Tensor | None, rows: slice, columns: slice, value: bool) -> None:
-    if index_BM is None:
+def _excluded(problem: Problem) -> Tensor | None:
+    """[B, X]: the listed documents and the query itself, if it is one."""
+    lists = [problem.excluded_BX, None if problem.query_row_B is None else problem.query_row_B[:, None]]
+    given = [index for index in lists if index is not None]
+    return torch.cat(given, dim=1) if given else None
+
+
+def _known(problem: Problem) -> Tensor:
+    """[B, P]: what is no negative of queries with an equal key: the positives and the query itself."""
+    if problem.query_row_B is None:
+        return problem.positive_BP
+    return torch.cat([problem.positive_BP, problem.query_row_B[:, None]], dim=1)
+
+
+def count_false(mask_RC: Tensor, scratch_RC: Tensor) -> Tensor:
+    """int64 [R], by way of a float buffer: summing bools would build an int64 tile. Exact up to 2^24 columns."""
+    return mask_RC.shape[1] - scratch_RC.copy_(mask_RC).sum(1).long()
+
+
+def scatter_listed(buffer: Tensor, index_SM: Tensor | None, rows: slice, columns: slice, value: bool | int) -> None:
+    """Write `value` at the listed documents that lie in `columns`; buffer [R, C + 1], its last column takes the rest."""
+    if index_SM is None:
         return
     outside = buffer.shape[1] - 1
-    local_PM = index_BM[rows] - columns.start
-    local_PM.masked_fill_((local_PM < 0) | (local_PM > outside), outside)
-    buffer.scatter_(1, local_PM, value)
+    local_RM = index_SM[rows] - columns.start
+    local_RM.masked_fill_((local_RM < 0) | (local_RM > outside), outside)
+    buffer.scatter_(1, local_RM, value)
 
 
-def _mark_equal(mask_PC: Tensor, equality: _Equality, rows: slice, columns: slice) -> None:
-    inside = (equality.column_E >= columns.start) & (equality.column_E < columns.stop)
-    column_E = equality.column_E[inside] - columns.start
-    equal_PE = equality.row_B[rows, None] == equality.value_E[inside]
-    mask_PC[:, column_E] = mask_PC[:, column_E] | equal_PE
+def mark_equal(mask_RC: Tensor, equality: Equality, rows: slice, columns: slice) -> None:
+    """Set to True (1) every cell whose row's key equals its document's."""
+    start, stop = torch.searchsorted(
+        equality.column_E, torch.tensor([columns.start, columns.stop], device=mask_RC.device)
+    ).tolist()
+    column_E = equality.column_E[start:stop] - columns.start
+    equal_RE = equality.row_S[rows, None] == equality.value_E[start:stop]
+    mask_RC[:, column_E] = mask_RC[:, column_E].masked_fill_(equal_RE, 1)
 
 
-def _document_key_equalities(document_key_N: Tensor, positive_B: Tensor) -> list[_Equality]:
-    """Only keys that two documents share can drop anything."""
-    _, inverse_N, count = document_key_N.unique(return_inverse=True, return_counts=True)
-    column_E = (count[inverse_N] > 1).nonzero()[:, 0]
-    return [_Equality(document_key_N[positive_B], column_E, document_key_N[column_E])] if len(column_E) else []
+def _document_key_equalities(problem: Problem) -> list[Equality]:
+    """One per column of positives. Only keys that two documents share can drop anything."""
+    key_N = problem.document_key_N
+    if key_N is None or not len(key_N):
+        return []
+    _, number_N, count = key_N.unique(return_inverse=True, return_counts=True)
+    column_E = (count[number_N] > 1).nonzero()[:, 0]
+    if not len(column_E):
+        return []
+    row_BP = number_N[problem.positive_BP.clamp_min(0)].masked_fill(problem.positive_BP < 0, -1)
+    return [Equality(row_B, column_E, number_N[column_E]) for row_B in row_BP.unbind(1)]
 
 
-def _query_key_equalities(query_key_B: Tensor, positive_B: Tensor) -> list[_Equality]:
+def _query_key_equalities(problem: Problem) -> list[Equality]:
     """One round per distinct key of the document with most of them, so that a round names a column once."""
-    _, inverse_B, count = query_key_B.unique(return_inverse=True, return_counts=True)
-    shared_B = count[inverse_B] > 1
-    pair_E2 = torch.stack([positive_B[shared_B], query_key_B[shared_B]], dim=1).unique(dim=0)  # sorted by document
-    column_E, value_E = pair_E2.unbind(1)
-    place_E = torch.arange(len(column_E), device=column_E.device)
-    place_E = place_E - torch.searchsorted(column_E.contiguous(), column_E.contiguous())
-    num_rounds = int(place_E.max()) + 1 if len(place_E) else 0
-    rounds = (place_E == number for number in range(num_rounds))
-    return [_Equality(query_key_B, column_E[chosen], value_E[chosen]) for chosen in rounds]
+    if problem.query_key_B is None:
+        return []
+    known_BP = _known(problem)
+    _, number_B, count = problem.query_key_B.unique(return_inverse=True, return_counts=True)
+    owner_E, place_E = ((known_BP >= 0) & (count[number_B] > 1)[:, None]).nonzero(as_tuple=True)
+    pair_E2 = torch.stack([known_BP[owner_E, place_E], number_B[owner_E]], dim=1).unique(dim=0)
+    column_E, value_E = pair_E2[:, 0].contiguous(), pair_E2[:, 1]  # sorted by document
+    round_E = torch.arange(len(column_E), device=column_E.device) - torch.searchsorted(column_E, column_E)
+    num_rounds = int(round_E.max()) + 1 if len(round_E) else 0
+    rounds = (round_E == number for number in range(num_rounds))
+    return [Equality(number_B, column_E[chosen], value_E[chosen]) for chosen in rounds]
 
 
 def listed_masks(problem: Problem, index_BM: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, M] twice: distinct candidates of the list that are not the positive; those of them that are kept."""
-    positive_B1 = problem.positive_B[:, None]
-    offered_BM = (index_BM >= 0) & (index_BM != positive_B1) & ~_repeated(index_BM)
+    """[B, M] twice: distinct candidates of the list that are no positive; those of them that are kept."""
+    positive_BP = problem.positive_BP
+    offered_BM = (index_BM >= 0) & ~repeated(index_BM) & ~_members(index_BM, positive_BP, problem.workspace_bytes)
     dropped_BM = torch.zeros_like(offered_BM)
     listed_BM = index_BM.clamp_min(0)
-    if problem.excluded_BX is not None:
-        dropped_BM |= _members(index_BM, problem.excluded_BX, problem.workspace_bytes)
+    excluded_BX = _excluded(problem)
+    if excluded_BX is not None:
+        dropped_BM |= _members(index_BM, excluded_BX, problem.workspace_bytes)
     if problem.document_key_N is not None:
-        dropped_BM |= problem.document_key_N[listed_BM] == problem.document_key_N[positive_B1]
+        key_BP = problem.document_key_N[positive_BP.clamp_min(0)]
+        key_BP = key_BP.where(positive_BP >= 0, key_BP[:, :1])
+        dropped_BM |= _members(problem.document_key_N[listed_BM], key_BP, problem.workspace_bytes)
     if problem.query_key_B is not None:
-        number_B = problem.query_key_B.unique(return_inverse=True)[1]
-        first_B1 = number_B[:, None] * len(problem.document_ND)
-        dropped_BM |= torch.isin(first_B1 + listed_BM, first_B1 + positive_B1)
+        number_B1 = problem.query_key_B.unique(return_inverse=True)[1][:, None]
+        known_BP = _known(problem)
+        known = (number_B1 * problem.num_documents + known_BP)[known_BP >= 0]
+        dropped_BM |= torch.isin(number_B1 * problem.num_documents + listed_BM, known)
     return offered_BM, offered_BM & ~dropped_BM
 
 
-def _repeated(index_BM: Tensor) -> Tensor:
+def repeated(index_BM: Tensor) -> Tensor:
     """Whether the same index stands earlier in the row."""
     sorted_BM, order_BM = index_BM.sort(dim=1, stable=True)
-    repeated_BM = torch.zeros_like(index_BM, dtype=torch.bool)
-    return repeated_BM.scatter(1, order_BM[:, 1:], sorted_BM[:, 1:] == sorted_BM[:, :-1])
+    same_BM = F.pad(sorted_BM[:, 1:] == sorted_BM[:, :-1], (1, 0))[:, : index_BM.shape[1]]
+    return torch.zeros_like(index_BM, dtype=torch.bool).scatter(1, order_BM, same_BM)
 
 
-def _members(index_BM: Tensor, excluded_BX: Tensor, workspace_bytes: int) -> Tensor:
-    """Whether index m of row b stands in row b's excluded list."""
-    rows_per_panel = max(1, workspace_bytes // max(1, index_BM.shape[1] * excluded_BX.shape[1]))
+def _members(index_BM: Tensor, listed_BX: Tensor, workspace_bytes: int) -> Tensor:
+    """Whether entry m of row b stands in row b's other list."""
+    rows_per_panel = max(1, workspace_bytes // max(1, index_BM.shape[1] * listed_BX.shape[1]))
     member_BM = torch.empty_like(index_BM, dtype=torch.bool)
-    for rows in panels(len(index_BM), rows_per_panel):
-        member_BM[rows] = (index_BM[rows, :, None] == excluded_BX[rows, None, :]).any(2)
+    for start in range(0, len(index_BM), rows_per_panel):
+        rows = slice(start, start + rows_per_panel)
+        member_BM[rows] = (index_BM[rows, :, None] == listed_BX[rows, None, :]).any(2)
     return member_BM

@@ -1,4 +1,4 @@
-"""What the passes of `chunked` share: what is asked for, what comes out, and how big a panel may be."""
+"""What is asked of a pass over the loss, what it sums on the way, and what comes out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fused_contrastive.problem import InfoNCEStats, Problem
+from fused_contrastive.cosine import chunks, suffix_sums
+from fused_contrastive.problem import InfoNCEStats
+from fused_contrastive.tiles import MASKED, TileScores
 
 
 class Needs(NamedTuple):
@@ -30,17 +32,47 @@ class PassResult:
     temperature_B: Tensor | None
 
 
+class RowSums:
+    """Over the kept negatives of each left row, tile by tile (see `TileScores`)."""
+
+    def __init__(self, inverse_KS: Tensor) -> None:
+        num_left = inverse_KS.shape[1]
+        self.lse_KS = torch.full_like(inverse_KS, MASKED)
+        self.hardest_S = inverse_KS.new_full((num_left,), MASKED)
+        self.similarity_sum_S = inverse_KS.new_zeros(num_left)
+        self.num_kept_S = torch.zeros(num_left, dtype=torch.int64, device=inverse_KS.device)
+
+    def add(self, rows: slice, scores: TileScores) -> None:
+        """Add a tile of the rows."""
+        self.lse_KS[:, rows] = torch.logaddexp(self.lse_KS[:, rows], scores.lse_KR)
+        self.hardest_S[rows] = self.hardest_S[rows].maximum(scores.hardest_R)
+        self.similarity_sum_S[rows] += scores.similarity_sum_R
+        self.num_kept_S[rows] += scores.num_kept_R
+
+
+class LeftGradient:
+    """The gradient of the left rows, `scale` times, and the sums over documents of dloss/dcosine * cosine."""
+
+    def __init__(self, row_SD: Tensor | None, inverse_KS: Tensor, scale: Tensor | None) -> None:
+        self.row_SD = row_SD
+        self.dot_KS = torch.zeros_like(inverse_KS)
+        self.scale = scale
+
+    def unscale(self, gradient: Tensor) -> None:
+        """Divide by the scale, in place."""
+        if self.scale is not None:
+            gradient.div_(self.scale)
+
+
+def remove_radial(
+    gradient_ND: Tensor, row_ND: Tensor, inverse_KN: Tensor, dot_KN: Tensor, dims: tuple[int, ...]
+) -> None:
+    """Take out, once all sums are known, what lies along the rows themselves: a cosine does not see their length."""
+    along_KN = suffix_sums(inverse_KN.square() * dot_KN)
+    for level, chunk in enumerate(chunks(dims)):
+        gradient_ND[:, chunk].addcmul_(row_ND[:, chunk].to(gradient_ND.dtype), along_KN[level, :, None], value=-1)
+
+
 def panels(length: int, size: int) -> Iterator[slice]:
     """Consecutive slices of at most `size` that cover `length`."""
     return (slice(start, min(start + size, length)) for start in range(0, length, size))
-
-
-def gather_rows(row_ND: Tensor, index_PC: Tensor) -> Tensor:
-    """[P, C, D]: the rows named by index; padding (-1) names row 0."""
-    return row_ND[index_PC.clamp_min(0)]
-
-
-def rows_per_gather(problem: Problem, num_listed: int) -> int:
-    """How many queries' lists of gathered documents fit the workspace."""
-    row_bytes = max(1, num_listed) * problem.query_BD.shape[1] * torch.finfo(problem.dtype).bits // 8
-    return max(1, problem.workspace_bytes // row_bytes)

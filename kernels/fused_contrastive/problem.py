@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 Scope = Literal["own", "task", "step"]
+
+
+class Peers(Protocol):
+    """The other callers of a loss that several processes compute together; each calls with its own queries.
+
+    All of them call `info_nce` with the same arguments but the queries' (and, with `ring`, the documents').
+    """
+
+    rank: int
+    count: int
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Element by element over all peers, the same bits on each."""
+        ...
+
+    def max(self, tensor: Tensor) -> Tensor:
+        """Element by element over all peers."""
+        ...
+
+    def pass_on(self, tensor: Tensor, num_rows: int) -> PassedOn:
+        """Start to send `tensor` to the next peer, and to receive `num_rows` rows of its like from the previous."""
+        ...
+
+
+class PassedOn(Protocol):
+    """A tensor on its way."""
+
+    def wait(self) -> Tensor:
+        """What the previous peer sent; afterwards the sent tensor may be written to again."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,20 +47,27 @@ class Problem:
 
     query_BD: Tensor
     document_ND: Tensor
-    positive_B: Tensor
+    positive_BP: Tensor  # -1 padded, each document once; column 0 is never padding
     temperature_B: Tensor
     share_B: Tensor  # weight / denominator: loss = sum of share * loss of the query
     dims: tuple[int, ...]
     level_weights: tuple[float, ...]
     negative_BM: Tensor | None
     excluded_BX: Tensor | None
+    query_row_B: Tensor | None  # where the query itself stands among the documents
     scope: Scope
     query_group_B: Tensor | None
     document_group_N: Tensor | None
     query_key_B: Tensor | None
     document_key_N: Tensor | None
     margin: float | None
+    margin_dims: Literal["level", "full"]  # at which dims a negative is compared with positive + margin
+    symmetric: bool
+    document_tower: bool  # each positive's cosines with the documents join the query's denominator
     workspace_bytes: int
+    peers: Peers | None  # with `symmetric`: the columns' sums run over all peers' queries
+    first_document: int | None  # with a ring: where this peer's documents start in the whole table; else None
+    num_documents: int  # of the whole table
 
     @property
     def dtype(self) -> torch.dtype:
@@ -47,13 +84,13 @@ class Problem:
 class InfoNCEStats:
     """Per query, without a graph. "Full" is the last Matryoshka level (all D dimensions without levels)."""
 
-    positive_similarity_B: Tensor  # cosine to the positive, full
+    positive_similarity_B: Tensor  # cosine to the positive (mean over several), full
     negative_similarity_BM: Tensor | None  # cosine to each own negative, dropped or not, full; nan where padded
-    lse_KB: Tensor  # log of the softmax's denominator per level
-    loss_B: Tensor  # sum over levels of level weight * -log softmax
-    correct_B: Tensor  # bool: the positive beats every negative of the denominator (a tie does not), full
+    lse_KB: Tensor  # log of the softmax's denominator per level (mean over several positives), query to document
+    loss_B: Tensor  # sum over levels of level weight * the query's loss
+    correct_B: Tensor  # bool: the (best) positive beats every document kept as a negative (a tie does not), full
     masked_B: Tensor  # int64: candidates of the scope dropped by exclusion, keys or margin, full
-    mean_negative_similarity_B: Tensor  # mean cosine to the negatives of the denominator, full; nan if none
+    mean_negative_similarity_B: Tensor  # mean cosine to the documents kept as negatives, full; nan if none
 
 
 class InfoNCEOutput(NamedTuple):

@@ -1,85 +1,149 @@
-"""InfoNCE as the formula reads: materialises every B x N matrix, gradients by autograd. The truth of every test."""
+"""InfoNCE as the formulas read: materialises every matrix, gradients by autograd. The truth of every test."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fused_contrastive.cosine import prefix_inverse_norms
 from fused_contrastive.problem import InfoNCEOutput, InfoNCEStats, Problem
 
 
+class _Documents(NamedTuple):
+    """[B, N] each: what a document is to a query."""
+
+    positive_BN: Tensor
+    candidate_BN: Tensor  # the scope's documents but the positives
+    allowed_BN: Tensor  # candidates that are neither excluded nor equal by key
+
+
+class _Level(NamedTuple):
+    """Cosines at one Matryoshka level; E are the pairs of a query and one of its positives."""
+
+    similarity_BN: Tensor
+    tower_EN: Tensor | None  # the positive's cosines with the documents
+    lowest_B: Tensor  # the lowest positive's cosine
+
+
 def reference(problem: Problem) -> InfoNCEOutput:
-    """sum_i share_i * sum_k level_weight_k * (log(e^(s_i+ / t) + sum over kept j of e^(s_ij / t)) - s_i+ / t)."""
-    query, document = problem.query_BD.to(problem.dtype), problem.document_ND.to(problem.dtype)
-    inverse_query_KB = prefix_inverse_norms(query, problem.dims)
-    inverse_document_KN = prefix_inverse_norms(document, problem.dims)
-    positive_B1, temperature_B1 = problem.positive_B[:, None], problem.temperature_B[:, None]
-    candidate_BN, dropped_BN = _candidates(problem)
-    loss_B = query.new_zeros(len(query))
-    lse = []
-    for level, (dim, weight) in enumerate(zip(problem.dims, problem.level_weights, strict=True)):
-        unit_query = query[:, :dim] * inverse_query_KB[level, :, None]
-        unit_document = document[:, :dim] * inverse_document_KN[level, :, None]
-        similarity_BN = unit_query @ unit_document.T
-        positive_similarity_B1 = similarity_BN.gather(1, positive_B1)
-        kept_BN = candidate_BN & ~dropped_BN
-        if problem.margin is not None:
-            highest_B1 = positive_similarity_B1.detach() + problem.margin + problem.tie
-            kept_BN = kept_BN & ~(similarity_BN.detach() > highest_B1)
-        in_softmax_BN = kept_BN.scatter(1, positive_B1, True)
-        logit_BN = (similarity_BN / temperature_B1).masked_fill(~in_softmax_BN, -torch.inf)
-        lse.append(logit_BN.logsumexp(1))
-        loss_B = loss_B + weight * (lse[-1] - (positive_similarity_B1 / temperature_B1)[:, 0])
-    stats = _stats(problem, similarity_BN.detach(), candidate_BN, kept_BN, torch.stack(lse).detach(), loss_B.detach())
+    """sum_i share_i * sum_k level_weight_k * loss_ik, loss_ik as in `info_nce`."""
+    documents = _documents(problem)
+    pair_E2 = documents.positive_BN.nonzero()
+    levels = [_level(problem, dim, pair_E2) for dim in problem.dims]
+    losses, lse = [], []
+    for level, weight in zip(levels, problem.level_weights, strict=True):
+        judged = levels[-1] if problem.margin_dims == "full" else level
+        kept_BN = documents.allowed_BN & _within_margin(problem, judged.similarity_BN, judged.lowest_B)
+        loss_E, lse_E = _pair_losses(problem, level, judged, documents, kept_BN, pair_E2)
+        losses.append(weight * _mean_over_positives(loss_E, pair_E2, kept_BN))
+        lse.append(_mean_over_positives(lse_E, pair_E2, kept_BN))
+    loss_B = torch.stack(losses).sum(0)
+    stats = _stats(problem, documents, levels[-1], kept_BN, torch.stack(lse), loss_B)
     return InfoNCEOutput((problem.share_B * loss_B).sum(), stats)
 
 
-def _candidates(problem: Problem) -> tuple[Tensor, Tensor]:
-    """[B, N] twice: the scope's documents but the positive, and those that are never negatives of the query."""
-    positive_B, num_documents = problem.positive_B, len(problem.document_ND)
-    nothing_BN = torch.zeros(len(positive_B), num_documents, dtype=torch.bool, device=positive_B.device)
+def _level(problem: Problem, dim: int, pair_E2: Tensor) -> _Level:
+    unit_query, unit_document = (
+        rows[:, :dim] * prefix_inverse_norms(rows, (dim,))[0, :, None]
+        for rows in (problem.query_BD.to(problem.dtype), problem.document_ND.to(problem.dtype))
+    )
+    similarity_BN = unit_query @ unit_document.T
+    positive_BP = similarity_BN.detach().gather(1, problem.positive_BP.clamp_min(0))
+    return _Level(
+        similarity_BN=similarity_BN,
+        tower_EN=unit_document[pair_E2[:, 1]] @ unit_document.T if problem.document_tower else None,
+        lowest_B=positive_BP.masked_fill(problem.positive_BP < 0, torch.inf).amin(1),
+    )
+
+
+def _within_margin(problem: Problem, similarity_EN: Tensor, lowest_E: Tensor) -> Tensor:
+    if problem.margin is None:
+        return torch.ones_like(similarity_EN, dtype=torch.bool)
+    return ~(similarity_EN.detach() > lowest_E[:, None] + problem.margin + problem.tie)
+
+
+def _pair_losses(
+    problem: Problem, level: _Level, judged: _Level, documents: _Documents, kept_BN: Tensor, pair_E2: Tensor
+) -> tuple[Tensor, Tensor]:
+    """[E] twice: the loss of a query and one of its positives, and the log of the denominator in the query's row."""
+    query_E, document_E = pair_E2.unbind(1)
+    logit_BN = level.similarity_BN / problem.temperature_B[:, None]
+    positive_E1 = logit_BN[query_E, document_E][:, None]
+    negative_BN = logit_BN.masked_fill(~kept_BN, -torch.inf)
+    row = [positive_E1, negative_BN[query_E]]
+    lse_E = torch.cat(row, dim=1).logsumexp(1)
+    if level.tower_EN is not None:
+        assert judged.tower_EN is not None
+        kept_EN = documents.allowed_BN[query_E] & _within_margin(problem, judged.tower_EN, judged.lowest_B[query_E])
+        tower_EN = level.tower_EN / problem.temperature_B[query_E, None]
+        row.append(tower_EN.masked_fill(~kept_EN, -torch.inf))
+    loss_E = torch.cat(row, dim=1).logsumexp(1) - positive_E1[:, 0]
+    if problem.symmetric:
+        column = [positive_E1, negative_BN.T[document_E]]
+        loss_E = (loss_E + torch.cat(column, dim=1).logsumexp(1) - positive_E1[:, 0]) / 2
+    return loss_E, lse_E
+
+
+def _mean_over_positives(value_E: Tensor, pair_E2: Tensor, like_BN: Tensor) -> Tensor:
+    sum_B = value_E.new_zeros(len(like_BN)).index_add(0, pair_E2[:, 0], value_E)
+    return sum_B / pair_E2[:, 0].bincount(minlength=len(like_BN))
+
+
+def _documents(problem: Problem) -> _Documents:
+    nothing_BN = torch.zeros(
+        len(problem.query_BD), problem.num_documents, dtype=torch.bool, device=problem.query_BD.device
+    )
     own_BN = _listed(problem.negative_BM, nothing_BN)
+    positive_BN = _listed(problem.positive_BP, nothing_BN)
+    itself_BN = nothing_BN if problem.query_row_B is None else _listed(problem.query_row_B[:, None], nothing_BN)
     if problem.scope == "own":
-        candidate_BN = own_BN
+        scope_BN = own_BN
     elif problem.scope == "task":
         assert problem.query_group_B is not None
         assert problem.document_group_N is not None
-        candidate_BN = own_BN | (problem.query_group_B[:, None] == problem.document_group_N)
+        scope_BN = own_BN | (problem.query_group_B[:, None] == problem.document_group_N)
     else:
-        candidate_BN = ~nothing_BN
-    dropped_BN = _listed(problem.excluded_BX, nothing_BN)
+        scope_BN = ~nothing_BN
+    dropped_BN = itself_BN | _listed(problem.excluded_BX, nothing_BN)
     if problem.document_key_N is not None:
-        dropped_BN = dropped_BN | (problem.document_key_N[positive_B, None] == problem.document_key_N)
+        equal_NN = problem.document_key_N[:, None] == problem.document_key_N
+        dropped_BN = dropped_BN | _any_of(positive_BN, equal_NN)
     if problem.query_key_B is not None:
         equal_BB = problem.query_key_B[:, None] == problem.query_key_B
-        dropped_BN = dropped_BN | ((equal_BB.double() @ F.one_hot(positive_B, num_documents).double()) > 0)
-    return candidate_BN.scatter(1, positive_B[:, None], False), dropped_BN
+        dropped_BN = dropped_BN | _any_of(equal_BB, positive_BN | itself_BN)
+    candidate_BN = scope_BN & ~positive_BN
+    return _Documents(positive_BN, candidate_BN, candidate_BN & ~dropped_BN)
 
 
 def _listed(index_BM: Tensor | None, nothing_BN: Tensor) -> Tensor:
     """[B, N]: whether document n stands in query b's -1 padded list."""
     if index_BM is None:
         return nothing_BN
-    num_documents = nothing_BN.shape[1]
-    padded = F.pad(nothing_BN, (0, 1)).scatter(1, index_BM.where(index_BM >= 0, num_documents), True)
-    return padded[:, :num_documents]
+    query_E, place_E = (index_BM >= 0).nonzero(as_tuple=True)
+    return nothing_BN.index_put((query_E, index_BM[query_E, place_E]), nothing_BN.new_ones(()))
+
+
+def _any_of(left: Tensor, right: Tensor) -> Tensor:
+    """The product of two relations."""
+    return (left.float() @ right.float()) > 0
 
 
 def _stats(
-    problem: Problem, similarity_BN: Tensor, candidate_BN: Tensor, kept_BN: Tensor, lse_KB: Tensor, loss_B: Tensor
+    problem: Problem, documents: _Documents, last: _Level, kept_BN: Tensor, lse_KB: Tensor, loss_B: Tensor
 ) -> InfoNCEStats:
-    positive_similarity_B = similarity_BN.gather(1, problem.positive_B[:, None])[:, 0]
-    own = problem.negative_BM
+    similarity_BN, positive_BN, own = last.similarity_BN.detach(), documents.positive_BN, problem.negative_BM
+    positive_BP = similarity_BN.gather(1, problem.positive_BP.clamp_min(0))
+    best_B = positive_BP.masked_fill(problem.positive_BP < 0, -torch.inf).amax(1)
     return InfoNCEStats(
-        positive_similarity_B=positive_similarity_B,
+        positive_similarity_B=similarity_BN.masked_fill(~positive_BN, 0.0).sum(1) / positive_BN.sum(1),
         negative_similarity_BM=None
         if own is None
         else similarity_BN.gather(1, own.clamp_min(0)).masked_fill(own < 0, torch.nan),
-        lse_KB=lse_KB,
-        loss_B=loss_B,
-        correct_B=(kept_BN & (similarity_BN >= positive_similarity_B[:, None] - problem.tie)).sum(1) == 0,
-        masked_B=(candidate_BN & ~kept_BN).sum(1),
+        lse_KB=lse_KB.detach(),
+        loss_B=loss_B.detach(),
+        correct_B=(kept_BN & (similarity_BN >= best_B[:, None] - problem.tie)).sum(1) == 0,
+        masked_B=(documents.candidate_BN & ~kept_BN).sum(1),
         mean_negative_similarity_B=similarity_BN.masked_fill(~kept_BN, 0.0).sum(1) / kept_BN.sum(1),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from fused_contrastive import InfoNCEOutput, info_nce
+from fused_contrastive import InfoNCEOutput, InfoNCEStats, info_nce
 from torch import Tensor
 
 LEAVES = ("query_BD", "document_ND", "temperature")
@@ -17,11 +17,17 @@ FEATURES = (
     "query_key",
     "document_key",
     "margin",
+    "margin_full",
     "weights",
     "denominator",
     "temperatures",
     "levels",
     "short_levels",
+    "positives",
+    "query_row",
+    "symmetric",
+    "tower_query",
+    "tower_document",
 )
 
 
@@ -34,12 +40,16 @@ class Case:
     def run(
         self, implementation: str, dtype: torch.dtype = torch.float64, **changes: Any
     ) -> tuple[InfoNCEOutput, tuple[Tensor, ...]]:
-        """The output and the gradients by query, document and temperature (if it is a tensor), times 1.5."""
+        """The output and the gradients by query, document and temperature (if it is a tensor), times 1.5.
+
+        `dtype` is that of the rows; `triton` takes float32 and float16, and on the CPU its interpreter.
+        """
         arguments = self.arguments | changes
         leaves = {}
         for name, value in arguments.items():
             if name in LEAVES and isinstance(value, Tensor):
-                leaves[name] = value.detach().to(dtype, copy=True).requires_grad_()
+                leaf_dtype = torch.promote_types(dtype, torch.float32) if name == "temperature" else dtype
+                leaves[name] = value.detach().to(leaf_dtype, copy=True).requires_grad_()
         output = info_nce(**(arguments | leaves), implementation=implementation)
         return output, torch.autograd.grad(1.5 * output.loss, list(leaves.values()))
 
@@ -52,7 +62,10 @@ def make_case(
     width: int = 12,
     seed: int = 0,
 ) -> Case:
-    """Few keys and groups and short lists, so that every rule hits some query and spares another."""
+    """Few keys and groups and short lists, so that every rule hits some query and spares another.
+
+    What cannot go together leaves one out: scope `own` the towers, `tower_query` the `query_row`.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def whole(low: int, high: int, *shape: int) -> Tensor:
@@ -75,11 +88,13 @@ def make_case(
     if "excluded" in features:
         arguments["excluded_BX"] = whole(-1, num_documents, num_queries, 3)
     if "query_key" in features:
-        arguments["query_key_B"] = whole(0, 1 + num_queries // 2, num_queries)
+        arguments["query_key_B"] = whole(0, 1 + num_queries // 3, num_queries)
     if "document_key" in features:
         arguments["document_key_N"] = whole(0, 1 + num_documents // 2, num_documents)
-    if "margin" in features:
+    if features & {"margin", "margin_full"}:
         arguments["false_negative_margin"] = 0.05
+    if "margin_full" in features:
+        arguments["false_negative_margin_dims"] = "full"
     if "weights" in features:
         arguments["weight_B"] = real(num_queries)
     if "denominator" in features:
@@ -88,54 +103,134 @@ def make_case(
         last = max(1, width - 1 if "short_levels" in features else width)
         dims = sorted({max(1, width // 4), max(1, width // 2), last})
         arguments |= {"matryoshka_dims": dims, "matryoshka_weights": [1.0, 0.25, 2.0][: len(dims)]}
+    if "positives" in features:  # a third is padding, one stands twice, and queries share some
+        first_B1, second_B1 = whole(-num_documents // 2, num_documents, 2, num_queries, 1).clamp_min(-1)
+        sure_B1 = arguments.pop("positive_B")[:, None]
+        arguments["positive_BP"] = torch.cat([first_B1, second_B1, sure_B1, first_B1], dim=1)
+    if "query_row" in features and "tower_query" not in features:
+        arguments["query_row_B"] = whole(-1, num_documents, num_queries)
+    if "symmetric" in features:
+        arguments["symmetric"] = True
+    towers = [tower for tower in ("query", "document") if f"tower_{tower}" in features and scope != "own"]
+    if towers:
+        arguments["same_tower"] = "both" if len(towers) == 2 else towers[0]
     return Case(arguments)
 
 
-def loss_by_loops(case: Case) -> tuple[float, list[int]]:
-    """The loss, and per query the number of documents in the last level's denominator, from the definition alone."""
-    a = case.arguments
-    query, document, positive = a["query_BD"].tolist(), a["document_ND"].tolist(), a["positive_B"].tolist()
-    weights = a["weight_B"].tolist() if "weight_B" in a else [1.0] * len(query)
+def loss_by_loops(case: Case) -> tuple[float, InfoNCEStats]:
+    """The loss and the statistics from the definitions alone."""
+    a = _with_queries_as_documents(case.arguments)
+    query, num_queries = a["query_BD"].tolist(), len(a["query_BD"])
+    document, positives = a["document_ND"].tolist(), _positives(a)
+    temperature = torch.as_tensor(a["temperature"], dtype=torch.float64).expand(num_queries).tolist()
     dims = a.get("matryoshka_dims") or [len(query[0])]
     level_weights = a.get("matryoshka_weights") or [1.0] * len(dims)
-    total, sizes = 0.0, []
-    for i, row in enumerate(query):
-        temperature = a["temperature"] if isinstance(a["temperature"], float) else float(a["temperature"][i])
-        for dim, level_weight in zip(dims, level_weights, strict=True):
-            similarity = [_cosine(row[:dim], other[:dim]) for other in document]
-            kept = _negatives(a, i)
-            if "false_negative_margin" in a:
-                kept = {j for j in kept if similarity[j] <= similarity[positive[i]] + a["false_negative_margin"]}
-            terms = [math.exp(similarity[j] / temperature) for j in sorted(kept | {positive[i]})]
-            loss = math.log(sum(terms)) - similarity[positive[i]] / temperature
-            total += weights[i] * level_weight * loss
-        sizes.append(len(terms))
-    return total / a.get("denominator", sum(weights)), sizes
+    pairs = [(o, p) for o in range(num_queries) for p in sorted(positives[o])]
+    loss, lse = [0.0] * num_queries, []
+    for dim, level_weight in zip(dims, level_weights, strict=True):
+        judged = dims[-1] if a.get("false_negative_margin_dims") == "full" else dim
+        kept = [_negatives(a, i, query[i], judged) for i in range(num_queries)]
+        lse.append([0.0] * num_queries)
+        for i, p in pairs:
+            own = math.exp(_cosine(query[i][:dim], document[p][:dim]) / temperature[i])
+            row = sum(math.exp(_cosine(query[i][:dim], document[j][:dim]) / temperature[i]) for j in kept[i])
+            lse[-1][i] += math.log(own + row) / len(positives[i])
+            if a.get("same_tower") in ("document", "both"):
+                tower = _negatives(a, i, document[p], judged)
+                row += sum(math.exp(_cosine(document[p][:dim], document[j][:dim]) / temperature[i]) for j in tower)
+            term = math.log((own + row) / own)
+            if a.get("symmetric"):
+                others = [o for o in range(num_queries) if p in kept[o]]
+                column = sum(math.exp(_cosine(query[o][:dim], document[p][:dim]) / temperature[o]) for o in others)
+                term = (term + math.log((own + column) / own)) / 2
+            loss[i] += level_weight * term / len(positives[i])
+    weights = a["weight_B"].tolist() if "weight_B" in a else [1.0] * num_queries
+    total = sum(weight * value for weight, value in zip(weights, loss, strict=True))
+    return total / a.get("denominator", sum(weights)), _stats_by_loops(a, dims[-1], kept, loss, lse)
 
 
-def _negatives(a: dict[str, Any], i: int) -> set[int]:
-    positive = a["positive_B"].tolist()
+def _stats_by_loops(
+    a: dict[str, Any], dim: int, kept: list[set[int]], loss: list[float], lse: list[list[float]]
+) -> InfoNCEStats:
+    """`kept`: each query's negatives at the last level."""
+    query, document, positives = a["query_BD"][:, :dim].tolist(), a["document_ND"][:, :dim].tolist(), _positives(a)
+    cosine = [[_cosine(row, other) for other in document] for row in query]
+    of_positives = [[cosine[i][p] for p in sorted(positives[i])] for i in range(len(query))]
+    of_kept = [[cosine[i][j] for j in sorted(kept[i])] for i in range(len(query))]
+    own = a.get("negative_BM")
+    return InfoNCEStats(
+        positive_similarity_B=_float64([_mean(values) for values in of_positives]),
+        negative_similarity_BM=None
+        if own is None
+        else _float64([[cosine[i][j] if j >= 0 else math.nan for j in own[i].tolist()] for i in range(len(query))]),
+        lse_KB=_float64(lse),
+        loss_B=_float64(loss),
+        correct_B=torch.tensor([max(of_positives[i]) > max(of_kept[i], default=-2) + 1e-12 for i in range(len(query))]),
+        masked_B=torch.tensor([len(_candidates(a, i) - kept[i]) for i in range(len(query))]),
+        mean_negative_similarity_B=_float64([_mean(values) for values in of_kept]),
+    )
+
+
+def _with_queries_as_documents(a: dict[str, Any]) -> dict[str, Any]:
+    if a.get("same_tower") not in ("query", "both"):
+        return a
+    num_queries, num_documents = len(a["query_BD"]), len(a["document_ND"])
+    changes = {
+        "document_ND": torch.cat([a["document_ND"], a["query_BD"]]),
+        "query_row_B": num_documents + torch.arange(num_queries),
+    }
+    if "document_group_N" in a:
+        changes["document_group_N"] = torch.cat([a["document_group_N"], a["query_group_B"]])
+    if "document_key_N" in a:
+        changes["document_key_N"] = torch.cat([a["document_key_N"], 1000 + torch.arange(num_queries)])
+    return a | changes
+
+
+def _positives(a: dict[str, Any]) -> list[set[int]]:
+    listed = a["positive_BP"] if "positive_BP" in a else a["positive_B"][:, None]
+    return [set(row) - {-1} for row in listed.tolist()]
+
+
+def _candidates(a: dict[str, Any], i: int) -> set[int]:
     everything = set(range(len(a["document_ND"])))
     own = set(a["negative_BM"][i].tolist()) - {-1} if "negative_BM" in a else set()
-    if a["scope"] == "own":
-        kept = own
-    elif a["scope"] == "task":
-        kept = own | {j for j in everything if a["document_group_N"][j] == a["query_group_B"][i]}
-    else:
-        kept = everything
-    kept = kept - {positive[i]}
+    in_scope = {"own": set(), "step": everything}.get(a["scope"])
+    if in_scope is None:
+        in_scope = {j for j in everything if a["document_group_N"][j] == a["query_group_B"][i]}
+    return (own | in_scope) - _positives(a)[i]
+
+
+def _negatives(a: dict[str, Any], i: int, row: list[float], judged: int) -> set[int]:
+    """The candidates of query i that no rule drops; the margin looks at their cosines with `row`."""
+    positives = _positives(a)
+    itself = [{row} for row in a["query_row_B"].tolist()] if "query_row_B" in a else [set()] * len(positives)
+    known = [positives[o] | itself[o] for o in range(len(positives))]
+    kept = _candidates(a, i) - known[i]
     if "excluded_BX" in a:
         kept = kept - set(a["excluded_BX"][i].tolist())
     if "document_key_N" in a:
-        kept = {j for j in kept if a["document_key_N"][j] != a["document_key_N"][positive[i]]}
+        kept = {j for j in kept if all(a["document_key_N"][j] != a["document_key_N"][p] for p in positives[i])}
     if "query_key_B" in a:
-        kept = kept - {positive[o] for o in range(len(positive)) if a["query_key_B"][o] == a["query_key_B"][i]}
+        equal = [o for o in range(len(positives)) if a["query_key_B"][o] == a["query_key_B"][i]]
+        kept = kept - set().union(*(known[o] for o in equal))
+    if "false_negative_margin" in a:
+        document, query = a["document_ND"][:, :judged].tolist(), a["query_BD"][i, :judged].tolist()
+        highest = min(_cosine(query, document[p]) for p in positives[i]) + a["false_negative_margin"]
+        kept = {j for j in kept if _cosine(row[:judged], document[j]) <= highest + 1e-13}
     return kept
 
 
 def _cosine(left: list[float], right: list[float]) -> float:
     norms = math.sqrt(sum(x * x for x in left) * sum(x * x for x in right))
     return sum(x * y for x, y in zip(left, right, strict=True)) / norms if norms else 0.0
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _float64(values: list[Any]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def assert_equal_outputs(
@@ -145,9 +240,21 @@ def assert_equal_outputs(
     torch.testing.assert_close(left[0].loss, right[0].loss, rtol=tolerance, atol=tolerance)
     for one, other in zip(left[1], right[1], strict=True):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
-    for field in fields(left[0].stats):
-        one, other = getattr(left[0].stats, field.name), getattr(right[0].stats, field.name)
+    assert_equal_stats(left[0].stats, right[0].stats, tolerance)
+
+
+def assert_equal_stats(left: InfoNCEStats, right: InfoNCEStats, tolerance: float) -> None:
+    """Every statistic; NaN equals NaN."""
+    for field in fields(left):
+        one, other = getattr(left, field.name), getattr(right, field.name)
         if one is None or other is None:
             assert one is other, field.name
         else:
-            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
+            torch.testing.assert_close(
+                one,
+                other,
+                rtol=tolerance,
+                atol=tolerance,
+                equal_nan=True,
+                msg=lambda text, name=field.name: f"{name}: {text}",
+            )

@@ -5,27 +5,63 @@ from __future__ import annotations
 import pytest
 import torch
 from fused_contrastive import info_nce
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.kernels.cases import FEATURES, LEAVES, loss_by_loops, make_case
+from tests.kernels.cases import FEATURES, LEAVES, Case, assert_equal_stats, loss_by_loops, make_case
 
 SCOPES = ("step", "task", "own")
+TOWERS = ({"tower_query"}, {"tower_document"}, {"tower_query", "tower_document"})
+CHANGING = ("positives", "symmetric", "query_row", "margin_full", "tower_query", "tower_document")
+DROPPING = {"excluded", "query_key", "document_key", "margin"}
+
+
+def assert_equals_the_loops(case: Case, tolerance: float) -> None:
+    output = case.run("reference")[0]
+    loss, stats = loss_by_loops(case)
+    assert output.loss.item() == pytest.approx(loss, rel=tolerance, abs=tolerance)
+    assert_equal_stats(output.stats, stats, tolerance)
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("feature", [*FEATURES, "everything"])
 def test_the_reference_equals_loops_over_the_definition(scope: str, feature: str) -> None:
-    features = set(FEATURES) if feature == "everything" else {feature, "own"}
+    features = set(FEATURES) if feature == "everything" else {feature, "own", "levels"}
     case = make_case(features, scope)
-    output, _ = case.run("reference")
-    loss, sizes = loss_by_loops(case)
-    assert output.loss.item() == pytest.approx(loss, rel=1e-12)
-    dropping = features & {"excluded", "query_key", "document_key", "margin"}
-    assert len(set(sizes)) > 1 or (scope == "step" and not dropping)  # the rule did something
+    assert_equals_the_loops(case, 1e-12)
+    if features & DROPPING:
+        assert loss_by_loops(case)[1].masked_B.sum() > 0  # the rule did something
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    features=st.sets(st.sampled_from(FEATURES)),
+    scope=st.sampled_from(SCOPES),
+    sizes=st.tuples(st.integers(1, 6), st.integers(1, 12), st.integers(1, 6)),
+    seed=st.integers(0, 99),
+)
+def test_any_combination_of_features_and_sizes_equals_the_loops(
+    features: set[str], scope: str, sizes: tuple[int, int, int], seed: int
+) -> None:
+    assert_equals_the_loops(make_case(features, scope, *sizes, seed=seed), 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("feature", "scope"),
+    [(feature, scope) for feature in CHANGING for scope in SCOPES if (feature[:5], scope) != ("tower", "own")],
+)
+def test_each_feature_changes_the_loss(feature: str, scope: str) -> None:
+    """Else the equalities above could hold for a feature that does nothing."""
+    base = {"levels", "margin", "own"}
+    one, other = (make_case(features, scope).run("reference")[0].loss for features in ({*base, feature}, base))
+    assert abs(one - other) > 1e-4
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_the_gradient_of_the_reference_equals_finite_differences(scope: str) -> None:
-    case = make_case({*FEATURES} - {"margin"}, scope)
+@pytest.mark.parametrize("towers", TOWERS)
+def test_the_gradient_of_the_reference_equals_finite_differences(scope: str, towers: set[str]) -> None:
+    every = {*FEATURES} - {"margin", "margin_full", "tower_query", "tower_document"}
+    case = make_case(every | towers, scope, num_queries=5, num_documents=11, width=8)
     leaves = [case.arguments[name].requires_grad_() for name in LEAVES]
 
     def loss(*rows: torch.Tensor) -> torch.Tensor:
@@ -40,3 +76,78 @@ def test_without_options_it_is_the_usual_cross_entropy_of_normalised_rows() -> N
     query, document = (torch.nn.functional.normalize(case.arguments[name]) for name in ("query_BD", "document_ND"))
     expected = torch.nn.functional.cross_entropy(query @ document.T / 0.1, case.arguments["positive_B"])
     torch.testing.assert_close(case.run("reference")[0].loss, expected, rtol=1e-13, atol=0)
+
+
+def test_symmetric_pairs_are_the_mean_of_the_cross_entropies_of_rows_and_columns() -> None:
+    """As CLIP: query i and document i."""
+    case = make_case({"symmetric"}, num_queries=9, num_documents=9)
+    query, document = (torch.nn.functional.normalize(case.arguments[name]) for name in ("query_BD", "document_ND"))
+    logit, target = query @ document.T / 0.1, torch.arange(9)
+    expected = (
+        torch.nn.functional.cross_entropy(logit, target) + torch.nn.functional.cross_entropy(logit.T, target)
+    ) / 2
+    torch.testing.assert_close(case.run("reference", positive_B=target)[0].loss, expected, rtol=1e-13, atol=0)
+
+
+def test_all_towers_of_pairs_are_the_four_sums_of_gte() -> None:
+    """log of the sum over q-d, q-q, d-d and d-q, less the positive's logit (GTE, arXiv 2308.03281)."""
+    case = make_case({"tower_query", "tower_document"}, num_queries=9, num_documents=9)
+    query, document = (torch.nn.functional.normalize(case.arguments[name]) for name in ("query_BD", "document_ND"))
+    others = ~torch.eye(9, dtype=torch.bool)
+    logits = [query @ document.T, query @ query.T, document @ document.T, document @ query.T]
+    sums = [(logits[0] / 0.1).exp().sum(1), *((logit / 0.1).exp().mul(others).sum(1) for logit in logits[1:])]
+    expected = (torch.stack(sums).sum(0).log() - logits[0].diagonal() / 0.1).mean()
+    loss = case.run("reference", positive_B=torch.arange(9))[0].loss
+    torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("scope", ["step", "task"])
+@pytest.mark.parametrize("tower", [None, "document"])
+def test_queries_that_the_caller_puts_among_the_documents_are_those_of_same_tower(
+    scope: str, tower: str | None
+) -> None:
+    """The form for several processes, whose queries `same_tower` does not see."""
+    towers = {"tower_query", "tower_document"} if tower else {"tower_query"}
+    case = make_case({"query_key", "levels", "symmetric", "positives", "margin", *towers}, scope)
+    expected, (by_query, by_document) = case.run("reference")
+    arguments = case.arguments
+    num_queries, num_documents = len(arguments["query_BD"]), len(arguments["document_ND"])
+    table = torch.cat([arguments["document_ND"], arguments["query_BD"]])
+    changes = {"document_ND": table, "query_row_B": num_documents + torch.arange(num_queries), "same_tower": tower}
+    if scope == "task":
+        changes["document_group_N"] = torch.cat([arguments["document_group_N"], arguments["query_group_B"]])
+    output, (query_part, by_table) = case.run("reference", **changes)
+    assert_equal_stats(output.stats, expected.stats, 1e-12)
+    torch.testing.assert_close(output.loss, expected.loss, rtol=1e-13, atol=0)
+    torch.testing.assert_close(query_part + by_table[num_documents:], by_query, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(by_table[:num_documents], by_document, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_one_positive_is_the_same_in_either_argument_and_in_both(scope: str) -> None:
+    case = make_case({"own", "symmetric", "margin", "document_key"}, scope)
+    positive_B = case.arguments["positive_B"]
+    padded = torch.stack([torch.full_like(positive_B, -1), positive_B, positive_B], dim=1)
+    expected = case.run("reference")[0].loss
+    assert torch.equal(case.run("reference", positive_BP=padded)[0].loss, expected)
+    assert torch.equal(case.run("reference", positive_BP=padded, positive_B=None)[0].loss, expected)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_query_whose_every_candidate_is_dropped_has_loss_zero_and_no_gradient(scope: str) -> None:
+    case = make_case({"own", "levels", "symmetric", "positives"}, scope)
+    excluded = torch.arange(17).expand(7, 17)
+    output, gradients = case.run("reference", excluded_BX=excluded)
+    assert output.loss == 0
+    assert all(gradient.abs().max() < 1e-16 for gradient in gradients)
+    assert not output.stats.lse_KB.isinf().any()
+    assert output.stats.mean_negative_similarity_B.isnan().all()
+
+
+def test_no_queries_and_no_documents_give_loss_zero() -> None:
+    output = make_case({"own", "levels", "symmetric"}, num_queries=0, num_documents=1).run("reference")[0]
+    assert output.loss == 0
+    empty = torch.zeros(0, 12)
+    assert (
+        info_nce(empty, empty, torch.zeros(0, dtype=torch.int64), temperature=0.1, implementation="reference").loss == 0
+    )

@@ -1,32 +1,52 @@
-"""InfoNCE with memory linear in B + N, in plain torch on any device.
+"""InfoNCE without a B x N matrix: `chunked` in plain torch on any device, `triton` with its tiles in Triton.
 
-The gradient is computed together with the value (`dense.py`: panels of the similarity matrix, `listed.py`: scope
-`own`), so the backward pass only scales it. Deterministic: no atomics, sums in a fixed order.
+The gradient is computed together with the value, so the backward pass only scales it. Deterministic: no atomics, sums
+in a fixed order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch.autograd.function import once_differentiable
 
-from fused_contrastive.dense import dense_pass
-from fused_contrastive.listed import listed_pass
-from fused_contrastive.passes import Needs, PassResult
+from fused_contrastive.documents import Documents, Gathered, Ring
+from fused_contrastive.loss_pass import LossPass
+from fused_contrastive.passes import Needs
 from fused_contrastive.problem import InfoNCEOutput, Problem
+from fused_contrastive.tiles import Tiles
 
 
-def chunked(problem: Problem) -> InfoNCEOutput:
+def fused(problem: Problem, tiles: Literal["torch", "triton"]) -> InfoNCEOutput:
     """The same numbers as `reference`, without a B x N matrix."""
     inputs = (problem.query_BD, problem.document_ND, problem.temperature_B)
     needs = Needs(*(torch.is_grad_enabled() and tensor.requires_grad for tensor in inputs))
-    one_pass: Callable[[Problem, Needs], PassResult] = listed_pass if problem.scope == "own" else dense_pass
+    tiles_type = _tiles_type(tiles)
     with torch.no_grad(), torch.autocast(problem.query_BD.device.type, enabled=False):
-        result = one_pass(problem, needs)
+        documents = _documents(problem, tiles_type.row_dtype(problem), needs.document)
+        result = LossPass(problem, needs, documents, tiles_type).run()
         loss = (problem.share_B * result.stats.loss_B).sum()
     gradients = (result.query_BD, result.document_ND, result.temperature_B)
     return InfoNCEOutput(_KnownGradient.apply(loss, *gradients, *inputs), result.stats)
+
+
+def _tiles_type(name: Literal["torch", "triton"]) -> type[Tiles]:
+    if name == "triton":
+        from fused_contrastive.triton_tiles import TritonTiles  # a machine without Triton can do without
+
+        return TritonTiles
+    from fused_contrastive.torch_tiles import TorchTiles
+
+    return TorchTiles
+
+
+def _documents(problem: Problem, row_dtype: torch.dtype, needs_gradient: bool) -> Documents:
+    row_ND = problem.document_ND.detach().to(row_dtype).contiguous()
+    if problem.first_document is None:
+        return Gathered(row_ND, problem.dims, problem.dtype, needs_gradient)
+    assert problem.peers is not None
+    return Ring(row_ND, problem.dims, problem.dtype, needs_gradient, problem.peers, problem.first_document)
 
 
 class _KnownGradient(torch.autograd.Function):

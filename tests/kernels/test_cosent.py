@@ -1,16 +1,16 @@
-"""CoSENT by sorting is the n x n formula."""
+"""CoSENT by sorting is the E x E formula."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from fused_contrastive import cosent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-
-from harness.losses.cosent import cosent
 
 
 def pairs(num_pairs: int, width: int = 6, seed: int = 0, grades: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,21 +101,36 @@ def test_a_zero_row_gets_no_gradient() -> None:
     assert gradient[0].abs().sum() == 0
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"embedding2_SD": torch.zeros(3, 6)}, r"\[4, 6\] and \[3, 6\]"),
-        ({"score_S": torch.zeros(3)}, r"score_S: got shape \[3\]"),
-        ({"score_S": torch.full((4,), torch.nan)}, "score_S: got NaN"),
-        ({"temperature": 0.0}, "temperature: got 0.0"),
-    ],
-)
-def test_a_bad_argument_is_named(changes: dict[str, object], message: str) -> None:
+@pytest.mark.parametrize("implementation", ["auto", "triton"])
+def test_every_other_name_is_the_running_form(implementation: str) -> None:
+    left, right, score = pairs(30)
+    one, other = (
+        cosent(left, right, score, temperature=0.05, implementation=how) for how in (implementation, "chunked")
+    )
+    assert torch.equal(one, other)
+
+
+BAD = [
+    ("embedding1_ED", {"embedding1_ED": torch.zeros(4, 6, dtype=torch.int64)}, "int64"),
+    ("embedding2_ED", {"embedding2_ED": torch.zeros(3, 6)}, r"float32 \[3, 6\]"),
+    ("embedding2_ED", {"embedding2_ED": torch.zeros(4, 6, device="meta")}, "meta"),
+    ("score_E", {"score_E": torch.zeros(3)}, r"float32 \[3\]"),
+    ("score_E", {"score_E": torch.full((4,), torch.nan)}, "got NaN"),
+    ("temperature", {"temperature": 0.0}, "above 0"),
+    ("matryoshka_dims", {"matryoshka_dims": [2, 7]}, r"1 to 6 \(D\)"),
+    ("matryoshka_weights", {"matryoshka_weights": [1.0, 1.0]}, "1 numbers"),
+    ("implementation", {"implementation": "fast"}, "chunked"),
+]
+
+
+@pytest.mark.parametrize(("argument", "changes", "expected"), BAD)
+def test_a_bad_argument_is_named(argument: str, changes: dict[str, Any], expected: str) -> None:
     arguments = {
-        "embedding1_SD": torch.ones(4, 6),
-        "embedding2_SD": torch.ones(4, 6),
-        "score_S": torch.ones(4),
+        "embedding1_ED": torch.ones(4, 6),
+        "embedding2_ED": torch.ones(4, 6),
+        "score_E": torch.ones(4),
         "temperature": 0.05,
     }
-    with pytest.raises(ValueError, match=message):
-        cosent(**(arguments | changes))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"^cosent {argument}: got .*, expected ") as caught:
+        cosent(**(arguments | changes))
+    assert caught.match(expected)

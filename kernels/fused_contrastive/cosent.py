@@ -1,0 +1,91 @@
+"""CoSENT: pairs of texts with a higher score shall be more similar than pairs with a lower one.
+
+Over all entries i, j with score_i > score_j, c = cosine / temperature:
+    loss = log(1 + sum exp(c_j - c_i)) = log(1 + sum_i exp(-c_i) * sum_{j: score_j < score_i} exp(c_j))
+so one running log-sum-exp over the entries sorted by score replaces the E x E matrix: O(E log E).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fused_contrastive.checks import FLOATS, checked_dims, checked_level_weights, describe
+from fused_contrastive.checks import require as require_of
+from fused_contrastive.cosine import prefix_cosines
+
+_require = partial(require_of, function="cosent")
+
+
+def cosent(
+    embedding1_ED: Tensor,
+    embedding2_ED: Tensor,
+    score_E: Tensor,
+    *,
+    temperature: float,
+    matryoshka_dims: Sequence[int] | None = None,
+    matryoshka_weights: Sequence[float] | None = None,
+    implementation: Literal["auto", "reference", "chunked", "triton"] = "auto",
+) -> Tensor:
+    """Scalar loss (at least float32): sum over levels of level weight * CoSENT on the cosines of the prefixes.
+
+    Rows need no normalisation. Fewer than two different scores give 0 with zero gradients. Only the order of the
+    scores counts. `reference` builds the E x E matrix; the other names are one form that does not.
+
+    Raises:
+        ValueError: an argument is out of its range; the message names it, what came and what is allowed.
+    """
+    _check(embedding1_ED, embedding2_ED, score_E, temperature, implementation)
+    dims = checked_dims(matryoshka_dims, embedding1_ED.shape[1], "cosent")
+    weights = checked_level_weights(matryoshka_weights, len(dims), "cosent")
+    dtype = torch.promote_types(embedding1_ED.dtype, torch.float32)
+    cosine_KE = prefix_cosines(embedding1_ED.to(dtype), embedding2_ED.to(dtype), dims)
+    one_level = _IMPLEMENTATIONS[implementation]
+    losses = (
+        weight * one_level(cosine_E, score_E, temperature) for weight, cosine_E in zip(weights, cosine_KE, strict=True)
+    )
+    return torch.stack(list(losses)).sum()
+
+
+def _reference(cosine_E: Tensor, score_E: Tensor, temperature: float) -> Tensor:
+    logit_E = cosine_E / temperature
+    difference_EE = logit_E[None, :] - logit_E[:, None]
+    ordered = difference_EE[score_E[:, None] > score_E[None, :]]
+    return torch.cat([logit_E.new_zeros(1), ordered]).logsumexp(0)
+
+
+def _running(cosine_E: Tensor, score_E: Tensor, temperature: float) -> Tensor:
+    score_E, order_E = score_E.sort()
+    logit_E = cosine_E[order_E] / temperature
+    num_lower_E = torch.searchsorted(score_E, score_E)  # entries with a strictly lower score; ties share the number
+    has_lower_E = num_lower_E > 0
+    lower_lse = logit_E.logcumsumexp(0)[num_lower_E[has_lower_E] - 1]
+    return torch.cat([logit_E.new_zeros(1), lower_lse - logit_E[has_lower_E]]).logsumexp(0)
+
+
+_IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "auto": _running,
+    "chunked": _running,
+    "reference": _reference,
+    "triton": _running,  # O(E D) with no matrix product: a sort and a scan, which a kernel of ours would not speed up
+}
+
+
+def _check(
+    embedding1_ED: Tensor, embedding2_ED: Tensor, score_E: Tensor, temperature: float, implementation: str
+) -> None:
+    fits = embedding1_ED.ndim == 2 and embedding1_ED.dtype in FLOATS and embedding1_ED.shape[1] > 0
+    _require(fits, "embedding1_ED", describe(embedding1_ED), "a floating-point matrix with one row per pair")
+    fits = embedding2_ED.shape == embedding1_ED.shape and embedding2_ED.dtype == embedding1_ED.dtype
+    fits = fits and embedding2_ED.device == embedding1_ED.device
+    wanted = f"the same as embedding1_ED ({describe(embedding1_ED)})"
+    _require(fits, "embedding2_ED", describe(embedding2_ED), wanted)
+    fits = score_E.shape == embedding1_ED.shape[:1] and score_E.device == embedding1_ED.device
+    _require(fits, "score_E", describe(score_E), f"one score per pair, [{len(embedding1_ED)}]")
+    _require(not bool(score_E.isnan().any()), "score_E", "NaN", "numbers; remove those pairs")
+    _require(temperature > 0, "temperature", str(temperature), "a number above 0")
+    _require(implementation in _IMPLEMENTATIONS, "implementation", repr(implementation), str(list(_IMPLEMENTATIONS)))

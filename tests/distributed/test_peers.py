@@ -1,0 +1,105 @@
+"""Several processes with a part of the queries each compute what one computes with all of them."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from fused_contrastive import InfoNCEOutput, info_nce
+from torch import Tensor
+
+from harness import comm
+from tests.ranks import run_ranks
+
+pytestmark = pytest.mark.distributed
+
+NUM_QUERIES, NUM_DOCUMENTS, WIDTH = 11, 23, 12
+BY_QUERY = ("query_BD", "positive_BP", "temperature", "weight_B", "negative_BM", "excluded_BX", "query_group_B")
+CASES = [
+    case
+    for case in product(("step", "task", "own"), (False, True), (None, "document"))
+    if case[::2] != ("own", "document")
+]
+
+
+def _arguments(scope: str, symmetric: bool, same_tower: str | None) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(3)
+
+    def whole(low: int, high: int, *shape: int) -> Tensor:
+        return torch.randint(low, high, shape, generator=generator)
+
+    def real(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+    positive_BP = whole(-1, NUM_DOCUMENTS, NUM_QUERIES, 3)
+    positive_BP[:, 1] = whole(0, NUM_DOCUMENTS, NUM_QUERIES)
+    return {
+        "query_BD": real(NUM_QUERIES, WIDTH) - 0.4,
+        "document_ND": real(NUM_DOCUMENTS, WIDTH) - 0.4,
+        "positive_BP": positive_BP,
+        "temperature": real(NUM_QUERIES) + 0.05,
+        "weight_B": real(NUM_QUERIES),
+        "negative_BM": whole(-1, NUM_DOCUMENTS, NUM_QUERIES, 4),
+        "excluded_BX": whole(-1, NUM_DOCUMENTS, NUM_QUERIES, 2),
+        "query_group_B": whole(0, 2, NUM_QUERIES),
+        "document_group_N": whole(0, 2, NUM_DOCUMENTS),
+        "document_key_N": whole(0, 15, NUM_DOCUMENTS),
+        "false_negative_margin": 0.05,
+        "matryoshka_dims": (3, 7, 12),
+        "scope": scope,
+        "symmetric": symmetric,
+        "same_tower": same_tower,
+    }
+
+
+def _part(length: int) -> slice:
+    """Uneven on purpose; of three ranks the second has nothing."""
+    edges = {1: (0, length), 2: (0, 4, length), 3: (0, 5, 5, length)}[comm.world_size()]
+    return slice(edges[comm.rank()], edges[comm.rank() + 1])
+
+
+def _loss_and_gradients(arguments: dict[str, Any], **more: Any) -> tuple[InfoNCEOutput, tuple[Tensor, ...]]:
+    leaves = [arguments[name].detach().requires_grad_() for name in ("query_BD", "document_ND", "temperature")]
+    arguments = arguments | dict(zip(("query_BD", "document_ND", "temperature"), leaves, strict=True))
+    output = info_nce(**arguments, **more, implementation="chunked")
+    return output, torch.autograd.grad(output.loss, leaves)
+
+
+def _error(case: tuple[str, bool, str | None], ring: bool, workspace: int | None) -> float:
+    """Largest difference between this rank's part and the same part of one call with everything."""
+    whole = _arguments(*case)
+    truth, (query_BD, document_ND, temperature_B) = _loss_and_gradients(whole, workspace_bytes=workspace)
+    queries, documents = _part(NUM_QUERIES), _part(NUM_DOCUMENTS)
+    mine = whole | {name: whole[name][queries] for name in BY_QUERY}
+    more = {"peers": comm.RingPeers(), "denominator": whole["weight_B"].sum(), "workspace_bytes": workspace}
+    if ring:
+        mine["document_ND"] = whole["document_ND"][documents]
+        more |= {"first_document": documents.start, "num_documents": NUM_DOCUMENTS}
+    output, (my_query, my_document, my_temperature) = _loss_and_gradients(mine, **more)
+    if not ring:
+        my_document, documents = comm.all_reduce_sum(my_document), slice(None)
+    differences = [
+        comm.all_reduce_sum(output.loss.detach().clone()) - truth.loss.detach(),
+        my_query - query_BD[queries],
+        my_temperature - temperature_B[queries],
+        my_document - document_ND[documents],
+        (output.stats.negative_similarity_BM - truth.stats.negative_similarity_BM[queries]).nan_to_num(),
+        output.stats.lse_KB - truth.stats.lse_KB[:, queries],
+        (output.stats.masked_B - truth.stats.masked_B[queries]).double(),
+    ]
+    return max(difference.abs().max().item() for difference in differences if difference.numel())
+
+
+def _errors() -> dict[str, float]:
+    settings = product(CASES, (False, True), (None, 500))
+    return {str(setting): _error(*setting) for setting in settings}
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_parts_of_the_queries_and_a_ring_of_documents_equal_one_process_with_everything(world: int) -> None:
+    """Loss, gradients and statistics; every scope, symmetric or not, with and without the document tower."""
+    for errors in run_ranks(world, _errors):
+        assert len(errors) == 4 * len(CASES)
+        assert max(errors.values()) < 1e-12, max(errors, key=errors.__getitem__)
