@@ -1,6 +1,12 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share, and Triton's interpreter where there is no GPU."""
+
+import os
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():  # before transformers imports Triton
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from tests.tiny import make_data, make_model, make_recipe
 

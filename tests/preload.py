@@ -3,6 +3,7 @@
 import os
 
 os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", HF_HUB_OFFLINE="1")
+os.environ["TRITON_INTERPRET"] = "1"
 
 import datasets  # noqa: F401
 import deepspeed  # noqa: F401

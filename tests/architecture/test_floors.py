@@ -23,7 +23,7 @@ ONLY_IMPORTERS = {
     "transformers": ("harness/encoder/", "harness/data/tokenisation.py", "harness/export.py"),
     "typer": ("harness/__main__.py",),
     "click": (),
-    "argparse": (),
+    "argparse": ("kernels/fused_contrastive/compile_table.py",),
     "tensorboard": ("harness/report/tensorboard.py",),
 }
 

@@ -1,0 +1,156 @@
+"""How kernels are launched: tile sizes by architecture and type, descriptors, the device."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+Architecture = Literal["sm_80", "sm_90", "interpreter"]
+
+
+class Block(NamedTuple):
+    """What a program computes: rows x columns, whose epilogue goes through `parts` of the columns one by one."""
+
+    rows: int
+    columns: int
+    parts: int
+    warps: int
+    stages: int
+
+    @property
+    def width(self) -> int:
+        """Columns of a part."""
+        return self.columns // self.parts
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How to compile it."""
+        return {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
+
+    def num_programs(self, num_rows: int, num_columns: int) -> int:
+        """That cover so many rows and columns."""
+        return -(-num_rows // self.rows) * -(-num_columns // self.columns)
+
+
+class Blocks(NamedTuple):
+    """By kernel. `score_levels` and `slope_levels`: with several Matryoshka levels."""
+
+    dims: int  # columns of the rows that one step multiplies
+    score: Block
+    score_levels: Block
+    slope: Block
+    slope_levels: Block
+    margin: Block
+    mark: Block
+    combine_rows: int
+
+
+_SMALL = Block(16, 32, 2, 4, 1)
+_MARK = Block(32, 128, 1, 4, 1)
+BLOCKS: dict[tuple[Architecture, int], Blocks] = {  # by architecture and bytes of a number
+    ("sm_90", 2): Blocks(
+        dims=64,
+        score=Block(128, 256, 2, 8, 3),
+        score_levels=Block(128, 256, 4, 8, 3),
+        slope=Block(128, 256, 4, 8, 3),
+        slope_levels=Block(128, 128, 4, 4, 3),
+        margin=Block(128, 128, 1, 8, 3),
+        mark=_MARK,
+        combine_rows=32,
+    ),
+    ("sm_90", 4): Blocks(
+        dims=32,
+        score=Block(128, 128, 1, 8, 3),
+        score_levels=Block(128, 128, 2, 8, 3),
+        slope=Block(128, 128, 2, 8, 3),
+        slope_levels=Block(128, 128, 2, 8, 3),
+        margin=Block(128, 128, 1, 8, 3),
+        mark=_MARK,
+        combine_rows=32,
+    ),
+    ("sm_80", 2): Blocks(
+        dims=32,
+        score=Block(128, 128, 1, 8, 4),
+        score_levels=Block(128, 128, 2, 8, 4),
+        slope=Block(128, 128, 1, 8, 4),
+        slope_levels=Block(128, 128, 4, 8, 4),
+        margin=Block(128, 128, 1, 8, 4),
+        mark=_MARK,
+        combine_rows=32,
+    ),
+    ("sm_80", 4): Blocks(
+        dims=32,
+        score=Block(64, 64, 1, 8, 3),
+        score_levels=Block(64, 64, 1, 8, 3),
+        slope=Block(64, 64, 1, 8, 3),
+        slope_levels=Block(64, 64, 1, 8, 3),
+        margin=Block(64, 64, 1, 8, 3),
+        mark=_MARK,
+        combine_rows=32,
+    ),
+}
+for _bytes in (2, 4):
+    BLOCKS["interpreter", _bytes] = Blocks(16, _SMALL, _SMALL, _SMALL, _SMALL, _SMALL, _SMALL, 16)
+
+
+class Launcher:
+    """Starts kernels on one kind of chip, for rows of one type."""
+
+    def __init__(self, architecture: Architecture, dtype: torch.dtype) -> None:
+        self.architecture = architecture
+        self.blocks = BLOCKS[architecture, dtype.itemsize]
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Launcher:
+        """For the chip that the rows lie on: one with TMA and 227 KiB of shared memory, or any other."""
+        if rows.device.type == "cpu":
+            return cls("interpreter", rows.dtype)
+        major, _ = torch.cuda.get_device_capability(rows.device)
+        return cls("sm_90" if major in (9, 10) else "sm_80", rows.dtype)
+
+    def table(self, rows: Tensor | None, block_rows: int, block_columns: int) -> tuple[Any, int | None]:
+        """A two-dimensional tensor as a kernel takes it: a descriptor, or a pointer and the rows' stride."""
+        if rows is None:
+            return None, None
+        if self.architecture == "sm_80":
+            return rows, rows.stride(0)
+        return TensorDescriptor.from_tensor(rows, [block_rows, block_columns]), None
+
+    def launch(self, kernel: Any, num_programs: int, block: Block, arguments: dict[str, Any]) -> None:
+        """Queue a kernel, with all its arguments by name, on the current stream of its tensors' device."""
+        tensor = next(value for value in arguments.values() if isinstance(value, Tensor))
+        with torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext():
+            kernel[(num_programs,)](**arguments, **block.options)
+
+
+def whole(length: int, block: int) -> int:
+    """Rounded up to whole blocks."""
+    return -(-length // block) * block
+
+
+def pad(value: Tensor, block: int, fill: float = 0.0) -> Tensor:
+    """Own memory, contiguous, the last dimension lengthened to whole blocks."""
+    length = value.shape[-1]
+    return F.pad(value, (0, whole(length, block) - length), value=fill).contiguous()
+
+
+class Buffers:
+    """Tensors by name that are allocated once and reused, as long as none larger is asked for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.flat: dict[str, Tensor] = {}
+
+    def get(self, name: str, dtype: torch.dtype, *shape: int) -> Tensor:
+        """Uninitialised, contiguous. What `name` held before is gone."""
+        size = math.prod(shape)
+        if name not in self.flat or len(self.flat[name]) < size:
+            self.flat.pop(name, None)
+            self.flat[name] = torch.empty(size, dtype=dtype, device=self._device)
+        return self.flat[name][:size].view(shape)

@@ -1,0 +1,36 @@
+"""Ranges of float16: what slopes and kept weights are multiplied by, so that few vanish and none overflows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fused_contrastive.cosine import prefix_inverse_norms
+from fused_contrastive.problem import Problem
+
+HALF_HEADROOM = 2.0**14  # for weights that are at most 1
+
+
+def gradient_scale(problem: Problem) -> Tensor:
+    """The power of two, a scalar, that brings the largest slope * inverse norms there can be to 2^13 .. 2^14.
+
+    Summed over levels, |slope| <= (row weight + column weight) / temperature. A row's weight is at most its query's
+    share, a column's at most the sum of those of the queries, of all peers, of which the document is a positive.
+    """
+    share, total = _largest(problem.share_B), problem.share_B.sum()
+    left = _largest(prefix_inverse_norms(problem.query_BD.detach(), problem.dims, torch.float32))
+    right = _largest(prefix_inverse_norms(problem.document_ND.detach(), problem.dims, torch.float32))
+    times = _largest(problem.positive_BP[problem.positive_BP >= 0].unique(return_counts=True)[1].to(share.dtype))
+    if problem.peers is not None:
+        share, right = problem.peers.max(torch.stack([share, right]))
+        times, total = problem.peers.sum(torch.stack([times, total]))
+    if problem.document_tower:
+        left = left.maximum(right)
+    weight = share + total.minimum(times * share) if problem.symmetric else share
+    inverse_temperature = _largest(problem.temperature_B.detach().reciprocal())
+    bound = weight * sum(problem.level_weights) * left * right * inverse_temperature
+    return (HALF_HEADROOM / bound).log2().floor().nan_to_num(0.0).clamp(-100, 100).exp2()
+
+
+def _largest(value: Tensor) -> Tensor:
+    return value.amax() if value.numel() else value.new_zeros(())
