@@ -76,11 +76,14 @@ def check_rows(query_BD: Tensor, document_ND: Tensor) -> None:
 
 def checked_dims(dims: Sequence[int] | None, width: int, function: str = "info_nce") -> tuple[int, ...]:
     """Ascending prefix lengths; None is the whole width."""
-    chosen = (width,) if dims is None else tuple(int(dim) for dim in dims)
-    ascending = bool(chosen) and list(chosen) == sorted(set(chosen)) and chosen[0] >= 1 and chosen[-1] <= width
+    chosen = (width,) if dims is None else tuple(dims)
+    whole = all(int(dim) == dim for dim in chosen)
+    ascending = (
+        whole and bool(chosen) and list(chosen) == sorted(set(chosen)) and chosen[0] >= 1 and chosen[-1] <= width
+    )
     wanted = f"ascending numbers from 1 to {width} (D), each once"
     require(ascending, "matryoshka_dims", str(list(chosen)), wanted, function)
-    return chosen
+    return tuple(int(dim) for dim in chosen)
 
 
 def checked_level_weights(

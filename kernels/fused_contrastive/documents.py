@@ -60,6 +60,7 @@ class Ring:
         needs_gradient: bool,
         peers: Peers,
         first: int,
+        num_documents: int,
     ) -> None:
         self.peers, self.num_shards = peers, peers.count
         self._row_ND, self._dims, self._dtype = row_ND, dims, dtype
@@ -67,6 +68,21 @@ class Ring:
         place = torch.zeros(2, peers.count, dtype=torch.int64, device=row_ND.device)
         place[:, peers.rank] = torch.tensor([first, len(row_ND)])
         self._first, self._length = peers.sum(place).tolist()
+        self._check(num_documents)
+
+    def _check(self, num_documents: int) -> None:
+        """Every peer sees the same numbers, so all of them raise or none."""
+        end = 0
+        for first, length in sorted(zip(self._first, self._length, strict=True)):
+            if length and first != end:
+                break
+            end += length
+        if end != num_documents:
+            parts = ", ".join(f"{a} to {a + n}" for a, n in zip(self._first, self._length, strict=True))
+            raise ValueError(
+                f"info_nce first_document: got documents {parts} from the peers, expected parts that follow each other "
+                f"from 0 to {num_documents}"
+            )
 
     def circle(self, *, with_gradient: bool = False) -> Iterator[Shard]:
         peers, row_CD, travelling = self.peers, self._row_ND, None

@@ -26,7 +26,7 @@ def fused(problem: Problem, tiles: Literal["torch", "triton"]) -> InfoNCEOutput:
     with torch.no_grad(), torch.autocast(problem.query_BD.device.type, enabled=False):
         documents = _documents(problem, tiles_type.row_dtype(problem), needs.document)
         result = LossPass(problem, needs, documents, tiles_type).run()
-        loss = (problem.share_B * result.stats.loss_B).sum()
+        loss = (problem.share_B * result.stats.loss_B).sum() + result.poison
     gradients = (result.query_BD, result.document_ND, result.temperature_B)
     return InfoNCEOutput(_KnownGradient.apply(loss, *gradients, *inputs), result.stats)
 
@@ -46,21 +46,28 @@ def _documents(problem: Problem, row_dtype: torch.dtype, needs_gradient: bool) -
     if problem.first_document is None:
         return Gathered(row_ND, problem.dims, problem.dtype, needs_gradient)
     assert problem.peers is not None
-    return Ring(row_ND, problem.dims, problem.dtype, needs_gradient, problem.peers, problem.first_document)
+    place = problem.first_document, problem.num_documents
+    return Ring(row_ND, problem.dims, problem.dtype, needs_gradient, problem.peers, *place)
 
 
 class _KnownGradient(torch.autograd.Function):
-    """A value whose gradient by each input is already known (None: not needed)."""
+    """A value whose gradient by each input is already known (None: not needed), in the type it was summed in.
+
+    It is rounded to the input's type only after the upstream gradient has been multiplied in: a loss scale that keeps
+    half-precision gradients in range comes from there.
+    """
 
     @staticmethod
     def forward(ctx, value, query_gradient, document_gradient, temperature_gradient, *inputs):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(query_gradient, document_gradient, temperature_gradient)
+        ctx.dtypes = [tensor.dtype for tensor in inputs]
         return value.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, upstream):  # type: ignore[no-untyped-def]
-        if upstream == 1:  # the usual case: hand the gradients over without copying them
-            return (None, None, None, None, *ctx.saved_tensors)
-        scaled = (None if gradient is None else gradient * upstream.to(gradient) for gradient in ctx.saved_tensors)
-        return (None, None, None, None, *scaled)
+        gradients = ctx.saved_tensors
+        if upstream != 1:  # the usual case is 1: hand the gradients over without copying them
+            gradients = [None if gradient is None else gradient * upstream for gradient in gradients]
+        typed = (None if g is None else g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True))
+        return (None, None, None, None, *typed)

@@ -31,7 +31,11 @@ class LeftRows:
         self.positive_KBP = inverse_KB.new_zeros(len(problem.dims), *problem.positive_BP.shape)
         self.own_KBM = inverse_KB.new_zeros(len(own_dims), *listed_BM.shape)
         tower_XD = query.new_zeros(problem.positive_BP.numel() if problem.document_tower else 0, query.shape[1])
+        self.poison = (
+            0 * inverse_KB.sum()
+        )  # a row that is not finite has no norm, whether a denominator holds it or not
         for shard in documents.circle():
+            self.poison += 0 * shard.inverse_KC.sum()
             self.positives.score(self.positive_KBP, queries, shard, problem.dims)
             self.own.score(self.own_KBM, queries, shard, own_dims)
             if problem.document_tower:

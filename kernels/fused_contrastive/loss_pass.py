@@ -138,10 +138,9 @@ class LossPass:
         query_gradient = self.gradient.row_SD
         return PassResult(
             self._stats(),
-            query_gradient[: self.num_queries].to(problem.query_BD.dtype)
-            if needs.query and query_gradient is not None
-            else None,
-            self.documents.gradient.to(problem.document_ND.dtype) if needs.document else None,
+            self.rows.poison,
+            query_gradient[: self.num_queries] if needs.query and query_gradient is not None else None,
+            self.documents.gradient if needs.document else None,
             temperature_gradient_B,
         )
 

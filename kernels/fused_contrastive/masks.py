@@ -6,8 +6,9 @@ margin is judged where the cosines are computed.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +23,7 @@ class Equality:
     row_S: Tensor
     column_E: Tensor
     value_E: Tensor
+    host_column_E: np.ndarray  # the columns again, so that a tile finds its own without waiting for the device
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Rules:
             group_S=rows(problem.query_group_B) if by_group else None,
             group_N=problem.document_group_N if by_group else None,
             equalities=tuple(
-                Equality(equality.row_S[owner_S], equality.column_E, equality.value_E)
+                replace(equality, row_S=equality.row_S[owner_S])
                 for equality in (*_document_key_equalities(problem), *_query_key_equalities(problem))
             ),
         )
@@ -119,7 +121,7 @@ def count_false(mask_RC: Tensor, scratch_RC: Tensor) -> Tensor:
 
 
 def scatter_listed(buffer: Tensor, index_SM: Tensor | None, rows: slice, columns: slice, value: bool | int) -> None:
-    """Write `value` at the listed documents that lie in `columns`; buffer [R, C + 1], its last column takes the rest."""
+    """Write `value` at the listed documents in `columns`; buffer [R, C + 1], its last column takes the rest."""
     if index_SM is None:
         return
     outside = buffer.shape[1] - 1
@@ -130,9 +132,7 @@ def scatter_listed(buffer: Tensor, index_SM: Tensor | None, rows: slice, columns
 
 def mark_equal(mask_RC: Tensor, equality: Equality, rows: slice, columns: slice) -> None:
     """Set to True (1) every cell whose row's key equals its document's."""
-    start, stop = torch.searchsorted(
-        equality.column_E, torch.tensor([columns.start, columns.stop], device=mask_RC.device)
-    ).tolist()
+    start, stop = np.searchsorted(equality.host_column_E, (columns.start, columns.stop))
     column_E = equality.column_E[start:stop] - columns.start
     equal_RE = equality.row_S[rows, None] == equality.value_E[start:stop]
     mask_RC[:, column_E] = mask_RC[:, column_E].masked_fill_(equal_RE, 1)
@@ -148,7 +148,8 @@ def _document_key_equalities(problem: Problem) -> list[Equality]:
     if not len(column_E):
         return []
     row_BP = number_N[problem.positive_BP.clamp_min(0)].masked_fill(problem.positive_BP < 0, -1)
-    return [Equality(row_B, column_E, number_N[column_E]) for row_B in row_BP.unbind(1)]
+    host_column_E = column_E.cpu().numpy()
+    return [Equality(row_B, column_E, number_N[column_E], host_column_E) for row_B in row_BP.unbind(1)]
 
 
 def _query_key_equalities(problem: Problem) -> list[Equality]:
@@ -163,7 +164,7 @@ def _query_key_equalities(problem: Problem) -> list[Equality]:
     round_E = torch.arange(len(column_E), device=column_E.device) - torch.searchsorted(column_E, column_E)
     num_rounds = int(round_E.max()) + 1 if len(round_E) else 0
     rounds = (round_E == number for number in range(num_rounds))
-    return [Equality(number_B, column_E[chosen], value_E[chosen]) for chosen in rounds]
+    return [Equality(number_B, column_E[chosen], value_E[chosen], column_E[chosen].cpu().numpy()) for chosen in rounds]
 
 
 def listed_masks(problem: Problem, index_BM: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,9 +24,10 @@ class Needs(NamedTuple):
 
 @dataclass(slots=True)
 class PassResult:
-    """Statistics and the gradient of the loss by each input that needs one, in the input's type."""
+    """Statistics and the gradient of the loss by each input that needs one, in the type it was summed in."""
 
     stats: InfoNCEStats
+    poison: Tensor  # 0, or NaN if any row is not finite: also one that no denominator holds
     query_BD: Tensor | None
     document_ND: Tensor | None
     temperature_B: Tensor | None

@@ -14,7 +14,7 @@ Scope = Literal["own", "task", "step"]
 class Peers(Protocol):
     """The other callers of a loss that several processes compute together; each calls with its own queries.
 
-    All of them call `info_nce` with the same arguments but the queries' (and, with `ring`, the documents').
+    All of them call `info_nce` with the same arguments but the queries' (and, with `first_document`, the documents').
     """
 
     rank: int

@@ -29,6 +29,11 @@ class _Level(NamedTuple):
 
 def reference(problem: Problem) -> InfoNCEOutput:
     """sum_i share_i * sum_k level_weight_k * loss_ik, loss_ik as in `info_nce`."""
+    with torch.autocast(problem.query_BD.device.type, enabled=False):
+        return _reference(problem)
+
+
+def _reference(problem: Problem) -> InfoNCEOutput:
     documents = _documents(problem)
     pair_E2 = documents.positive_BN.nonzero()
     levels = [_level(problem, dim, pair_E2) for dim in problem.dims]
@@ -41,7 +46,10 @@ def reference(problem: Problem) -> InfoNCEOutput:
         lse.append(_mean_over_positives(lse_E, pair_E2, kept_BN))
     loss_B = torch.stack(losses).sum(0)
     stats = _stats(problem, documents, levels[-1], kept_BN, torch.stack(lse), loss_B)
-    return InfoNCEOutput((problem.share_B * loss_B).sum(), stats)
+    tables = problem.query_BD.detach(), problem.document_ND.detach()
+    norms = [prefix_inverse_norms(rows.to(problem.dtype), problem.dims).sum() for rows in tables]
+    poison = 0 * (norms[0] + norms[1])  # NaN if any row is not finite, also one that no denominator holds
+    return InfoNCEOutput((problem.share_B * loss_B).sum() + poison, stats)
 
 
 def _level(problem: Problem, dim: int, pair_E2: Tensor) -> _Level:

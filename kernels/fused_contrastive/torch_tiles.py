@@ -102,6 +102,8 @@ class TorchTiles:
         if cells <= self._cells and num_rows <= self._num_rows:
             return
         self._cells, self._num_rows = max(cells, self._cells), max(num_rows, self._num_rows)
+        for name in ("scratch", "column_slopes", "accumulator", "slots", "mask_buffer", "margin_buffer"):
+            vars(self).pop(name, None)  # first: old and new at once would be more than the workspace
         tiles = [like.new_empty(self._cells) for _ in range(self._num_tiles)]
         self.scratch = tiles.pop()
         self.column_slopes = tiles.pop() if self.by_column and self.needs_gradient else None

@@ -86,11 +86,11 @@ BLOCKS: dict[tuple[Architecture, int], Blocks] = {  # by architecture and bytes 
     ),
     ("sm_80", 4): Blocks(
         dims=32,
-        score=Block(64, 64, 1, 8, 3),
-        score_levels=Block(64, 64, 1, 8, 3),
-        slope=Block(64, 64, 1, 8, 3),
-        slope_levels=Block(64, 64, 1, 8, 3),
-        margin=Block(64, 64, 1, 8, 3),
+        score=Block(128, 64, 1, 8, 3),
+        score_levels=Block(128, 64, 1, 8, 3),
+        slope=Block(128, 64, 1, 8, 3),
+        slope_levels=Block(128, 64, 1, 8, 3),
+        margin=Block(128, 64, 1, 8, 3),
         mark=_MARK,
         combine_rows=32,
     ),
@@ -108,11 +108,11 @@ class Launcher:
 
     @classmethod
     def of(cls, rows: Tensor) -> Launcher:
-        """For the chip that the rows lie on: one with TMA and 227 KiB of shared memory, or any other."""
+        """For the chip that the rows lie on: Hopper with TMA, or any other."""
         if rows.device.type == "cpu":
             return cls("interpreter", rows.dtype)
         major, _ = torch.cuda.get_device_capability(rows.device)
-        return cls("sm_90" if major in (9, 10) else "sm_80", rows.dtype)
+        return cls("sm_90" if major == 9 else "sm_80", rows.dtype)
 
     def table(self, rows: Tensor | None, block_rows: int, block_columns: int) -> tuple[Any, int | None]:
         """A two-dimensional tensor as a kernel takes it: a descriptor, or a pointer and the rows' stride."""

@@ -97,6 +97,23 @@ def _errors() -> dict[str, float]:
     return {str(setting): _error(*setting) for setting in settings}
 
 
+def _gap() -> str:
+    arguments = _arguments("step", False, None)
+    mine = arguments | {name: arguments[name][_part(NUM_QUERIES)] for name in BY_QUERY}
+    mine["document_ND"] = arguments["document_ND"][_part(NUM_DOCUMENTS)]
+    first = _part(NUM_DOCUMENTS).start - comm.rank()  # the second rank's begin one too early
+    try:
+        info_nce(**mine, peers=comm.RingPeers(), first_document=first, num_documents=NUM_DOCUMENTS)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_parts_of_a_ring_that_overlap_are_refused_on_every_rank() -> None:
+    for message in run_ranks(2, _gap):
+        assert message.startswith("info_nce first_document: got documents 0 to 4, 3 to 22 from the peers")
+
+
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_parts_of_the_queries_and_a_ring_of_documents_equal_one_process_with_everything(world: int) -> None:
     """Loss, gradients and statistics; every scope, symmetric or not, with and without the document tower."""

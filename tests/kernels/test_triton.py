@@ -21,8 +21,6 @@ SCOPES = ("step", "task", "own")
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if ON_GPU else [])]
 WORKSPACES = (None, 4096)  # panels that see all documents; tiles that are computed twice
 
-pytestmark = [pytest.mark.gpu] if ON_GPU else []
-
 
 def assert_no_worse_than_the_reference(case: Case, dtype: torch.dtype, workspace: int | None = None) -> None:
     """Against float64 on the same rounded rows: at most 4 times the reference's error, plus a few roundings."""
@@ -76,6 +74,23 @@ def test_any_combination_of_features_and_sizes_equals_the_reference(
 ) -> None:
     case = make_case(features - {"margin", "margin_full"}, scope, *sizes, seed=seed)  # half rounding crosses margins
     assert_no_worse_than_the_reference(case, dtype, workspace)
+
+
+@pytest.mark.parametrize("features", [{"levels"}, {"levels", "symmetric", "own", "excluded"}])
+def test_many_tiles_in_both_directions_equal_the_reference(features: set[str]) -> None:
+    """More than eight rows of tiles: programs walk through several groups, and panels hold several tiles."""
+    case = make_case(features, num_queries=150, num_documents=90, width=24)
+    assert_no_worse_than_the_reference(case, torch.float32, 1 << 16)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="needs a CUDA GPU: without one the kernels are interpreted")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("features", [set(), {"levels"}, {"levels", "symmetric", "own", "excluded", "margin"}])
+def test_real_sizes_on_a_gpu_equal_float64(features: set[str], dtype: torch.dtype) -> None:
+    case = make_case(features - {"margin"}, num_queries=3001, num_documents=5003, width=384)
+    case.arguments = {k: v.cuda() if isinstance(v, Tensor) else v for k, v in case.arguments.items()}
+    assert_no_worse_than_the_reference(case, dtype)
 
 
 @pytest.mark.parametrize("features", [{"levels"}, {"levels", "symmetric", "own", "excluded"}])

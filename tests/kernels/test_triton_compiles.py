@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from fused_contrastive.triton_variants import all_variants
 
@@ -14,6 +15,7 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 KERNELS = Path(__file__).parents[2] / "kernels"
 
 
+@pytest.mark.timeout(2400)  # two or three minutes of two cores, more when they are shared
 def test_every_variant_fits_the_chip_without_stack_or_spills() -> None:
     """In a process of its own: this one holds the kernels as the interpreter's."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
