@@ -154,6 +154,62 @@ def evaluate(
 
 
 @app.command()
+def mine(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder, a checkpoint, a sentence-transformers or transformers folder, or a hub name."
+        ),
+    ],
+    queries: Annotated[str, typer.Option(metavar="FILE", help="The training data: queries with their positives.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The bank to write; a killed start is continued.")],
+    corpus: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Documents to search, one a row (text, [title]). Default: the data's own."),
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Ranked candidates per query.")] = 100,
+    relative: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Keep candidates below this share of the positive's score (NV-Retriever: 0.95)."
+        ),
+    ] = None,
+    margin: Annotated[float | None, typer.Option(help="Keep candidates below the positive's score less this.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=4, help="Tokens of a text (default: the model's own).")] = None,
+    pooling: Annotated[
+        Literal["cls", "mean", "last"] | None,
+        typer.Option(help="For models that do not say how token states become one vector."),
+    ] = None,
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="The numbers of the forward pass.")] = "fp32",
+    data_root: DataRoot = None,
+    verbose: Verbose = False,
+) -> None:
+    """Rank a corpus for every training query: a bank of hard negatives, for `tasks.NAME.negatives.bank`.
+
+    A query's positives, also those of other rows with the same query, and documents equal to them are left out.
+
+    - `harness mine demo-minilm --queries train/faq.jsonl.gz --out banks/faq`
+
+    - `harness mine runs/demo --queries faq.jsonl --corpus corpus.jsonl --relative 0.95 --out banks/faq`
+    """
+    with _user_errors(verbose):
+        from harness import commands
+        from harness.mining.mine import MineSettings
+
+        commands.mine_bank(
+            model,
+            queries,
+            corpus=corpus,
+            out=out,
+            settings=MineSettings(candidates, relative, margin),
+            max_length=max_length,
+            pooling=pooling,
+            data_root=data_root,
+            precision=precision,
+        )
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder or one of its checkpoints.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write; must not exist or be empty.")],

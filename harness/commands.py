@@ -1,32 +1,40 @@
-"""Floor 6: what the command line does beside training: evaluate, export, plan."""
+"""Floor 6: what the command line does beside training: evaluate, mine, export, plan."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from harness import comm
 from harness.config import LoadedRecipe
+from harness.data.bank_file import FACTS, open_bank
+from harness.data.config import DataConfig, PromptsConfig
+from harness.data.index import TableConfig, TaskData, open_table
 from harness.data.locate import cache_root, locate
 from harness.data.plan import plan
 from harness.data.schedule import deal, padded_length, schedule
 from harness.data.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig, PoolingMode
-from harness.encoder.encoder import Encoder, load_encoder, longest_text
+from harness.encoder.encoder import Encoder, fingerprint, load_encoder, longest_text
 from harness.encoder.layout import read_layout
 from harness.engine.budget import CPU_TOKENS, micro_batch_tokens
 from harness.engine.encode import TextEncoder
 from harness.evaluation.runner import evaluate, results_table
 from harness.export import embed, longest_text_of, verify_model, write_model
+from harness.mining.mine import MineSettings, mine
+from harness.report.console import MiningConsole, ReadingConsole
 from harness.run import inference_prompts, max_lengths, open_tasks
 from harness.run_folder import RunFolder, is_run, model_folder
-from harness.types import EncodingRole, InfoNCEPart, StepPlan, TokenBatch
+from harness.types import EncodingRole, InfoNCEPart, SourceKind, StepPlan, TokenBatch
 from harness.weights import resolve_model
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -51,20 +59,8 @@ def evaluate_model(
     """
     if "RANK" in os.environ:
         comm.initialise()
-    folder = RunFolder.containing(Path(model)) if is_run(model) else None
-    paths = [
-        locate(p, recipe_folder=None, data_root=data_root, cache_root=cache_root(None), allow_hub=False) for p in data
-    ]
-    config = _config_of(str(model_folder(model)), max_length, pooling)
-    encoder = load_encoder(config).to(comm.device(), _DTYPES[precision]).eval()
-    encode = TextEncoder(
-        lambda batch: _forward(encoder, batch),
-        Tokeniser(config.name_or_path),
-        max_lengths=_lengths(config) if folder is None or max_length else max_lengths(folder.config),
-        prompts=_stored_prompts(config) if folder is None else inference_prompts(folder.config),
-        micro_batch_tokens=micro_batch_tokens("auto", encoder, precision),
-    )
-    results = evaluate(encode, paths, dims)
+    opened = _open_model(model, max_length, pooling, precision)
+    results = evaluate(opened.encode, [_existing(path, data_root) for path in data], dims)
     if comm.is_main():
         Console().print(results_table(results))
         if output is not None:
@@ -72,6 +68,84 @@ def evaluate_model(
             output.write_text(json.dumps({"model": model, "datasets": results}, indent=2) + "\n")
     comm.shutdown()
     return results
+
+
+def mine_bank(
+    model: str,
+    queries: str,
+    *,
+    corpus: str | None,
+    out: Path,
+    settings: MineSettings,
+    max_length: int | None = None,
+    pooling: PoolingMode | None = None,
+    data_root: Path | None = None,
+    precision: str = "fp32",
+) -> None:
+    """Rank a corpus (default: the training file's own documents) for every training query; write a bank.
+
+    Under the launcher the work is shared between the ranks. A start that was killed is continued.
+    """
+    if "RANK" in os.environ:
+        comm.initialise()
+    if (out / FACTS).exists():
+        raise ValueError(f"--out: got {out}, which holds a finished bank, expected a new folder")
+    opened = _open_model(model, max_length, pooling, precision)
+    lengths = opened.max_lengths["query"], opened.max_lengths["document"]
+    prompts = PromptsConfig(query=opened.prompts["query"], document=opened.prompts["document"])
+
+    def read(kind: SourceKind, path: str) -> TaskData:
+        place = os.path.abspath(_existing(path, data_root))
+        table = TableConfig(Path(path).name, kind, "train", prompts, lengths)
+        return open_table(table, place, DataConfig(), opened.tokeniser, progress=ReadingConsole(Path(path).name))
+
+    data, documents = read("retrieval", queries), None if corpus is None else read("corpus", corpus)
+    ranked_by: dict[str, Any] = {"model": model, "weights": fingerprint(opened.encoder)}
+    ranked_by |= {"prompts": prompts.model_dump(), "max_lengths": list(lengths)}
+    with MiningConsole() as console:
+        facts = mine(opened.encode, data, documents, settings, out, ranked_by, console.progress)
+    if comm.is_main():
+        count_R = open_bank(out, data, documents, 0).count_R
+        table = documents or data
+        Console().print(
+            f"bank: {out}: {data.num_rows:,} queries, {int(np.median(count_R))} candidates each (median; at least "
+            f"{int(count_R.min())}), from {table.path}; filters {facts.filters}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    comm.shutdown()
+
+
+def _existing(path: str, data_root: Path | None) -> str:
+    return locate(path, recipe_folder=None, data_root=data_root, cache_root=cache_root(None), allow_hub=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenedModel:
+    """A model to embed texts with, as it is used: lengths and prompts of its run, or of its folder."""
+
+    encoder: Encoder
+    tokeniser: Tokeniser
+    max_lengths: dict[EncodingRole, int]
+    prompts: dict[EncodingRole, str]
+    encode: TextEncoder
+
+
+def _open_model(model: str, max_length: int | None, pooling: PoolingMode | None, precision: str) -> _OpenedModel:
+    folder = RunFolder.containing(Path(model)) if is_run(model) else None
+    config = _config_of(str(model_folder(model)), max_length, pooling)
+    encoder = load_encoder(config).to(comm.device(), _DTYPES[precision]).eval()
+    tokeniser = Tokeniser(config.name_or_path)
+    lengths = _lengths(config) if folder is None or max_length else max_lengths(folder.config)
+    prompts = _stored_prompts(config) if folder is None else inference_prompts(folder.config)
+    encode = TextEncoder(
+        lambda batch: _forward(encoder, batch),
+        tokeniser,
+        max_lengths=lengths,
+        prompts=prompts,
+        micro_batch_tokens=micro_batch_tokens("auto", encoder, precision),
+    )
+    return _OpenedModel(encoder, tokeniser, lengths, prompts, encode)
 
 
 def export_run(run: Path, out: Path) -> None:

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness import comm
 from harness.config import LoadedRecipe, RunConfig, load_deepspeed_json
+from harness.data.bank_file import BankFacts, open_bank
 from harness.data.batches import token_batches
-from harness.data.config import PromptsConfig
+from harness.data.config import PromptsConfig, TaskConfig
 from harness.data.demo_corpus import corpus_hash
-from harness.data.index import open_task
+from harness.data.index import TableConfig, TaskData, open_table, open_task
 from harness.data.locate import cache_root, locate
-from harness.data.negatives import NegativeBank
+from harness.data.negatives import Candidates, ListedCandidates, NegativeBank
 from harness.data.plan import plan
 from harness.data.schedule import deal, schedule
 from harness.data.task import Task
 from harness.data.tokenisation import Tokeniser
-from harness.encoder.encoder import Encoder, load_encoder, longest_text
+from harness.encoder.encoder import Encoder, fingerprint, load_encoder, longest_text
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.encode import TextEncoder
 from harness.engine.phases import Step
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import LoadedData, check_main_metric, load
 from harness.losses.objective import Objective, TaskTerms
+from harness.mining.dynamic import DynamicNegatives
 from harness.report.console import ReadingConsole
 from harness.types import EncodingRole, TaskKind
+
+BANK_OFFSET = 10  # the paper's: the top of a search is too likely to hold unlabelled positives (section 3.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Run:
     tokeniser: Tokeniser
     tasks: tuple[Task, ...]
     objective: Objective
+    negatives: DynamicNegatives
     engine: ZeroEngine
     encoder: Encoder  # the module the engine drives
     micro_batch_tokens: int
@@ -139,6 +145,7 @@ def build_run(loaded: LoadedRecipe) -> Run:
     _check_lengths(config)
     tasks = open_tasks(loaded, tokeniser)
     encoder = load_encoder(config.model, config.training.dropout, config.training.seed)
+    _check_ranking(loaded, encoder, tasks)
     terms = [
         TaskTerms(t.name, t.temperature or config.loss.temperature, t.weight, t.negatives.margin)
         if t.kind != "sts"
@@ -149,6 +156,7 @@ def build_run(loaded: LoadedRecipe) -> Run:
         config=config,
         tokeniser=tokeniser,
         tasks=tasks,
+        negatives=DynamicNegatives(config.mining, tasks),
         objective=Objective(terms, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights),
         encoder=encoder,
         engine=ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder)),
@@ -164,6 +172,31 @@ def build_run(loaded: LoadedRecipe) -> Run:
             "files on every host"
         )
     return run
+
+
+def _check_ranking(loaded: LoadedRecipe, encoder: Encoder, tasks: Sequence[Task]) -> None:
+    """A ranking's scores are S0 only if this run starts with the weights, prompts and lengths that made them."""
+    if loaded.config.mining.rule == "none" or loaded.config.mining.start != "ranking":
+        return
+    weights = fingerprint(encoder)
+    for task in tasks:
+        if task.bank is None or not task.bank.num_slots:
+            continue
+        bank = task.config.negatives.bank
+        if bank is None:
+            raise ValueError(
+                f"mining.start: got ranking, but task {task.config.name} has no bank that says what ranked it; "
+                "make one with harness mine, or set mining.start: first_use"
+            )
+        lengths = [task.query_max_length, task.document_max_length]
+        expected = {"weights": weights, "prompts": task.config.prompts.model_dump(), "max_lengths": lengths}
+        ranked_by = BankFacts.read(Path(_locate(loaded, bank, allow_hub=False))).ranked_by
+        different = [key for key, value in expected.items() if ranked_by.get(key) != value]
+        if different:
+            raise ValueError(
+                f"mining.start: got ranking, but {bank} was ranked with other {' and '.join(different)} than the run "
+                "starts with; mine it again with the run's model, or set mining.start: first_use"
+            )
 
 
 def _check_lengths(config: RunConfig) -> None:
@@ -186,8 +219,29 @@ def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:
         lengths = (query_length, document_length)
         path, shown = _locate(loaded, task.path), ReadingConsole(f"task {task.name}")
         data = open_task(task, path, loaded.config.data, tokeniser, *lengths, progress=shown)
-        tasks.append(Task(task, data, NegativeBank(data, task.negatives.per_query), query_length, document_length))
+        bank = None
+        if task.kind == "retrieval":
+            candidates = _candidates(loaded, task, data, tokeniser, lengths)
+            bank = NegativeBank(data.num_rows, candidates, task.negatives.per_query)
+        tasks.append(Task(task, data, bank, query_length, document_length))
     return tuple(tasks)
+
+
+def _candidates(
+    loaded: LoadedRecipe, task: TaskConfig, data: TaskData, tokeniser: Tokeniser, lengths: tuple[int, int]
+) -> Candidates:
+    """The task's ranked negatives: its own lists, or a bank and the corpus that it was searched in."""
+    settings = task.negatives
+    if settings.bank is None:
+        return ListedCandidates(data, settings.offset or 0)
+    folder = Path(_locate(loaded, settings.bank, allow_hub=False))
+    path = settings.corpus or BankFacts.read(folder).corpus
+    corpus = None
+    if path is not None:
+        table = TableConfig(f"{task.name} corpus", "corpus", task.split, task.prompts, lengths)
+        shown = ReadingConsole(f"task {task.name}, corpus")
+        corpus = open_table(table, _locate(loaded, path), loaded.config.data, tokeniser, progress=shown)
+    return open_bank(folder, data, corpus, BANK_OFFSET if settings.offset is None else settings.offset)
 
 
 def max_lengths(config: RunConfig) -> dict[EncodingRole, int]:

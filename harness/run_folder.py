@@ -17,10 +17,11 @@ from rich.console import Console
 from harness import comm
 from harness.config import RunConfig, dump
 from harness.data.task import Task
-from harness.engine.checkpoint import Checkpoints, read_state, resolve_pointer
+from harness.engine.checkpoint import Checkpoints, read_arrays, read_state, resolve_pointer
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import results_table, selection_score
 from harness.export import model_card
+from harness.mining.dynamic import DynamicNegatives
 from harness.recipe_file import build, read_yaml
 from harness.report.metrics_file import replace_file
 from harness.weights import published_name
@@ -91,8 +92,10 @@ class RunFolder:
                 "checkpoint.resume: never to start afresh there"
             )
 
-    def resume(self, engine: ZeroEngine, checkpoints: Checkpoints, fingerprint: dict[str, Any]) -> dict[str, Any]:
-        """Load the newest whole checkpoint into the engine and return its state.json; `{"step": 0}` for a fresh start.
+    def resume(
+        self, engine: ZeroEngine, negatives: DynamicNegatives, checkpoints: Checkpoints, fingerprint: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Load the newest whole checkpoint; returns its state.json, `{"step": 0}` for a fresh start.
 
         Raises:
             ValueError: all checkpoints are damaged, or the newest was written by another number of ranks, another
@@ -124,6 +127,7 @@ class RunFolder:
                 f"{state['step']} steps; raise it to continue, or set another output or checkpoint.resume: never"
             )
         engine.load(Path(found))
+        negatives.load_state(read_arrays(Path(found)))
         planned = self.read("run.json", {}).get("steps", self.config.training.steps)
         if planned != self.config.training.steps and comm.is_main():
             self.warn(

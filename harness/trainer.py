@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness import comm
 from harness.config import LoadedRecipe
+from harness.data.task import text_sources
 from harness.encoder.encoder import load_encoder
 from harness.engine.checkpoint import Checkpoints, checkpoint_name
 from harness.engine.guard import NonFiniteError, check_gradients, check_loss
@@ -17,6 +18,7 @@ from harness.engine.phases import Step, embed, replay, score
 from harness.evaluation.runner import evaluate, results_table
 from harness.export import embed as embed_on_cpu
 from harness.export import longest_text_of, verify_model, write_model
+from harness.mining.dynamic import idle_rule_message
 from harness.report import Report, peak_memory_bytes
 from harness.run import Run, build_run, inference_prompts
 from harness.run_folder import RunFolder
@@ -38,8 +40,11 @@ def train(loaded: LoadedRecipe) -> None:
     folder.say(f"{ranks} on {comm.device().type}: reading the data, then the model")
     run = build_run(loaded)
     folder.say_bad_rows(run.tasks)
+    idle = idle_rule_message(loaded.config.mining, run.tasks, loaded.config.training.steps)
+    if idle and comm.is_main():
+        folder.warn(idle)
     checkpoints = Checkpoints(folder.checkpoints, loaded.config.checkpoint.keep, folder.warn)
-    state = folder.resume(run.engine, checkpoints, run.fingerprint())
+    state = folder.resume(run.engine, run.negatives, checkpoints, run.fingerprint())
     run, start = run.continued(state), int(state["step"])
     folder.prepare(start)
     facts = run.data_facts(), run.evaluation_data.facts
@@ -59,7 +64,7 @@ def train(loaded: LoadedRecipe) -> None:
 
 
 def train_step(run: Run, step: Step) -> StepStats:
-    """One step: embed → score → replay → step.
+    """One step: embed → score → replay → step; then the negatives that have become easy are replaced.
 
     Raises:
         NonFiniteError: on every rank, before the weights change.
@@ -67,13 +72,15 @@ def train_step(run: Run, step: Step) -> StepStats:
     started = time.perf_counter()
     run.engine.train_mode(True)  # a model comes from disk, and from every evaluation, with dropout off
     embeddings = embed(run.engine, step)
-    gradients, metrics, table_TD = score(run.engine, run.objective, step, embeddings)
-    check_loss(step, metrics, table_TD)
-    probes = replay(run.engine, step, embeddings, gradients)
+    scores = score(run.engine, run.objective, step, embeddings)
+    metrics = scores.metrics
+    check_loss(step, metrics, scores.table_TD)
+    probes = replay(run.engine, step, embeddings, scores.gradients)
     if run.config.training.precision != "fp16":  # there an overflow only lowers the loss scale
         check_gradients(step, probes)
     rate = learning_rate(run.config.training, step.plan.step)
     norm = run.engine.step(rate)
+    mined = run.negatives.observe(step.plan, scores.own_similarity)
     has_queries = any(isinstance(part, InfoNCEPart) for part in step.plan.parts)
     return StepStats(
         step=step.plan.step,
@@ -86,7 +93,11 @@ def train_step(run: Run, step: Step) -> StepStats:
         num_texts=len(step.plan.texts),
         num_tokens=int(step.plan.texts.length_T.sum()),
         seconds=step.seconds_waiting + time.perf_counter() - started,
-        extra={"seconds_waiting": step.seconds_waiting},
+        extra={
+            **mined,
+            "false_negatives_masked": metrics["false_negatives_masked"],
+            "seconds_waiting": step.seconds_waiting,
+        },
     )
 
 
@@ -106,7 +117,8 @@ def _step_or_stop(run: Run, step: Step, folder: RunFolder, checkpoints: Checkpoi
         if error.step > 1 and not before.exists():
             _save(run, folder, checkpoints, error.step - 1)
         texts = step.plan.texts
-        places = [run.tasks[texts.task_T[row]].data.location(int(texts.text_T[row])) for row in error.rows]
+        sources = text_sources(run.tasks)
+        places = [sources[texts.source_T[row]].data.location(int(texts.text_T[row])) for row in error.rows]
         more = f" and {error.num_texts - len(places)} more" if error.num_texts > len(places) else ""
         saved = f"; the weights before this step are in {before}" if error.step > 1 else ""
         raise ValueError(
@@ -129,6 +141,7 @@ def _save(run: Run, folder: RunFolder, checkpoints: Checkpoints, step: int) -> N
         {"name": run.config.name, "micro_batch_tokens": run.micro_batch_tokens, **run.fingerprint()},
         lambda out: _write(run, folder, state, out, step),
         is_best=comm.is_main() and folder.is_best(step),
+        arrays=run.negatives.state(),
     )
 
 

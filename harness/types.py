@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TaskKind = Literal["retrieval", "sts", "classification"]
+SourceKind = TaskKind | Literal["corpus"]
 TextRole = Literal["query", "document"]
 EncodingRole = Literal["query", "document", "sentence"]  # sentence: STS and classification texts in evaluation
 NegativesScope = Literal["own", "task", "step"]
@@ -34,7 +35,7 @@ class Example:
     """One validated row of a data source, whatever its file format.
 
     retrieval: `texts` = (query, positives..., negatives...), `num_positives` of them positive.
-    sts: `texts` = (text1, text2), `score` set. classification: `texts` = (text,), `label` set.
+    sts: `texts` = (text1, text2), `score` set. classification: `texts` = (text,), `label` set. corpus: (document,).
     """
 
     line: int  # 1-based line (or row) of the source
@@ -48,10 +49,10 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class StepTexts:
-    """The unique texts of a step: row t of the embedding table is text `text_T[t]` of task `task_T[t]`."""
+    """The unique texts of a step: row t of the embedding table is text `text_T[t]` of text table `source_T[t]`."""
 
-    task_T: np.ndarray  # int32, position in the recipe's task list
-    text_T: np.ndarray  # int64, row of that task's text table
+    source_T: np.ndarray  # int32: position in the recipe's task list, or beyond it a corpus of negatives
+    text_T: np.ndarray  # int64, row of that text table
     length_T: np.ndarray  # int64, tokens after prompt and truncation
 
     def __len__(self) -> int:
@@ -68,6 +69,7 @@ class InfoNCEPart:
     document_N: np.ndarray  # int64, rows of the table, each once
     positive_B: np.ndarray  # int64, into document_N
     negative_BM: np.ndarray  # int64, into document_N, -1 padded
+    rank_BM: np.ndarray  # int64, of the negatives among the query's ranked candidates, -1 where not ranked
     excluded_BX: np.ndarray  # int64, into document_N, -1 padded: never negatives of the query
     scope: NegativesScope
 

@@ -39,9 +39,11 @@ class Case:
     shuffled: bool = False
     offload: bool = False
     keep_graph: bool = True
+    implementation: str = "chunked"  # of the loss; plain autograd always takes the reference
 
     def __str__(self) -> str:
         marks = [name for name in ("shuffled", "offload") if getattr(self, name)]
+        marks += [self.implementation] if self.implementation != "chunked" else []
         marks += ["dropout"] if self.dropout else []
         return (
             f"{self.world} ranks, ZeRO {self.stage}, {self.budget} tokens, {self.precision} {' '.join(marks)}".strip()
@@ -81,6 +83,7 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
         document_N=rows(5, 17),
         positive_B=rows(0, 5),
         negative_BM=np.array([[5, 6], [7, -1], [8, 9], [10, 11], [5, 10]]),
+        rank_BM=np.tile(rows(2), (5, 1)),
         excluded_BX=np.array([[1, 2], [-1, -1], [3, -1], [-1, -1], [6, -1]]),
         scope="task",
     )
@@ -91,6 +94,7 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
         document_N=rows(19, 25),
         positive_B=rows(0, 3),
         negative_BM=np.array([[3, 4], [4, 5], [5, 3]]),
+        rank_BM=np.full((3, 2), -1),
         excluded_BX=np.full((3, 0), -1),
         scope="own",
     )
@@ -101,10 +105,10 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
     return StepPlan(1, texts, (faq, intents, similar, alike))
 
 
-def tiny_objective() -> Objective:
+def tiny_objective(implementation: str) -> Objective:
     terms = [TaskTerms("faq", 0.05, 1.0, 0.3), TaskTerms("intents", 0.1, 2.0, None)]
     terms += [TaskTerms(name, 0.05, 1.0, None) for name in ("similar", "alike")]
-    return Objective(terms, LossConfig(), (8, 16, 24), (0.5, 1.0, 1.0))
+    return Objective(terms, LossConfig(implementation=implementation), (8, 16, 24), (0.5, 1.0, 1.0))  # type: ignore[arg-type]
 
 
 def pad(ids: list[list[int]]) -> TokenBatch:
@@ -138,8 +142,8 @@ def engine_gradients(case: Case) -> dict[str, Tensor]:
     batches = [pad([texts[t] for t in rows]) for rows in scheduled.micro_batches[comm.rank()]]
     step = phases.Step(plan, scheduled, batches, seed=5, keep_graph=case.keep_graph)
     embeddings = phases.embed(engine, step)
-    gradients, _, _ = phases.score(engine, tiny_objective(), step, embeddings)
-    phases.replay(engine, step, embeddings, gradients)
+    scores = phases.score(engine, tiny_objective(case.implementation), step, embeddings)
+    phases.replay(engine, step, embeddings, scores.gradients)
     return engine.full_gradients()
 
 
@@ -165,7 +169,7 @@ def plain_gradients(case: Case, dtype: torch.dtype = torch.float32, *, in_one_ba
     else:
         batch = pad(texts)
         table = list(encoder(batch.input_ids_BL, batch.attention_mask_BL))
-    tiny_objective()(plan, torch.stack(table).float()).loss.backward()
+    tiny_objective("reference")(plan, torch.stack(table).float()).loss.backward()
     return {name: p.grad.float() for name, p in encoder.named_parameters() if p.grad is not None}
 
 
@@ -182,7 +186,7 @@ def errors_on_ranks(cases: list[Case]) -> list[float]:
     truths: dict[Case, dict[str, Tensor]] = {}
     errors = []
     for case in cases:
-        key = replace(case, stage=0, precision="fp32", offload=False, keep_graph=True)
+        key = replace(case, stage=0, precision="fp32", offload=False, keep_graph=True, implementation="chunked")
         if key not in truths:
             truths[key] = plain_gradients(key)
         errors.append(relative_error(engine_gradients(case), truths[key]))
@@ -211,6 +215,7 @@ def cases(world: int) -> list[Case]:
             found.append(Case(world, stage, shuffled=True))
         if stage in (2, 3):
             found.append(Case(world, stage, offload=True))
+        found.append(Case(world, stage, implementation="triton"))
     return found
 
 

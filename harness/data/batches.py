@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.data.task import Task
+from harness.data.task import Task, text_sources
 from harness.data.tokenisation import Tokeniser
 from harness.types import ROLES, StepPlan, StepTexts, TokenBatch
 
@@ -20,11 +20,11 @@ def token_batches(
 
 def _token_ids(texts: StepTexts, row_M: np.ndarray, tasks: Sequence[Task], tokeniser: Tokeniser) -> list[list[int]]:
     ids: list[list[int]] = [[] for _ in row_M]
-    for index, task in enumerate(tasks):
-        places = np.flatnonzero(texts.task_T[row_M] == index)
-        text_ids = texts.text_T[row_M[places]]
-        read = task.data.read_texts(text_ids)
-        role_P = task.data.role_G[text_ids]
+    for index, source in enumerate(text_sources(tasks)):
+        places = np.flatnonzero(texts.source_T[row_M] == index)
+        text_ids, task = texts.text_T[row_M[places]], source.task
+        read = source.data.read_texts(text_ids)
+        role_P = source.data.role_G[text_ids]
         for code, role in enumerate(ROLES):
             chosen = np.flatnonzero(role_P == code)
             strings = [task.prompt(role, read[i][1]) + read[i][0] for i in chosen]

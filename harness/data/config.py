@@ -15,6 +15,9 @@ class NegativesConfig(Section):
 
     scope: NegativesScope | None = None  # default: task; own for classification
     per_query: int = Field(0, ge=0)
+    bank: str | None = None  # a folder that `harness mine` wrote; default: the lists in the data
+    corpus: str | None = None  # what the bank was searched in, if it lies elsewhere now
+    offset: int | None = Field(None, ge=0)  # candidates passed over at the top; default: 10 with a bank, else 0
     margin: float | None = None  # drop negatives with similarity > positive's + margin (detached)
 
 
@@ -48,6 +51,11 @@ class TaskConfig(Section):
     def _check_kind(self) -> TaskConfig:
         if self.kind == "sts" and self.negatives != NegativesConfig():
             raise ValueError(f"tasks.{self.name}.negatives: an sts task has no negatives; remove the key")
+        if self.kind != "retrieval" and (self.negatives.bank or self.negatives.offset is not None):
+            raise ValueError(
+                f"tasks.{self.name}.negatives: got a bank or an offset for a {self.kind} task, expected them for "
+                "retrieval only; remove the keys"
+            )
         if self.kind != "retrieval" and (self.prompts.document or self.document_max_length):
             raise ValueError(
                 f"tasks.{self.name}: a {self.kind} task has one kind of text; "

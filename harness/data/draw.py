@@ -15,33 +15,40 @@ import numpy as np
 from harness.data.index import TaskData
 from harness.data.permutation import derive_key, permute
 from harness.data.ragged import mix64
-from harness.data.task import Task
+from harness.data.task import Task, negative_source
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Examples of one task in one step, as text ids of that task's text table. STS: query and positive are the pair."""
+    """Examples of one task in one step, as text ids of the task's own table. STS: query and positive are the pair."""
 
     task: int
     row_B: np.ndarray
     query_B: np.ndarray
     positive_B: np.ndarray
-    negative_BM: np.ndarray  # -1 padded
+    negative_BM: np.ndarray  # -1 padded, ids of the table `negative_source`
+    negative_source: int  # of `text_sources`
+    rank_BM: np.ndarray  # of the negatives among the query's candidates, -1 where they are not ranked
 
-    def document_ids(self) -> np.ndarray:
-        """Sampled positives and negatives, each once."""
-        return np.unique(np.concatenate([self.positive_B, self.negative_BM[self.negative_BM >= 0]]))
+    def document_ids(self) -> list[tuple[int, np.ndarray]]:
+        """(source, text ids) of the sampled positives and negatives, each once."""
+        negatives = self.negative_BM[self.negative_BM >= 0]
+        if self.negative_source == self.task:
+            return [(self.task, np.unique(np.concatenate([self.positive_B, negatives])))]
+        return [(self.task, np.unique(self.positive_B)), (self.negative_source, np.unique(negatives))]
 
-    def text_ids(self) -> np.ndarray:
-        return np.concatenate([self.query_B, self.document_ids()])
+    def text_ids(self) -> list[tuple[int, np.ndarray]]:
+        """(source, text ids) of all its texts, each source and text once."""
+        (own, documents), *others = self.document_ids()
+        return [(own, np.unique(np.concatenate([self.query_B, documents]))), *others]
 
 
 def draw_examples(tasks: Sequence[Task], *, seed: int, step: int, balance: str) -> list[Draw]:
     """The examples of step `step`, task by task."""
     if balance == "alternate":
         chosen, visit = _alternate([task.config.quota for task in tasks], seed, step)
-        return [_draw(chosen, tasks[chosen], seed, visit)]
-    return [_draw(index, task, seed, step - 1) for index, task in enumerate(tasks)]
+        return [_draw(tasks, chosen, seed, visit, step)]
+    return [_draw(tasks, index, seed, step - 1, step) for index in range(len(tasks))]
 
 
 def _alternate(quotas: Sequence[int], seed: int, step: int) -> tuple[int, int]:
@@ -54,7 +61,8 @@ def _alternate(quotas: Sequence[int], seed: int, step: int) -> tuple[int, int]:
     return task, block * int(turns[task]) + int((order[:place] == task).sum())
 
 
-def _draw(index: int, task: Task, seed: int, visit: int) -> Draw:
+def _draw(tasks: Sequence[Task], index: int, seed: int, visit: int, step: int) -> Draw:
+    task = tasks[index]
     place_B = visit * task.config.quota + np.arange(task.config.quota)
     epoch_B, offset_B = np.divmod(place_B, task.data.num_rows)
     row_B = np.empty_like(offset_B)
@@ -71,8 +79,12 @@ def _draw(index: int, task: Task, seed: int, visit: int) -> Draw:
     else:
         # Round the list of positives, one an epoch, from a random start.
         turn_B = (mix64(row_B, key) + epoch_B.astype(np.uint64)) % task.data.num_positives_R[row_B].astype(np.uint64)
-        positive_B, negative_BM = query_B + 1 + turn_B.astype(np.int64), task.bank.candidates(row_B)
-    return Draw(index, row_B, query_B, positive_B, negative_BM)
+        assert task.bank is not None
+        rank_BM = task.bank.ranks(row_B, step)
+        negative_BM = task.bank.candidates.text_ids(row_B, rank_BM)
+        source = negative_source(tasks, index)
+        return Draw(index, row_B, query_B, query_B + 1 + turn_B.astype(np.int64), negative_BM, source, rank_BM)
+    return Draw(index, row_B, query_B, positive_B, negative_BM, index, np.full_like(negative_BM, -1))
 
 
 def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> tuple[np.ndarray, np.ndarray]:

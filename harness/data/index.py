@@ -20,17 +20,17 @@ import numpy as np
 import xxhash
 from filelock import BaseFileLock, FileLock
 
-from harness.data.config import DataConfig, TaskConfig
+from harness.data.config import DataConfig, PromptsConfig, TaskConfig
 from harness.data.index_writer import TEXTS_FILE, BadRowError, Progress, write_rows, write_tokens
 from harness.data.locate import cache_root
 from harness.data.npy import open_array
 from harness.data.tokenisation import Tokeniser
-from harness.types import TaskKind
+from harness.types import SourceKind
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["BadRowError", "TaskData", "open_task"]
+__all__ = ["BadRowError", "TableConfig", "TaskData", "open_table", "open_task"]
 
 FORMAT_VERSION = 1
 META_FILE = "meta.json"
@@ -44,7 +44,7 @@ class TaskData:
     """
 
     name: str
-    kind: TaskKind
+    kind: SourceKind
     path: str
     num_rows: int
     num_texts: int
@@ -98,7 +98,26 @@ def open_task(
     document_max_length: int,
     progress: Progress | None = None,
 ) -> TaskData:
-    """Open the task's data at `path`, indexing it first if the cache does not hold it.
+    """Open the task's data at `path`; see `open_table`."""
+    table = TableConfig(task.name, task.kind, task.split, task.prompts, (query_max_length, document_max_length))
+    return open_table(table, path, data, tokeniser, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class TableConfig:
+    """How a source is read and its texts are tokenised. `max_lengths`: tokens, in the order of ROLES."""
+
+    name: str
+    kind: SourceKind
+    split: str
+    prompts: PromptsConfig
+    max_lengths: tuple[int, int]
+
+
+def open_table(
+    table: TableConfig, path: str, data: DataConfig, tokeniser: Tokeniser, progress: Progress | None = None
+) -> TaskData:
+    """Open the source at `path`, indexing it first if the cache does not hold it.
 
     Safe to call from several processes at once: one builds, the others wait. `progress` is called with the number of
     texts finished since the last call; every text counts once when written and once when tokenised.
@@ -107,13 +126,13 @@ def open_task(
         BadRowError: the first bad row, with `on_bad_row: stop`. ValueError: the source or the cache is unusable.
     """
     source = _Source.of(path)
-    key = _digest([FORMAT_VERSION, asdict(source), task.kind, task.split, data.on_bad_row])
+    key = _digest([FORMAT_VERSION, asdict(source), table.kind, table.split, data.on_bad_row])
     rows = cache_root(data.cache) / "rows" / key
     skip = data.on_bad_row == "skip"
 
     def build_rows(folder: Path) -> None:
-        facts = write_rows(folder, path, task.kind, task.split, skip, progress)
-        meta = {**asdict(facts), **asdict(source), "kind": task.kind, "split": task.split}
+        facts = write_rows(folder, path, table.kind, table.split, skip, progress)
+        meta = {**asdict(facts), **asdict(source), "kind": table.kind, "split": table.split}
         if source.is_file:
             with open(path, "rb") as stream:
                 meta["content_hash"] = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -123,12 +142,12 @@ def open_task(
             )
         (folder / META_FILE).write_text(json.dumps(meta))
 
-    max_lengths = (query_max_length, document_max_length)
-    tokens_key = _digest([FORMAT_VERSION, tokeniser.fingerprint, task.prompts.model_dump(), max_lengths])
+    prompts, max_lengths = table.prompts, table.max_lengths
+    tokens_key = _digest([FORMAT_VERSION, tokeniser.fingerprint, prompts.model_dump(), max_lengths])
     tokens = rows / f"tokens-{tokens_key}"
     _build_once(rows, build_rows)
-    _build_once(tokens, lambda folder: write_tokens(folder, rows, tokeniser, task.prompts, max_lengths, progress))
-    return _read(task, path, rows, tokens)
+    _build_once(tokens, lambda folder: write_tokens(folder, rows, tokeniser, prompts, max_lengths, progress))
+    return _read(table, path, rows, tokens)
 
 
 @dataclass(frozen=True)
@@ -199,7 +218,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _read(task: TaskConfig, path: str, rows: Path, tokens: Path) -> TaskData:
+def _read(table: TableConfig, path: str, rows: Path, tokens: Path) -> TaskData:
     """Open the arrays that a build left."""
     from datasets import Dataset
 
@@ -207,8 +226,8 @@ def _read(task: TaskConfig, path: str, rows: Path, tokens: Path) -> TaskData:
         meta = json.loads((rows / META_FILE).read_text())
         arrays = {file.stem: open_array(file) for folder in (rows, tokens) for file in folder.glob("*.npy")}
         return TaskData(
-            name=task.name,
-            kind=task.kind,
+            name=table.name,
+            kind=table.kind,
             path=path,
             num_rows=meta["num_rows"],
             num_texts=meta["num_texts"],

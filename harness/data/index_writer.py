@@ -22,7 +22,7 @@ from harness.data.npy import ArrayFile, open_array
 from harness.data.sources import BadRow, RowFormat, detect_format, read_rows
 from harness.data.tokenisation import Tokeniser, text_hash, token_hash
 from harness.data.validation import validate
-from harness.types import ROLES, Example, TaskKind
+from harness.types import ROLES, Example, SourceKind
 
 CHUNK_TEXTS = 16_384
 CHUNK_CHARACTERS = 8_000_000
@@ -51,7 +51,7 @@ class SourceFacts:
 
 
 def write_rows(
-    folder: Path, path: str, kind: TaskKind, split: str, skip: bool, progress: Progress | None = None
+    folder: Path, path: str, kind: SourceKind, split: str, skip: bool, progress: Progress | None = None
 ) -> SourceFacts:
     """Validate a source and write its texts, arrays and lookups into `folder`.
 
@@ -83,7 +83,7 @@ def write_rows(
 def _pass(
     folder: Path,
     path: str,
-    kind: TaskKind,
+    kind: SourceKind,
     split: str,
     skip: bool,
     excluded: dict[int, BadRow],
@@ -107,7 +107,7 @@ def _pass(
     return facts
 
 
-def _examples(path: str, kind: TaskKind, split: str) -> Iterator[tuple[int, Example | BadRow]]:
+def _examples(path: str, kind: SourceKind, split: str) -> Iterator[tuple[int, Example | BadRow]]:
     """Every row of the source, validated by the format of its first readable row."""
     row_format: RowFormat | None = None
     for line, row in read_rows(path, split):
@@ -142,7 +142,7 @@ def _lonely_labels(folder: Path, facts: SourceFacts) -> dict[int, BadRow]:
 class _RowWriter:
     """Appends examples to the canonical files, a chunk at a time."""
 
-    def __init__(self, folder: Path, kind: TaskKind, progress: Progress | None) -> None:
+    def __init__(self, folder: Path, kind: SourceKind, progress: Progress | None) -> None:
         self.kind, self.progress = kind, progress
         self.num_rows = self.num_texts = 0
         self.label_ids: dict[str, int] = {}
@@ -155,6 +155,7 @@ class _RowWriter:
             "retrieval": {"document_score_G": "float32"},
             "sts": {"score_R": "float32"},
             "classification": {"label_R": "int32"},
+            "corpus": {},
         }[kind]
         self._files = {name: ArrayFile(folder / f"{name}.npy", dtype) for name, dtype in dtypes.items()}
         self._files["row_start_R1"].append([0])
@@ -195,7 +196,7 @@ class _RowWriter:
             chunk["document_score_G"] += (float("nan"), *scores)
             chunk["role_G"] += [QUERY] + [DOCUMENT] * (len(texts) - 1)
         else:
-            chunk["role_G"] += [QUERY] * len(texts)
+            chunk["role_G"] += [DOCUMENT if self.kind == "corpus" else QUERY] * len(texts)
         if self.kind == "sts":
             chunk["score_R"].append(example.score)
         if example.label is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from harness.data.draw import Draw, draw_examples
 from harness.data.known import known_positive_pairs, known_positives_among
 from harness.data.ragged import pad_lists
-from harness.data.task import Task
+from harness.data.task import Task, TextSource, text_sources
 from harness.types import CoSENTPart, InfoNCEPart, StepPlan, StepTexts
 
 
@@ -24,44 +24,49 @@ def plan(tasks: Sequence[Task], *, seed: int, step: int, balance: str = "cbb") -
     quota, drawn in proportion to the quotas.
     """
     draws = draw_examples(tasks, seed=seed, step=step, balance=balance)
-    texts, row_of = _unique_texts(tasks, draws)
-    return StepPlan(step, texts, tuple(_parts(tasks, draws, row_of)))
+    sources = text_sources(tasks)
+    texts, row_of = _unique_texts(sources, draws)
+    return StepPlan(step, texts, tuple(_parts(tasks, sources, draws, row_of)))
 
 
 class _RowOf:
-    """Table row of (task, text id): a binary search per task."""
+    """Table row of (source, text id): a binary search per source."""
 
     def __init__(self) -> None:
         self._sorted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def add(self, task: int, text_id: np.ndarray, row: np.ndarray) -> None:
-        self._sorted[task] = (text_id, row)
+    def add(self, source: int, text_id: np.ndarray, row: np.ndarray) -> None:
+        self._sorted[source] = (text_id, row)
 
-    def __call__(self, task: int, text_id: np.ndarray) -> np.ndarray:
-        known, row = self._sorted[task]
+    def __call__(self, source: int, text_id: np.ndarray) -> np.ndarray:
+        known, row = self._sorted[source]
+        if not len(known):  # nothing but padding
+            return np.full_like(text_id, -1)
         return np.where(text_id >= 0, row[np.searchsorted(known, np.maximum(text_id, known[0]))], -1)
 
 
-def _unique_texts(tasks: Sequence[Task], draws: Sequence[Draw]) -> tuple[StepTexts, _RowOf]:
+def _unique_texts(sources: Sequence[TextSource], draws: Sequence[Draw]) -> tuple[StepTexts, _RowOf]:
     """Texts are one when their token ids are equal after prompt and truncation."""
-    ids = [np.unique(draw.text_ids()) for draw in draws]
-    task_X = np.concatenate([np.full(len(i), d.task, dtype=np.int32) for i, d in zip(ids, draws, strict=True)])
-    hash_X = np.concatenate([tasks[d.task].data.token_hash_G[i] for i, d in zip(ids, draws, strict=True)])
-    length_X = np.concatenate([tasks[d.task].data.length_G[i] for i, d in zip(ids, draws, strict=True)])
+    ids = [pair for draw in draws for pair in draw.text_ids()]
+    source_X = np.concatenate([np.full(len(i), source, dtype=np.int32) for source, i in ids])
+    hash_X = np.concatenate([sources[source].data.token_hash_G[i] for source, i in ids])
+    length_X = np.concatenate([sources[source].data.length_G[i] for source, i in ids])
     _, first, inverse = np.unique(hash_X, return_index=True, return_inverse=True)
     by_occurrence = np.argsort(first)
     row_of_unique = np.empty(len(first), dtype=np.int64)
     row_of_unique[by_occurrence] = np.arange(len(first))
     kept = first[by_occurrence]
     row_of, start = _RowOf(), 0
-    for i, draw in zip(ids, draws, strict=True):
-        row_of.add(draw.task, i, row_of_unique[inverse[start : start + len(i)]])
+    for source, i in ids:
+        row_of.add(source, i, row_of_unique[inverse[start : start + len(i)]])
         start += len(i)
-    text_X = np.concatenate(ids)
-    return StepTexts(task_X[kept], text_X[kept], length_X[kept].astype(np.int64)), row_of
+    text_X = np.concatenate([i for _, i in ids])
+    return StepTexts(source_X[kept], text_X[kept], length_X[kept].astype(np.int64)), row_of
 
 
-def _parts(tasks: Sequence[Task], draws: Sequence[Draw], row_of: _RowOf) -> list[InfoNCEPart | CoSENTPart]:
+def _parts(
+    tasks: Sequence[Task], sources: Sequence[TextSource], draws: Sequence[Draw], row_of: _RowOf
+) -> list[InfoNCEPart | CoSENTPart]:
     contrastive = [draw for draw in draws if tasks[draw.task].config.kind != "sts"]
     parts: list[InfoNCEPart | CoSENTPart] = []
     for draw in draws:
@@ -69,7 +74,7 @@ def _parts(tasks: Sequence[Task], draws: Sequence[Draw], row_of: _RowOf) -> list
             parts.append(_cosent_part(tasks[draw.task], draw, row_of))
         else:
             step_scope = tasks[draw.task].config.scope == "step"
-            parts.append(_info_nce_part(tasks, draw, contrastive if step_scope else [draw], row_of))
+            parts.append(_info_nce_part(tasks, sources, draw, contrastive if step_scope else [draw], row_of))
     return parts
 
 
@@ -84,13 +89,16 @@ def _cosent_part(task: Task, draw: Draw, row_of: _RowOf) -> CoSENTPart:
     )
 
 
-def _info_nce_part(tasks: Sequence[Task], draw: Draw, sources: Sequence[Draw], row_of: _RowOf) -> InfoNCEPart:
-    """`sources` are the draws whose documents stand in this task's table; a text counts once as a document."""
-    row_P = np.concatenate([row_of(s.task, s.document_ids()) for s in sources])
-    hash_P = np.concatenate([tasks[s.task].data.text_hash_G[s.document_ids()] for s in sources])
+def _info_nce_part(
+    tasks: Sequence[Task], sources: Sequence[TextSource], draw: Draw, present: Sequence[Draw], row_of: _RowOf
+) -> InfoNCEPart:
+    """`present` are the draws whose documents stand in this task's table; a text counts once as a document."""
+    documents = [pair for other in present for pair in other.document_ids()]
+    row_P = np.concatenate([row_of(source, ids) for source, ids in documents])
+    hash_P = np.concatenate([sources[source].data.text_hash_G[ids] for source, ids in documents])
     document_N = np.unique(row_P)
     positive_B = np.searchsorted(document_N, row_of(draw.task, draw.positive_B))
-    negative_BM = row_of(draw.task, draw.negative_BM)
+    negative_BM = row_of(draw.negative_source, draw.negative_BM)
     negative_BM = np.where(negative_BM >= 0, np.searchsorted(document_N, negative_BM), -1)
     all_data, data = [task.data for task in tasks], tasks[draw.task].data
     table = (draw.query_B, hash_P, np.searchsorted(document_N, row_P))
@@ -106,6 +114,7 @@ def _info_nce_part(tasks: Sequence[Task], draw: Draw, sources: Sequence[Draw], r
         document_N=document_N,
         positive_B=positive_B,
         negative_BM=negative_BM,
+        rank_BM=draw.rank_BM,
         excluded_BX=pad_lists(owner[~own_positive], document[~own_positive], len(draw.row_B)),
         scope=tasks[draw.task].config.scope,
     )

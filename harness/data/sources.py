@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.types import TaskKind
+from harness.types import SourceKind
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,7 +47,7 @@ class BadRow:
 class RowFormat:
     """Which columns hold what; all other columns are ignored."""
 
-    kind: TaskKind
+    kind: SourceKind
     texts: tuple[str, ...]  # one text each: the query, the two texts of a pair, the text to classify
     positive: str | None = None
     negative: str | None = None  # may be missing; NAME_1, NAME_2 ... are read as well
@@ -56,6 +56,7 @@ class RowFormat:
     negative_scores: str | None = None
     prompt: str | None = None
     target: str | None = None  # the score or the label
+    title: str | None = None  # stands before the text, with a space
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -63,7 +64,7 @@ class RowFormat:
 
     @property
     def optional(self) -> tuple[str, ...]:
-        names = (self.negative, self.positive_scores, self.negative_scores, self.prompt)
+        names = (self.negative, self.positive_scores, self.negative_scores, self.prompt, self.title)
         return tuple(name for name in names if name)
 
     @property
@@ -82,10 +83,11 @@ FORMATS = (
     RowFormat("sts", ("text1", "text2"), target="score"),
     RowFormat("sts", ("sentence1", "sentence2"), target="score"),
     RowFormat("classification", ("text",), target="label"),
+    RowFormat("corpus", ("text",), title="title"),
 )
 
 
-def detect_format(columns: Collection[str], kind: TaskKind) -> RowFormat | BadRow:
+def detect_format(columns: Collection[str], kind: SourceKind) -> RowFormat | BadRow:
     """The first known format of `kind` whose required columns are all there.
 
     Without one, a BadRow: the missing column where it is plain which format is meant, else the known sets of columns.
@@ -94,7 +96,7 @@ def detect_format(columns: Collection[str], kind: TaskKind) -> RowFormat | BadRo
     for row_format in known:
         if set(row_format.required) <= set(columns):
             return row_format
-    other_kinds = {other.kind for other in FORMATS if set(other.required) <= set(columns)}
+    other_kinds = {other.kind for other in FORMATS if set(other.required) <= set(columns)} - {"corpus"}
     found = [sum(name in columns for name in row_format.names) for row_format in known]
     if not other_kinds and max(found) > 0 and found.count(max(found)) == 1:
         meant = known[found.index(max(found))]

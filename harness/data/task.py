@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.data.config import TaskConfig
@@ -16,7 +17,7 @@ class Task:
 
     config: TaskConfig
     data: TaskData
-    bank: NegativeBank
+    bank: NegativeBank | None  # retrieval only
     query_max_length: int
     document_max_length: int
 
@@ -28,3 +29,28 @@ class Task:
         if role == "query":
             return self.config.prompts.query if row_prompt is None else row_prompt
         return self.config.prompts.document
+
+
+@dataclass(frozen=True, slots=True)
+class TextSource:
+    """A text table that a plan may name, and the task whose prompts and lengths its texts take."""
+
+    task: Task
+    data: TaskData
+
+
+def text_sources(tasks: Sequence[Task]) -> list[TextSource]:
+    """The tasks' own tables in the order of the tasks, then the tables that their banks rank candidates from."""
+    own = [TextSource(task, task.data) for task in tasks]
+    return own + [TextSource(task, task.bank.candidates.texts) for task in tasks if _has_corpus(task) and task.bank]
+
+
+def negative_source(tasks: Sequence[Task], index: int) -> int:
+    """Which of `text_sources` task `index` takes its negatives from."""
+    if not _has_corpus(tasks[index]):
+        return index
+    return len(tasks) + sum(_has_corpus(task) for task in tasks[:index])
+
+
+def _has_corpus(task: Task) -> bool:
+    return task.bank is not None and task.bank.candidates.texts is not task.data

@@ -34,6 +34,8 @@ def validate(line: int, row: dict[str, Any], row_format: RowFormat) -> Example |
     try:
         if row_format.kind == "retrieval":
             return _retrieval(line, row, row_format)
+        if row_format.kind == "corpus":
+            return Example(line, (_document(row, row_format),))
         texts = tuple(_text(row.get(name, _MISSING), name) for name in row_format.texts)
         assert row_format.target is not None
         target = row.get(row_format.target, _MISSING)
@@ -62,6 +64,16 @@ def _retrieval(line: int, row: dict[str, Any], row_format: RowFormat) -> Example
         prompt=_prompt(row, row_format.prompt),
         document_scores=_document_scores(row, row_format, len(positives), len(negatives)),
     )
+
+
+def _document(row: dict[str, Any], row_format: RowFormat) -> str:
+    """Title and text joined with a space, as mteb joins them."""
+    (name,) = row_format.texts
+    title = row.get(row_format.title) if row_format.title else None
+    if not title:
+        return _text(row.get(name, _MISSING), name)
+    text = row.get(name, _MISSING)
+    return f"{_text(title, str(row_format.title))} {text if text == '' else _text(text, name)}"
 
 
 def _negative_columns(row: dict[str, Any], row_format: RowFormat) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import torch
+import xxhash
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
@@ -68,6 +69,15 @@ def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 
             "dimensions; lower it or set model.projection_dim"
         )
     return encoder
+
+
+def fingerprint(encoder: Encoder) -> str:
+    """Hash of all weights, by name: equal for equal models, whatever file they came from."""
+    digest = xxhash.xxh3_128()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def longest_text(name_or_path: str, trust_remote_code: bool = False) -> int | None:

@@ -2,9 +2,11 @@
 
     checkpoints/latest, best         the name of a folder
     checkpoints/step-00000100/       deepspeed/ (weights, optimizer), model/ (sentence-transformers), state.json,
-                                     manifest.json (size and hash of every file: a truncated one is recognised)
+                                     arrays.npz (the run's own), manifest.json (size and hash of every file: a
+                                     truncated one is recognised)
 
-Data order and dropout depend on the step number alone, so weights, optimizer state and the step are the whole state.
+Data order and dropout depend on the step number alone, so weights, optimizer state, the negatives in use and the step
+are the whole state.
 """
 
 from __future__ import annotations
@@ -12,17 +14,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xxhash
 
 from harness import comm
 from harness.engine.zero import ZeroEngine
 
-STATE, MANIFEST = "state.json", "manifest.json"
+STATE, ARRAYS, MANIFEST = "state.json", "arrays.npz", "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,12 @@ class Checkpoints:
         write_model: Callable[[Path], None],
         *,
         is_best: bool = False,
+        arrays: Mapping[str, np.ndarray] | None = None,
     ) -> Path:
-        """Save step `step`. Every rank must call it; `write_model` is called on rank 0 with a folder to fill."""
+        """Save step `step`. Every rank must call it; `write_model` is called on rank 0 with a folder to fill.
+
+        `state` and `arrays` are the run's own, the same on every rank: state.json and arrays.npz.
+        """
         final, aside = self.folder / checkpoint_name(step), self.folder / f".{checkpoint_name(step)}.tmp"
         if comm.is_main():
             shutil.rmtree(aside, ignore_errors=True)
@@ -54,6 +61,7 @@ class Checkpoints:
             write_model(aside / "model")
             described = {"step": step, "world_size": comm.world_size(), "zero_stage": engine.stage, **state}
             (aside / STATE).write_text(json.dumps(described, indent=2))
+            np.savez_compressed(aside / ARRAYS, **(arrays or {}))  # type: ignore[arg-type]
         if comm.local_rank() == 0:  # another host's pages are not rank 0's to flush
             _fsync_tree(aside)
         comm.barrier()  # every rank's files are there
@@ -141,6 +149,14 @@ def resolve_pointer(path: Path) -> Path:
 def read_state(folder: Path) -> dict[str, Any]:
     """What `save` said of a checkpoint: step, world_size, zero_stage and the run's own entries."""
     return json.loads((folder / STATE).read_text())
+
+
+def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays that `save` was given; none if the checkpoint is from before there were any."""
+    if not (folder / ARRAYS).is_file():
+        return {}
+    with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def find_damage(folder: Path) -> str | None:

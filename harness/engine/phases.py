@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from harness import comm
 from harness.data.permutation import derive_key
 from harness.engine.zero import ZeroEngine
-from harness.losses.objective import Objective
+from harness.losses.objective import Objective, ObjectiveOutput
 from harness.types import Schedule, StepPlan, TokenBatch
 
 
@@ -51,14 +52,18 @@ def embed(engine: ZeroEngine, step: Step) -> list[Tensor]:
         return [_forward(engine, step, index) for index in range(len(step.batches))]
 
 
-def score(
-    engine: ZeroEngine, objective: Objective, step: Step, embeddings: Sequence[Tensor]
-) -> tuple[list[Tensor], dict[str, float], Tensor]:
-    """Phase 2: the loss over the gathered table, split over ranks by queries.
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What phase 2 finds, the same numbers on every rank but for the gradients."""
 
-    Returns the gradient of the step's loss by each micro-batch's embeddings, the metrics of the whole step, and the
-    gathered table [T, D].
-    """
+    gradients: list[Tensor]  # of the step's loss by each of this rank's micro-batches' embeddings
+    metrics: dict[str, float]
+    own_similarity: dict[str, np.ndarray]  # per InfoNCE task [B, M]: every query's cosine to its own negatives
+    table_TD: Tensor  # the gathered embeddings
+
+
+def score(engine: ZeroEngine, objective: Objective, step: Step, embeddings: Sequence[Tensor]) -> Scores:
+    """Phase 2: the loss over the gathered table, split over ranks by queries."""
     counts, schedule = step.texts_per_batch, step.schedule
     real = [embedding[:count].detach() for embedding, count in zip(embeddings, counts, strict=True)]
     local_RD = embeddings[0].new_zeros((schedule.rows_per_rank, embeddings[0].shape[1]))
@@ -74,7 +79,8 @@ def score(
     gradient_WRD[slot_T] = gradient_TD
     mine_RD = comm.reduce_scatter_rows(gradient_WRD)
     gradients = list(mine_RD[: sum(counts)].split(counts))
-    return gradients, _sum_over_ranks(output.metrics, engine.device), table_TD.detach()
+    metrics, own_similarity = _sum_over_ranks(output, engine.device)
+    return Scores(gradients, metrics, own_similarity, table_TD.detach())
 
 
 def replay(engine: ZeroEngine, step: Step, embeddings: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
@@ -96,7 +102,14 @@ def _forward(engine: ZeroEngine, step: Step, index: int) -> Tensor:
     return engine.forward(step.batches[index])
 
 
-def _sum_over_ranks(metrics: dict[str, Tensor], device: torch.device) -> dict[str, float]:
-    values = torch.stack([value.to(device, torch.float64) for value in metrics.values()])
-    summed = comm.all_reduce_sum(values).tolist()
-    return dict(zip(metrics, summed, strict=True))
+def _sum_over_ranks(output: ObjectiveOutput, device: torch.device) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Metrics and own similarities of the whole step, by one sum; ranks hold zeros for the others' queries."""
+    similarities = [value.flatten() for value in output.own_similarity.values()]
+    parts = [torch.stack([value.to(device, torch.float64) for value in output.metrics.values()]), *similarities]
+    summed = comm.all_reduce_sum(torch.cat([part.double() for part in parts])).cpu().numpy()
+    metrics = dict(zip(output.metrics, summed[: len(output.metrics)].tolist(), strict=True))
+    own_similarity, start = {}, len(metrics)
+    for name, value in output.own_similarity.items():
+        own_similarity[name] = summed[start : start + value.numel()].reshape(value.shape)
+        start += value.numel()
+    return metrics, own_similarity

@@ -22,6 +22,8 @@ from torch import Tensor
 from harness.losses.config import LossConfig
 from harness.types import CoSENTPart, InfoNCEPart, StepPlan
 
+_METRICS = ("positive_similarity", "negative_similarity", "false_negatives_masked")
+
 
 @dataclass(frozen=True, slots=True)
 class TaskTerms:
@@ -37,13 +39,18 @@ class TaskTerms:
 class ObjectiveOutput:
     """`loss` carries the graph. `metrics` are detached scalars with the same keys at every step and share.
 
+    `own_similarity`, per InfoNCE task of the step: [B, M], cosine of every query to its own negatives (0 where padded
+    and for the queries of other shares).
+
     Keys: `loss`; `loss/<task>`, unweighted, 0 when the step does not hold the task; `positive_similarity` and
     `negative_similarity`, means over the step's queries (a query's own negatives if it has any, else those of its
-    denominator; a query without any counts 0). Metrics of the shares of a step add up to those of the whole.
+    denominator; a query without any counts 0); `false_negatives_masked`, candidates left out of denominators because
+    they are known or, by the margin, suspected to be positives. What shares of a step give adds up to the whole's.
     """
 
     loss: Tensor
     metrics: dict[str, Tensor]
+    own_similarity: dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +97,21 @@ class Objective:
             ValueError: the share is not one of count, or the plan names a task the run does not have.
         """
         piece = self._share(plan, share)
-        keys = ("loss", *(f"loss/{name}" for name in self.tasks), "positive_similarity", "negative_similarity")
+        keys = ("loss", *(f"loss/{name}" for name in self.tasks), *_METRICS)
         metrics = {key: table_TD.new_zeros(()) for key in keys}
+        own_similarity = {}
         loss = table_TD[:0].sum()  # zero, but part of the graph: a share may hold nothing
         num_seen: Counter[type] = Counter()
         for part in plan.parts:
-            value, part_metrics = _TERMS[type(part)](self, part, num_seen[type(part)], table_TD, piece)
+            term = _TERMS[type(part)](self, part, num_seen[type(part)], table_TD, piece)
             num_seen[type(part)] += 1
-            loss = loss + value
-            for key, metric in part_metrics.items():
+            loss = loss + term.loss
+            for key, metric in term.metrics.items():
                 metrics[key] += metric
+            if term.own_similarity_BM is not None:
+                own_similarity[part.task] = term.own_similarity_BM
         metrics["loss"] += loss.detach()
-        return ObjectiveOutput(loss, metrics)
+        return ObjectiveOutput(loss, metrics, own_similarity)
 
     def _share(self, plan: StepPlan, share: tuple[int, int]) -> _Share:
         index, count = share
@@ -123,15 +133,23 @@ class Objective:
         )
 
 
-def _info_nce_term(
-    objective: Objective, part: InfoNCEPart, position: int, table_TD: Tensor, share: _Share
-) -> tuple[Tensor, dict[str, Tensor]]:
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """What one part gives to the share."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+    own_similarity_BM: Tensor | None = None
+
+
+def _info_nce_term(objective: Objective, part: InfoNCEPart, position: int, table_TD: Tensor, share: _Share) -> _Term:
     """A slice of the part's queries. The plan has chosen the documents, so `task` and `step` are one here."""
     rows = share.rows(len(part.query_B))
     task = objective.tasks[part.task]
     query_B = _to(table_TD, part.query_B[rows])
+    own_similarity_BM = table_TD.new_zeros(part.negative_BM.shape)
     if not len(query_B):
-        return table_TD.new_zeros(()), {}
+        return _Term(table_TD.new_zeros(()), {}, own_similarity_BM)
     loss, stats = info_nce(
         _gather(table_TD, query_B),
         _gather(table_TD, _to(table_TD, part.document_N)),
@@ -147,11 +165,15 @@ def _info_nce_term(
         denominator=share.query_weight,
         implementation=objective.loss.implementation,
     )
-    return loss, {
+    if stats.negative_similarity_BM is not None:
+        own_similarity_BM[rows] = stats.negative_similarity_BM.nan_to_num()
+    metrics = {
         f"loss/{part.task}": stats.loss_B.sum() / len(part.query_B),
         "positive_similarity": stats.positive_similarity_B.sum() / share.num_queries,
         "negative_similarity": _negative_similarity(stats).sum() / share.num_queries,
+        "false_negatives_masked": stats.masked_B.sum(),
     }
+    return _Term(loss, metrics, own_similarity_BM)
 
 
 def _negative_similarity(stats: InfoNCEStats) -> Tensor:
@@ -163,12 +185,10 @@ def _negative_similarity(stats: InfoNCEStats) -> Tensor:
     return mean_B.nan_to_num()
 
 
-def _cosent_term(
-    objective: Objective, part: CoSENTPart, position: int, table_TD: Tensor, share: _Share
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _cosent_term(objective: Objective, part: CoSENTPart, position: int, table_TD: Tensor, share: _Share) -> _Term:
     """All pairs of the part, on the share that its position falls to."""
     if position % share.count != share.index:
-        return table_TD.new_zeros(()), {}
+        return _Term(table_TD.new_zeros(()), {})
     task = objective.tasks[part.task]
     loss = cosent(
         _gather(table_TD, _to(table_TD, part.text1_S)),
@@ -179,7 +199,8 @@ def _cosent_term(
         matryoshka_weights=objective.matryoshka_weights,
         implementation=objective.loss.implementation,
     )
-    return objective.loss.beta * task.weight / share.sts_weight * loss, {f"loss/{part.task}": loss.detach()}
+    weighted = objective.loss.beta * task.weight / share.sts_weight * loss
+    return _Term(weighted, {f"loss/{part.task}": loss.detach()})
 
 
 def _gather(table_TD: Tensor, index_N: Tensor) -> Tensor:
@@ -191,7 +212,7 @@ def _to(table_TD: Tensor, array: np.ndarray) -> Tensor:
     return torch.tensor(array, device=table_TD.device)
 
 
-_TERMS: dict[type, Callable[..., tuple[Tensor, dict[str, Tensor]]]] = {
+_TERMS: dict[type, Callable[..., _Term]] = {
     InfoNCEPart: _info_nce_term,
     CoSENTPart: _cosent_term,
 }

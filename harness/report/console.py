@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from harness import comm
 from harness.types import StepStats
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -120,3 +121,47 @@ class ReadingConsole:
         rate = self.num_texts / (now - self._started)
         line = f"{self.what}: {self.num_texts:,} texts read or tokenised, {rate:,.0f} a second"
         self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+class MiningConsole:
+    """One bar per stage with rate and time left; without a terminal a line every 10 s. Silent beside rank 0."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console or Console(stderr=True),
+            disable=not comm.is_main(),
+        )
+        self._stages: dict[str, tuple[TaskID, int, float]] = {}  # bar, first number seen, when
+        self._shown_at = float("-inf")
+
+    def __enter__(self) -> MiningConsole:
+        if self._bars.console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bars.stop()
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` texts of a stage are finished."""
+        now = time.monotonic()
+        if stage not in self._stages:
+            self._stages[stage] = self._bars.add_task(stage, total=total, completed=done), done, now
+        bar, first, started = self._stages[stage]
+        self._bars.update(bar, completed=done)
+        ended = done >= total
+        if (
+            not comm.is_main()
+            or self._bars.console.is_terminal
+            or now - self._shown_at < SECONDS_BETWEEN_LINES * (not ended)
+        ):
+            return
+        self._shown_at = now
+        rate = (done - first) / max(now - started, 1e-9)
+        left = f", {duration((total - done) / rate)} left" if rate and not ended else ""
+        line = f"{stage}: {done:,} of {total:,}, {rate:,.0f} a second{left}"
+        self._bars.console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine.checkpoint import read_arrays
 from tests.ranks import run_ranks
+from tests.tiny import text, write_jsonl
 
 pytestmark = pytest.mark.distributed
 
+MINING = ("negative_similarity_start", "negatives_replaced", "negatives_exhausted", "false_negatives_masked")
 TIMES = {"seconds", "seconds_waiting", "texts_per_second", "tokens_per_second"}
 
 
@@ -159,6 +162,51 @@ def test_every_stage_and_precision_continues_bit_for_bit_and_exports(folder, set
     run_ranks(2, train, str(folder), killed, settings)
     assert json.loads((folder / killed / "run.json").read_text())["resumed_from"] == 2
     assert outcome(folder / killed) == outcome(folder / whole)
+
+
+@pytest.fixture(scope="module")
+def ranked(folder):
+    """Queries that come every other step, with 4 to 6 ranked negatives each: some lists end during the run."""
+    rows = [
+        {
+            "query": text(i, 4),
+            "positive": text(1000 + i),
+            "negative": [text(3000 + 6 * i + j) for j in range(4 + i % 3)],
+        }
+        for i in range(12)
+    ]
+    return write_jsonl(folder / "ranked.jsonl", rows)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        ("mining.rule=v1", "mining.interval=2", "mining.ratio=1"),
+        ("mining.rule=v2", "mining.floor=0.92", "mining.delay=2"),
+    ],
+    ids=lambda rule: rule[0],
+)
+def test_a_run_that_replaces_negatives_continues_bit_for_bit(folder, ranked, rule):
+    """Killed when some were replaced, some decisions were not yet in force, and more were to come."""
+    lively = ("training.steps=10", "training.dropout=0.4", "mining.ceiling=2", "tasks.faq.negatives.margin=0")
+    settings = (f"tasks.faq.path={ranked.name}", *lively, *rule)
+    whole, killed = (f"{name}_{rule[0]}" for name in ("whole", "killed"))
+    run_ranks(2, train, str(folder), whole, settings)
+    with pytest.raises(AssertionError, match="no result"):
+        run_ranks(2, train, str(folder), killed, settings, "after step 5")
+    saved = read_arrays(folder / killed / "checkpoints" / "step-00000004")
+    run_ranks(2, train, str(folder), killed, settings)
+    assert json.loads((folder / killed / "run.json").read_text())["resumed_from"] == 4
+    assert outcome(folder / killed) == outcome(folder / whole)
+    rows = outcome(folder / whole)[0]
+    assert saved["faq/replaced"].sum() > len(saved["faq/late_row"]) > 0
+    assert sum(row["negatives_replaced"] for row in rows if row["step"] > 4) > 0
+    assert all(sum(row[key] for row in rows) > 0 for key in MINING)
+
+
+def test_every_row_of_the_metrics_has_the_mining_keys(uninterrupted):
+    """Zeros without a rule and a margin, in a step as in the next."""
+    assert [{key: row.get(key) for key in MINING} for row in uninterrupted[0]] == [dict.fromkeys(MINING, 0)] * 6
 
 
 def test_prompts_and_unequal_lengths_reach_the_exported_model(folder, tmp_path):

@@ -119,7 +119,7 @@ def test_the_manifest_names_every_file(checkpoints):
     save(checkpoints, 5)
     folder = checkpoints.folder / "step-00000005"
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert sorted(manifest) == ["deepspeed/weights.pt", "model/model.safetensors", "state.json"]
+    assert sorted(manifest) == ["arrays.npz", "deepspeed/weights.pt", "model/model.safetensors", "state.json"]
     assert find_damage(folder) is None
 
 

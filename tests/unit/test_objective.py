@@ -47,6 +47,7 @@ def info_nce_part(
         document_N=random.permutation(NUM_TEXTS)[:num_documents],
         positive_B=random.integers(0, num_documents, num_queries),
         negative_BM=random.integers(-1, num_documents, (num_queries, num_own)),
+        rank_BM=np.tile(np.arange(num_own), (num_queries, 1)),
         excluded_BX=random.integers(-1, num_documents, (num_queries, 2)),
         scope=scope,
     )
@@ -139,7 +140,13 @@ def sum_of(values: Any) -> Tensor:
 def test_every_task_of_the_run_has_a_metric_at_every_step() -> None:
     output = objective()(plan("faq"), table())
     names = {f"loss/{task.name}" for task in TASKS}
-    assert output.metrics.keys() == {"loss", "positive_similarity", "negative_similarity", *names}
+    assert output.metrics.keys() == {
+        "loss",
+        "positive_similarity",
+        "negative_similarity",
+        "false_negatives_masked",
+        *names,
+    }
     assert output.metrics["loss/absent"] == output.metrics["loss/similarity"] == 0
     assert all(metric.isfinite() and not metric.requires_grad for metric in output.metrics.values())
 
@@ -172,7 +179,7 @@ def test_queries_without_own_negatives_report_their_denominator() -> None:
 
 def test_a_query_without_any_negative_counts_zero_in_the_similarity_of_negatives() -> None:
     none = np.zeros((1, 0), np.int64)
-    part = InfoNCEPart("intents", np.arange(1), np.array([3]), np.array([5]), np.array([0]), none, none, "task")
+    part = InfoNCEPart("intents", np.arange(1), np.array([3]), np.array([5]), np.array([0]), none, none, none, "task")
     output = objective()(replace(plan(), parts=(part,)), table())
     assert output.loss == output.metrics["negative_similarity"] == 0
 

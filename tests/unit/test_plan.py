@@ -8,7 +8,7 @@ import pytest
 
 from harness.data.config import DataConfig, NegativesConfig, PromptsConfig, TaskConfig
 from harness.data.index import open_task
-from harness.data.negatives import NegativeBank
+from harness.data.negatives import ListedCandidates, NegativeBank
 from harness.data.plan import plan
 from harness.data.task import Task
 from harness.data.tokenisation import Tokeniser
@@ -33,7 +33,8 @@ def open_(tmp_path, tokeniser):
         data = open_task(
             config, str(path), DataConfig(cache=str(tmp_path / "cache")), tokeniser, max_length, max_length
         )
-        return Task(config, data, NegativeBank(data, config.negatives.per_query), max_length, max_length)
+        bank = NegativeBank(data.num_rows, ListedCandidates(data), config.negatives.per_query)
+        return Task(config, data, bank if kind == "retrieval" else None, max_length, max_length)
 
     return open_
 
@@ -51,7 +52,7 @@ def three_tasks(open_, tmp_path):
 
 def raw_texts(tasks, made, rows):
     """The raw texts behind table rows."""
-    return [tasks[made.texts.task_T[row]].data.read_texts(np.array([made.texts.text_T[row]]))[0][0] for row in rows]
+    return [tasks[made.texts.source_T[row]].data.read_texts(np.array([made.texts.text_T[row]]))[0][0] for row in rows]
 
 
 def source_rows(path):
@@ -60,7 +61,7 @@ def source_rows(path):
 
 def as_json(made):
     parts = [{f: np.asarray(getattr(p, f)).tolist() for f in p.__dataclass_fields__} for p in made.parts]
-    return json.dumps([made.texts.task_T.tolist(), made.texts.text_T.tolist(), made.texts.length_T.tolist(), parts])
+    return json.dumps([made.texts.source_T.tolist(), made.texts.text_T.tolist(), made.texts.length_T.tolist(), parts])
 
 
 def test_the_plan_of_a_step_does_not_depend_on_what_was_planned_before(three_tasks):
@@ -298,7 +299,7 @@ def test_the_scope_decides_whose_documents_stand_in_the_table(open_, three_tasks
     made = plan(tasks, seed=0, step=1)
     part = made.parts[0]
     assert isinstance(part, InfoNCEPart)
-    assert {tasks[t].config.name for t in made.texts.task_T[part.document_N]} == expected
+    assert {tasks[t].config.name for t in made.texts.source_T[part.document_N]} == expected
     assert len(np.unique(part.document_N)) == len(part.document_N)
 
 

@@ -1,0 +1,175 @@
+"""`harness mine`: rank a corpus for every training query and write the result as a bank.
+
+Candidates leave out the query's known positives (of any row with the same query text), documents equal to them or to
+the query, and on request those so near the positive that they may be unlabelled positives. Ranks are unskipped: how
+many of the first to pass over is the offset of a run's window.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness import comm
+from harness.data.bank_file import BankFacts
+from harness.data.index import TaskData
+from harness.data.ragged import expand_ranges
+from harness.mining.blocks import BlockStore
+from harness.mining.embeddings import Encode, embeddings
+from harness.mining.exact_search import ExactSearch
+from harness.mining.request import CorpusShard, Pairs, SearchRequest
+from harness.mining.scores import false_negative_limit, lowest_scores
+from harness.mining.search import candidate_blocks
+
+WORK_FOLDER = "work"  # of an unfinished bank
+Progress = Callable[[str, int, int], None]  # (stage, done, of)
+
+
+@dataclass(frozen=True, slots=True)
+class MineSettings:
+    """How many candidates per query, and which are too near the positive to be safe negatives."""
+
+    num_candidates: int = 100
+    relative: float | None = None  # keep s < relative * s(positive), sign-safe (NV-Retriever's TopK-PercPos: 0.95)
+    margin: float | None = None  # keep s < s(positive) - margin
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """Each query text once, each document text once. `inverse_R`: the query of a training row."""
+
+    query_id_Q: np.ndarray
+    inverse_R: np.ndarray
+    document_id_C: np.ndarray
+    positive: Pairs  # (query, document) of known positives that stand in the corpus
+    equal: Pairs  # (query, document) with one text
+    missing_positive_id_E: np.ndarray  # text ids of known positives that do not
+    missing_positive_owner_E: np.ndarray
+
+
+def mine(
+    encode: Encode,
+    data: TaskData,
+    corpus: TaskData | None,
+    settings: MineSettings,
+    out: Path,
+    ranked_by: dict[str, Any],
+    progress: Progress,
+) -> BankFacts:
+    """Write the bank of `data` to `out`; a start that was killed is continued. Every rank calls it.
+
+    ranked_by: what the embeddings depend on (model, weights, prompts, lengths), for bank.json.
+    """
+    table = data if corpus is None else corpus
+    sides = _sides(data, corpus)
+    facts = BankFacts(
+        data_hash=data.content_hash,
+        corpus=None if corpus is None else corpus.path,
+        corpus_hash=table.content_hash,
+        num_candidates=settings.num_candidates,
+        ranked_by=ranked_by,
+        filters={"relative": settings.relative, "margin": settings.margin},
+    )
+    key = {"data": data.content_hash, "corpus": table.content_hash, **ranked_by}
+    work = out / WORK_FOLDER
+
+    def embed(stage: str, texts: TaskData, id_N: np.ndarray, role: str) -> np.ndarray:
+        def read(ids: np.ndarray) -> list[str]:
+            return [text for text, _ in texts.read_texts(ids)]
+
+        def done(count: int) -> None:
+            progress(f"encoding {stage}", count, len(id_N))
+
+        return embeddings(encode, read, id_N, role, work / stage, key, done)  # type: ignore[arg-type]
+
+    query = torch.from_numpy(embed("queries", data, sides.query_id_Q, "query"))
+    document_CD = embed("documents", table, sides.document_id_C, "document")
+    shard = _shard(document_CD)
+    highest_Q = None
+    if settings.relative is not None or settings.margin is not None:
+        lowest_Q = lowest_scores(query, shard, sides.positive)
+        if len(sides.missing_positive_id_E):
+            id_U, entry_E = np.unique(sides.missing_positive_id_E, return_inverse=True)
+            missing = _shard(embed("positives", data, id_U, "document"))
+            lowest_Q = np.minimum(lowest_Q, lowest_scores(query, missing, (sides.missing_positive_owner_E, entry_E)))
+        highest_Q = false_negative_limit(lowest_Q, relative=settings.relative, margin=settings.margin)
+    excluded = tuple(np.concatenate(pair) for pair in zip(sides.positive, sides.equal, strict=True))
+    request = SearchRequest(query, shard, settings.num_candidates, excluded, highest_Q)  # type: ignore[arg-type]
+    store = BlockStore(work / "search", {**key, **asdict(settings)})
+    num_queries = len(sides.query_id_Q)
+    writer = _BankWriter(out, sides, settings.num_candidates) if comm.is_main() else None
+    for first, found in candidate_blocks(
+        ExactSearch(request), store=store, progress=lambda done: progress("searching", done, num_queries)
+    ):
+        assert writer is not None
+        writer.add(first, found.index_QK, found.score_QK)
+    if writer is not None:
+        writer.finish(facts)
+        shutil.rmtree(work)
+    comm.barrier()
+    return facts
+
+
+def _shard(row_CD: np.ndarray) -> CorpusShard:
+    """This rank's contiguous part of the rows, where it computes."""
+    first, stop = (len(row_CD) * rank // comm.world_size() for rank in (comm.rank(), comm.rank() + 1))
+    return CorpusShard(first, torch.from_numpy(row_CD[first:stop]).to(comm.device()))
+
+
+def _sides(data: TaskData, corpus: TaskData | None) -> _Sides:
+    query_id_R = np.asarray(data.row_start_R1[:-1])
+    query_hash_R = data.text_hash_G[query_id_R]
+    hash_Q, first_row_Q, inverse_R = np.unique(query_hash_R, return_index=True, return_inverse=True)
+    table = data if corpus is None else corpus
+    id_X = np.flatnonzero(np.asarray(table.role_G) == 1)  # documents
+    hash_C, first_C = np.unique(table.text_hash_G[id_X], return_index=True)
+    first = query_id_R + 1
+    row_E, positive_id_E = expand_ranges(first, first + data.num_positives_R)
+    owner_E, positive_hash_E = inverse_R[row_E], data.text_hash_G[positive_id_E]
+    place_E = np.minimum(np.searchsorted(hash_C, positive_hash_E), len(hash_C) - 1)
+    there_E = hash_C[place_E] == positive_hash_E
+    place_Q = np.minimum(np.searchsorted(hash_C, hash_Q), len(hash_C) - 1)
+    equal_Q = np.flatnonzero(hash_C[place_Q] == hash_Q)
+    return _Sides(
+        query_id_Q=query_id_R[first_row_Q],
+        inverse_R=inverse_R,
+        document_id_C=id_X[first_C],
+        positive=(owner_E[there_E], place_E[there_E]),
+        equal=(equal_Q, place_Q[equal_Q]),
+        missing_positive_id_E=positive_id_E[~there_E],
+        missing_positive_owner_E=owner_E[~there_E],
+    )
+
+
+class _BankWriter:
+    """Spreads the candidates of each query text over the training rows that ask it."""
+
+    def __init__(self, out: Path, sides: _Sides, num_candidates: int) -> None:
+        self.out, self.document_id_C = out, sides.document_id_C
+        num_rows = len(sides.inverse_R)
+        self._row_by_query = np.argsort(sides.inverse_R, kind="stable")
+        self._start_Q1 = np.searchsorted(sides.inverse_R[self._row_by_query], np.arange(len(sides.query_id_Q) + 1))
+        wide = len(sides.document_id_C) and int(sides.document_id_C.max()) >= 2**31
+        shape, create = (num_rows, num_candidates), np.lib.format.open_memmap
+        self._candidate = create(out / "candidate_RC.npy", mode="w+", dtype=np.int64 if wide else np.int32, shape=shape)
+        self._score = create(out / "score_RC.npy", mode="w+", dtype=np.float32, shape=shape)
+        self._count = create(out / "count_R.npy", mode="w+", dtype=np.int32, shape=(num_rows,))
+
+    def add(self, first: int, index_QK: np.ndarray, score_QK: np.ndarray) -> None:
+        start_Q, stop_Q = self._start_Q1[first : first + len(index_QK)], self._start_Q1[first + 1 :][: len(index_QK)]
+        query_E, place_E = expand_ranges(start_Q, stop_Q)
+        row_E, found_EK = self._row_by_query[place_E], index_QK[query_E]
+        self._candidate[row_E] = np.where(found_EK >= 0, self.document_id_C[np.maximum(found_EK, 0)], -1)
+        self._score[row_E] = np.where(found_EK >= 0, score_QK[query_E], np.nan)
+        self._count[row_E] = (found_EK >= 0).sum(axis=1)
+
+    def finish(self, facts: BankFacts) -> None:
+        for array in (self._candidate, self._score, self._count):
+            array.flush()
+        facts.write(self.out)

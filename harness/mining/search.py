@@ -1,0 +1,125 @@
+"""Floor 4: top-k search over all ranks: each searches its shard of the corpus, rank 0 merges and keeps the result.
+
+The result does not depend on the number of ranks, the block's size or on where a search was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import comm
+from harness.mining.blocks import BlockStore
+from harness.mining.exact_search import ExactSearch, best
+from harness.mining.request import LARGEST_NORM, Candidates, CorpusShard, Pairs, SearchRequest, ShardSearch
+
+QUERIES = 1024  # of a block that is gathered and stored at a time, at most
+GATHERED_BYTES = 64 * 2**20  # of all ranks' candidates of a block, about
+Progress = Callable[[int], None]
+
+
+def top_k(
+    query_QD: Tensor,
+    corpus_shard: CorpusShard,
+    k: int,
+    *,
+    block_bytes: int | None = None,
+    excluded: Pairs | None = None,
+    highest_Q: np.ndarray | None = None,
+    store: BlockStore | None = None,
+    progress: Progress | None = None,
+) -> Candidates:
+    """The k corpus rows of highest inner product per query, exactly; on other ranks than 0 an empty result.
+
+    Arguments as in `SearchRequest`, `ExactSearch` and `candidate_blocks`, which spares the memory of the result.
+
+    Raises:
+        ValueError: on every rank, if an argument is wrong on any.
+    """
+    search = ExactSearch(SearchRequest(query_QD, corpus_shard, k, excluded, highest_Q), block_bytes)
+    return collect(candidate_blocks(search, store=store, progress=progress), search.request)
+
+
+def collect(blocks: Iterator[tuple[int, Candidates]], request: SearchRequest) -> Candidates:
+    """All blocks in one; on other ranks than 0 an empty result."""
+    num_queries = len(request.query_QD) if comm.is_main() else 0
+    index_QK = np.empty((num_queries, request.k), dtype=np.int64)
+    score_QK = np.empty((num_queries, request.k), dtype=np.float32)
+    for first, block in blocks:
+        rows = slice(first, first + len(block))
+        index_QK[rows], score_QK[rows] = block.index_QK, block.score_QK
+    return Candidates(index_QK, score_QK)
+
+
+def candidate_blocks(
+    search: ShardSearch, *, store: BlockStore | None = None, progress: Progress | None = None
+) -> Iterator[tuple[int, Candidates]]:
+    """(number of the first query, candidates) block by block, in order, on rank 0; other ranks work and get none.
+
+    Every rank iterates to the end. store: finished blocks come from there, new ones go there. progress: called on
+    every rank with the number of queries done, once at the start and after each block.
+
+    Raises:
+        ValueError: on every rank, if the request of any is wrong or the store is another search's.
+    """
+    request = search.request
+    request.check()
+    done = _num_stored(store, request)
+    if progress is not None:
+        progress(done)
+    if store is not None and comm.is_main():
+        yield from store.blocks()
+    at_once = max(1, min(QUERIES, GATHERED_BYTES // (24 * request.k * comm.world_size())))
+    for first in range(done, len(request.query_QD), at_once):
+        stop = min(first + at_once, len(request.query_QD))
+        found = search_rows(search, np.arange(first, stop))
+        if comm.is_main():
+            if store is not None:
+                store.write(first, found)
+            yield first, found
+        if progress is not None:
+            progress(stop)
+
+
+def search_rows(search: ShardSearch, row_R: np.ndarray) -> Candidates:
+    """The candidates of the queries numbered `row_R` over all shards; on other ranks than 0 an empty result.
+
+    Raises:
+        ValueError: a query is not finite, or too long for float32 products.
+    """
+    norm_R = torch.linalg.vector_norm(search.request.queries(row_R), dim=1)
+    bad_R = (~(norm_R < LARGEST_NORM)).cpu().numpy()
+    if bad_R.any():
+        raise ValueError(
+            f"query_QD: got a row of length {float(norm_R[int(bad_R.argmax())])} at {row_R[bad_R.argmax()]}, "
+            f"expected finite ones below {LARGEST_NORM:g}"
+        )
+    index_RE, score_RE = (_beside(tensor) for tensor in search(row_R))
+    rows = slice(None) if comm.is_main() else slice(0)
+    index_RK, score_RK = best(index_RE[rows], score_RE[rows], search.request.k)
+    return Candidates(index_RK.cpu().numpy(), score_RK.cpu().numpy())
+
+
+def _beside(local_RK: Tensor) -> Tensor:
+    """All ranks' [R, K], side by side: [R, W * K]."""
+    return torch.cat(comm.all_gather_rows(local_RK).split(len(local_RK)), dim=1)
+
+
+def _num_stored(store: BlockStore | None, request: SearchRequest) -> int:
+    """Number of queries that need no search, the same on every rank.
+
+    Raises:
+        ValueError: the store holds more queries or other numbers of candidates than are asked for.
+    """
+    if store is None:
+        return 0
+    done, width = comm.broadcast_object((store.num_done(), store.num_candidates()) if comm.is_main() else None)
+    if done > len(request.query_QD) or width not in (None, request.k):
+        raise ValueError(
+            f"{store.folder}: got {done} queries of {width} candidates, expected at most {len(request.query_QD)} of "
+            f"{request.k}; the store's key must name the queries and k"
+        )
+    return done

@@ -1,0 +1,89 @@
+"""With replacement on, the number of ranks changes neither the decisions nor the losses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.mining.rules import Rule
+from tests.ranks import run_ranks
+from tests.tiny import text, write_jsonl
+
+pytestmark = pytest.mark.distributed
+
+RULES = {
+    "v1": ("mining.rule=v1", "mining.interval=2", "mining.ratio=1.01", "mining.ceiling=0.99"),
+    "v2": ("mining.rule=v2", "mining.ratio=1.01", "mining.ceiling=0.97", "mining.floor=0.9"),
+}
+
+
+@pytest.fixture(scope="module")
+def recipe(folder: Path) -> Path:
+    """Twelve queries with nine ranked negatives each, trained on these alone: soon pushed away."""
+    rows = [
+        {"query": text(i, 4), "positive": text(1000 + i), "negative": [text(3000 + 9 * i + j) for j in range(9)]}
+        for i in range(12)
+    ]
+    write_jsonl(folder / "ranked.jsonl", rows)
+    path = folder / "ranked.yaml"
+    path.write_text(f"""
+name: ranked
+model: {{name_or_path: {folder / "model"}, max_length: 24}}
+tasks: [{{name: faq, kind: retrieval, path: ranked.jsonl, quota: 8, negatives: {{scope: own, per_query: 2}}}}]
+training: {{steps: 12, learning_rate: 1.0e-3, dropout: 0, micro_batch_tokens: 128}}
+data: {{cache: {folder / "cache"}}}
+output: {folder / "run"}
+""")
+    return path
+
+
+def trained(recipe: str, settings: tuple[str, ...]) -> dict[str, Any]:
+    """Runs on a rank: losses, decisions, and what they were made from."""
+    from harness.config import load_recipe
+    from harness.run import build_run
+    from harness.trainer import train_step
+
+    judged: list[tuple[np.ndarray, np.ndarray]] = []
+    easy = Rule.easy
+
+    def recording(rule: Rule, start_BM: np.ndarray, similarity_BM: np.ndarray) -> np.ndarray:
+        judged.append((start_BM, similarity_BM))
+        return easy(rule, start_BM, similarity_BM)
+
+    Rule.easy = recording  # type: ignore[method-assign]
+    run = build_run(load_recipe(recipe, list(settings)))
+    steps = [train_step(run, step) for step in run.steps(after=0)]
+    return {
+        "loss": [step.loss for step in steps],
+        "replaced": [step.extra["negatives_replaced"] for step in steps],
+        "state": run.negatives.state(),
+        "judged": judged,
+        "gap": min(gap(run.negatives.rule, start_BM, similarity_BM) for start_BM, similarity_BM in judged),
+    }
+
+
+def gap(rule: Rule, start_BM: np.ndarray, similarity_BM: np.ndarray) -> float:
+    """How near any negative, or window, came to a threshold."""
+    seen = ~np.isnan(start_BM + similarity_BM)
+    if rule.by_window:
+        seen, start_BM, similarity_BM = seen.all(1), start_BM.mean(1), similarity_BM.mean(1)
+    start, now = start_BM[seen].astype(np.float64), similarity_BM[seen]
+    thresholds = [rule.ratio * now - start, now - rule.ceiling, start - (rule.floor or 0)]
+    return float(np.abs(np.concatenate(thresholds)).min(initial=np.inf))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_any_number_of_ranks_replaces_the_same_negatives_and_has_the_same_losses(recipe: Path, rule: str) -> None:
+    (one,), *others = [run_ranks(world, trained, str(recipe), RULES[rule]) for world in (1, 2, 3)]
+    assert sum(one["replaced"]) > 20
+    for other in (rank for ranks in others for rank in ranks):
+        assert other["replaced"] == one["replaced"]
+        np.testing.assert_allclose(other["loss"], one["loss"], rtol=1e-5)
+        assert other["state"].keys() == one["state"].keys()
+        for name, array in one["state"].items():
+            np.testing.assert_allclose(other["state"][name], array, atol=1e-5 if array.dtype.kind == "f" else 0)
+        for mine, theirs in zip(one["judged"], other["judged"], strict=True):
+            np.testing.assert_allclose(theirs, mine, atol=one["gap"] / 20)  # no decision hung on rounding

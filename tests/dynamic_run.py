@@ -1,0 +1,82 @@
+"""A task's negatives watched through a run's steps, with neither texts nor a model: similarities are given."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+
+from harness.data.negatives import NegativeBank
+from harness.mining.config import MiningConfig
+from harness.mining.dynamic import DynamicNegatives
+from harness.types import InfoNCEPart, StepPlan, StepTexts
+
+NO_TEXTS = StepTexts(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+@dataclass
+class RankedLists:
+    """See `negatives.Candidates`: row r has counts[r] candidates; that of rank k is text 1000 r + k."""
+
+    counts: list[int]
+    offset: int = 0
+    score_RC: np.ndarray | None = None
+    texts: object = field(default_factory=object)
+
+    def count(self, row_B: np.ndarray) -> np.ndarray:
+        return np.array(self.counts, dtype=np.int64)[row_B]
+
+    def text_ids(self, row_B: np.ndarray, rank_BM: np.ndarray) -> np.ndarray:
+        return np.where(rank_BM < self.count(row_B)[:, None], 1000 * row_B[:, None] + rank_BM, -1)
+
+    def scores(self, row_B: np.ndarray, rank_BM: np.ndarray) -> np.ndarray:
+        if self.score_RC is None:
+            return np.full(rank_BM.shape, np.nan, dtype=np.float32)
+        return self.score_RC[row_B[:, None], np.minimum(rank_BM, self.score_RC.shape[1] - 1)].astype(np.float32)
+
+
+class Run:
+    """One task whose steps are planned from the bank and observed, as the trainer does it."""
+
+    def __init__(self, counts: list[int], num_slots: int, *, offset: int = 0, score_RC=None, **mining) -> None:
+        self.candidates = RankedLists(counts, offset, score_RC)
+        self.num_slots, self.config = num_slots, MiningConfig(**mining)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.bank = NegativeBank(len(self.candidates.counts), self.candidates, self.num_slots)
+        task = SimpleNamespace(config=SimpleNamespace(name="faq"), bank=self.bank)
+        self.negatives = DynamicNegatives(self.config, [task])
+
+    def reload(self) -> None:
+        """Go on with a copy made from the state alone, through a file as a checkpoint's."""
+        file = io.BytesIO()
+        np.savez(file, **self.negatives.state())
+        file.seek(0)
+        self._begin()
+        self.negatives.load_state(dict(np.load(file)))
+
+    def plan(self, step: int, rows: list[int]) -> StepPlan:
+        row_B = np.array(rows, dtype=np.int64)
+        rank_BM = self.bank.ranks(row_B, step)
+        negative_BM = self.candidates.text_ids(row_B, rank_BM)
+        none = np.full((len(rows), 0), -1)
+        part = InfoNCEPart("faq", row_B, row_B, np.arange(9), row_B, negative_BM, rank_BM, none, "task")
+        return StepPlan(step, NO_TEXTS, (part,) if rows else ())
+
+    def step(self, step: int, similarity: dict[int, list[float]]) -> dict[str, float]:
+        """Observe a step that holds these rows with these similarities; 0 for an empty slot, as the loss gives it."""
+        plan = self.plan(step, list(similarity))
+        found = {}
+        for part in plan.parts:
+            given_BM = np.array(list(similarity.values()), dtype=np.float32).astype(np.float64)
+            found["faq"] = np.where(part.negative_BM >= 0, given_BM, 0.0)
+        return self.negatives.observe(plan, found)
+
+    def ranks(self, step: int, row: int = 0) -> list[int]:
+        return self.bank.ranks(np.array([row]), step)[0].tolist()
+
+    def start(self, row: int = 0) -> list[float]:
+        return self.bank.starts(np.array([row]))[0].tolist()

@@ -1,0 +1,184 @@
+"""`harness mine` ranks what brute force ranks, continues when killed, and a run draws its negatives from the bank."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.commands import mine_bank
+from harness.data.bank_file import BankFacts, open_bank
+from harness.data.config import DataConfig, PromptsConfig
+from harness.data.index import TableConfig, TaskData, open_table
+from harness.data.tokenisation import Tokeniser
+from harness.mining import embeddings as embeddings_module
+from harness.mining.mine import MineSettings
+from tests.ranks import run_ranks
+from tests.tiny import text, write_jsonl
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def corpus(folder: Path) -> Path:
+    """Positives of some queries, texts of nobody, one text twice, and one that is a query's own."""
+    rows = [{"text": text(1000 + i, 4 + i % 9)} for i in range(20)] + [{"text": text(6000 + i, 6)} for i in range(30)]
+    return write_jsonl(folder / "corpus.jsonl", [*rows, rows[25], {"title": "", "text": text(3, 6)}])
+
+
+def table(folder: Path, kind: str, path: Path) -> TaskData:
+    tokeniser = Tokeniser(str(folder / "model"))
+    config = TableConfig(path.name, kind, "train", PromptsConfig(), (24, 24))  # type: ignore[arg-type]
+    return open_table(config, str(path), DataConfig(cache=str(folder / "cache")), tokeniser)
+
+
+def run_mine(folder: Path, out: str, corpus: Path | None = None, **settings: float) -> Path:
+    shutil.rmtree(folder / out, ignore_errors=True)
+    mine_bank(
+        str(folder / "model"),
+        str(folder / "retrieval.jsonl"),
+        corpus=None if corpus is None else str(corpus),
+        out=folder / out,
+        settings=MineSettings(num_candidates=8, **settings),  # type: ignore[arg-type]
+        max_length=24,
+        pooling="mean",
+    )
+    return folder / out
+
+
+def embed(folder: Path, texts: list[str]) -> np.ndarray:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    module = Transformer(str(folder / "model"), max_seq_length=24)
+    model = SentenceTransformer(modules=[module, Pooling(module.get_embedding_dimension(), "mean")], device="cpu")
+    return model.encode(texts, normalize_embeddings=True)
+
+
+@pytest.mark.parametrize("relative", [None, 0.999])
+def test_candidates_are_those_of_brute_force(folder: Path, corpus: Path, relative: float | None) -> None:
+    """Best first; known positives, the query's own text and, with a limit, what comes near the positive left out."""
+    source = [json.loads(line) for line in (folder / "retrieval.jsonl").read_text().splitlines()]
+    bank = run_mine(folder, "bank", corpus, **({} if relative is None else {"relative": relative}))
+    documents = table(folder, "corpus", corpus)
+    opened = open_bank(bank, table(folder, "retrieval", folder / "retrieval.jsonl"), documents, offset=0)
+    texts = [one for one, _ in documents.read_texts(np.arange(documents.num_rows))]
+    unique = sorted(set(texts))
+    document_CD = embed(folder, unique)
+    limited = 0
+    for row, example in enumerate(source):
+        query_D, positive_PD = embed(folder, [example["query"]])[0], embed(folder, example["positive"])
+        score_C = document_CD @ query_D
+        limit = min(positive_PD @ query_D) * (relative or np.inf)
+        allowed = [i for i, one in enumerate(unique) if one not in example["positive"] and one != example["query"]]
+        near = [i for i in allowed if score_C[i] >= limit]
+        limited += len(near)
+        expected = sorted(set(allowed) - set(near), key=lambda i: -score_C[i])[:8]
+        ranks = np.arange(8)[None]
+        ids, scores = opened.text_ids(np.array([row]), ranks)[0], opened.scores(np.array([row]), ranks)[0]
+        count = int(opened.count(np.array([row]))[0])
+        assert count == len(expected)
+        assert (ids[count:] == -1).all()
+        np.testing.assert_allclose(scores[:count], score_C[expected], atol=1e-5)
+        found = [unique.index(texts[i]) for i in ids[:count]]
+        np.testing.assert_allclose(score_C[found], score_C[expected], atol=1e-5)  # equal but for ties
+        assert len(set(found)) == count
+    assert (limited > 0) == (relative is not None)
+
+
+def test_without_a_corpus_the_recipes_own_documents_are_ranked(folder: Path) -> None:
+    bank = run_mine(folder, "own_bank")
+    data = table(folder, "retrieval", folder / "retrieval.jsonl")
+    opened = open_bank(bank, data, None, offset=0)
+    ids = opened.text_ids(np.arange(data.num_rows), np.tile(np.arange(8), (data.num_rows, 1)))
+    assert (ids >= 0).all()
+    assert (data.role_G[ids] == 1).all()
+    hashes = data.text_hash_G[ids]
+    assert all(len(set(row)) == len(row) for row in hashes.tolist())
+
+
+def test_a_killed_start_is_continued_and_gives_the_same_bank(
+    folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while documents are encoded: the second start encodes only what is left."""
+    whole = run_mine(folder, "whole", corpus)
+    monkeypatch.setattr(embeddings_module, "BLOCK_TEXTS", 16)
+    written: list[int] = []
+    original = embeddings_module._write
+
+    def write(path: Path, first: int, *rest: object) -> None:
+        original(path, first, *rest)  # type: ignore[arg-type]
+        written.append(first)
+        if path.name == "documents" and first == 16:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(embeddings_module, "_write", write)
+    with pytest.raises(KeyboardInterrupt):
+        run_mine(folder, "killed", corpus)
+    before = len(written)
+    monkeypatch.setattr(embeddings_module, "_write", original)
+    calls: list[int] = []
+    monkeypatch.setattr(
+        embeddings_module, "_write", lambda path, first, *rest: (calls.append(first), original(path, first, *rest))
+    )
+    shutil.copytree(folder / "killed", folder / "killed_copy", dirs_exist_ok=True)
+    mine_again(folder, corpus)
+    assert before == 3 + 2  # queries in three blocks, two of documents
+    assert calls == [32, 48]
+    for name in ("candidate_RC", "count_R"):
+        assert np.array_equal(np.load(whole / f"{name}.npy"), np.load(folder / "killed_copy" / f"{name}.npy"))
+    assert not (folder / "killed_copy" / "work").exists()
+
+
+def mine_again(folder: Path, corpus: Path) -> None:
+    settings = MineSettings(num_candidates=8)
+    queries = str(folder / "retrieval.jsonl")
+    out = folder / "killed_copy"
+    mine_bank(
+        str(folder / "model"), queries, corpus=str(corpus), out=out, settings=settings, max_length=24, pooling="mean"
+    )
+
+
+def train(folder: str, bank: str, output: str) -> None:
+    """Runs on a rank."""
+    import torch
+
+    from harness.config import load_recipe
+    from harness.trainer import train as run_training
+
+    torch.set_num_threads(1)
+    changes = [f"output={folder}/{output}", f"tasks.faq.negatives.bank={bank}", "tasks.faq.negatives.offset=1"]
+    run_training(load_recipe(f"{folder}/tiny.yaml", [*changes, "mining.rule=v2", "mining.floor=2.0"]))
+
+
+def test_a_run_draws_from_the_bank_and_moves_on_in_it(folder: Path, corpus: Path) -> None:
+    """A floor above 1 replaces every negative at every step."""
+    bank = run_mine(folder, "train_bank", corpus)
+    run_ranks(2, train, str(folder), str(bank), "bank_run")
+    rows = [json.loads(line) for line in (folder / "bank_run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["negatives_replaced"] == 16 for row in rows[:3])
+    assert BankFacts.read(bank).corpus == str(corpus)
+
+
+def test_a_rankings_scores_are_s0_only_for_a_run_that_starts_with_the_same_weights(folder: Path, corpus: Path) -> None:
+    from harness.config import load_recipe
+    from harness.run import build_run
+
+    bank = run_mine(folder, "ranked", corpus)
+    changes = [f"tasks.faq.negatives.bank={bank}", "mining.rule=v2", "mining.start=ranking"]
+    build_run(load_recipe(str(folder / "tiny.yaml"), changes))
+    facts = json.loads((bank / "bank.json").read_text())
+    facts["ranked_by"]["weights"] = "others"
+    (bank / "bank.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="ranked with other weights than the run starts with"):
+        build_run(load_recipe(str(folder / "tiny.yaml"), changes))
+
+
+def test_a_bank_of_other_data_is_refused(folder: Path, corpus: Path) -> None:
+    bank = run_mine(folder, "stale", corpus)
+    data = table(folder, "retrieval", folder / "retrieval.jsonl")
+    with pytest.raises(ValueError, match="made for another corpus"):
+        open_bank(bank, data, data, offset=0)
