@@ -73,7 +73,8 @@ def info_nce(
             `negative_BM`; `own`: `negative_BM` only, at a cost of B * M * D.
         query_group_B: the query's group, needed by scope `task`.
         document_group_N: the document's group, needed by scope `task`.
-        query_key_B: positives of queries with an equal key are never negatives of each other's.
+        query_key_B: positives of queries with an equal key are never negatives of each other's. Time grows with the
+            most keys whose queries share one positive. With `peers`, this caller's queries only.
         document_key_N: a document whose key equals that of one of the positives is never a negative.
         false_negative_margin: drop negatives with cosine > the lowest positive's + margin (no gradient; equal up to
             rounding is kept).

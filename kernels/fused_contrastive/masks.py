@@ -45,6 +45,8 @@ class Rules:
             return None if index_B is None else index_B[owner_S]
 
         by_group = problem.scope == "task"
+        found = (*_document_key_equalities(problem), *_query_key_equalities(problem))
+        keys = {id(equality.row_S): equality.row_S[owner_S] for equality in found}  # rounds share one
         positive_SP = problem.positive_BP[owner_S]
         return cls(
             positive_SP=positive_SP,
@@ -52,10 +54,7 @@ class Rules:
             excluded_SX=rows(_excluded(problem)),
             group_S=rows(problem.query_group_B) if by_group else None,
             group_N=problem.document_group_N if by_group else None,
-            equalities=tuple(
-                replace(equality, row_S=equality.row_S[owner_S])
-                for equality in (*_document_key_equalities(problem), *_query_key_equalities(problem))
-            ),
+            equalities=tuple(replace(equality, row_S=keys[id(equality.row_S)]) for equality in found),
         )
 
     @property
