@@ -21,9 +21,9 @@ from harness.engine.checkpoint import Checkpoints, read_arrays, read_state, reso
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import results_table, selection_score
 from harness.export import model_card
+from harness.files import replace_file
 from harness.mining.dynamic import DynamicNegatives
 from harness.recipe_file import build, read_yaml
-from harness.report.metrics_file import replace_file
 from harness.weights import published_name
 
 # A run may be continued with another value of these; any other change would make it a different experiment.

@@ -25,6 +25,7 @@ from harness.data.index_writer import TEXTS_FILE, BadRowError, Progress, write_r
 from harness.data.locate import cache_root
 from harness.data.npy import open_array
 from harness.data.tokenisation import Tokeniser
+from harness.files import sync
 from harness.types import SourceKind
 
 if TYPE_CHECKING:
@@ -189,9 +190,9 @@ def _build_once(folder: Path, build: Callable[[Path], None]) -> None:
         try:
             build(unfinished)
             for file in (*unfinished.iterdir(), unfinished):
-                _sync(file)
+                sync(file)
             os.replace(unfinished, folder)
-            _sync(folder.parent)
+            sync(folder.parent)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     finally:
@@ -208,14 +209,6 @@ def _acquire_lock(folder: Path) -> BaseFileLock:
             f"data.cache: got {str(folder.parent)!r} ({error.strerror}), expected a folder that can be written"
         ) from error
     return lock
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(table: TableConfig, path: str, rows: Path, tokens: Path) -> TaskData:

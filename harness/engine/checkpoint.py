@@ -12,7 +12,6 @@ are the whole state.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import xxhash
 
 from harness import comm
 from harness.engine.zero import ZeroEngine
+from harness.files import replace_file, sync
 
 STATE, ARRAYS, MANIFEST = "state.json", "arrays.npz", "manifest.json"
 
@@ -114,18 +114,14 @@ class Checkpoints:
         if final.exists():
             _remove(final)
         aside.rename(final)
-        _fsync(self.folder)
+        sync(self.folder)
         self._point("latest", final.name)
         if is_best:
             self._point("best", final.name)
         self._prune()
 
     def _point(self, pointer: str, name: str) -> None:
-        aside = self.folder / f".{pointer}.tmp"
-        aside.write_text(name + "\n")
-        _fsync(aside)
-        aside.replace(self.folder / pointer)
-        _fsync(self.folder)
+        replace_file(self.folder / pointer, name + "\n")
 
     def _prune(self) -> None:
         best = self.folder / "best"
@@ -209,15 +205,7 @@ def _check_shared(aside: Path) -> None:
 
 def _fsync_tree(folder: Path) -> None:
     for path in [*_files(folder), *[p for p in folder.rglob("*") if p.is_dir()], folder]:
-        _fsync(path)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
 
 
 def _remove(folder: Path) -> None:

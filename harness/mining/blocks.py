@@ -7,15 +7,15 @@ Each file is whole or not there. Only rank 0 reads and writes.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from harness import comm
-from harness.mining.request import Candidates
+from harness.files import replace_file
+from harness.mining.request import SearchResult
 
 _ENTRY = np.dtype([("index", "<i8"), ("score", "<f4")])
 
@@ -32,37 +32,37 @@ class BlockStore:
         if comm.is_main():
             self._open(json.dumps(key, sort_keys=True, indent=1) + "\n")
 
-    def blocks(self) -> Iterator[tuple[int, Candidates]]:
+    def blocks(self) -> Iterator[tuple[int, SearchResult]]:
         """(number of the first query, candidates) of the finished blocks, without a gap from query 0 on."""
         for first, _, path in self._finished():
             entry_RK = np.load(path, allow_pickle=False)
-            yield first, Candidates(np.ascontiguousarray(entry_RK["index"]), np.ascontiguousarray(entry_RK["score"]))
+            yield first, SearchResult(np.ascontiguousarray(entry_RK["index"]), np.ascontiguousarray(entry_RK["score"]))
 
     def num_done(self) -> int:
         """Number of queries in these blocks."""
         return max((stop for _, stop, _ in self._finished()), default=0)
 
     def num_candidates(self) -> int | None:
-        """Candidates per query in these blocks; None if there is no block."""
+        """SearchResult per query in these blocks; None if there is no block."""
         return next((np.load(path, mmap_mode="r").shape[1] for _, _, path in self._finished()), None)
 
-    def write(self, first: int, candidates: Candidates) -> None:
+    def write(self, first: int, candidates: SearchResult) -> None:
         """Keep a finished block: it is on disk when this returns."""
         entry_RK = np.empty(candidates.index_QK.shape, _ENTRY)
         entry_RK["index"], entry_RK["score"] = candidates.index_QK, candidates.score_QK
         path = self.folder / f"{first:012d}-{first + len(candidates) - 1:012d}.npy"
-        _replace(path, lambda stream: np.save(stream, entry_RK, allow_pickle=False))
+        replace_file(path, lambda stream: np.save(stream, entry_RK, allow_pickle=False))
 
     def _open(self, key: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self.folder.glob("*.tmp"):  # of a write that was killed
+        for path in self.folder.glob(".*"):  # of a write that was killed
             path.unlink()
         key_file = self.folder / "key.json"
         if key_file.exists() and key_file.read_text(encoding="utf-8") == key:
             return
         for path in self.folder.glob("*.npy"):  # before the key changes: killed between, they are none of the new key's
             path.unlink()
-        _replace(key_file, lambda stream: stream.write(key.encode()))
+        replace_file(key_file, key)
 
     def _finished(self) -> Iterator[tuple[int, int, Path]]:
         """(first, stop, file) of the blocks that follow each other from query 0 on."""
@@ -72,18 +72,3 @@ class BlockStore:
             if first == done:
                 done = last + 1
                 yield first, done, path
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Give a file new content in one move that outlives a power cut: the old content or the new, never a part."""
-    aside = path.with_suffix(".tmp")
-    with aside.open("wb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from harness import comm
+from harness.files import replace_file
 from harness.types import EncodingRole
 
 BLOCK_TEXTS = 16_384  # encoded by all ranks together, then written
@@ -75,6 +76,4 @@ def _write(folder: Path, first: int, row_BD: np.ndarray, num_texts: int, key: Ma
     rows = np.load(path, mmap_mode="r+")
     rows[first : first + len(row_BD)] = row_BD
     rows.flush()
-    aside = folder / "done.tmp"
-    aside.write_text(json.dumps({"key": {**key, "texts": num_texts}, "done": first + len(row_BD)}))
-    aside.replace(folder / "done.json")
+    replace_file(folder / "done.json", json.dumps({"key": {**key, "texts": num_texts}, "done": first + len(row_BD)}))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness import comm
 from harness.mining.exact_search import ExactSearch, best
-from harness.mining.request import Candidates, SearchRequest
+from harness.mining.request import SearchRequest, SearchResult
 from harness.mining.scores import listed_scores
 from harness.mining.search import search_rows
 
@@ -106,7 +106,7 @@ class FaissSearch:
         return index
 
 
-def recall_on_sample(found: Candidates, request: SearchRequest, *, num_queries: int = 256, seed: int = 0) -> float:
+def recall_on_sample(found: SearchResult, request: SearchRequest, *, num_queries: int = 256, seed: int = 0) -> float:
     """Share of the exact candidates of some queries, drawn by `seed`, that `found` (on rank 0) has too; on every rank.
 
     1 if they have none. Costs an exact search of `num_queries` queries.

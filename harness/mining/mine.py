@@ -1,6 +1,6 @@
 """`harness mine`: rank a corpus for every training query and write the result as a bank.
 
-Candidates leave out the query's known positives (of any row with the same query text), documents equal to them or to
+SearchResult leave out the query's known positives (of any row with the same query text), documents equal to them or to
 the query, and on request those so near the positive that they may be unlabelled positives. Ranks are unskipped: how
 many of the first to pass over is the offset of a run's window.
 """
@@ -26,6 +26,7 @@ from harness.mining.exact_search import ExactSearch
 from harness.mining.request import CorpusShard, Pairs, SearchRequest
 from harness.mining.scores import false_negative_limit, lowest_scores
 from harness.mining.search import candidate_blocks
+from harness.types import ROLES
 
 WORK_FOLDER = "work"  # of an unfinished bank
 Progress = Callable[[str, int, int], None]  # (stage, done, of)
@@ -127,7 +128,7 @@ def _sides(data: TaskData, corpus: TaskData | None) -> _Sides:
     query_hash_R = data.text_hash_G[query_id_R]
     hash_Q, first_row_Q, inverse_R = np.unique(query_hash_R, return_index=True, return_inverse=True)
     table = data if corpus is None else corpus
-    id_X = np.flatnonzero(np.asarray(table.role_G) == 1)  # documents
+    id_X = np.flatnonzero(np.asarray(table.role_G) == ROLES.index("document"))
     hash_C, first_C = np.unique(table.text_hash_G[id_X], return_index=True)
     first = query_id_R + 1
     row_E, positive_id_E = expand_ranges(first, first + data.num_positives_R)

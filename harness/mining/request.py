@@ -36,7 +36,7 @@ class CorpusShard:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class SearchResult:
     """Per query the rows of the whole corpus that were found, best first; among equal scores the lower row first."""
 
     index_QK: np.ndarray  # int64, -1 where there are no more
@@ -53,7 +53,7 @@ class ShardSearch(Protocol):
     def request(self) -> SearchRequest: ...
 
     def __call__(self, row_R: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Corpus rows int64 [R, K] and scores float32 [R, K] of the queries numbered `row_R`, as in `Candidates`."""
+        """Corpus rows int64 [R, K] and scores float32 [R, K] of the queries numbered `row_R`, as in `SearchResult`."""
         ...
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from harness import comm
 from harness.mining.blocks import BlockStore
 from harness.mining.exact_search import ExactSearch, best
-from harness.mining.request import LARGEST_NORM, Candidates, CorpusShard, Pairs, SearchRequest, ShardSearch
+from harness.mining.request import LARGEST_NORM, CorpusShard, Pairs, SearchRequest, SearchResult, ShardSearch
 
 QUERIES = 1024  # of a block that is gathered and stored at a time, at most
 GATHERED_BYTES = 64 * 2**20  # of all ranks' candidates of a block, about
@@ -31,7 +31,7 @@ def top_k(
     highest_Q: np.ndarray | None = None,
     store: BlockStore | None = None,
     progress: Progress | None = None,
-) -> Candidates:
+) -> SearchResult:
     """The k corpus rows of highest inner product per query, exactly; on other ranks than 0 an empty result.
 
     Arguments as in `SearchRequest`, `ExactSearch` and `candidate_blocks`, which spares the memory of the result.
@@ -43,7 +43,7 @@ def top_k(
     return collect(candidate_blocks(search, store=store, progress=progress), search.request)
 
 
-def collect(blocks: Iterator[tuple[int, Candidates]], request: SearchRequest) -> Candidates:
+def collect(blocks: Iterator[tuple[int, SearchResult]], request: SearchRequest) -> SearchResult:
     """All blocks in one; on other ranks than 0 an empty result."""
     num_queries = len(request.query_QD) if comm.is_main() else 0
     index_QK = np.empty((num_queries, request.k), dtype=np.int64)
@@ -51,12 +51,12 @@ def collect(blocks: Iterator[tuple[int, Candidates]], request: SearchRequest) ->
     for first, block in blocks:
         rows = slice(first, first + len(block))
         index_QK[rows], score_QK[rows] = block.index_QK, block.score_QK
-    return Candidates(index_QK, score_QK)
+    return SearchResult(index_QK, score_QK)
 
 
 def candidate_blocks(
     search: ShardSearch, *, store: BlockStore | None = None, progress: Progress | None = None
-) -> Iterator[tuple[int, Candidates]]:
+) -> Iterator[tuple[int, SearchResult]]:
     """(number of the first query, candidates) block by block, in order, on rank 0; other ranks work and get none.
 
     Every rank iterates to the end. store: finished blocks come from there, new ones go there. progress: called on
@@ -84,7 +84,7 @@ def candidate_blocks(
             progress(stop)
 
 
-def search_rows(search: ShardSearch, row_R: np.ndarray) -> Candidates:
+def search_rows(search: ShardSearch, row_R: np.ndarray) -> SearchResult:
     """The candidates of the queries numbered `row_R` over all shards; on other ranks than 0 an empty result.
 
     Raises:
@@ -100,7 +100,7 @@ def search_rows(search: ShardSearch, row_R: np.ndarray) -> Candidates:
     index_RE, score_RE = (_beside(tensor) for tensor in search(row_R))
     rows = slice(None) if comm.is_main() else slice(0)
     index_RK, score_RK = best(index_RE[rows], score_RE[rows], search.request.k)
-    return Candidates(index_RK.cpu().numpy(), score_RK.cpu().numpy())
+    return SearchResult(index_RK.cpu().numpy(), score_RK.cpu().numpy())
 
 
 def _beside(local_RK: Tensor) -> Tensor:

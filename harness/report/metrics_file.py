@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from harness.files import replace_file
 
 Row = dict[str, Any]
 
@@ -101,17 +102,6 @@ class EvaluationFile:
     def _write(self) -> None:
         lines = ",\n".join(json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in self.entries)
         replace_file(self.path, f"[\n{lines}\n]\n" if lines else "[]\n")
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Give a file new content in one move: a reader sees the old text or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(aside, path)
 
 
 def _read_rows(path: Path) -> tuple[list[Row], bool]:

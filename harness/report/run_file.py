@@ -18,7 +18,7 @@ import psutil
 import torch
 
 from harness import __version__
-from harness.report.metrics_file import replace_file
+from harness.files import replace_file
 
 PACKAGES = ("torch", "deepspeed", "transformers", "datasets", "sentence-transformers", "triton", "numpy")
 

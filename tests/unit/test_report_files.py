@@ -123,7 +123,7 @@ def test_a_file_is_replaced_as_a_whole_even_if_writing_fails(tmp_path: Path, mon
     file = EvaluationFile(tmp_path / "evaluation.json")
     file.add(0, {"faq": {"ndcg_at_10": 0.5}})
     before = file.path.read_text()
-    monkeypatch.setattr("harness.report.metrics_file.os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("harness.files.os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         file.add(20, {"faq": {"ndcg_at_10": 0.6}})
     assert file.path.read_text() == before

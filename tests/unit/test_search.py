@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.mining import exact_search, scores, search
 from harness.mining.blocks import BlockStore
 from harness.mining.faiss_search import FaissSearch, recall, recall_on_sample
-from harness.mining.request import Candidates, CorpusShard, Pairs, SearchRequest
+from harness.mining.request import CorpusShard, Pairs, SearchRequest, SearchResult
 from harness.mining.scores import false_negative_limit, lowest_scores
 from harness.mining.search import candidate_blocks, collect, top_k
 
@@ -25,7 +25,7 @@ NO_PAIRS = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 def brute_force(
     query: Tensor, corpus: Tensor, k: int, excluded: Pairs = NO_PAIRS, highest: np.ndarray | None = None
-) -> Candidates:
+) -> SearchResult:
     """Every score to the last bit (`fsum` of exact products), sorted by (-score, row)."""
     forbidden = set(zip(*(part.tolist() for part in excluded), strict=True))
     index = np.full((len(query), k), -1, dtype=np.int64)
@@ -36,10 +36,10 @@ def brute_force(
         allowed = [n for n in range(len(corpus)) if (q, n) not in forbidden and exact[n] < below]
         best = sorted(allowed, key=lambda n: (-exact[n], n))[:k]
         index[q, : len(best)], score[q, : len(best)] = best, [exact[n] for n in best]
-    return Candidates(index, score)
+    return SearchResult(index, score)
 
 
-def assert_same(found: Candidates, truth: Candidates) -> None:
+def assert_same(found: SearchResult, truth: SearchResult) -> None:
     np.testing.assert_array_equal(found.index_QK, truth.index_QK)
     np.testing.assert_array_equal(found.score_QK, truth.score_QK)
     assert (found.index_QK.dtype, found.score_QK.dtype) == (np.int64, np.float32)
@@ -88,7 +88,7 @@ def test_scores_are_correctly_rounded_whatever_the_block(scale: float) -> None:
     for block_bytes in (3_000, 19_000, None):
         for k in (1, 20):
             found = top_k(query, CorpusShard(0, corpus), k, block_bytes=block_bytes)
-            assert_same(found, Candidates(truth.index_QK[:, :k], truth.score_QK[:, :k]))
+            assert_same(found, SearchResult(truth.index_QK[:, :k], truth.score_QK[:, :k]))
 
 
 @pytest.mark.parametrize("block_bytes", [5000, None])
@@ -186,7 +186,7 @@ def test_a_killed_search_goes_on_behind_its_finished_blocks(tmp_path: Path, monk
     blocks = candidate_blocks(exact_search.ExactSearch(SearchRequest(query, corpus, 4)), store=store_in(tmp_path))
     assert [first for first, _ in (next(blocks), next(blocks))] == [0, 5]
     blocks.close()
-    (tmp_path / "000000000010-000000000014.tmp").write_bytes(b"torn")
+    (tmp_path / ".000000000010-000000000014.npy.1").write_bytes(b"torn")
     monkeypatch.setattr(search, "QUERIES", 8)
     done: list[int] = []
     assert_same(top_k(query, corpus, 4, store=store_in(tmp_path), progress=done.append), whole)
@@ -194,7 +194,7 @@ def test_a_killed_search_goes_on_behind_its_finished_blocks(tmp_path: Path, monk
     done.clear()
     assert_same(top_k(query, corpus, 4, store=store_in(tmp_path), progress=done.append), whole)
     assert done == [23]
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_blocks_of_another_key_are_not_used(tmp_path: Path) -> None:
