@@ -9,8 +9,8 @@ Shape legend, used as suffixes everywhere in this package:
     E  entries of a list of pairs
 """
 
-from fused_contrastive.cosent import cosent
+from fused_contrastive.cosent import cosent, cosent_of_similarities
 from fused_contrastive.info_nce import info_nce
 from fused_contrastive.problem import InfoNCEOutput, InfoNCEStats, PassedOn, Peers
 
-__all__ = ["InfoNCEOutput", "InfoNCEStats", "PassedOn", "Peers", "cosent", "info_nce"]
+__all__ = ["InfoNCEOutput", "InfoNCEStats", "PassedOn", "Peers", "cosent", "cosent_of_similarities", "info_nce"]

@@ -19,6 +19,7 @@ from fused_contrastive.checks import require as require_of
 from fused_contrastive.cosine import prefix_cosines
 
 _require = partial(require_of, function="cosent")
+Implementation = Literal["auto", "reference", "chunked", "triton"]
 
 
 def cosent(
@@ -29,7 +30,7 @@ def cosent(
     temperature: float,
     matryoshka_dims: Sequence[int] | None = None,
     matryoshka_weights: Sequence[float] | None = None,
-    implementation: Literal["auto", "reference", "chunked", "triton"] = "auto",
+    implementation: Implementation = "auto",
 ) -> Tensor:
     """Scalar loss (at least float32): sum over levels of level weight * CoSENT on the cosines of the prefixes.
 
@@ -39,16 +40,38 @@ def cosent(
     Raises:
         ValueError: an argument is out of its range; the message names it, what came and what is allowed.
     """
-    _check(embedding1_ED, embedding2_ED, score_E, temperature, implementation)
+    _check_rows(embedding1_ED, embedding2_ED)
     dims = checked_dims(matryoshka_dims, embedding1_ED.shape[1], "cosent")
-    weights = checked_level_weights(matryoshka_weights, len(dims), "cosent")
     dtype = torch.promote_types(embedding1_ED.dtype, torch.float32)
-    cosine_KE = prefix_cosines(embedding1_ED.to(dtype), embedding2_ED.to(dtype), dims)
-    one_level = _IMPLEMENTATIONS[implementation]
-    losses = (
-        weight * one_level(cosine_E, score_E, temperature) for weight, cosine_E in zip(weights, cosine_KE, strict=True)
+    return cosent_of_similarities(
+        prefix_cosines(embedding1_ED.to(dtype), embedding2_ED.to(dtype), dims),
+        score_E,
+        temperature=temperature,
+        matryoshka_weights=matryoshka_weights,
+        implementation=implementation,
     )
-    return torch.stack(list(losses)).sum()
+
+
+def cosent_of_similarities(
+    similarity_KE: Tensor,
+    score_E: Tensor,
+    *,
+    temperature: float,
+    matryoshka_weights: Sequence[float] | None = None,
+    implementation: Implementation = "auto",
+) -> Tensor:
+    """`cosent` with similarities of any kind: one row per level, one column per pair.
+
+    Raises:
+        ValueError: see `cosent`.
+    """
+    _check_scores(similarity_KE, score_E, temperature, implementation)
+    weights = checked_level_weights(matryoshka_weights, len(similarity_KE), "cosent")
+    one_level = _IMPLEMENTATIONS[implementation]
+    levels = zip(weights, similarity_KE, strict=True)
+    return torch.stack(
+        [weight * one_level(similarity_E, score_E, temperature) for weight, similarity_E in levels]
+    ).sum()
 
 
 def _reference(cosine_E: Tensor, score_E: Tensor, temperature: float) -> Tensor:
@@ -75,17 +98,18 @@ _IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 }
 
 
-def _check(
-    embedding1_ED: Tensor, embedding2_ED: Tensor, score_E: Tensor, temperature: float, implementation: str
-) -> None:
+def _check_rows(embedding1_ED: Tensor, embedding2_ED: Tensor) -> None:
     fits = embedding1_ED.ndim == 2 and embedding1_ED.dtype in FLOATS and embedding1_ED.shape[1] > 0
     _require(fits, "embedding1_ED", describe(embedding1_ED), "a floating-point matrix with one row per pair")
     fits = embedding2_ED.shape == embedding1_ED.shape and embedding2_ED.dtype == embedding1_ED.dtype
     fits = fits and embedding2_ED.device == embedding1_ED.device
     wanted = f"the same as embedding1_ED ({describe(embedding1_ED)})"
     _require(fits, "embedding2_ED", describe(embedding2_ED), wanted)
-    fits = score_E.shape == embedding1_ED.shape[:1] and score_E.device == embedding1_ED.device
-    _require(fits, "score_E", describe(score_E), f"one score per pair, [{len(embedding1_ED)}]")
+
+
+def _check_scores(similarity_KE: Tensor, score_E: Tensor, temperature: float, implementation: str) -> None:
+    fits = score_E.shape == similarity_KE.shape[1:] and score_E.device == similarity_KE.device
+    _require(fits, "score_E", describe(score_E), f"one score per pair, [{similarity_KE.shape[1]}]")
     _require(not bool(score_E.isnan().any()), "score_E", "NaN", "numbers; remove those pairs")
     _require(temperature > 0, "temperature", str(temperature), "a number above 0")
     _require(implementation in _IMPLEMENTATIONS, "implementation", repr(implementation), str(list(_IMPLEMENTATIONS)))

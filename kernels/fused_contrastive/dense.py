@@ -60,25 +60,16 @@ class Dense:
                     column_KC = column_lse_KN[:, shard.first + columns.start : shard.first + columns.stop]
                     column_KC.copy_(torch.logaddexp(column_KC, scores.column_lse_KC))
 
-    def add_gradients(
-        self,
-        shard: Shard,
-        row_lse_KS: Tensor,
-        row_weight_KS: Tensor,
-        column_lse_KN: Tensor | None,
-        column_weight_KN: Tensor | None,
-        gradient: LeftGradient,
-    ) -> Tensor:
-        """Gradients of all rows against a shard; returns sum_i g_k s_k per document of the shard, [K, C]."""
+    def add_gradients(self, shard: Shard, weights: SlopeWeights, gradient: LeftGradient) -> Tensor:
+        """Gradients of all rows against a shard; returns sum_i g_k s_k per document of the shard, [K, C].
+
+        weights: for all left rows, and for all documents of the whole table.
+        """
         dot_KC = torch.zeros_like(shard.inverse_KC)
         for rows, columns in self._tiles(shard, slopes=True):
             whole = slice(shard.first + columns.start, shard.first + columns.stop)
-            weights = SlopeWeights(row_lse_KS[:, rows], row_weight_KS[:, rows])
-            if column_lse_KN is not None and column_weight_KN is not None and rows.start < self.num_queries:
-                weights = SlopeWeights(
-                    weights.row_lse_KR, weights.row_weight_KR, column_lse_KN[:, whole], column_weight_KN[:, whole]
-                )
-            dot_KC[:, columns] += self._add_tile(shard, rows, columns, weights, gradient, kept=False)
+            part = weights.part(rows, whole if rows.start < self.num_queries else None)
+            dot_KC[:, columns] += self._add_tile(shard, rows, columns, part, gradient, kept=False)
         return dot_KC
 
     def _tiles(self, shard: Shard, *, slopes: bool) -> Iterator[tuple[slice, slice]]:

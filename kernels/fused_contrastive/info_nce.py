@@ -39,6 +39,7 @@ def info_nce(
     document_key_N: Tensor | None = None,
     false_negative_margin: float | None = None,
     false_negative_margin_dims: Literal["level", "full"] = "level",
+    hardness: float | None = None,
     symmetric: bool = False,
     same_tower: SameTower | None = None,
     denominator: float | Tensor | None = None,
@@ -80,6 +81,9 @@ def info_nce(
             rounding is kept).
         false_negative_margin_dims: `level` judges at each level by its own cosines; `full` at the last level for all,
             which may cost a second pass over D.
+        hardness: a kept negative of `negative_BM` stands in its query's denominator as e^(z_ij + hardness * cosine_ij),
+            in any scope; the cosine is each level's own and takes no gradient there (EmbeddingGemma, arXiv 2509.20354,
+            with 5). Other candidates, the columns of `symmetric` and the document tower are not weighted.
         symmetric: the query's loss is the mean of that above and of mean_p(log(e^z_ip + sum_o e^z_op) - z_ip), o over
             the queries of which document p is a kept negative (in scope `own`: that list it).
         same_tower: also contrast texts of one kind (not with scope `own`). `query`: the queries join the documents, in
@@ -121,6 +125,7 @@ def info_nce(
         document_key_N=document_key_N,
         margin=false_negative_margin,
         margin_dims=false_negative_margin_dims,
+        hardness=hardness,
         symmetric=symmetric,
         same_tower=same_tower,
         denominator=denominator,

@@ -24,16 +24,15 @@ class LeftRows:
         listed_BM = problem.positive_BP[:, :0] if problem.negative_BM is None else problem.negative_BM
         self.positives = Pairs(problem.positive_BP, problem.workspace_bytes)
         self.own = Pairs(listed_BM, problem.workspace_bytes)
-        own_dims = problem.dims if problem.scope == "own" else problem.dims[-1:]  # elsewhere a statistic only
+        own_dims = problem.dims if problem.lists_own else problem.dims[-1:]  # elsewhere a statistic only
         query = problem.query_BD.detach().to(row_dtype).contiguous()
         inverse_KB = prefix_inverse_norms(query, problem.dims, problem.dtype)
         queries = Left(query, inverse_KB, problem.temperature_B.detach().reciprocal(), None)
         self.positive_KBP = inverse_KB.new_zeros(len(problem.dims), *problem.positive_BP.shape)
         self.own_KBM = inverse_KB.new_zeros(len(own_dims), *listed_BM.shape)
         tower_XD = query.new_zeros(problem.positive_BP.numel() if problem.document_tower else 0, query.shape[1])
-        self.poison = (
-            0 * inverse_KB.sum()
-        )  # a row that is not finite has no norm, whether a denominator holds it or not
+        # A row that is not finite has no norm, whether a denominator holds it or not.
+        self.poison = 0 * inverse_KB.sum()
         for shard in documents.circle():
             self.poison += 0 * shard.inverse_KC.sum()
             self.positives.score(self.positive_KBP, queries, shard, problem.dims)

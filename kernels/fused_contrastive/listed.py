@@ -1,4 +1,4 @@
-"""Scope `own`: every query against its own negatives only, O(B * M * D)."""
+"""Every query against its own negatives, O(B * M * D): all there is in scope `own`, and what `hardness` weighs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from fused_contrastive.masks import listed_masks
 from fused_contrastive.pairs import Pairs
 from fused_contrastive.passes import LeftGradient, RowSums
 from fused_contrastive.problem import Problem
-from fused_contrastive.tiles import MASKED, Left, Shard
+from fused_contrastive.tiles import MASKED, Left, Shard, SlopeWeights, TileScores
 
 
 class Listed:
-    """The same questions as `dense.Dense` answers, from the cosines of the listed pairs."""
+    """The same questions as `dense.Dense` answers, from the cosines of the listed pairs.
+
+    With `hardness` a pair counts e^(logit + hardness * cosine) in its query's denominator, at each level by the
+    level's own cosine, and e^logit down its column.
+    """
 
     def __init__(self, problem: Problem, pairs: Pairs, cosine_KBM: Tensor, left: Left) -> None:
         self.problem, self.pairs, self.cosine_KBM, self.left = problem, pairs, cosine_KBM, left
@@ -20,35 +24,36 @@ class Listed:
         kept_KBM = kept_BM.expand_as(cosine_KBM)
         if left.highest_KS is not None:
             judged = slice(-1, None) if problem.margin_dims == "full" else slice(None)
-            kept_KBM = kept_KBM & ~(cosine_KBM[judged] > left.highest_KS[judged, :, None])
+            highest_KB = left.highest_KS[judged, : len(pairs.index_BC)]
+            kept_KBM = kept_KBM & ~(cosine_KBM[judged] > highest_KB[..., None])
         self.kept_KBM = kept_KBM
-        self.logit_KBM = (cosine_KBM * left.inverse_temperature_S[:, None]).masked_fill(~kept_KBM, MASKED)
-
-    def panels_at_once(self) -> list[slice]:
-        return []
+        num_queries = len(pairs.index_BC)  # tower rows follow the queries
+        logit_KBM = cosine_KBM * left.inverse_temperature_S[:num_queries, None]
+        self.logit_KBM = logit_KBM.masked_fill(~kept_KBM, MASKED)
+        self.weighted_KBM = self.logit_KBM
+        if problem.hardness is not None:
+            self.weighted_KBM = (logit_KBM + problem.hardness * cosine_KBM).masked_fill(~kept_KBM, MASKED)
 
     def score(self, sums: RowSums, column_lse_KN: Tensor | None) -> None:
         if not self.logit_KBM.numel():
             return
         last_BM, kept_BM = self.cosine_KBM[-1], self.kept_KBM[-1]
-        sums.lse_KS.copy_(self.logit_KBM.logsumexp(2))
-        sums.hardest_S.copy_(last_BM.masked_fill(~kept_BM, MASKED).amax(1))
-        sums.similarity_sum_S.copy_(last_BM.masked_fill(~kept_BM, 0.0).sum(1))
-        sums.num_kept_S.copy_(kept_BM.sum(1))
+        scores = TileScores(
+            lse_KR=self.weighted_KBM.logsumexp(2),
+            hardest_R=last_BM.masked_fill(~kept_BM, MASKED).amax(1),
+            similarity_sum_R=last_BM.masked_fill(~kept_BM, 0.0).sum(1),
+            num_kept_R=kept_BM.sum(1),
+            column_lse_KC=None,
+        )
+        sums.add(slice(0, len(kept_BM)), scores)
         if column_lse_KN is not None:
             column_lse_KN.copy_(self.pairs.column_lse(self.logit_KBM, self.problem.num_documents))
 
-    def add_gradients(
-        self,
-        shard: Shard,
-        row_lse_KS: Tensor,
-        row_weight_KS: Tensor,
-        column_lse_KN: Tensor | None,
-        column_weight_KN: Tensor | None,
-        gradient: LeftGradient,
-    ) -> Tensor:
-        slope_KBM = row_weight_KS[..., None] * (self.logit_KBM - row_lse_KS[..., None]).exp()
-        if column_lse_KN is not None and column_weight_KN is not None:
+    def add_gradients(self, shard: Shard, weights: SlopeWeights, gradient: LeftGradient) -> Tensor:
+        own = weights.part(slice(0, len(self.pairs.index_BC)), slice(None))
+        slope_KBM = own.row_weight_KR[..., None] * (self.weighted_KBM - own.row_lse_KR[..., None]).exp()
+        if own.column_lse_KC is not None and own.column_weight_KC is not None:
             index_BM = self.pairs.index_BC.clamp_min(0)
-            slope_KBM += column_weight_KN[:, index_BM] * (self.logit_KBM - column_lse_KN[:, index_BM]).exp()
+            above_KBM = self.logit_KBM - own.column_lse_KC[:, index_BM]
+            slope_KBM += own.column_weight_KC[:, index_BM] * above_KBM.exp()
         return self.pairs.add_gradients(slope_KBM, self.cosine_KBM, self.left, shard, self.problem.dims, gradient)

@@ -26,25 +26,29 @@ class LossPass:
         self.level_share_KB = problem.share_B * problem.share_B.new_tensor(problem.level_weights)[:, None]
         self.sums = RowSums(self.left.inverse_KS)
         self._allocate_slopes()
-        self.negatives: Dense | Listed
-        if problem.scope == "own":
-            scale = None
-            self.negatives = Listed(problem, self.rows.own, self.rows.own_KBM, self.left)
-        else:
+        self.listed: Listed | None = None
+        if problem.lists_own:
+            self.listed = Listed(problem, self.rows.own, self.rows.own_KBM, self.left)
+        self.dense, scale = None, None
+        if problem.scope != "own":
             rules = Rules.of(problem, self.rows.owner_S)
             tiles = tiles_type(problem, rules, by_column=problem.symmetric, needs_gradient=any(needs))
             scale = tiles.gradient_scale
-            self.negatives = Dense(tiles, self.left, self.num_queries, documents, problem.dims)
+            self.dense = Dense(tiles, self.left, self.num_queries, documents, problem.dims)
         wants_left = needs.query or (needs.document and problem.document_tower)
         gradient_SD = torch.zeros_like(self.left.row_SD, dtype=problem.dtype) if wants_left else None
         self.gradient = LeftGradient(gradient_SD, self.left.inverse_KS, scale)
 
     def run(self) -> PassResult:
-        row_panels = self.negatives.panels_at_once() if any(self.needs) and not self.problem.symmetric else []
+        if self.listed is not None:
+            self.listed.score(self.sums, self.column_lse_KN)
+        one_pass = self.dense is not None and any(self.needs) and not self.problem.symmetric
+        row_panels = self.dense.panels_at_once() if self.dense is not None and one_pass else []
         if row_panels:
             self._at_once(row_panels)
         else:
-            self.negatives.score(self.sums, self.column_lse_KN)
+            if self.dense is not None:
+                self.dense.score(self.sums, self.column_lse_KN)
             self._set_terms(slice(0, self.num_queries))
             if any(self.needs):
                 self._differentiate()
@@ -62,15 +66,15 @@ class LossPass:
 
     def _at_once(self, row_panels: list[slice]) -> None:
         """A panel's value and gradient, then the next: its denominators depend on nothing else."""
-        assert isinstance(self.negatives, Dense)
+        assert self.dense is not None
+        weights = SlopeWeights(self.sums.lse_KS, self.row_weight_KS)  # filled panel by panel
         for shard in self.documents.circle(with_gradient=self.needs.document):
             dot_KC = torch.zeros_like(shard.inverse_KC)
             for rows in row_panels:
-                self.negatives.score_panel(rows, shard, self.sums)
+                self.dense.score_panel(rows, shard, self.sums)
                 self._set_terms(rows)
-                weights = SlopeWeights(self.sums.lse_KS[:, rows], self.row_weight_KS[:, rows])
-                dot_KC += self.negatives.add_panel_gradients(rows, shard, weights, self.gradient)
-            self._finish_shard(shard, dot_KC)
+                dot_KC += self.dense.add_panel_gradients(rows, shard, weights.part(rows, None), self.gradient)
+            self._finish_shard(shard, dot_KC, weights)
         self._finish_left()
 
     def _set_terms(self, rows: slice) -> None:
@@ -98,11 +102,12 @@ class LossPass:
             self.column_weight_KN = weight_KN if problem.peers is None else problem.peers.sum(weight_KN)
 
     def _differentiate(self) -> None:
+        weights = SlopeWeights(self.sums.lse_KS, self.row_weight_KS, self.column_lse_KN, self.column_weight_KN)
         for shard in self.documents.circle(with_gradient=self.needs.document):
-            dot_KC = self.negatives.add_gradients(
-                shard, self.sums.lse_KS, self.row_weight_KS, self.column_lse_KN, self.column_weight_KN, self.gradient
-            )
-            self._finish_shard(shard, dot_KC)
+            dot_KC = torch.zeros_like(shard.inverse_KC)
+            if self.dense is not None:
+                dot_KC += self.dense.add_gradients(shard, weights, self.gradient)
+            self._finish_shard(shard, dot_KC, weights)
         self._finish_left()
         if self.problem.document_tower and self.needs.document:
             assert self.gradient.row_SD is not None
@@ -111,9 +116,11 @@ class LossPass:
                 tower_XD = self.gradient.row_SD[self.num_queries :]
                 self.rows.positives.sum_rows_by_document(tower_XD, shard.gradient_CD, shard.first)
 
-    def _finish_shard(self, shard: Shard, dot_KC: Tensor) -> None:
-        """Add the positives, then take out what lies along the rows."""
+    def _finish_shard(self, shard: Shard, dot_KC: Tensor, weights: SlopeWeights) -> None:
+        """Add the listed negatives and the positives, then take out what lies along the rows."""
         rows, dims = self.rows, self.problem.dims
+        if self.listed is not None:
+            dot_KC = dot_KC + self.listed.add_gradients(shard, weights, self.gradient)
         dot_KC = dot_KC + rows.positives.add_gradients(
             self.by_positive_KBP, rows.positive_KBP, self.left, shard, dims, self.gradient
         )
@@ -149,8 +156,9 @@ class LossPass:
         queries = slice(0, self.num_queries)
         valid_BP = problem.positive_BP >= 0
         cosine_BP, num_kept_B = rows.positive_KBP[-1], sums.num_kept_S[queries]
-        if isinstance(self.negatives, Listed):
-            num_offered_B = self.negatives.offered_BM.sum(1)
+        if self.dense is None:
+            assert self.listed is not None
+            num_offered_B = self.listed.offered_BM.sum(1)
         else:
             num_offered_B = count_candidates(problem)
         level_weight_K1 = self.loss_KB.new_tensor(problem.level_weights)[:, None]

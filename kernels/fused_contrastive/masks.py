@@ -48,10 +48,13 @@ class Rules:
         found = (*_document_key_equalities(problem), *_query_key_equalities(problem))
         keys = {id(equality.row_S): equality.row_S[owner_S] for equality in found}  # rounds share one
         positive_SP = problem.positive_BP[owner_S]
+        excluded_SX = rows(_excluded(problem))
+        if problem.hardness is not None:
+            excluded_SX = _with_own(problem, excluded_SX, owner_S)
         return cls(
             positive_SP=positive_SP,
             own_SM=rows(problem.negative_BM) if by_group else None,
-            excluded_SX=rows(_excluded(problem)),
+            excluded_SX=excluded_SX,
             group_S=rows(problem.query_group_B) if by_group else None,
             group_N=problem.document_group_N if by_group else None,
             equalities=tuple(replace(equality, row_S=keys[id(equality.row_S)]) for equality in found),
@@ -105,6 +108,17 @@ def _excluded(problem: Problem) -> Tensor | None:
     lists = [problem.excluded_BX, None if problem.query_row_B is None else problem.query_row_B[:, None]]
     given = [index for index in lists if index is not None]
     return torch.cat(given, dim=1) if given else None
+
+
+def _with_own(problem: Problem, excluded_SX: Tensor | None, owner_S: Tensor) -> Tensor:
+    """[S, X + M]: the queries' own negatives as well, which `Listed` scores; tower rows (after the queries) keep them.
+
+    Nothing is lost to the count of masked documents: both ways to score add up what they keep.
+    """
+    assert problem.negative_BM is not None
+    own_SM = problem.negative_BM[owner_S]
+    own_SM[len(problem.query_BD) :] = -1
+    return own_SM if excluded_SX is None else torch.cat([excluded_SX, own_SM], dim=1)
 
 
 def _known(problem: Problem) -> Tensor:

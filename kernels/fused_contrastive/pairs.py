@@ -28,7 +28,7 @@ class Pairs:
 
     def score(self, cosine_KBC: Tensor, left: Left, shard: Shard, dims: tuple[int, ...]) -> None:
         """Write the cosines of the shard's documents at each of the levels `dims`, the last len(dims) of all levels."""
-        owner_E, place_E, document_E = self._inside(shard)
+        owner_E, place_E, document_E = self._inside(shard.first, len(shard.row_CD))
         inverse_left_KS, inverse_KC = left.inverse_KS[-len(dims) :], shard.inverse_KC[-len(dims) :]
         entry_bytes = 3 * dims[-1] * cosine_KBC.element_size()
         for part in panels(len(owner_E), max(1, self.workspace_bytes // _PART // entry_bytes)):
@@ -53,7 +53,7 @@ class Pairs:
         by_logit_KBC: dloss/dlogit, 0 where dropped. Left rows beyond the queries get nothing.
         """
         num_queries = len(self.index_BC)
-        owner_E, place_E, document_E = self._inside(shard)
+        owner_E, place_E, document_E = self._inside(shard.first, len(shard.row_CD))
         inside_BC = torch.zeros_like(self.index_BC, dtype=torch.bool)
         inside_BC[owner_E, place_E] = True
         slope_KBC = by_logit_KBC * left.inverse_temperature_S[:num_queries, None] * inside_BC
@@ -79,9 +79,8 @@ class Pairs:
 
     def sum_by_document(self, value_KBC: Tensor, first: int, num_documents: int) -> Tensor:
         """[K, N] of documents `first` on: the sum over the pairs that name the document."""
-        inside_BC = (self.index_BC >= first) & (self.index_BC < first + num_documents)
-        owner_E, place_E = inside_BC.nonzero(as_tuple=True)
-        document_E, order_E = (self.index_BC[owner_E, place_E] - first).sort(stable=True)
+        owner_E, place_E, document_E = self._inside(first, num_documents)
+        document_E, order_E = document_E.sort(stable=True)
         if not len(document_E):
             return value_KBC.new_zeros(len(value_KBC), num_documents)
         value_EK = value_KBC[:, owner_E[order_E], place_E[order_E]].T.contiguous()
@@ -90,11 +89,11 @@ class Pairs:
 
     def sum_rows_by_document(self, row_XD: Tensor, total_CD: Tensor, first: int) -> None:
         """Add row x, of the x-th place of all lists, to the document named there."""
-        index_X = self.index_BC.flatten() - first
-        place_X = ((self.index_BC.flatten() >= 0) & (index_X >= 0) & (index_X < len(total_CD))).nonzero()[:, 0]
-        document_E, order_E = index_X[place_X].sort(stable=True)
+        owner_E, place_E, document_E = self._inside(first, len(total_CD))
+        document_E, order_E = document_E.sort(stable=True)
         if len(document_E):
-            total_CD += _bags(place_X[order_E], row_XD, document_E, len(total_CD), torch.ones_like(row_XD[order_E, 0]))
+            row_E = (owner_E * self.index_BC.shape[1] + place_E)[order_E]
+            total_CD += _bags(row_E, row_XD, document_E, len(total_CD), torch.ones_like(row_XD[row_E, 0]))
 
     def column_lse(self, logit_KBC: Tensor, num_documents: int) -> Tensor:
         """[K, N]: log-sum-exp over the pairs that name the document; about MASKED if there is none."""
@@ -112,11 +111,11 @@ class Pairs:
             for piece in panels(chunk.stop - chunk.start, width):
                 yield level, slice(chunk.start + piece.start, chunk.start + piece.stop)
 
-    def _inside(self, shard: Shard) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, place in its list and row of the shard, for every pair with a document of the shard; by query."""
-        inside_BC = (self.index_BC >= shard.first) & (self.index_BC < shard.first + len(shard.row_CD))
+    def _inside(self, first: int, num_documents: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, place in its list, and document counted from `first`, for every pair with one of them; by query."""
+        inside_BC = (self.index_BC >= first) & (self.index_BC < first + num_documents)
         owner_E, place_E = inside_BC.nonzero(as_tuple=True)
-        return owner_E, place_E, self.index_BC[owner_E, place_E] - shard.first
+        return owner_E, place_E, self.index_BC[owner_E, place_E] - first
 
 
 def _bags(row_E: Tensor, table: Tensor, bag_E: Tensor, num_bags: int, weight_E: Tensor) -> Tensor:

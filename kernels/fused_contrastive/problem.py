@@ -62,6 +62,7 @@ class Problem:
     document_key_N: Tensor | None
     margin: float | None
     margin_dims: Literal["level", "full"]  # at which dims a negative is compared with positive + margin
+    hardness: float | None  # own negatives weigh e^(hardness * cosine) in their query's denominator; None: 1
     symmetric: bool
     document_tower: bool  # each positive's cosines with the documents join the query's denominator
     workspace_bytes: int
@@ -73,6 +74,11 @@ class Problem:
     def dtype(self) -> torch.dtype:
         """What sums are accumulated in: float64 for float64 rows, else float32."""
         return torch.float64 if self.query_BD.dtype == torch.float64 else torch.float32
+
+    @property
+    def lists_own(self) -> bool:
+        """Whether own negatives are scored pair by pair, not as cells of tiles."""
+        return self.scope == "own" or self.hardness is not None
 
     @property
     def tie(self) -> float:

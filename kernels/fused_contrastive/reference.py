@@ -14,6 +14,7 @@ from fused_contrastive.problem import InfoNCEOutput, InfoNCEStats, Problem
 class _Documents(NamedTuple):
     """[B, N] each: what a document is to a query."""
 
+    own_BN: Tensor
     positive_BN: Tensor
     candidate_BN: Tensor  # the scope's documents but the positives
     allowed_BN: Tensor  # candidates that are neither excluded nor equal by key
@@ -80,7 +81,10 @@ def _pair_losses(
     logit_BN = level.similarity_BN / problem.temperature_B[:, None]
     positive_E1 = logit_BN[query_E, document_E][:, None]
     negative_BN = logit_BN.masked_fill(~kept_BN, -torch.inf)
-    row = [positive_E1, negative_BN[query_E]]
+    weighted_BN = negative_BN
+    if problem.hardness is not None:
+        weighted_BN = negative_BN + problem.hardness * level.similarity_BN.detach() * documents.own_BN
+    row = [positive_E1, weighted_BN[query_E]]
     lse_E = torch.cat(row, dim=1).logsumexp(1)
     if level.tower_EN is not None:
         assert judged.tower_EN is not None
@@ -122,7 +126,7 @@ def _documents(problem: Problem) -> _Documents:
         equal_BB = problem.query_key_B[:, None] == problem.query_key_B
         dropped_BN = dropped_BN | _any_of(equal_BB, positive_BN | itself_BN)
     candidate_BN = scope_BN & ~positive_BN
-    return _Documents(positive_BN, candidate_BN, candidate_BN & ~dropped_BN)
+    return _Documents(own_BN, positive_BN, candidate_BN, candidate_BN & ~dropped_BN)
 
 
 def _listed(index_BM: Tensor | None, nothing_BN: Tensor) -> Tensor:

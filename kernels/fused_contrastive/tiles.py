@@ -54,13 +54,23 @@ class TileScores:
 class SlopeWeights:
     """dloss/dlogit of a kept cell = row_weight * e^(logit - row_lse) + column_weight * e^(logit - column_lse).
 
-    The rows' come for the rows of the tile, the columns' for its columns (None: nothing).
+    The rows' come for the rows of the tile (or for all left rows), the columns' for its columns (or for all documents;
+    None: nothing).
     """
 
     row_lse_KR: Tensor
     row_weight_KR: Tensor
     column_lse_KC: Tensor | None = None
     column_weight_KC: Tensor | None = None
+
+    def part(self, rows: slice, columns: slice | None) -> SlopeWeights:
+        """Those of a tile; without columns those of its rows only."""
+        row_lse_KR, row_weight_KR = self.row_lse_KR[:, rows], self.row_weight_KR[:, rows]
+        if columns is None or self.column_lse_KC is None or self.column_weight_KC is None:
+            return SlopeWeights(row_lse_KR, row_weight_KR)
+        return SlopeWeights(
+            row_lse_KR, row_weight_KR, self.column_lse_KC[:, columns], self.column_weight_KC[:, columns]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ def checked_problem(
     document_key_N: Tensor | None,
     margin: float | None,
     margin_dims: Literal["level", "full"],
+    hardness: float | None,
     symmetric: bool,
     same_tower: SameTower | None,
     denominator: float | Tensor | None,
@@ -70,11 +71,14 @@ def checked_problem(
     dtype = torch.float64 if query_BD.dtype == torch.float64 else torch.float32
     values = ValueChecks(device)
     _check_choices(scope, query_group_B, document_group_N, margin, margin_dims, workspace_bytes)
+    in_range = hardness is None or 0 <= hardness < math.inf
+    require(in_range, "hardness", str(hardness), "None or a finite number of at least 0")
     _check_same_tower(same_tower, scope, query_row_B, peers)
     num_documents = _table_length(len(document_ND), peers, first_document, num_documents)
     enough = num_documents > 0 or num_queries == 0
     require(enough, "document_ND", describe(document_ND), "at least one row when there are queries")
     dims = checked_dims(matryoshka_dims, query_BD.shape[1])
+    negative_BM = checked_lists(negative_BM, "negative_BM", num_queries, device, num_documents, values)
     weight_B = checked_weights(weight_B, num_queries, dtype, device, values)
     problem = Problem(
         query_BD=query_BD,
@@ -84,7 +88,7 @@ def checked_problem(
         share_B=weight_B / checked_denominator(denominator, weight_B, values),
         dims=dims,
         level_weights=checked_level_weights(matryoshka_weights, len(dims)),
-        negative_BM=checked_lists(negative_BM, "negative_BM", num_queries, device, num_documents, values),
+        negative_BM=negative_BM,
         excluded_BX=checked_lists(excluded_BX, "excluded_BX", num_queries, device, num_documents, values),
         query_row_B=None
         if query_row_B is None
@@ -96,6 +100,7 @@ def checked_problem(
         document_key_N=checked_labels(document_key_N, "document_key_N", num_documents, device),
         margin=margin,
         margin_dims=margin_dims,
+        hardness=hardness if hardness and negative_BM is not None else None,
         symmetric=symmetric,
         document_tower=same_tower in ("document", "both"),
         workspace_bytes=workspace_bytes or _WORKSPACE_BYTES.get(device.type, _DEFAULT_WORKSPACE_BYTES),

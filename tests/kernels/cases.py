@@ -18,6 +18,7 @@ FEATURES = (
     "document_key",
     "margin",
     "margin_full",
+    "hardness",
     "weights",
     "denominator",
     "temperatures",
@@ -95,6 +96,8 @@ def make_case(
         arguments["false_negative_margin"] = 0.05
     if "margin_full" in features:
         arguments["false_negative_margin_dims"] = "full"
+    if "hardness" in features:
+        arguments["hardness"] = 3.0
     if "weights" in features:
         arguments["weight_B"] = real(num_queries)
     if "denominator" in features:
@@ -133,7 +136,7 @@ def loss_by_loops(case: Case) -> tuple[float, InfoNCEStats]:
         lse.append([0.0] * num_queries)
         for i, p in pairs:
             own = math.exp(_cosine(query[i][:dim], document[p][:dim]) / temperature[i])
-            row = sum(math.exp(_cosine(query[i][:dim], document[j][:dim]) / temperature[i]) for j in kept[i])
+            row = sum(_row_term(a, i, j, _cosine(query[i][:dim], document[j][:dim]), temperature[i]) for j in kept[i])
             lse[-1][i] += math.log(own + row) / len(positives[i])
             if a.get("same_tower") in ("document", "both"):
                 tower = _negatives(a, i, document[p], judged)
@@ -147,6 +150,12 @@ def loss_by_loops(case: Case) -> tuple[float, InfoNCEStats]:
     weights = a["weight_B"].tolist() if "weight_B" in a else [1.0] * num_queries
     total = sum(weight * value for weight, value in zip(weights, loss, strict=True))
     return total / a.get("denominator", sum(weights)), _stats_by_loops(a, dims[-1], kept, loss, lse)
+
+
+def _row_term(a: dict[str, Any], i: int, j: int, cosine: float, temperature: float) -> float:
+    """What negative j puts into query i's denominator."""
+    weighted = "hardness" in a and "negative_BM" in a and j in a["negative_BM"][i].tolist()
+    return math.exp(cosine / temperature + (a["hardness"] * cosine if weighted else 0.0))
 
 
 def _stats_by_loops(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
@@ -25,7 +24,16 @@ WORKSPACES = (None, 500)  # all queries and documents at once; square tiles that
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("feature", ["nothing", *FEATURES])
 def test_each_feature_equals_the_reference(feature: str, scope: str, workspace: int | None) -> None:
-    case = make_case({feature, "own"} if scope == "own" else {feature}, scope)
+    case = make_case({feature, "own"} if scope == "own" or feature == "hardness" else {feature}, scope)
+    assert_equal_outputs(case.run("chunked", workspace_bytes=workspace), case.run("reference"), 1e-12)
+
+
+@pytest.mark.parametrize("workspace", WORKSPACES)
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("feature", FEATURES)
+def test_hardness_with_each_feature_equals_the_reference(feature: str, scope: str, workspace: int | None) -> None:
+    """Own negatives leave the tiles for the listed pairs: every rule must hold in both, and levels have own weights."""
+    case = make_case({feature, "own", "levels", "hardness"}, scope)
     assert_equal_outputs(case.run("chunked", workspace_bytes=workspace), case.run("reference"), 1e-12)
 
 
@@ -56,7 +64,9 @@ def test_panels_of_a_few_queries_against_all_documents_equal_the_reference(
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("workspace", WORKSPACES)
 def test_the_gradient_equals_finite_differences(scope: str, workspace: int | None) -> None:
-    case = make_case({*FEATURES} - {"margin", "margin_full"}, scope, num_queries=3, num_documents=7, width=4)
+    case = make_case(
+        {*FEATURES} - {"margin", "margin_full", "hardness"}, scope, num_queries=3, num_documents=7, width=4
+    )
     leaves = [case.arguments[name].requires_grad_() for name in LEAVES]
 
     def loss(*rows: Tensor) -> Tensor:
@@ -161,15 +171,6 @@ def test_rows_that_are_not_finite_give_a_nan_loss(scope: str, implementation: st
     case = make_case({"own", "margin"}, scope)
     case.arguments["query_BD"][3, 2] = bad
     assert case.run(implementation)[0].loss.isnan()
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    """With one thread every order of summation is fixed and the test would prove nothing."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("two_threads")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from fused_contrastive import info_nce
@@ -12,7 +14,7 @@ from tests.kernels.cases import FEATURES, LEAVES, Case, assert_equal_stats, loss
 
 SCOPES = ("step", "task", "own")
 TOWERS = ({"tower_query"}, {"tower_document"}, {"tower_query", "tower_document"})
-CHANGING = ("positives", "symmetric", "query_row", "margin_full", "tower_query", "tower_document")
+CHANGING = ("positives", "hardness", "symmetric", "query_row", "margin_full", "tower_query", "tower_document")
 DROPPING = {"excluded", "query_key", "document_key", "margin"}
 
 
@@ -60,7 +62,7 @@ def test_each_feature_changes_the_loss(feature: str, scope: str) -> None:
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("towers", TOWERS)
 def test_the_gradient_of_the_reference_equals_finite_differences(scope: str, towers: set[str]) -> None:
-    every = {*FEATURES} - {"margin", "margin_full", "tower_query", "tower_document"}
+    every = {*FEATURES} - {"margin", "margin_full", "hardness", "tower_query", "tower_document"}
     case = make_case(every | towers, scope, num_queries=5, num_documents=11, width=8)
     leaves = [case.arguments[name].requires_grad_() for name in LEAVES]
 
@@ -69,6 +71,39 @@ def test_the_gradient_of_the_reference_equals_finite_differences(scope: str, tow
         return info_nce(**arguments, implementation="reference").loss
 
     assert torch.autograd.gradcheck(loss, leaves)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_the_weight_of_a_hard_negative_takes_no_gradient(scope: str) -> None:
+    """Against the formula with the weights as numbers, each level's from its own cosines (EmbeddingGemma)."""
+    case = make_case({"own", "levels", "hardness", "excluded"}, scope)
+    a, rows = case.arguments, {}
+    for name in ("query_BD", "document_ND"):
+        rows[name] = a[name].clone().requires_grad_()
+    loss = torch.zeros((), dtype=torch.float64)
+    for dim, level_weight in zip(a["matryoshka_dims"], a["matryoshka_weights"], strict=True):
+        query, document = (torch.nn.functional.normalize(row[:, :dim]) for row in rows.values())
+        cosine = query @ document.T
+        for i, positive in enumerate(a["positive_B"].tolist()):
+            own = set(a["negative_BM"][i].tolist()) - {-1}
+            group = range(17) if scope != "task" else (a["document_group_N"] == a["query_group_B"][i]).nonzero()[:, 0]
+            kept = sorted((own if scope == "own" else own | {int(j) for j in group}) - {positive})
+            kept = [j for j in kept if j not in a["excluded_BX"][i].tolist()]
+            weight = torch.tensor(
+                [math.exp(3 * cosine[i, j].item()) if j in own else 1.0 for j in kept], dtype=torch.float64
+            )
+            terms = [(cosine[i, positive] / 0.1).exp(), (weight * (cosine[i, kept] / 0.1).exp()).sum()]
+            loss = loss + level_weight * (sum(terms).log() - cosine[i, positive] / 0.1) / 7
+    expected = torch.autograd.grad(1.5 * loss, list(rows.values()))
+    for one, other in zip(case.run("reference")[1], expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+def test_a_hard_negative_that_is_excluded_stays_out() -> None:
+    """Its weight must not bring it back."""
+    case = make_case({"own", "hardness"})
+    everything = torch.arange(17).expand(7, 17)
+    assert case.run("reference", excluded_BX=everything)[0].loss == 0
 
 
 def test_without_options_it_is_the_usual_cross_entropy_of_normalised_rows() -> None:

@@ -51,7 +51,8 @@ def named_numbers(result: tuple[InfoNCEOutput, tuple[Tensor, ...]]) -> list[tupl
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("feature", ["nothing", *FEATURES])
 def test_each_feature_equals_the_reference(feature: str, scope: str, workspace: int | None) -> None:
-    case = make_case({feature, "own"} if scope == "own" else {feature}, scope, num_queries=19, num_documents=37)
+    features = {feature, "own"} if scope == "own" or feature == "hardness" else {feature}
+    case = make_case(features, scope, num_queries=19, num_documents=37)
     assert_no_worse_than_the_reference(case, torch.float32, workspace)
 
 
@@ -86,9 +87,9 @@ def test_many_tiles_in_both_directions_equal_the_reference(features: set[str]) -
 @pytest.mark.gpu
 @pytest.mark.skipif(not ON_GPU, reason="needs a CUDA GPU: without one the kernels are interpreted")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("features", [set(), {"levels"}, {"levels", "symmetric", "own", "excluded", "margin"}])
+@pytest.mark.parametrize("features", [set(), {"levels"}, {"levels", "symmetric", "own", "excluded"}])
 def test_real_sizes_on_a_gpu_equal_float64(features: set[str], dtype: torch.dtype) -> None:
-    case = make_case(features - {"margin"}, num_queries=3001, num_documents=5003, width=384)
+    case = make_case(features, num_queries=3001, num_documents=5003, width=384)
     case.arguments = {k: v.cuda() if isinstance(v, Tensor) else v for k, v in case.arguments.items()}
     assert_no_worse_than_the_reference(case, dtype)
 

@@ -81,6 +81,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("document_key_N", {"document_key_N": torch.zeros(7, dtype=torch.int64)}, r"\[17\]"),
     ("query_key_B", {"query_key_B": torch.zeros(7)}, "float32"),
     ("false_negative_margin", {"false_negative_margin": float("nan")}, "finite"),
+    ("hardness", {"hardness": -1.0}, "at least 0"),
+    ("hardness", {"hardness": float("inf")}, "finite"),
     ("false_negative_margin_dims", {"false_negative_margin_dims": "first"}, "'level' or 'full'"),
     ("same_tower", {"same_tower": "queries"}, "'query', 'document' or 'both'"),
     ("same_tower", {"same_tower": "document", "scope": "own"}, "scope='step' or 'task'"),
