@@ -1,53 +1,59 @@
-"""Stage 5a: who encodes what. A scheduling decision: it never changes the loss."""
+"""Stage 5b: from a deal of the texts to every rank's micro-batches, and what they cost. It never changes the loss.
+
+In: the texts' lengths, their ranks, the budget. Out: a `Schedule`. Floor 2.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from harness.data.tokenisation import PAD_TO_MULTIPLE_OF
+from harness.data.cut import cut, fixed_cost, padded_tokens
 from harness.types import Schedule
 
-
-def deal(length_T: np.ndarray, world_size: int) -> np.ndarray:
-    """The rank [T] of each text such that all ranks have nearly equal tokens.
-
-    Texts sorted by length go to the ranks there and back again (0..W-1, W-1..0, ...): every rank gets the same number
-    of texts and the same mix of lengths, and token counts differ by less than the longest text.
-    """
-    there_and_back = np.concatenate([np.arange(world_size), np.arange(world_size)[::-1]])
-    rank_T = np.empty(len(length_T), dtype=np.int64)
-    rank_T[np.argsort(-length_T, kind="stable")] = np.resize(there_and_back, len(length_T))
-    return rank_T
+# Passes over a micro-batch: the embed phase's forward, the replay's, and a backward, which counts as two (Korthikanti
+# et al. 2022, arXiv 2205.05198). With a single micro-batch the first forward's graph is kept.
+_PASSES, _PASSES_OF_ONE = 4, 3
 
 
 def schedule(length_T: np.ndarray, rank_T: np.ndarray, world_size: int, micro_batch_tokens: int) -> Schedule:
     """Cut each rank's texts, longest first, into micro-batches of at most `micro_batch_tokens` padded tokens.
 
-    A text longer than the budget is a micro-batch of its own. Ranks with fewer micro-batches get empty ones.
+    A text longer than the budget is a micro-batch of its own. Ranks with fewer micro-batches get empty ones. Where
+    every rank's texts fit into one they stay in one, unless its padding costs more than the kept graph saves.
     """
     by_rank = [cut(np.flatnonzero(rank_T == rank), length_T, micro_batch_tokens) for rank in range(world_size)]
+    made = _schedule(by_rank, rank_T)
+    if made.num_micro_batches == 1:
+        return made
+    whole = [np.concatenate(batches) if batches else np.empty(0, dtype=np.int64) for batches in by_rank]
+    if any(padded_tokens(rows, length_T) > max(micro_batch_tokens, length_T[rows].max(initial=0)) for rows in whole):
+        return made
+    one = _schedule([[rows] for rows in whole], rank_T)
+    return min(one, made, key=lambda it: _cost(it, length_T, micro_batch_tokens))
+
+
+def _cost(made: Schedule, length_T: np.ndarray, micro_batch_tokens: int) -> float:
+    return passes(padded_per_rank(made, length_T).max(), made.num_micro_batches, micro_batch_tokens)
+
+
+def passes(padded: float, micro_batches: int, micro_batch_tokens: int) -> float:
+    """Forward passes over tokens in a step of a rank: padded tokens and its micro-batches' fixed costs."""
+    each = _PASSES if micro_batches > 1 else _PASSES_OF_ONE
+    return each * (padded + micro_batches * fixed_cost(micro_batch_tokens))
+
+
+def padded_per_rank(made: Schedule, length_T: np.ndarray) -> np.ndarray:
+    """Padded tokens of each rank, int64 [W]."""
+    return np.array([sum(padded_tokens(rows, length_T) for rows in batches) for batches in made.micro_batches])
+
+
+def _schedule(by_rank: list[list[np.ndarray]], rank_T: np.ndarray) -> Schedule:
     most = max(1, max(len(batches) for batches in by_rank))
     empty = np.empty(0, dtype=np.int64)
-    rows_per_rank = max(1, int(np.bincount(rank_T, minlength=world_size).max(initial=0)))
-    slot_T = np.empty(len(length_T), dtype=np.int64)
+    rows_per_rank = max(1, int(np.bincount(rank_T, minlength=len(by_rank)).max(initial=0)))
+    slot_T = np.empty(len(rank_T), dtype=np.int64)
     for rank, batches in enumerate(by_rank):
         mine = np.concatenate([*batches, empty])
         slot_T[mine] = rank * rows_per_rank + np.arange(len(mine))
-        batches += [empty] * (most - len(batches))
-    return Schedule(tuple(tuple(batches) for batches in by_rank), slot_T, rows_per_rank)
-
-
-def padded_length(length: int) -> int:
-    """Tokens a text of this length takes when it is the longest of its micro-batch."""
-    return -(-length // PAD_TO_MULTIPLE_OF) * PAD_TO_MULTIPLE_OF
-
-
-def cut(text_R: np.ndarray, length_T: np.ndarray, micro_batch_tokens: int) -> list[np.ndarray]:
-    """Micro-batches of the texts `text_R`, longest first, each at most `micro_batch_tokens` padded tokens."""
-    ordered = text_R[np.argsort(-length_T[text_R], kind="stable")]
-    batches, start = [], 0
-    while start < len(ordered):
-        count = max(1, micro_batch_tokens // padded_length(int(length_T[ordered[start]])))
-        batches.append(ordered[start : start + count])
-        start += count
-    return batches
+    filled = tuple(tuple(batches) + (empty,) * (most - len(batches)) for batches in by_rank)
+    return Schedule(filled, slot_T, rows_per_rank)
