@@ -2,7 +2,8 @@
 
 Shape legend, used as suffixes everywhere:
     B  queries of a task in this step        N  documents of a task in this step
-    M  negatives per query (-1 padded)       X  excluded documents per query (-1 padded)
+    P  positives per query (-1 padded)       M  negatives per query (-1 padded)
+    X  excluded documents per query (-1 padded)
     S  STS pairs of a task in this step      T  unique texts of the step (rows of the embedding table)
     L  tokens                                D  embedding dimensions
     K  Matryoshka levels                     W  ranks
@@ -27,6 +28,15 @@ SourceKind = TaskKind | Literal["corpus"]
 TextRole = Literal["query", "document"]
 EncodingRole = Literal["query", "document", "sentence"]  # sentence: STS and classification texts in evaluation
 NegativesScope = Literal["own", "task", "step"]
+Positives = Literal["one", "all"]
+Balance = Literal["cbb", "alternate", "homogeneous"]
+LossName = Literal["info_nce", "margin_mse", "kl", "cosent", "angle"]
+LOSSES_OF_KIND: dict[TaskKind, tuple[LossName, ...]] = {  # those a kind of task may have; the first is its default
+    "retrieval": ("info_nce", "margin_mse", "kl"),
+    "classification": ("info_nce",),
+    "sts": ("cosent", "angle"),
+}
+DISTILLATION_LOSSES: tuple[LossName, ...] = ("margin_mse", "kl")  # need a ranker's scores
 ROLES: tuple[TextRole, ...] = ("query", "document")  # the uint8 code of a role is its position here
 
 
@@ -61,28 +71,43 @@ class StepTexts:
 
 @dataclass(frozen=True, slots=True)
 class InfoNCEPart:
-    """How one task's queries refer to the table. Document indices point into `document_N`."""
+    """How one task's queries refer to the table, whatever loss they take. Document indices point into `document_N`.
+
+    The scores of a ranker are there where a loss of the task asks for them.
+    """
 
     task: str
     row_B: np.ndarray  # int64, data set rows (for messages and for the bank)
     query_B: np.ndarray  # int64, rows of the table
     document_N: np.ndarray  # int64, rows of the table, each once
-    positive_B: np.ndarray  # int64, into document_N
+    positive_BP: np.ndarray  # int64, into document_N, -1 padded, at least one in every row
     negative_BM: np.ndarray  # int64, into document_N, -1 padded
     rank_BM: np.ndarray  # int64, of the negatives among the query's ranked candidates, -1 where not ranked
     excluded_BX: np.ndarray  # int64, into document_N, -1 padded: never negatives of the query
     scope: NegativesScope
+    positive_score_BP: np.ndarray | None = None  # float32, NaN where padded
+    negative_score_BM: np.ndarray | None = None  # float32, NaN where padded
+
+    @property
+    def num_references(self) -> int:
+        """Its queries, positives and negatives, each as often as it is named."""
+        return len(self.query_B) + int((self.positive_BP >= 0).sum()) + int((self.negative_BM >= 0).sum())
 
 
 @dataclass(frozen=True, slots=True)
 class CoSENTPart:
-    """One STS task's pairs: rows of the table and their graded similarity."""
+    """One STS task's pairs, whatever loss they take: rows of the table and their graded similarity."""
 
     task: str
     row_S: np.ndarray  # int64, data set rows
     text1_S: np.ndarray  # int64, rows of the table
     text2_S: np.ndarray  # int64, rows of the table
     score_S: np.ndarray  # float32
+
+    @property
+    def num_references(self) -> int:
+        """Its sentences, each as often as it is named."""
+        return len(self.text1_S) + len(self.text2_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +117,11 @@ class StepPlan:
     step: int
     texts: StepTexts
     parts: tuple[InfoNCEPart | CoSENTPart, ...]
+
+    @property
+    def texts_saved(self) -> int:
+        """How many texts more a trainer encodes that embeds every query, positive, negative and sentence by itself."""
+        return sum(part.num_references for part in self.parts) - len(self.texts)
 
 
 @dataclass(frozen=True, slots=True)

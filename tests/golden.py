@@ -7,14 +7,16 @@ over the same texts in one process. Limits: 1e-5 in fp32; in bf16, 1.5 times the
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
+from harness.data.deal import deal
 from harness.data.permutation import derive_key
-from harness.data.schedule import deal, schedule
+from harness.data.schedule import schedule
 from harness.encoder.encoder import Encoder
 from harness.engine import phases
 from harness.engine.config import TrainingConfig
@@ -23,6 +25,8 @@ from harness.losses.config import LossConfig
 from harness.losses.objective import Objective, TaskTerms
 from harness.quiet import prepare_environment
 from harness.types import CoSENTPart, InfoNCEPart, Schedule, StepPlan, StepTexts, TokenBatch
+from tests.golden_mixtures import Mixture, mixed_plan, mixed_terms
+from tests.golden_negatives import masked_by_loops, tiny_guide, with_all_options, with_queries_joined
 from tests.ranks import run_ranks
 
 VOCABULARY = 120
@@ -40,9 +44,13 @@ class Case:
     offload: bool = False
     keep_graph: bool = True
     implementation: str = "chunked"  # of the loss; plain autograd always takes the reference
+    mixture: Mixture | None = None  # other tasks and losses than those of `tiny_plan`
+    negatives: bool = False  # all options of negatives on: symmetric, same tower, hardness, a guide's masks
 
     def __str__(self) -> str:
         marks = [name for name in ("shuffled", "offload") if getattr(self, name)]
+        marks += [self.mixture] if self.mixture else []
+        marks += ["negatives"] if self.negatives else []
         marks += [self.implementation] if self.implementation != "chunked" else []
         marks += ["dropout"] if self.dropout else []
         return (
@@ -50,8 +58,8 @@ class Case:
         )
 
 
-def tiny_encoder(dropout: float = 0.0) -> Encoder:
-    torch.manual_seed(7)
+def tiny_encoder(dropout: float = 0.0, seed: int = 7) -> Encoder:
+    torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
@@ -81,7 +89,7 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
         row_B=rows(5),
         query_B=rows(0, 5),
         document_N=rows(5, 17),
-        positive_B=rows(0, 5),
+        positive_BP=rows(0, 5)[:, None],
         negative_BM=np.array([[5, 6], [7, -1], [8, 9], [10, 11], [5, 10]]),
         rank_BM=np.tile(rows(2), (5, 1)),
         excluded_BX=np.array([[1, 2], [-1, -1], [3, -1], [-1, -1], [6, -1]]),
@@ -92,7 +100,7 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
         row_B=rows(3),
         query_B=np.array([17, 18, 4]),
         document_N=rows(19, 25),
-        positive_B=rows(0, 3),
+        positive_BP=rows(0, 3)[:, None],
         negative_BM=np.array([[3, 4], [4, 5], [5, 3]]),
         rank_BM=np.full((3, 2), -1),
         excluded_BX=np.full((3, 0), -1),
@@ -105,9 +113,11 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
     return StepPlan(1, texts, (faq, intents, similar, alike))
 
 
-def tiny_objective(implementation: str) -> Objective:
+def tiny_objective(implementation: str, mixture: Mixture | None = None, *, negatives: bool = False) -> Objective:
     terms = [TaskTerms("faq", 0.05, 1.0, 0.3), TaskTerms("intents", 0.1, 2.0, None)]
-    terms += [TaskTerms(name, 0.05, 1.0, None) for name in ("similar", "alike")]
+    terms += [TaskTerms(name, 0.05, losses=("cosent",)) for name in ("similar", "alike")]
+    terms = mixed_terms() if mixture else terms
+    terms = with_all_options(terms) if negatives else terms
     return Objective(terms, LossConfig(implementation=implementation), (8, 16, 24), (0.5, 1.0, 1.0))  # type: ignore[arg-type]
 
 
@@ -123,12 +133,16 @@ def pad(ids: list[list[int]]) -> TokenBatch:
 def tiny_schedule(case: Case) -> tuple[list[list[int]], StepPlan, Schedule]:
     texts = tiny_texts()
     lengths = np.array([len(text) for text in texts])
-    rank_T = deal(lengths, case.world)
+    scheduled = deal(lengths, case.world, case.budget)
     if case.shuffled:  # any deal must do, one that leaves a rank with almost nothing as well
         rank_T = np.random.default_rng(11).choice(
             case.world, len(texts), p=[0.9, 0.1, 0.0][: case.world] if case.world == 3 else None
         )
-    return texts, tiny_plan(lengths.tolist()), schedule(lengths, rank_T, case.world, case.budget)
+        scheduled = schedule(lengths, rank_T, case.world, case.budget)
+    plan = tiny_plan(lengths.tolist())
+    plan = mixed_plan(case.mixture, plan.texts) if case.mixture else plan
+    plan = with_queries_joined(plan) if case.negatives else plan
+    return texts, plan, scheduled
 
 
 def engine_gradients(case: Case) -> dict[str, Tensor]:
@@ -139,10 +153,13 @@ def engine_gradients(case: Case) -> dict[str, Tensor]:
     training = TrainingConfig(steps=1, precision=case.precision, max_grad_norm=0.0)  # type: ignore[arg-type]
     engine = ZeroEngine(tiny_encoder(case.dropout), training, deepspeed_json(case))
     engine.train_mode(True)
+    if case.negatives:
+        plan = tiny_guide(tiny_encoder(seed=8), texts).mask(plan)
     batches = [pad([texts[t] for t in rows]) for rows in scheduled.micro_batches[comm.rank()]]
     step = phases.Step(plan, scheduled, batches, seed=5, keep_graph=case.keep_graph)
     embeddings = phases.embed(engine, step)
-    scores = phases.score(engine, tiny_objective(case.implementation), step, embeddings)
+    objective = tiny_objective(case.implementation, case.mixture, negatives=case.negatives)
+    scores = phases.score(engine, objective, step, embeddings)
     phases.replay(engine, step, embeddings, scores.gradients)
     return engine.full_gradients()
 
@@ -169,7 +186,10 @@ def plain_gradients(case: Case, dtype: torch.dtype = torch.float32, *, in_one_ba
     else:
         batch = pad(texts)
         table = list(encoder(batch.input_ids_BL, batch.attention_mask_BL))
-    tiny_objective("reference")(plan, torch.stack(table).float()).loss.backward()
+    if case.negatives:
+        plan = masked_by_loops(plan, tiny_encoder(seed=8), texts)
+    objective = tiny_objective("reference", case.mixture, negatives=case.negatives)
+    objective(plan, torch.stack(table).float()).loss.backward()
     return {name: p.grad.float() for name, p in encoder.named_parameters() if p.grad is not None}
 
 
@@ -216,6 +236,8 @@ def cases(world: int) -> list[Case]:
         if stage in (2, 3):
             found.append(Case(world, stage, offload=True))
         found.append(Case(world, stage, implementation="triton"))
+    found += [Case(world, stage, negatives=True) for stage in (1, 3)]
+    found += [Case(world, 2, mixture=mixture) for mixture in get_args(Mixture)]
     return found
 
 

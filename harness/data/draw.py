@@ -16,6 +16,7 @@ from harness.data.index import TaskData
 from harness.data.permutation import derive_key, permute
 from harness.data.ragged import mix64
 from harness.data.task import Task, negative_source
+from harness.types import Balance
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +26,18 @@ class Draw:
     task: int
     row_B: np.ndarray
     query_B: np.ndarray
-    positive_B: np.ndarray
+    positive_BP: np.ndarray  # -1 padded
     negative_BM: np.ndarray  # -1 padded, ids of the table `negative_source`
     negative_source: int  # of `text_sources`
     rank_BM: np.ndarray  # of the negatives among the query's candidates, -1 where they are not ranked
 
     def document_ids(self) -> list[tuple[int, np.ndarray]]:
         """(source, text ids) of the sampled positives and negatives, each once."""
+        positives = self.positive_BP[self.positive_BP >= 0]
         negatives = self.negative_BM[self.negative_BM >= 0]
         if self.negative_source == self.task:
-            return [(self.task, np.unique(np.concatenate([self.positive_B, negatives])))]
-        return [(self.task, np.unique(self.positive_B)), (self.negative_source, np.unique(negatives))]
+            return [(self.task, np.unique(np.concatenate([positives, negatives])))]
+        return [(self.task, np.unique(positives)), (self.negative_source, np.unique(negatives))]
 
     def text_ids(self) -> list[tuple[int, np.ndarray]]:
         """(source, text ids) of all its texts, each source and text once."""
@@ -43,27 +45,47 @@ class Draw:
         return [(own, np.unique(np.concatenate([self.query_B, documents]))), *others]
 
 
-def draw_examples(tasks: Sequence[Task], *, seed: int, step: int, balance: str) -> list[Draw]:
-    """The examples of step `step`, task by task."""
-    if balance == "alternate":
-        chosen, visit = _alternate([task.config.quota for task in tasks], seed, step)
-        return [_draw(tasks, chosen, seed, visit, step)]
-    return [_draw(tasks, index, seed, step - 1, step) for index in range(len(tasks))]
+def draw_examples(tasks: Sequence[Task], *, seed: int, step: int, balance: Balance) -> list[Draw]:
+    """The examples of step `step`, task by task.
+
+    balance: `cbb`, every task's quota (paper, section 3.3); `alternate`, one task's quota, the task drawn in proportion
+    to the quotas (the paper's "sequential random task training"); `homogeneous`, the sum of the retrieval tasks' quotas
+    from one of them, drawn in proportion to them (batches of one source: Arctic-Embed, arXiv 2405.05374; Nomic Embed,
+    arXiv 2402.01613), and every task of another kind with its own quota.
+    """
+    everyone = range(len(tasks))
+    if balance == "cbb":
+        return [_draw(tasks, index, seed, step - 1, step, tasks[index].quota) for index in everyone]
+    taking_turns = [i for i in everyone if balance == "alternate" or tasks[i].config.kind == "retrieval"]
+    if not taking_turns:
+        return draw_examples(tasks, seed=seed, step=step, balance="cbb")
+    quotas = [tasks[i].quota for i in taking_turns]
+    turn, visit = _turn(quotas, balance, seed, step)
+    chosen = taking_turns[turn]
+    draws = []
+    for index in everyone:
+        if index == chosen:
+            count = quotas[turn] if balance == "alternate" else sum(quotas)
+            draws.append(_draw(tasks, index, seed, visit, step, count))
+        elif index not in taking_turns:
+            draws.append(_draw(tasks, index, seed, step - 1, step, tasks[index].quota))
+    return draws
 
 
-def _alternate(quotas: Sequence[int], seed: int, step: int) -> tuple[int, int]:
-    """The task of this step and how often it was drawn before: shuffled blocks, turns in proportion to quota."""
+def _turn(quotas: Sequence[int], balance: Balance, seed: int, step: int) -> tuple[int, int]:
+    """Whose turn step `step` is and how many turns it had before: shuffled blocks, turns in proportion to quota."""
     turns = np.array(quotas) // gcd(*quotas)
     block, place = divmod(step - 1, int(turns.sum()))
     owner = np.repeat(np.arange(len(turns)), turns)
-    order = owner[permute(np.arange(len(owner)), len(owner), derive_key(seed, "alternate", block))]
+    order = owner[permute(np.arange(len(owner)), len(owner), derive_key(seed, balance, block))]
     task = int(order[place])
     return task, block * int(turns[task]) + int((order[:place] == task).sum())
 
 
-def _draw(tasks: Sequence[Task], index: int, seed: int, visit: int, step: int) -> Draw:
+def _draw(tasks: Sequence[Task], index: int, seed: int, visit: int, step: int, count: int) -> Draw:
+    """The `count` examples of a task that follow those of its first `visit` visits."""
     task = tasks[index]
-    place_B = visit * task.config.quota + np.arange(task.config.quota)
+    place_B = visit * count + np.arange(count)
     epoch_B, offset_B = np.divmod(place_B, task.data.num_rows)
     row_B = np.empty_like(offset_B)
     for epoch in np.unique(epoch_B):
@@ -77,14 +99,23 @@ def _draw(tasks: Sequence[Task], index: int, seed: int, visit: int, step: int) -
     elif task.config.kind == "sts":
         positive_B, negative_BM = query_B + 1, np.empty((len(row_B), 0), dtype=np.int64)
     else:
-        # Round the list of positives, one an epoch, from a random start.
-        turn_B = (mix64(row_B, key) + epoch_B.astype(np.uint64)) % task.data.num_positives_R[row_B].astype(np.uint64)
+        positive_BP = _listed_positives(task, row_B, epoch_B, query_B, key)
         assert task.bank is not None
-        rank_BM = task.bank.ranks(row_B, step)
-        negative_BM = task.bank.candidates.text_ids(row_B, rank_BM)
-        source = negative_source(tasks, index)
-        return Draw(index, row_B, query_B, query_B + 1 + turn_B.astype(np.int64), negative_BM, source, rank_BM)
-    return Draw(index, row_B, query_B, positive_B, negative_BM, index, np.full_like(negative_BM, -1))
+        bank = task.bank.at(step)
+        rank_BM = bank.ranks(row_B, step)
+        negative_BM = bank.candidates.text_ids(row_B, rank_BM)
+        return Draw(index, row_B, query_B, positive_BP, negative_BM, negative_source(tasks, index), rank_BM)
+    return Draw(index, row_B, query_B, positive_B[:, None], negative_BM, index, np.full_like(negative_BM, -1))
+
+
+def _listed_positives(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, query_B: np.ndarray, key: int) -> np.ndarray:
+    """Text ids [B, P], -1 padded: all of the row's positives, or one, round the list from a random start."""
+    count_B = task.data.num_positives_R[row_B].astype(np.int64)
+    if task.config.positives == "all":
+        place_P = np.arange(count_B.max())
+        return np.where(place_P < count_B[:, None], query_B[:, None] + 1 + place_P, -1)
+    turn_B = (mix64(row_B, key) + epoch_B.astype(np.uint64)) % count_B.astype(np.uint64)
+    return (query_B + 1 + turn_B.astype(np.int64))[:, None]
 
 
 def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> tuple[np.ndarray, np.ndarray]:

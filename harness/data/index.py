@@ -26,15 +26,16 @@ from harness.data.locate import cache_root
 from harness.data.npy import open_array
 from harness.data.tokenisation import Tokeniser
 from harness.files import sync
-from harness.types import SourceKind
+from harness.types import DISTILLATION_LOSSES, SourceKind
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["BadRowError", "TableConfig", "TaskData", "open_table", "open_task"]
+__all__ = ["BadRowError", "TableConfig", "TaskData", "check_scores", "open_table", "open_task"]
 
 FORMAT_VERSION = 1
 META_FILE = "meta.json"
+CHUNK_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,30 @@ def open_task(
     """Open the task's data at `path`; see `open_table`."""
     table = TableConfig(task.name, task.kind, task.split, task.prompts, (query_max_length, document_max_length))
     return open_table(table, path, data, tokeniser, progress)
+
+
+def check_scores(task: TaskConfig, data: TaskData) -> None:
+    """A task that distils needs a ranker's score of every positive and negative.
+
+    Raises:
+        ValueError: the first text without one, as `PATH:LINE: ...`.
+    """
+    distilled = [name for name in task.losses if name in DISTILLATION_LOSSES]
+    if not distilled:
+        return
+    assert data.document_score_G is not None
+    for start in range(0, data.num_rows, CHUNK_ROWS):
+        first_R1 = data.row_start_R1[start : start + CHUNK_ROWS + 1]
+        missing_G = np.isnan(data.document_score_G[first_R1[0] : first_R1[-1]])
+        missing_G[first_R1[:-1] - first_R1[0]] = False  # queries
+        if missing_G.any():
+            text = int(first_R1[0] + np.argmax(missing_G))
+            row = int(np.searchsorted(data.row_start_R1, text, side="right")) - 1
+            is_positive = text - data.row_start_R1[row] <= data.num_positives_R[row]
+            raise ValueError(
+                f"{data.location(text)}: {'pos_scores' if is_positive else 'neg_scores'}: got no score, expected one "
+                f"per text: task {task.name} has loss {distilled[0]}; add the scores, or set loss: info_nce"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,12 @@ def known_positive_pairs(
             owner, query_label = _labels(other, query_hash_B)
             entry, document_label = _labels(other, document_hash_P)
             pairs.append(_join(owner, query_label, document_label, document_P[entry]))
-    owner = np.concatenate([pair[0] for pair in pairs])
-    document = np.concatenate([pair[1] for pair in pairs])
+    return merge_pairs(*pairs)
+
+
+def merge_pairs(*pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of pairs of positions to one, sorted and each once."""
+    owner, document = (np.concatenate(part) for part in zip(*pairs, strict=True))
     return _unique_pairs(owner, document)
 
 
@@ -72,6 +76,33 @@ def known_positives_among(
             shared = _is_in(owner[entry], candidate_label, *_labels(other, query_hash_B))
             known[entry[shared]] = True
     return _unique_pairs(owner[known], document[known])
+
+
+def same_meaning_pairs(
+    all_data: Sequence[TaskData], query_hash_B: np.ndarray, other_hash_P: np.ndarray, other_P: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (query position, position of another query), sorted and each once, of queries that mean the same.
+
+    They do if their texts are equal, one is a known positive of the other, or they have a known positive in common: a
+    listed one, or all texts of a label, which then is the label of either's text or of one of its listed positives.
+    """
+    owner, text = _query_and_positives(all_data, query_hash_B)
+    entry, other_text = _query_and_positives(all_data, other_hash_P)
+    pairs = [_join(owner, text, other_text, other_P[entry])]
+    for data in all_data:
+        if data.kind == "classification":
+            place, label = _labels(data, text)
+            other_place, other_label = _labels(data, other_text)
+            pairs.append(_join(owner[place], label, other_label, other_P[entry[other_place]]))
+    return merge_pairs(*pairs)
+
+
+def _query_and_positives(all_data: Sequence[TaskData], query_hash_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(query position, hash) of each query's text and of its listed positives."""
+    found = [(np.arange(len(query_hash_B)), query_hash_B)]
+    found += [_listed_positives(data, query_hash_B) for data in all_data if data.kind == "retrieval"]
+    owner, text = (np.concatenate(part) for part in zip(*found, strict=True))
+    return owner, text
 
 
 def _listed_positives(data: TaskData, query_hash_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

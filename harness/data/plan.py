@@ -11,17 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.data.draw import Draw, draw_examples
-from harness.data.known import known_positive_pairs, known_positives_among
+from harness.data.known import known_positive_pairs, known_positives_among, merge_pairs, same_meaning_pairs
 from harness.data.ragged import pad_lists
 from harness.data.task import Task, TextSource, text_sources
-from harness.types import CoSENTPart, InfoNCEPart, StepPlan, StepTexts
+from harness.types import DISTILLATION_LOSSES, Balance, CoSENTPart, InfoNCEPart, StepPlan, StepTexts
 
 
-def plan(tasks: Sequence[Task], *, seed: int, step: int, balance: str = "cbb") -> StepPlan:
+def plan(tasks: Sequence[Task], *, seed: int, step: int, balance: Balance = "cbb") -> StepPlan:
     """Name the unique texts of step `step` (from 1) and how each task refers to them.
 
-    balance: `cbb` gives every task its quota in every step (paper, section 3.3); `alternate` gives one task its
-    quota, drawn in proportion to the quotas.
+    balance: which tasks a step holds, and how many examples of each; see `draw_examples`.
     """
     draws = draw_examples(tasks, seed=seed, step=step, balance=balance)
     sources = text_sources(tasks)
@@ -84,7 +83,7 @@ def _cosent_part(task: Task, draw: Draw, row_of: _RowOf) -> CoSENTPart:
         task=task.config.name,
         row_S=draw.row_B,
         text1_S=row_of(draw.task, draw.query_B),
-        text2_S=row_of(draw.task, draw.positive_B),
+        text2_S=row_of(draw.task, draw.positive_BP[:, 0]),
         score_S=np.asarray(task.data.score_R[draw.row_B], dtype=np.float32),
     )
 
@@ -92,29 +91,66 @@ def _cosent_part(task: Task, draw: Draw, row_of: _RowOf) -> CoSENTPart:
 def _info_nce_part(
     tasks: Sequence[Task], sources: Sequence[TextSource], draw: Draw, present: Sequence[Draw], row_of: _RowOf
 ) -> InfoNCEPart:
-    """`present` are the draws whose documents stand in this task's table; a text counts once as a document."""
+    """`present` are the draws whose documents stand in this task's table; a text counts once as a document.
+
+    With the queries joined in (`negatives.same_tower`), a query itself is among those excluded for it.
+    """
     documents = [pair for other in present for pair in other.document_ids()]
-    row_P = np.concatenate([row_of(source, ids) for source, ids in documents])
-    hash_P = np.concatenate([sources[source].data.text_hash_G[ids] for source, ids in documents])
+    joined = tasks[draw.task].config.negatives.same_tower in ("queries", "both")
+    queries = [(other.task, np.unique(other.query_B)) for other in present] if joined else []
+    row_P, hash_P = _rows_and_hashes(sources, row_of, documents + queries)
     document_N = np.unique(row_P)
-    positive_B = np.searchsorted(document_N, row_of(draw.task, draw.positive_B))
-    negative_BM = row_of(draw.negative_source, draw.negative_BM)
-    negative_BM = np.where(negative_BM >= 0, np.searchsorted(document_N, negative_BM), -1)
+    positive_BP = _places(document_N, row_of(draw.task, draw.positive_BP))
+    negative_BM = _places(document_N, row_of(draw.negative_source, draw.negative_BM))
     all_data, data = [task.data for task in tasks], tasks[draw.task].data
     table = (draw.query_B, hash_P, np.searchsorted(document_N, row_P))
     if tasks[draw.task].config.scope == "own":  # nothing else stands in the query's denominator
         owner, document = known_positives_among(all_data, data, *table, negative_BM)
     else:
         owner, document = known_positive_pairs(all_data, data, *table)
-    own_positive = document == positive_B[owner]
+    if joined:
+        row_Q, hash_Q = _rows_and_hashes(sources, row_of, queries)
+        same = same_meaning_pairs(all_data, data.text_hash_G[draw.query_B], hash_Q, np.searchsorted(document_N, row_Q))
+        owner, document = merge_pairs((owner, document), same)
+    own_positive = (document[:, None] == positive_BP[owner]).any(1)
+    positive_score_BP, negative_score_BM = _scores(tasks[draw.task], draw)
     return InfoNCEPart(
         task=tasks[draw.task].config.name,
         row_B=draw.row_B,
         query_B=row_of(draw.task, draw.query_B),
         document_N=document_N,
-        positive_B=positive_B,
+        positive_BP=positive_BP,
         negative_BM=negative_BM,
         rank_BM=draw.rank_BM,
         excluded_BX=pad_lists(owner[~own_positive], document[~own_positive], len(draw.row_B)),
         scope=tasks[draw.task].config.scope,
+        positive_score_BP=positive_score_BP,
+        negative_score_BM=negative_score_BM,
     )
+
+
+def _rows_and_hashes(
+    sources: Sequence[TextSource], row_of: _RowOf, texts: Sequence[tuple[int, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Table row and hash of the raw text of every (source, text ids)."""
+    row_P = np.concatenate([row_of(source, ids) for source, ids in texts])
+    return row_P, np.concatenate([sources[source].data.text_hash_G[ids] for source, ids in texts])
+
+
+def _places(document_N: np.ndarray, row_BM: np.ndarray) -> np.ndarray:
+    """Where rows of the table stand among the documents, -1 stays."""
+    return np.where(row_BM >= 0, np.searchsorted(document_N, row_BM), -1)
+
+
+def _scores(task: Task, draw: Draw) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The ranker's scores of the sampled positives and negatives, if a loss of the task asks for them."""
+    if not set(task.config.losses) & set(DISTILLATION_LOSSES):
+        return None, None
+    score_G = task.data.document_score_G
+    assert score_G is not None
+    assert draw.negative_source == draw.task
+    positive_score_BP, negative_score_BM = (
+        np.where(text_BM >= 0, score_G[np.maximum(text_BM, 0)], np.nan).astype(np.float32)
+        for text_BM in (draw.positive_BP, draw.negative_BM)
+    )
+    return positive_score_BP, negative_score_BM

@@ -7,13 +7,18 @@ from typing import Literal
 from pydantic import Field
 
 from harness.section import Section
+from harness.types import Balance
 
 
 class LossConfig(Section):
-    """Temperatures, the weight of CoSENT, and whether a step holds every task (cbb) or one (alternate)."""
+    """Temperatures, the weight beta of the pair losses, and which tasks a step holds.
+
+    balance: `cbb` all of them; `alternate` one; `homogeneous` one retrieval task and all others (see
+    `harness.data.draw.draw_examples`).
+    """
 
     temperature: float = Field(0.05, gt=0)
     cosent_temperature: float = Field(0.05, gt=0)
     beta: float = Field(0.8, ge=0)
-    balance: Literal["cbb", "alternate"] = "cbb"
+    balance: Balance = "cbb"
     implementation: Literal["auto", "reference", "chunked", "triton"] = "auto"

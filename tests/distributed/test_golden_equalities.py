@@ -42,12 +42,21 @@ def test_dropout_is_really_on_where_the_matrix_says_so():
 
 
 def test_the_matrix_has_ranks_with_different_numbers_of_micro_batches():
-    """The shuffled deal leaves ranks with 1 and at least 3 micro-batches of their own, and one with none."""
+    """The shuffled deal leaves one rank without micro-batches of its own, and the others with different numbers."""
     _, _, scheduled = golden.tiny_schedule(Case(3, 2, SMALL_BUDGET, shuffled=True))
     own = [sum(len(rows) > 0 for rows in batches) for batches in scheduled.micro_batches]
     assert min(own) == 0
-    assert 1 <= sorted(own)[1] <= 2
-    assert max(own) >= 3
+    assert 0 < sorted(own)[1] < max(own)
+
+
+def test_the_uneven_mixture_has_ranks_without_a_query_or_a_pair_and_tasks_with_one_example():
+    """At 3 ranks; what a rank does not hold has no loss there."""
+    _, plan, _ = golden.tiny_schedule(Case(3, 2, mixture="uneven"))
+    table = torch.randn(31, 24, generator=torch.Generator().manual_seed(0))
+    shares = [golden.tiny_objective("chunked", "uneven")(plan, table, (rank, 3)).metrics for rank in range(3)]
+    assert [float(share["loss/faq"] + share["loss/single"]) > 0 for share in shares] == [False, True, True]
+    assert [float(share["loss/similar"]) > 0 for share in shares] == [False, True, False]
+    assert len(plan.parts[1].query_B) == len(plan.parts[2].score_S) == 1
 
 
 def errors_without(broken: str, case: Case) -> float:

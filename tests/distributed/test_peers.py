@@ -19,12 +19,12 @@ NUM_QUERIES, NUM_DOCUMENTS, WIDTH = 11, 23, 12
 BY_QUERY = ("query_BD", "positive_BP", "temperature", "weight_B", "negative_BM", "excluded_BX", "query_group_B")
 CASES = [
     case
-    for case in product(("step", "task", "own"), (False, True), (None, "document"))
-    if case[::2] != ("own", "document")
+    for case in product(("step", "task", "own"), (False, True), (None, "document"), (None, 3.0))
+    if case[:3:2] != ("own", "document")
 ]
 
 
-def _arguments(scope: str, symmetric: bool, same_tower: str | None) -> dict[str, Any]:
+def _arguments(scope: str, symmetric: bool, same_tower: str | None, hardness: float | None) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(3)
 
     def whole(low: int, high: int, *shape: int) -> Tensor:
@@ -51,6 +51,7 @@ def _arguments(scope: str, symmetric: bool, same_tower: str | None) -> dict[str,
         "scope": scope,
         "symmetric": symmetric,
         "same_tower": same_tower,
+        "hardness": hardness,
     }
 
 
@@ -67,7 +68,7 @@ def _loss_and_gradients(arguments: dict[str, Any], **more: Any) -> tuple[InfoNCE
     return output, torch.autograd.grad(output.loss, leaves)
 
 
-def _error(case: tuple[str, bool, str | None], ring: bool, workspace: int | None) -> float:
+def _error(case: tuple[str, bool, str | None, float | None], ring: bool, workspace: int | None) -> float:
     """Largest difference between this rank's part and the same part of one call with everything."""
     whole = _arguments(*case)
     truth, (query_BD, document_ND, temperature_B) = _loss_and_gradients(whole, workspace_bytes=workspace)
@@ -98,7 +99,7 @@ def _errors() -> dict[str, float]:
 
 
 def _gap() -> str:
-    arguments = _arguments("step", False, None)
+    arguments = _arguments("step", False, None, None)
     mine = arguments | {name: arguments[name][_part(NUM_QUERIES)] for name in BY_QUERY}
     mine["document_ND"] = arguments["document_ND"][_part(NUM_DOCUMENTS)]
     first = _part(NUM_DOCUMENTS).start - comm.rank()  # the second rank's begin one too early
@@ -116,7 +117,7 @@ def test_parts_of_a_ring_that_overlap_are_refused_on_every_rank() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_parts_of_the_queries_and_a_ring_of_documents_equal_one_process_with_everything(world: int) -> None:
-    """Loss, gradients and statistics; every scope, symmetric or not, with and without the document tower."""
+    """Loss, gradients and statistics; every scope, symmetric or not, with and without document tower and hardness."""
     for errors in run_ranks(world, _errors):
         assert len(errors) == 4 * len(CASES)
         assert max(errors.values()) < 1e-12, max(errors, key=errors.__getitem__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +19,8 @@ NUM_TEXTS, WIDTH = 60, 8
 TASKS = (
     TaskTerms("faq", weight=2.0, margin=0.3),
     TaskTerms("intents", temperature=0.2),
-    TaskTerms("similarity"),
-    TaskTerms("paraphrase", temperature=0.1),
+    TaskTerms("similarity", losses=("cosent",)),
+    TaskTerms("paraphrase", temperature=0.1, losses=("cosent",)),
     TaskTerms("absent"),
 )
 LEVELS = {"matryoshka_dims": (3, 8), "matryoshka_weights": (0.5, 1.0)}
@@ -45,7 +44,7 @@ def info_nce_part(
         row_B=np.arange(num_queries),
         query_B=random.integers(0, NUM_TEXTS, num_queries),  # texts repeat, as queries and across tasks
         document_N=random.permutation(NUM_TEXTS)[:num_documents],
-        positive_B=random.integers(0, num_documents, num_queries),
+        positive_BP=random.integers(0, num_documents, (num_queries, 1)),
         negative_BM=random.integers(-1, num_documents, (num_queries, num_own)),
         rank_BM=np.tile(np.arange(num_own), (num_queries, 1)),
         excluded_BX=random.integers(-1, num_documents, (num_queries, 2)),
@@ -102,7 +101,7 @@ def naive(part: InfoNCEPart | CoSENTPart, rows: Tensor) -> Tensor:
 def naive_info_nce(part: InfoNCEPart, query: int, unit: Tensor) -> Tensor:
     task = next(task for task in TASKS if task.name == part.task)
     cosine = unit[part.document_N] @ unit[part.query_B[query]]
-    positive = part.positive_B[query]
+    positive = part.positive_BP[query, 0]
     candidates = part.negative_BM[query] if part.scope == "own" else range(len(cosine))
     kept = set(candidates) - {-1, positive} - set(part.excluded_BX[query])
     if task.margin is not None:
@@ -157,7 +156,7 @@ def test_the_metrics_hold_the_similarities_to_positives_and_own_negatives() -> N
     unit, part = F.normalize(rows.detach(), dim=1), step.parts[0]
     assert isinstance(part, InfoNCEPart)
     cosine = unit[part.query_B] @ unit[part.document_N].T
-    positive = cosine[range(5), part.positive_B].mean()
+    positive = cosine[range(5), part.positive_BP[:, 0]].mean()
     own = [cosine[i, negatives[negatives >= 0]].mean() for i, negatives in enumerate(part.negative_BM)]
     torch.testing.assert_close(metrics["positive_similarity"], positive)
     torch.testing.assert_close(metrics["negative_similarity"], torch.stack(own).mean())
@@ -171,15 +170,15 @@ def test_queries_without_own_negatives_report_their_denominator() -> None:
     cosine = unit[part.query_B] @ unit[part.document_N].T
     means = []
     for i, row in enumerate(cosine):
-        left_out = {part.positive_B[i], *part.excluded_BX[i]}
-        kept = [j for j in range(15) if j not in left_out and row[j] <= row[part.positive_B[i]] + 0.3]
+        left_out = {part.positive_BP[i, 0], *part.excluded_BX[i]}
+        kept = [j for j in range(15) if j not in left_out and row[j] <= row[part.positive_BP[i, 0]] + 0.3]
         means.append(row[kept].mean() if kept else row.new_zeros(()))
     torch.testing.assert_close(objective()(step, rows).metrics["negative_similarity"], torch.stack(means).mean())
 
 
 def test_a_query_without_any_negative_counts_zero_in_the_similarity_of_negatives() -> None:
     none = np.zeros((1, 0), np.int64)
-    part = InfoNCEPart("intents", np.arange(1), np.array([3]), np.array([5]), np.array([0]), none, none, none, "task")
+    part = InfoNCEPart("intents", np.arange(1), np.array([3]), np.array([5]), np.array([[0]]), none, none, none, "task")
     output = objective()(replace(plan(), parts=(part,)), table())
     assert output.loss == output.metrics["negative_similarity"] == 0
 
@@ -188,15 +187,6 @@ def test_the_implementations_agree() -> None:
     reference, chunked = (objective(implementation=name)(plan(), table()) for name in ("reference", "chunked"))
     for key, metric in reference.metrics.items():
         torch.testing.assert_close(metric, chunked.metrics[key], rtol=1e-10, atol=1e-12)
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    """With one thread every order of summation is fixed and the test would prove nothing."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("two_threads")

@@ -6,48 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.config import DataConfig, NegativesConfig, PromptsConfig, TaskConfig
-from harness.data.index import open_task
-from harness.data.negatives import ListedCandidates, NegativeBank
+from harness.data.config import NegativesConfig, PromptsConfig
 from harness.data.plan import plan
-from harness.data.task import Task
 from harness.data.tokenisation import Tokeniser
 from harness.types import CoSENTPart, InfoNCEPart
 from tests.ranks import run_ranks
-from tests.tiny import make_data, make_model, make_recipe, text, write_jsonl
-
-
-@pytest.fixture(scope="module")
-def tokeniser(tmp_path_factory):
-    return Tokeniser(str(make_model(tmp_path_factory.mktemp("model"))))
-
-
-@pytest.fixture
-def open_(tmp_path, tokeniser):
-    def open_(kind, rows_or_path, name="task", max_length=24, prompts=None, **settings):
-        path = rows_or_path
-        if isinstance(rows_or_path, list):
-            path = write_jsonl(tmp_path / f"{name}.jsonl", rows_or_path)
-        settings = {"quota": 4, **settings}
-        config = TaskConfig(name=name, kind=kind, path=str(path), prompts=prompts or PromptsConfig(), **settings)
-        data = open_task(
-            config, str(path), DataConfig(cache=str(tmp_path / "cache")), tokeniser, max_length, max_length
-        )
-        bank = NegativeBank(data.num_rows, ListedCandidates(data), config.negatives.per_query)
-        return Task(config, data, bank if kind == "retrieval" else None, max_length, max_length)
-
-    return open_
-
-
-@pytest.fixture
-def three_tasks(open_, tmp_path):
-    folder = make_data(tmp_path / "data")
-    own = NegativesConfig(scope="own", per_query=3)
-    return [
-        open_("retrieval", folder / "retrieval.jsonl", "faq", quota=8, negatives=NegativesConfig(per_query=2)),
-        open_("sts", folder / "sts" / "train.jsonl", "similar", quota=6),
-        open_("classification", folder / "intents" / "train.jsonl", "intents", quota=4, negatives=own),
-    ]
+from tests.tiny import make_data, make_model, make_recipe, text
 
 
 def raw_texts(tasks, made, rows):
@@ -103,7 +67,8 @@ def test_every_positive_of_a_query_is_used_in_turn(open_):
     for step in range(1, 4):
         made = plan([task], seed=0, step=step)
         part = made.parts[0]
-        for row, positive in zip(part.row_B, raw_texts([task], made, part.document_N[part.positive_B]), strict=True):
+        positives = raw_texts([task], made, part.document_N[part.positive_BP[:, 0]])
+        for row, positive in zip(part.row_B, positives, strict=True):
             used[row].add(positive)
     assert used == {i: set(rows[i]["positive"]) for i in range(4)}
 
@@ -114,7 +79,7 @@ def test_queries_positives_and_negatives_are_those_of_the_row(three_tasks):
     source = source_rows(three_tasks[0].data.path)
     for i, row in enumerate(part.row_B):
         assert raw_texts(three_tasks, made, [part.query_B[i]]) == [source[row]["query"]]
-        assert raw_texts(three_tasks, made, [part.document_N[part.positive_B[i]]])[0] in source[row]["positive"]
+        assert raw_texts(three_tasks, made, [part.document_N[part.positive_BP[i, 0]]])[0] in source[row]["positive"]
         negatives = part.negative_BM[i][part.negative_BM[i] >= 0]
         assert raw_texts(three_tasks, made, part.document_N[negatives]) == source[row]["negative"][:2]
 
@@ -137,7 +102,7 @@ def test_classification_takes_the_same_label_as_positive_and_other_labels_as_neg
     source = source_rows(three_tasks[2].data.path)
     label_of = {row["text"]: row["label"] for row in source}
     for i in range(4):
-        query, positive = raw_texts(three_tasks, made, [part.query_B[i], part.document_N[part.positive_B[i]]])
+        query, positive = raw_texts(three_tasks, made, [part.query_B[i], part.document_N[part.positive_BP[i, 0]]])
         assert label_of[query] == label_of[positive]
         assert query != positive
         for negative in raw_texts(three_tasks, made, part.document_N[part.negative_BM[i]]):
@@ -182,7 +147,7 @@ def test_a_known_positive_that_was_not_sampled_is_never_a_negative(open_):
         sampled = dict(
             zip(
                 raw_texts([task], made, made.parts[0].query_B),
-                raw_texts([task], made, made.parts[0].document_N[made.parts[0].positive_B]),
+                raw_texts([task], made, made.parts[0].document_N[made.parts[0].positive_BP[:, 0]]),
                 strict=True,
             )
         )
@@ -218,7 +183,7 @@ def test_texts_of_the_same_label_are_never_negatives_of_each_other(open_):
     part = made.parts[0]
     label_of = {row["text"]: row["label"] for row in rows}
     for i, query in enumerate(raw_texts([task], made, part.query_B)):
-        kept = set(range(len(part.document_N))) - set(part.excluded_BX[i].tolist()) - {int(part.positive_B[i])}
+        kept = set(range(len(part.document_N))) - set(part.excluded_BX[i].tolist()) - {int(part.positive_BP[i, 0])}
         labels = {label_of[t] for t in raw_texts([task], made, part.document_N[sorted(kept)])}
         assert labels == {1 - label_of[query]}
 
@@ -253,7 +218,7 @@ def test_with_scope_own_just_the_known_positives_among_a_querys_own_negatives_ar
                 known = {query} | {p for row in rows if row["query"] == query for p in np.atleast_1d(row["positive"])}
                 labels = {row["label"] for row in labelled if row["text"] == query}
                 known |= {row["text"] for row in labelled if row["label"] in labels}
-                own_N = sorted(set(part.negative_BM[i].tolist()) - {-1, int(part.positive_B[i])})
+                own_N = sorted(set(part.negative_BM[i].tolist()) - {-1, int(part.positive_BP[i, 0])})
                 names = raw_texts(tasks, made, part.document_N[own_N]) if own_N else []
                 expected = {n for n, name in zip(own_N, names, strict=True) if name in known}
                 assert set(part.excluded_BX[i].tolist()) - {-1} == expected
@@ -316,7 +281,7 @@ def test_alternate_gives_one_task_a_step_in_proportion_to_the_quotas(three_tasks
 def plan_on_a_rank(folder: str) -> list[str]:
     """Runs on a rank: the plans of a few steps, from data this rank opened itself."""
     from harness.config import load_recipe
-    from harness.run import open_tasks
+    from harness.open_tasks import open_tasks
 
     loaded = load_recipe(f"{folder}/tiny.yaml")
     tasks = open_tasks(loaded, Tokeniser(loaded.config.model.name_or_path))
@@ -332,3 +297,13 @@ def test_all_ranks_compute_the_same_plan(tmp_path):
     first, second = run_ranks(2, plan_on_a_rank, str(tmp_path))
     assert first == second
     assert len(set(first)) == 3
+
+
+def test_texts_saved_are_those_that_separate_columns_would_encode_again(open_):
+    """Two queries share a positive and a negative; a pair is twice the first query: 9 texts, 5 of them unique."""
+    rows = [{"query": text(i), "positive": text(10), "negative": [text(20), text(21)][: 1 + i]} for i in range(2)]
+    searched = open_("retrieval", rows, quota=2, negatives={"per_query": 2})
+    alike = open_("sts", [{"text1": text(0), "text2": text(0), "score": 1.0}], name="sts", quota=1)
+    made = plan([searched, alike], seed=0, step=1)
+    assert len(made.texts) == 5
+    assert made.texts_saved == 2 + 2 + 3 + 2 - 5

@@ -1,0 +1,67 @@
+"""Steps for the golden equalities in which ranks and tasks hold very unequal amounts, with losses of every kind."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from harness.losses.objective import TaskTerms
+from harness.types import CoSENTPart, InfoNCEPart, StepPlan, StepTexts
+
+Mixture = Literal["uneven", "alternate", "homogeneous"]
+
+
+def mixed_plan(mixture: Mixture, texts: StepTexts) -> StepPlan:
+    """A step over 31 texts.
+
+    uneven: of 3 ranks the first has no query and the last no STS pair; two tasks have one example, one of them a loss.
+    homogeneous, alternate: what these modes give, all queries from one retrieval task; nothing but pairs.
+    """
+    similar = _pairs("similar", [23, 24, 25, 0], [26, 27, 28, 29])
+    parts = {
+        "uneven": (_faq(2), _single(), _pairs("lone", [21], [22]), similar),
+        "alternate": (similar,),
+        "homogeneous": (_faq(5), similar),
+    }
+    return StepPlan(1, texts, parts[mixture])
+
+
+def mixed_terms() -> list[TaskTerms]:
+    return [
+        TaskTerms("faq", 0.1, losses=("info_nce", "kl"), teacher_temperature=2.0),
+        TaskTerms("single", 0.2, 2.0, losses=("margin_mse",)),
+        TaskTerms("lone", losses=("angle",)),
+        TaskTerms("similar", 0.1, 2.0, losses=("cosent", "angle")),
+    ]
+
+
+def _faq(num_queries: int) -> InfoNCEPart:
+    """All positives of each query, one to three; two, one or none of the negatives."""
+    positive_BP = np.array([[0, 1, 2], [3, -1, -1], [4, 5, -1], [6, -1, -1], [7, 8, -1]])[:num_queries]
+    negative_BM = np.array([[9, 10], [-1, -1], [11, -1], [3, 12], [0, 1]])[:num_queries]
+    return _query_part("faq", np.arange(num_queries), np.arange(5, 18), positive_BP, negative_BM)
+
+
+def _single() -> InfoNCEPart:
+    return _query_part("single", np.array([18]), np.array([3, 19, 20]), np.array([[1]]), np.array([[0, 2]]))
+
+
+def _query_part(
+    task: str, query_B: np.ndarray, document_N: np.ndarray, positive_BP: np.ndarray, negative_BM: np.ndarray
+) -> InfoNCEPart:
+    random = np.random.default_rng(5)
+    scores = [
+        np.where(place >= 0, random.normal(size=place.shape), np.nan).astype(np.float32)
+        for place in (positive_BP, negative_BM)
+    ]
+    number = np.arange(len(query_B))
+    excluded = np.full((len(number), 0), -1)
+    return InfoNCEPart(
+        task, number, query_B, document_N, positive_BP, negative_BM, negative_BM, excluded, "task", scores[0], scores[1]
+    )
+
+
+def _pairs(task: str, text1: list[int], text2: list[int]) -> CoSENTPart:
+    score = np.arange(len(text1), dtype=np.float32)
+    return CoSENTPart(task, np.arange(len(text1)), np.array(text1), np.array(text2), score)

@@ -1,0 +1,101 @@
+"""The golden equalities with every option of negatives: a step's plan and terms, a tiny guide, its masks by loops."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from harness.data.ragged import pad_lists
+from harness.encoder.encoder import Encoder
+from harness.engine.encode import TextEncoder
+from harness.losses.objective import TaskTerms
+from harness.mining.guide import Guide
+from harness.types import InfoNCEPart, StepPlan, TokenBatch
+
+GUIDED, MARGIN = {"faq", "intents"}, 0.02  # masks some negatives of either task and spares some
+
+
+def with_all_options(terms: list[TaskTerms]) -> list[TaskTerms]:
+    """Symmetric, hardness, and for tasks that see more than their own negatives the document tower."""
+    more: dict = {"symmetric": True, "hardness": 2.0}
+    return [replace(t, document_tower=t.name == "faq", **more) if t.losses == ("info_nce",) else t for t in terms]
+
+
+def with_queries_joined(plan: StepPlan) -> StepPlan:
+    """As `negatives.same_tower: queries` in the first task: they come before the documents, excluded for themselves."""
+    part, *others = plan.parts
+    assert isinstance(part, InfoNCEPart)
+    count = len(part.query_B)
+
+    def moved(index: np.ndarray) -> np.ndarray:
+        return np.where(index >= 0, index + count, -1)
+
+    part = replace(
+        part,
+        document_N=np.concatenate([part.query_B, part.document_N]),
+        positive_BP=moved(part.positive_BP),
+        negative_BM=moved(part.negative_BM),
+        excluded_BX=np.concatenate([np.arange(count)[:, None], moved(part.excluded_BX)], axis=1),
+    )
+    return replace(plan, parts=(part, *others))
+
+
+class NumberTokeniser:
+    """A text is its token ids, written out."""
+
+    def encode(self, texts: list[str], max_length: int) -> list[list[int]]:
+        return [[int(number) for number in text.split()] for text in texts]
+
+    def pad(self, ids: list[list[int]]) -> TokenBatch:
+        rows = ids or [[0]]
+        width = max(map(len, rows))
+        padded = [row + [0] * (width - len(row)) for row in rows]
+        return TokenBatch(torch.tensor(padded), torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows]))
+
+
+def tiny_guide(encoder: Encoder, texts: list[list[int]], guided: set[str] = GUIDED, margin: float = MARGIN) -> Guide:
+    """Every rank calls it. The texts are those of table 0; those at odd places are documents."""
+    table = SimpleNamespace(
+        role_G=np.arange(len(texts)) % 2,
+        read_texts=lambda ids: [(" ".join(map(str, texts[i])), None) for i in ids],
+    )
+    encoder.eval()
+    encode = TextEncoder(
+        lambda batch: encoder(batch.input_ids_BL, batch.attention_mask_BL),
+        NumberTokeniser(),  # type: ignore[arg-type]
+        max_lengths={"query": 64, "document": 64},
+        prompts={"query": "7 ", "document": ""},
+        micro_batch_tokens=64,
+    )
+    return Guide(encode, [table], guided, margin, weights="")  # type: ignore[list-item]
+
+
+def masked_by_loops(
+    plan: StepPlan, encoder: Encoder, texts: list[list[int]], guided: set[str] = GUIDED, margin: float = MARGIN
+) -> StepPlan:
+    """The definition: one text at a time, one pair at a time."""
+    encoder.eval()
+    with torch.no_grad():
+        rows = [text if i % 2 else [7, *text] for i, text in enumerate(texts)]
+        unit = [F.normalize(encoder(torch.tensor([row]), torch.ones(1, len(row)).long()), dim=1)[0] for row in rows]
+    parts = []
+    for part in plan.parts:
+        if not isinstance(part, InfoNCEPart) or part.task not in guided:
+            parts.append(part)
+            continue
+        pairs = []
+        for query, row in enumerate(part.query_B):
+            positives = set(part.positive_BP[query].tolist()) - {-1}
+            candidates = set(part.negative_BM[query].tolist()) - {-1}
+            candidates = candidates if part.scope == "own" else set(range(len(part.document_N)))
+            lowest = min(unit[row] @ unit[part.document_N[p]] for p in positives)
+            near = {n for n in candidates if unit[row] @ unit[part.document_N[n]] > lowest + margin + 1e-5}
+            near |= set(part.excluded_BX[query].tolist()) - {-1}
+            pairs += [(query, n) for n in sorted(near - positives)]
+        owner, document = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        parts.append(replace(part, excluded_BX=pad_lists(owner, document, len(part.query_B))))
+    return replace(plan, parts=tuple(parts))

@@ -1,0 +1,135 @@
+"""The guide masks exactly what its definition says, adds to what is excluded, and says why it cannot be loaded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from harness.config import load_recipe
+from harness.data.config import PromptsConfig
+from harness.data.plan import plan
+from harness.data.tokenisation import Tokeniser
+from harness.encoder.encoder import config_of_folder, load_encoder
+from harness.mining import guide as guide_module
+from harness.mining.config import GuideConfig
+from harness.mining.guide import load_guide
+from harness.open_tasks import open_tasks
+from harness.types import InfoNCEPart
+from tests import golden
+from tests.golden_negatives import masked_by_loops, tiny_guide
+
+TEXTS = golden.tiny_texts()
+PLAN = golden.tiny_plan([len(text) for text in TEXTS])
+
+
+def excluded(part: InfoNCEPart) -> list[set[int]]:
+    return [set(row.tolist()) - {-1} for row in part.excluded_BX]
+
+
+@pytest.mark.parametrize("block_cells", [1 << 24, 1])
+@pytest.mark.parametrize("margin", [-0.02, 0.0, 0.02])
+def test_the_guide_masks_what_loops_over_the_definition_mask(margin, block_cells, monkeypatch):
+    """All documents with scope task, the own negatives with scope own; whole and query by query."""
+    monkeypatch.setattr(guide_module, "_BLOCK_CELLS", block_cells)
+    encoder = golden.tiny_encoder(seed=8)
+    masked = tiny_guide(encoder, TEXTS, margin=margin).mask(PLAN)
+    expected = masked_by_loops(PLAN, encoder, TEXTS, margin=margin)
+    for one, other, before in zip(masked.parts[:2], expected.parts[:2], PLAN.parts[:2], strict=True):
+        assert excluded(one) == excluded(other)
+        assert excluded(one) != excluded(before)
+        assert all(known <= found for known, found in zip(excluded(before), excluded(one), strict=True))
+    assert masked.parts[2:] == PLAN.parts[2:]
+
+
+def test_several_positives_are_judged_by_the_lowest_and_never_masked():
+    part = replace(PLAN.parts[0], positive_BP=np.array([[0, 7], [1, -1], [2, 0], [3, 9], [4, -1]]))
+    made, encoder = replace(PLAN, parts=(part,)), golden.tiny_encoder(seed=8)
+    masked = tiny_guide(encoder, TEXTS).mask(made).parts[0]
+    assert excluded(masked) == excluded(masked_by_loops(made, encoder, TEXTS).parts[0])
+
+
+def test_a_task_without_a_guide_keeps_its_plan():
+    masked = tiny_guide(golden.tiny_encoder(seed=8), TEXTS, {"intents"}).mask(PLAN)
+    assert masked.parts[0] is PLAN.parts[0]
+    assert masked.parts[1] is not PLAN.parts[1]
+
+
+def test_a_copy_of_the_positive_is_not_above_it():
+    """Two micro-batches round one text differently; whether it is masked must not depend on the cut."""
+    texts = [list(text) for text in TEXTS]
+    texts[7] = texts[5]  # documents 2 and 0 of faq
+    part = replace(PLAN.parts[0], positive_BP=np.zeros((5, 1), np.int64), excluded_BX=np.full((5, 0), -1))
+    guide = tiny_guide(golden.tiny_encoder(seed=8), texts, margin=0.0)
+    exact, random = guide._encode, np.random.default_rng(0)
+
+    def rounded(some_texts, role):
+        embedding = exact(some_texts, role)
+        return embedding * (1 + 2e-7 * random.standard_normal(embedding.shape)).astype(np.float32)
+
+    guide._encode = rounded
+    masked = guide.mask(replace(PLAN, parts=(part,)))
+    assert all(2 not in found for found in excluded(masked.parts[0]))
+
+
+def test_the_guide_reads_raw_texts_with_its_own_prompts(folder):
+    """Against the encoder run on one text at a time; the task's own prompt must not reach the guide."""
+    overrides = [
+        "tasks.faq.negatives.guide=true",
+        f"guide.name_or_path={folder / 'model'}",
+        "tasks.faq.prompts.query=dip ",
+    ]
+    loaded = load_recipe(str(folder / "tiny.yaml"), overrides)
+    tasks = open_tasks(loaded, Tokeniser(loaded.config.model.name_or_path))
+    settings = GuideConfig(
+        name_or_path=str(folder / "model"), margin=-0.05, max_length=16, prompts=PromptsConfig(query="ral tin ")
+    )
+    made = plan(tasks, seed=0, step=1)
+    found = load_guide(settings, tasks).mask(made).parts[0]
+    encoder, tokeniser = load_encoder(config_of_folder(settings.name_or_path)).eval(), Tokeniser(settings.name_or_path)
+
+    def embed(row: int, prompt: str) -> torch.Tensor:
+        text = tasks[made.texts.source_T[row]].data.read_texts(made.texts.text_T[[row]])[0][0]
+        batch = tokeniser.pad(tokeniser.encode([prompt + text], 16))
+        with torch.no_grad():
+            return torch.nn.functional.normalize(encoder(batch.input_ids_BL, batch.attention_mask_BL), dim=1)[0]
+
+    document_ND = torch.stack([embed(row, "") for row in found.document_N])
+    num_masked = 0
+    for i, row in enumerate(found.query_B):
+        similarity_N = document_ND @ embed(row, "ral tin ")
+        near = (similarity_N > similarity_N[found.positive_BP[i, 0]] - 0.05 + 1e-5).nonzero()[:, 0].tolist()
+        known = excluded(made.parts[0])[i]
+        assert excluded(found)[i] == (set(near) | known) - {int(found.positive_BP[i, 0])}
+        num_masked += len(excluded(found)[i] - known)
+    assert num_masked > 0
+
+
+def test_a_guide_that_cannot_be_loaded_is_said_in_one_line_that_names_it(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^guide: got .*nowhere, which cannot be loaded \(model\.name_or_path"
+    ) as error:
+        load_guide(GuideConfig(name_or_path=str(tmp_path / "nowhere")), [])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["tasks.faq.negatives.guide=true"], "tasks.faq.negatives.guide: got true without a guide"),
+        (["guide.name_or_path=some/model"], 'guide: got the text "some/model", but no task asks for it'),
+        (["tasks.intents.negatives.same_tower=queries"], "same_tower: got queries with scope own"),
+        (["tasks.faq.negatives={hardness: 5.0}"], "hardness: got 5.0 with per_query 0"),
+        (["tasks.faq.negatives.hardness=0"], "greater than 0"),
+        (
+            ["tasks.faq.negatives.symmetric=true", "tasks.faq.loss=kl"],
+            "tasks.faq.negatives: got symmetric with loss kl",
+        ),
+    ],
+)
+def test_options_of_negatives_that_cannot_work_are_refused(folder, overrides, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        load_recipe(str(folder / "tiny.yaml"), overrides)
