@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from harness.data.bank_history import BankHistory
 from harness.data.negatives import NegativeBank
 from harness.mining.config import MiningConfig
 from harness.mining.dynamic import DynamicNegatives
@@ -138,8 +139,8 @@ def measure(rule: Rules, folder: Path, size: Size) -> Figures:
     before_mb, started = resident_mb(), time.perf_counter()
     candidates = MappedCandidates.open(folder)
     bank = NegativeBank(size.queries, candidates, size.slots)
-    task: Any = SimpleNamespace(config=SimpleNamespace(name="task"), bank=bank)
-    negatives = DynamicNegatives(MiningConfig(rule=rule), [task])
+    task: Any = SimpleNamespace(config=SimpleNamespace(name="task"), bank=BankHistory(bank))
+    negatives = DynamicNegatives(MiningConfig(rule=rule), [task], num_steps=size.queries)
     open_seconds, opened_mb = time.perf_counter() - started, resident_mb() - before_mb
 
     plan_ms, watch_ms, replaced = [], [], 0.0
@@ -152,12 +153,12 @@ def measure(rule: Rules, folder: Path, size: Size) -> Figures:
         seen = {"task": random.permuted(similarity_BM, axis=0)}
         plan = _plan(step, row_B, rank_BM)
         started = time.perf_counter()
-        replaced += negatives.observe(plan, seen)["negatives_replaced"]
+        replaced += negatives.observe(plan, seen, _not_asked, _not_asked)["negatives_replaced"]
         watch_ms.append(1e3 * (time.perf_counter() - started))
     watched_mb = resident_mb() - before_mb
     for number, row_B in enumerate(_blocks(row_Q[timed.size :], size.batch), start=size.steps + 1):
         plan = _plan(number, row_B, bank.ranks(row_B, number))
-        negatives.observe(plan, {"task": similarity_BM[: len(row_B)]})
+        negatives.observe(plan, {"task": similarity_BM[: len(row_B)]}, _not_asked, _not_asked)
     epoch_mb, started = resident_mb() - before_mb, time.perf_counter()
     state = negatives.state()
     return Figures(
@@ -177,11 +178,15 @@ def measure(rule: Rules, folder: Path, size: Size) -> Figures:
     )
 
 
+def _not_asked(*_: Any) -> Any:
+    raise AssertionError("this rule neither looks ahead nor ranks anew")
+
+
 def _plan(step: int, row_B: np.ndarray, rank_BM: np.ndarray) -> StepPlan:
     """A step of one task whose texts and documents nobody asks for."""
     none = np.empty((len(row_B), 0), dtype=np.int64)
     texts = StepTexts(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
-    part = InfoNCEPart("task", row_B, row_B, row_B, row_B, rank_BM, rank_BM, none, "task")
+    part = InfoNCEPart("task", row_B, row_B, row_B, row_B[:, None], rank_BM, rank_BM, none, "task")
     return StepPlan(step, texts, (part,))
 
 

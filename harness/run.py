@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,19 +12,14 @@ from typing import Any
 import numpy as np
 
 from harness import comm
-from harness.config import LoadedRecipe, RunConfig, load_deepspeed_json
-from harness.data.bank_file import BankFacts, open_bank
+from harness.config import LoadedRecipe, RunConfig, inference_prompts, load_deepspeed_json, max_lengths
 from harness.data.batches import token_batches
-from harness.data.config import PromptsConfig, TaskConfig
+from harness.data.deal import deal
 from harness.data.demo_corpus import corpus_hash
-from harness.data.index import TableConfig, TaskData, open_table, open_task
-from harness.data.locate import cache_root, locate
-from harness.data.negatives import Candidates, ListedCandidates, NegativeBank
 from harness.data.plan import plan
-from harness.data.schedule import deal, schedule
 from harness.data.task import Task
 from harness.data.tokenisation import Tokeniser
-from harness.encoder.encoder import Encoder, fingerprint, load_encoder, longest_text
+from harness.encoder.encoder import Encoder, fingerprint, load_encoder
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.encode import TextEncoder
 from harness.engine.phases import Step
@@ -32,10 +27,11 @@ from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import LoadedData, check_main_metric, load
 from harness.losses.objective import Objective, TaskTerms
 from harness.mining.dynamic import DynamicNegatives
-from harness.report.console import ReadingConsole
-from harness.types import EncodingRole, TaskKind
-
-BANK_OFFSET = 10  # the paper's: the top of a search is too likely to hold unlabelled positives (section 3.1)
+from harness.mining.guide import Guide, load_guide
+from harness.mining.remine import Reranking
+from harness.mining.upcoming import Upcoming
+from harness.open_tasks import check_lengths, check_ranking, check_reranking, locate_for, offset_of, open_tasks
+from harness.types import StepPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +43,7 @@ class Run:
     tasks: tuple[Task, ...]
     objective: Objective
     negatives: DynamicNegatives
+    guide: Guide | None
     engine: ZeroEngine
     encoder: Encoder  # the module the engine drives
     micro_batch_tokens: int
@@ -77,11 +74,13 @@ class Run:
         """Plan step `step`, deal its texts to the ranks, and tokenise this rank's share."""
         training = self.config.training
         planned = plan(self.tasks, seed=training.seed, step=step, balance=self.config.loss.balance)
-        length_T = planned.texts.length_T
-        ranks = comm.world_size()
-        scheduled = schedule(length_T, deal(length_T, ranks), ranks, self.micro_batch_tokens)
+        scheduled = deal(planned.texts.length_T, comm.world_size(), self.micro_batch_tokens)
         batches = token_batches(planned, scheduled.micro_batches[comm.rank()], self.tasks, self.tokeniser)
         return Step(planned, scheduled, batches, training.seed, keep_graph=training.keep_graph)
+
+    def guided(self, step: Step) -> Step:
+        """The same step without the negatives that the recipe's guide finds too near. Every rank calls it in order."""
+        return step if self.guide is None else replace(step, plan=self.guide.mask(step.plan))
 
     def continued(self, state: dict[str, Any]) -> Run:
         """The same run with the micro-batch budget its checkpoint was trained with, if the recipe says `auto`.
@@ -103,6 +102,36 @@ class Run:
             micro_batch_tokens=self.micro_batch_tokens,
         )
 
+    def encoder_of(self, task: Task) -> TextEncoder:
+        """An encoder of a task's full texts, prompts included, as `encode` is one of evaluation's."""
+        self.engine.train_mode(False)
+        return TextEncoder(
+            self.engine.forward,
+            self.tokeniser,
+            max_lengths={"query": task.query_max_length, "document": task.document_max_length},
+            prompts={"query": "", "document": ""},
+            micro_batch_tokens=self.micro_batch_tokens,
+        )
+
+    def observe(self, plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Replace the negatives that have become easy: the metrics of it. Every rank calls it with the same numbers."""
+        training, balance = self.config.training, self.config.loss.balance
+        budget = self.config.mining.budget
+        look_ahead = Upcoming(self.tasks, self.encoder_of, seed=training.seed, balance=balance, budget=budget)
+        return self.negatives.observe(plan, own_similarity, look_ahead, self.reranking)
+
+    @property
+    def reranking(self) -> Reranking:
+        folder = Path(self.config.output) / "banks"
+        return Reranking(
+            self.config.mining.remine, folder, self.encoder_of, self._weights, lambda task: offset_of(task.config)
+        )
+
+    def _weights(self) -> str:
+        """Hash of the weights as they are, on every rank."""
+        state = self.engine.module_state()
+        return comm.broadcast_object(fingerprint(state) if comm.is_main() else None)
+
     def sample_texts(self) -> list[str]:
         """A few of the run's own texts, to compare models by."""
         first = self.tasks[0].data
@@ -111,7 +140,16 @@ class Run:
     def fingerprint(self) -> dict[str, Any]:
         """What the plan is a function of, beside the recipe: a checkpoint is continued on the same only."""
         hashes = {task.config.name: task.data.content_hash for task in self.tasks}
-        return {"data": hashes, "tokenizer": self.tokeniser.fingerprint}
+        guide = {} if self.guide is None else {"guide": self.guide.fingerprint}
+        return {"data": hashes, "tokenizer": self.tokeniser.fingerprint, **guide}
+
+    def checkpoint_facts(self) -> dict[str, Any]:
+        """What a checkpoint's state.json says beside its step, and beside what must be equal to continue it."""
+        return {
+            "name": self.config.name,
+            "micro_batch_tokens": self.micro_batch_tokens,
+            "rankings": sorted(self.negatives.rankings()),
+        }
 
     def data_facts(self) -> list[dict[str, Any]]:
         """What run.json and the model card say of each task's data."""
@@ -138,25 +176,35 @@ def build_run(loaded: LoadedRecipe) -> Run:
     """
     config = loaded.config
     for task in config.tasks:  # a missing file is said before anything is loaded
-        _locate(loaded, task.path)
-    evaluation_data = load([_locate(loaded, path, allow_hub=False) for path in config.evaluation.data])
+        locate_for(loaded, task.path)
+    evaluation_data = load([locate_for(loaded, path, allow_hub=False) for path in config.evaluation.data])
     check_main_metric(evaluation_data, config.evaluation.main_metric, config.model.matryoshka_dims or ())
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
-    _check_lengths(config)
+    check_lengths(config)
+    check_reranking(config)
     tasks = open_tasks(loaded, tokeniser)
     encoder = load_encoder(config.model, config.training.dropout, config.training.seed)
-    _check_ranking(loaded, encoder, tasks)
+    check_ranking(loaded, encoder, tasks)
     terms = [
-        TaskTerms(t.name, t.temperature or config.loss.temperature, t.weight, t.negatives.margin)
-        if t.kind != "sts"
-        else TaskTerms(t.name, t.temperature or config.loss.cosent_temperature, t.weight, None)
+        TaskTerms(
+            t.name,
+            t.temperature,
+            t.weight,
+            t.negatives.margin,
+            symmetric=t.negatives.symmetric,
+            document_tower=t.negatives.same_tower in ("documents", "both"),
+            hardness=t.negatives.hardness,
+            losses=t.losses,
+            teacher_temperature=t.teacher_temperature or 1.0,
+        )
         for t in config.tasks
     ]
     run = Run(
         config=config,
         tokeniser=tokeniser,
         tasks=tasks,
-        negatives=DynamicNegatives(config.mining, tasks),
+        negatives=DynamicNegatives(config.mining, tasks, config.training.steps),
+        guide=None if config.guide is None else load_guide(config.guide, tasks),
         objective=Objective(terms, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights),
         encoder=encoder,
         engine=ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder)),
@@ -172,105 +220,3 @@ def build_run(loaded: LoadedRecipe) -> Run:
             "files on every host"
         )
     return run
-
-
-def _check_ranking(loaded: LoadedRecipe, encoder: Encoder, tasks: Sequence[Task]) -> None:
-    """A ranking's scores are S0 only if this run starts with the weights, prompts and lengths that made them."""
-    if loaded.config.mining.rule == "none" or loaded.config.mining.start != "ranking":
-        return
-    weights = fingerprint(encoder)
-    for task in tasks:
-        if task.bank is None or not task.bank.num_slots:
-            continue
-        bank = task.config.negatives.bank
-        if bank is None:
-            raise ValueError(
-                f"mining.start: got ranking, but task {task.config.name} has no bank that says what ranked it; "
-                "make one with harness mine, or set mining.start: first_use"
-            )
-        lengths = [task.query_max_length, task.document_max_length]
-        expected = {"weights": weights, "prompts": task.config.prompts.model_dump(), "max_lengths": lengths}
-        ranked_by = BankFacts.read(Path(_locate(loaded, bank, allow_hub=False))).ranked_by
-        different = [key for key, value in expected.items() if ranked_by.get(key) != value]
-        if different:
-            raise ValueError(
-                f"mining.start: got ranking, but {bank} was ranked with other {' and '.join(different)} than the run "
-                "starts with; mine it again with the run's model, or set mining.start: first_use"
-            )
-
-
-def _check_lengths(config: RunConfig) -> None:
-    longest = longest_text(config.model.name_or_path, config.model.trust_remote_code)
-    for task in config.tasks:
-        wanted = max(task.query_max_length or 0, task.document_max_length or 0)
-        if longest is not None and wanted > longest:
-            raise ValueError(
-                f"tasks.{task.name}: got a text length of {wanted} tokens, but {config.model.name_or_path} takes at "
-                f"most {longest}; lower query_max_length or document_max_length"
-            )
-
-
-def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:
-    """Every task's validated data and its negative bank. The first rank on a machine reads; the others wait."""
-    tasks = []
-    for task in loaded.config.tasks:
-        query_length = task.query_max_length or max_lengths(loaded.config)["query"]
-        document_length = task.document_max_length or max_lengths(loaded.config)["document"]
-        lengths = (query_length, document_length)
-        path, shown = _locate(loaded, task.path), ReadingConsole(f"task {task.name}")
-        data = open_task(task, path, loaded.config.data, tokeniser, *lengths, progress=shown)
-        bank = None
-        if task.kind == "retrieval":
-            candidates = _candidates(loaded, task, data, tokeniser, lengths)
-            bank = NegativeBank(data.num_rows, candidates, task.negatives.per_query)
-        tasks.append(Task(task, data, bank, query_length, document_length))
-    return tuple(tasks)
-
-
-def _candidates(
-    loaded: LoadedRecipe, task: TaskConfig, data: TaskData, tokeniser: Tokeniser, lengths: tuple[int, int]
-) -> Candidates:
-    """The task's ranked negatives: its own lists, or a bank and the corpus that it was searched in."""
-    settings = task.negatives
-    if settings.bank is None:
-        return ListedCandidates(data, settings.offset or 0)
-    folder = Path(_locate(loaded, settings.bank, allow_hub=False))
-    path = settings.corpus or BankFacts.read(folder).corpus
-    corpus = None
-    if path is not None:
-        table = TableConfig(f"{task.name} corpus", "corpus", task.split, task.prompts, lengths)
-        shown = ReadingConsole(f"task {task.name}, corpus")
-        corpus = open_table(table, _locate(loaded, path), loaded.config.data, tokeniser, progress=shown)
-    return open_bank(folder, data, corpus, BANK_OFFSET if settings.offset is None else settings.offset)
-
-
-def max_lengths(config: RunConfig) -> dict[EncodingRole, int]:
-    """Longest text of each role, tokens."""
-    model = config.model
-    query = model.query_max_length or model.max_length
-    return {"query": query, "document": model.document_max_length or model.max_length, "sentence": query}
-
-
-def inference_prompts(config: RunConfig) -> dict[EncodingRole, str]:
-    """What evaluation and export put before a text: as the recipe says, else what all tasks of the kind agree on."""
-    retrieval = _agreed(config, "retrieval")
-    return {
-        "query": config.evaluation.query_prompt or retrieval.query,
-        "document": config.evaluation.document_prompt or retrieval.document,
-        "sentence": _agreed(config, "sts", "classification").query,
-    }
-
-
-def _agreed(config: RunConfig, *kinds: TaskKind) -> PromptsConfig:
-    prompts = {task.prompts for task in config.tasks if task.kind in kinds}
-    return prompts.pop() if len(prompts) == 1 else PromptsConfig()
-
-
-def _locate(loaded: LoadedRecipe, path: str, *, allow_hub: bool = True) -> str:
-    return locate(
-        path,
-        allow_hub=allow_hub,
-        recipe_folder=loaded.recipe_folder,
-        data_root=loaded.data_root,
-        cache_root=cache_root(loaded.config.data.cache),
-    )

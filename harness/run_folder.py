@@ -1,6 +1,6 @@
 """Floor 5: the run folder's contract: is a run finished, may it be continued, where is its model, what to say of it.
 
-runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  model/  tensorboard/
+runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  model/  tensorboard/  report.html
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from harness.evaluation.runner import results_table, selection_score
 from harness.export import model_card
 from harness.files import replace_file
 from harness.mining.dynamic import DynamicNegatives
+from harness.mining.remine import Reranking
+from harness.mining.rules import Rule
 from harness.recipe_file import build, read_yaml
+from harness.report.history import RunHistory, read_history
 from harness.weights import published_name
 
 # A run may be continued with another value of these; any other change would make it a different experiment.
@@ -93,7 +96,12 @@ class RunFolder:
             )
 
     def resume(
-        self, engine: ZeroEngine, negatives: DynamicNegatives, checkpoints: Checkpoints, fingerprint: dict[str, Any]
+        self,
+        engine: ZeroEngine,
+        negatives: DynamicNegatives,
+        reranking: Reranking,
+        checkpoints: Checkpoints,
+        fingerprint: dict[str, Any],
     ) -> dict[str, Any]:
         """Load the newest whole checkpoint; returns its state.json, `{"step": 0}` for a fresh start.
 
@@ -127,7 +135,7 @@ class RunFolder:
                 f"{state['step']} steps; raise it to continue, or set another output or checkpoint.resume: never"
             )
         engine.load(Path(found))
-        negatives.load_state(read_arrays(Path(found)))
+        negatives.load_state(read_arrays(Path(found)), reranking.reopen)
         planned = self.read("run.json", {}).get("steps", self.config.training.steps)
         if planned != self.config.training.steps and comm.is_main():
             self.warn(
@@ -223,6 +231,11 @@ class RunFolder:
             facts={"steps": step or self.config.training.steps, "ranks": facts.get("world_size"), **versions},
         )
 
+    def history(self) -> RunHistory:
+        """What the run has recorded so far, for its report."""
+        settings = _flat(self.config.model_dump(mode="json"))
+        return read_history(self.path, self.config.name, settings, Rule.of(self.config.mining))
+
     def say(self, text: str) -> None:
         """A line of rank 0."""
         if comm.is_main():
@@ -277,7 +290,7 @@ def model_folder(name: str) -> str:
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(tree, list):
+    if isinstance(tree, list) and tree and all(isinstance(entry, dict) for entry in tree):
         tree = {entry.get("name", i) if isinstance(entry, dict) else i: entry for i, entry in enumerate(tree)}
     if not isinstance(tree, dict):
         return {prefix.rstrip("."): tree}

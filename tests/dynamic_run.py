@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
 
+from harness.data.bank_history import BankHistory
 from harness.data.negatives import NegativeBank
 from harness.mining.config import MiningConfig
 from harness.mining.dynamic import DynamicNegatives
+from harness.mining.upcoming import Outlook
 from harness.types import InfoNCEPart, StepPlan, StepTexts
 
 NO_TEXTS = StepTexts(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
@@ -18,18 +20,19 @@ NO_TEXTS = StepTexts(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, n
 
 @dataclass
 class RankedLists:
-    """See `negatives.Candidates`: row r has counts[r] candidates; that of rank k is text 1000 r + k."""
+    """See `negatives.Candidates`: row r has counts[r] candidates; that of rank k is text first + 1000 r + k."""
 
     counts: list[int]
     offset: int = 0
     score_RC: np.ndarray | None = None
     texts: object = field(default_factory=object)
+    first: int = 0
 
     def count(self, row_B: np.ndarray) -> np.ndarray:
         return np.array(self.counts, dtype=np.int64)[row_B]
 
     def text_ids(self, row_B: np.ndarray, rank_BM: np.ndarray) -> np.ndarray:
-        return np.where(rank_BM < self.count(row_B)[:, None], 1000 * row_B[:, None] + rank_BM, -1)
+        return np.where(rank_BM < self.count(row_B)[:, None], self.first + 1000 * row_B[:, None] + rank_BM, -1)
 
     def scores(self, row_B: np.ndarray, rank_BM: np.ndarray) -> np.ndarray:
         if self.score_RC is None:
@@ -38,17 +41,43 @@ class RankedLists:
 
 
 class Run:
-    """One task whose steps are planned from the bank and observed, as the trainer does it."""
+    """One task whose steps are planned from the bank and observed, as the trainer does it.
 
-    def __init__(self, counts: list[int], num_slots: int, *, offset: int = 0, score_RC=None, **mining) -> None:
+    coming: what a look at upcoming queries finds. The texts of a ranking after step t begin at 100 t.
+    """
+
+    def __init__(
+        self, counts: list[int], num_slots: int, *, offset: int = 0, score_RC=None, num_steps: int = 1_000, **mining
+    ) -> None:
         self.candidates = RankedLists(counts, offset, score_RC)
-        self.num_slots, self.config = num_slots, MiningConfig(**mining)
+        self.num_slots, self.num_steps, self.config = num_slots, num_steps, MiningConfig(**mining)
+        self.coming: dict[int, list[float]] = {}
+        self.looked_ahead: list[tuple[int, int]] = []
+        self.reranked: list[int] = []
         self._begin()
 
     def _begin(self) -> None:
-        self.bank = NegativeBank(len(self.candidates.counts), self.candidates, self.num_slots)
-        task = SimpleNamespace(config=SimpleNamespace(name="faq"), bank=self.bank)
-        self.negatives = DynamicNegatives(self.config, [task])
+        num_rows = len(self.candidates.counts)
+        self.history = BankHistory(NegativeBank(num_rows, self.candidates, self.num_slots))
+        config, data = SimpleNamespace(name="faq"), SimpleNamespace(num_rows=num_rows)
+        task = SimpleNamespace(config=config, bank=self.history, data=data)
+        self.negatives = DynamicNegatives(self.config, [task], self.num_steps)
+
+    @property
+    def bank(self) -> NegativeBank:
+        return self.history.newest
+
+    def look_ahead(self, first_step: int, last_step: int) -> dict[str, Outlook]:
+        self.looked_ahead.append((first_step, last_step))
+        rows = sorted(self.coming)
+        return {"faq": Outlook(np.array(rows), np.array([self.coming[row] for row in rows]))} if rows else {}
+
+    def rerank(self, task: object, step: int) -> RankedLists:
+        self.reranked.append(step)
+        return self.reopen(task, step)
+
+    def reopen(self, _: object, step: int) -> RankedLists:
+        return replace(self.candidates, first=100 * step)
 
     def reload(self) -> None:
         """Go on with a copy made from the state alone, through a file as a checkpoint's."""
@@ -56,14 +85,15 @@ class Run:
         np.savez(file, **self.negatives.state())
         file.seek(0)
         self._begin()
-        self.negatives.load_state(dict(np.load(file)))
+        self.negatives.load_state(dict(np.load(file)), self.reopen)
 
     def plan(self, step: int, rows: list[int]) -> StepPlan:
         row_B = np.array(rows, dtype=np.int64)
-        rank_BM = self.bank.ranks(row_B, step)
-        negative_BM = self.candidates.text_ids(row_B, rank_BM)
+        bank = self.history.at(step)
+        rank_BM = bank.ranks(row_B, step)
+        negative_BM = bank.candidates.text_ids(row_B, rank_BM)
         none = np.full((len(rows), 0), -1)
-        part = InfoNCEPart("faq", row_B, row_B, np.arange(9), row_B, negative_BM, rank_BM, none, "task")
+        part = InfoNCEPart("faq", row_B, row_B, np.arange(9), row_B[:, None], negative_BM, rank_BM, none, "task")
         return StepPlan(step, NO_TEXTS, (part,) if rows else ())
 
     def step(self, step: int, similarity: dict[int, list[float]]) -> dict[str, float]:
@@ -73,10 +103,13 @@ class Run:
         for part in plan.parts:
             given_BM = np.array(list(similarity.values()), dtype=np.float32).astype(np.float64)
             found["faq"] = np.where(part.negative_BM >= 0, given_BM, 0.0)
-        return self.negatives.observe(plan, found)
+        return self.negatives.observe(plan, found, self.look_ahead, self.rerank)
 
     def ranks(self, step: int, row: int = 0) -> list[int]:
-        return self.bank.ranks(np.array([row]), step)[0].tolist()
+        return self.history.at(step).ranks(np.array([row]), step)[0].tolist()
+
+    def texts(self, step: int, row: int = 0) -> list[int]:
+        return self.plan(step, [row]).parts[0].negative_BM[0].tolist()
 
     def start(self, row: int = 0) -> list[float]:
         return self.bank.starts(np.array([row]))[0].tolist()

@@ -9,7 +9,7 @@ count_R.npy      int32 candidates of each row
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class BankFacts:
     num_candidates: int  # wanted per row
     ranked_by: dict[str, Any]  # model, prompts, lengths: scores serve as S0 only for a run that starts the same
     filters: dict[str, Any]
+    search: dict[str, Any] = field(default_factory=lambda: {"index": "exact", "recall": 1.0})
     version: int = FORMAT_VERSION
 
     def write(self, folder: Path) -> None:

@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from harness.section import Section
-from harness.types import NegativesScope, TaskKind
+from harness.types import (
+    DISTILLATION_LOSSES,
+    LOSSES_OF_KIND,
+    EncodingRole,
+    LossName,
+    NegativesScope,
+    Positives,
+    TaskKind,
+)
 
 
 class NegativesConfig(Section):
-    """Which documents stand in a query's denominator, and how many negatives of its own a query brings."""
+    """Which documents stand in a query's denominator, and how many negatives of its own a query brings.
+
+    margin: drop those with similarity > lowest positive's + margin, judged at each Matryoshka level, without gradient.
+        A sum, so its meaning does not turn with the positive's sign; below 0 it drops what is nearly as similar, too
+        (NV-Retriever's TopK-MarginPos, arXiv 2407.15831, as a mask in the batch).
+    hardness: own negatives weigh e^(hardness * similarity) in the denominator, a constant to the gradient, at each
+        level by its own similarity (EmbeddingGemma, arXiv 2509.20354, with 5).
+    symmetric: the mean of the loss and of the same from each positive to the queries that keep it as a negative (CLIP,
+        arXiv 2103.00020).
+    same_tower: the other queries join the documents, each positive is compared with the documents that its query keeps,
+        or both (GTE, arXiv 2308.03281; Qwen3-Embedding, arXiv 2506.05176). With scope `task` those of the task, with
+        `step` those of the step. Queries that mean the same are no negatives (`data/known.py`).
+    guide: drop what the recipe's `guide` finds nearer to the query than its positive (GISTEmbed, arXiv 2402.16829).
+    """
 
     scope: NegativesScope | None = None  # default: task; own for classification
     per_query: int = Field(0, ge=0)
     bank: str | None = None  # a folder that `harness mine` wrote; default: the lists in the data
     corpus: str | None = None  # what the bank was searched in, if it lies elsewhere now
     offset: int | None = Field(None, ge=0)  # candidates passed over at the top; default: 10 with a bank, else 0
-    margin: float | None = None  # drop negatives with similarity > positive's + margin (detached)
+    margin: float | None = None
+    hardness: float | None = Field(None, gt=0)
+    symmetric: bool = False
+    same_tower: Literal["queries", "documents", "both"] | None = None
+    guide: bool = False
 
 
 class PromptsConfig(Section):
@@ -27,17 +53,37 @@ class PromptsConfig(Section):
     query: str = ""
     document: str = ""
 
+    def before(self, role: EncodingRole, row_prompt: str | None = None) -> str:
+        """What stands before a text: a query row's own instruction if it has one, else the task's."""
+        if role == "document":
+            return self.document
+        return self.query if row_prompt is None else row_prompt
+
+
+def _listed(value: object) -> object:
+    """One name stands for a list of one."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
 
 class TaskConfig(Section):
-    """One data source and its share of a step. `quota` counts examples of the global step, over all ranks."""
+    """One data source, how many examples of it a step holds, and what they train.
+
+    quota: examples of the global step, over all ranks. share, instead of it: a part of `data.batch`, or `auto`, a part
+    of what the others leave, by size (see `harness.data.quotas`). loss: one of `harness.types.LOSSES_OF_KIND`, or
+    several that are added up.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     kind: TaskKind
     path: str
     split: str = "train"  # of a hub data set or a folder saved by `datasets`
-    quota: int = Field(ge=1)
+    quota: int | None = Field(None, ge=1)
+    share: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] | None = None
+    loss: Annotated[tuple[LossName, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
     weight: float = Field(1.0, gt=0)
     temperature: float | None = Field(None, gt=0)
+    teacher_temperature: float | None = Field(None, gt=0)  # of the ranker's scores (margin_mse, kl); default 1
+    positives: Positives = "one"  # of a row with several: one, another every epoch, or all of them at once
     negatives: NegativesConfig = NegativesConfig()
     prompts: PromptsConfig = PromptsConfig()
     query_max_length: int | None = Field(None, ge=4)
@@ -46,6 +92,51 @@ class TaskConfig(Section):
     @property
     def scope(self) -> NegativesScope:
         return self.negatives.scope or ("own" if self.kind == "classification" else "task")
+
+    @property
+    def losses(self) -> tuple[LossName, ...]:
+        return self.loss or LOSSES_OF_KIND[self.kind][:1]
+
+    @model_validator(mode="after")
+    def _check_quota(self) -> TaskConfig:
+        if (self.quota is None) == (self.share is None):
+            given = "neither quota nor share" if self.quota is None else "both quota and share"
+            raise ValueError(
+                f"tasks.{self.name}: got {given}, expected one of them: quota is a number of examples, share a part of "
+                "data.batch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_losses(self) -> TaskConfig:
+        known, distilled = LOSSES_OF_KIND[self.kind], [name for name in self.losses if name in DISTILLATION_LOSSES]
+        if not set(self.losses) <= set(known) or len(set(self.losses)) < len(self.losses):
+            raise ValueError(
+                f"tasks.{self.name}.loss: got {', '.join(self.losses)} with kind {self.kind}, expected "
+                f"{' or '.join(known)}, or a list of different ones of them"
+            )
+        if distilled and self.negatives.per_query == 0:
+            raise ValueError(
+                f"tasks.{self.name}.negatives.per_query: got 0, expected at least 1 with loss {distilled[0]} (it "
+                "compares a query's own documents); raise per_query"
+            )
+        if distilled and self.negatives.bank:
+            raise ValueError(
+                f"tasks.{self.name}.negatives.bank: got {self.negatives.bank} with loss {distilled[0]}, expected the "
+                "negatives that the ranker has scored (neg_scores in the data); remove the bank or set loss: info_nce"
+            )
+        masks = self.negatives.model_dump(exclude={"scope", "per_query", "offset"}, exclude_defaults=True)
+        if masks and self.kind == "retrieval" and "info_nce" not in self.losses:
+            raise ValueError(
+                f"tasks.{self.name}.negatives: got {', '.join(masks)} with loss {', '.join(self.losses)}, which masks "
+                f"nothing, expected none of them; remove {', '.join(masks)} or add info_nce to loss"
+            )
+        if self.teacher_temperature is not None and not distilled:
+            raise ValueError(
+                f"tasks.{self.name}.teacher_temperature: got {self.teacher_temperature} with loss "
+                f"{', '.join(self.losses)}, expected it with {' or '.join(DISTILLATION_LOSSES)} only; remove the key"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_kind(self) -> TaskConfig:
@@ -56,21 +147,82 @@ class TaskConfig(Section):
                 f"tasks.{self.name}.negatives: got a bank or an offset for a {self.kind} task, expected them for "
                 "retrieval only; remove the keys"
             )
+        if self.kind != "retrieval" and self.positives != "one":
+            raise ValueError(
+                f"tasks.{self.name}.positives: got {self.positives} with kind {self.kind}, expected it for retrieval "
+                "only; remove the key"
+            )
         if self.kind != "retrieval" and (self.prompts.document or self.document_max_length):
             raise ValueError(
                 f"tasks.{self.name}: a {self.kind} task has one kind of text; "
                 "use prompts.query and query_max_length instead of the document ones"
+            )
+        self._check_negatives()
+        return self
+
+    def _check_negatives(self) -> None:
+        if self.scope == "own" and self.negatives.same_tower is not None:
+            raise ValueError(
+                f"tasks.{self.name}.negatives.same_tower: got {self.negatives.same_tower} with scope own (the query's "
+                "own negatives are its only ones), expected it with scope task or step; set the scope or remove the key"
+            )
+        if self.negatives.hardness is not None and self.negatives.per_query == 0:
+            raise ValueError(
+                f"tasks.{self.name}.negatives.hardness: got {self.negatives.hardness} with per_query 0, expected own "
+                "negatives to weigh; raise per_query or remove the key"
             )
         if self.scope == "own" and self.kind != "sts" and self.negatives.per_query == 0:
             raise ValueError(
                 f"tasks.{self.name}.negatives.per_query: got 0, expected at least 1 with scope own "
                 "(the query's own negatives are its only ones); raise per_query or set scope: task"
             )
-        return self
 
 
 class DataConfig(Section):
-    """How data files are read. `cache` holds the validated copies (default: the user's cache folder)."""
+    """How data files are read, and how a step is divided among tasks that have a share.
+
+    cache: where the validated copies are; default: the user's cache folder. batch: examples of a step, over all tasks
+    and ranks, when a task has a share. size_temperature: of the shares `auto`, see `harness.data.quotas`.
+    """
 
     on_bad_row: Literal["stop", "skip"] = "stop"
     cache: str | None = None
+    batch: int | None = Field(None, ge=1)
+    size_temperature: float = Field(1.0, gt=0)
+
+
+def check_shares(tasks: Sequence[TaskConfig], data: DataConfig) -> None:
+    """The tasks' quotas and shares add up to the batch.
+
+    Raises:
+        ValueError: they do not, or a setting has nothing to act on.
+    """
+    shared = [task for task in tasks if task.share is not None]
+    auto = [task for task in shared if task.share == "auto"]
+    if data.size_temperature != 1.0 and not auto:
+        raise ValueError(
+            f"data.size_temperature: got {data.size_temperature}, but no task has share: auto; remove the key"
+        )
+    if data.batch is None or not shared:
+        if shared:
+            raise ValueError(
+                f"data.batch: got none, expected the examples of a step: tasks.{shared[0].name} has a share of them"
+            )
+        if data.batch is not None:
+            raise ValueError(
+                f"data.batch: got {data.batch}, but every task has a quota; remove the key, or give a task share: auto"
+            )
+        return
+    taken = [data.batch * task.share for task in shared if isinstance(task.share, float)]
+    left = data.batch - sum(task.quota or 0 for task in tasks) - sum(taken)
+    for sharing, rest in ((shared, left + sum(taken)), (auto, left)):  # every task has an example in every step
+        if rest < len(sharing):
+            raise ValueError(
+                f"data.batch: got {data.batch}, which leaves {max(rest, 0.0):g} for tasks "
+                f"{', '.join(task.name for task in sharing)}, expected at least one example each; raise data.batch"
+            )
+    if not auto and abs(left) > 1e-6 * data.batch:
+        raise ValueError(
+            f"data.batch: got {data.batch}, but quotas and shares come to {data.batch - left:g}, expected the same; "
+            "change a share, or give a task share: auto"
+        )

@@ -95,11 +95,13 @@ class NegativeBank:
                 ("start", np.float32, (num_slots,)),  # S0, NaN: not known yet
                 ("next", np.int32),  # the rank to take up next
                 ("replaced", np.int32),  # how often
+                ("ended", np.bool_),  # whether a negative found no candidate to take its place
             ]
         )
         # Entry 0 is that of all rows without one of their own.
-        self._entry_E = np.array([(-1, first_M, np.full(num_slots, np.nan), candidates.offset + num_slots, 0)], entry)
-        self._num_entries = 1
+        none_M, next_rank = np.full(num_slots, np.nan), candidates.offset + num_slots
+        self._entry_E = np.array([(-1, first_M, none_M, next_rank, 0, False)], entry)
+        self._num_entries, self.num_ended = 1, 0
         self._place_R = np.zeros(num_rows, dtype=np.int32)
         self._late: tuple[_Late, ...] = ()  # in the order of their steps
 
@@ -164,6 +166,12 @@ class NegativeBank:
         self._entry_E["next"][place_B] = rank_BM[np.arange(len(row_B)), last_B] + 1
         self._entry_E["replaced"][place_B] += 1
 
+    def end(self, row_B: np.ndarray) -> None:
+        """Note that these rows' lists have ended; `num_ended` counts such rows. `row`: each once."""
+        place_B = self._own_entries(row_B)
+        self.num_ended += int((~self._entry_E["ended"][place_B]).sum())
+        self._entry_E["ended"][place_B] = True
+
     def forget_before(self, step: int) -> None:
         """Drop what only steps before `step` would still ask for."""
         self._late = tuple(late for late in self._late if late.first_step > step)
@@ -188,6 +196,7 @@ class NegativeBank:
         self._add_entries(state["row"])
         for name in self._entry_E.dtype.names or ():
             self._entry_E[name][1 : self._num_entries] = state[name]
+        self.num_ended = int(state["ended"].sum())
         for step in np.unique(state["late_step"]).tolist():
             chosen = state["late_step"] == step
             self._late = (*self._late, _Late(step, state["late_row"][chosen], state["late_rank"][chosen]))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from harness.data.bank_history import BankHistory
 from harness.data.config import TaskConfig
 from harness.data.index import TaskData
-from harness.data.negatives import NegativeBank
 from harness.types import TextRole
 
 
@@ -17,18 +19,26 @@ class Task:
 
     config: TaskConfig
     data: TaskData
-    bank: NegativeBank | None  # retrieval only
+    bank: BankHistory | None  # retrieval only
     query_max_length: int
     document_max_length: int
+
+    @property
+    def quota(self) -> int:
+        """Examples of a step, over all ranks; a share of the recipe is a number by now."""
+        assert self.config.quota is not None
+        return self.config.quota
 
     def max_length(self, role: TextRole) -> int:
         return self.query_max_length if role == "query" else self.document_max_length
 
     def prompt(self, role: TextRole, row_prompt: str | None) -> str:
         """What stands before a text: the row's own instruction if it has one, else the task's."""
-        if role == "query":
-            return self.config.prompts.query if row_prompt is None else row_prompt
-        return self.config.prompts.document
+        return self.config.prompts.before(role, row_prompt)
+
+    def full_texts(self, texts: TaskData, id_N: np.ndarray, role: TextRole) -> list[str]:
+        """Texts of a table with their prompts before them."""
+        return [self.prompt(role, row_prompt) + text for text, row_prompt in texts.read_texts(id_N)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,7 @@ class TextSource:
 def text_sources(tasks: Sequence[Task]) -> list[TextSource]:
     """The tasks' own tables in the order of the tasks, then the tables that their banks rank candidates from."""
     own = [TextSource(task, task.data) for task in tasks]
-    return own + [TextSource(task, task.bank.candidates.texts) for task in tasks if _has_corpus(task) and task.bank]
+    return own + [TextSource(task, task.bank.texts) for task in tasks if _has_corpus(task) and task.bank]
 
 
 def negative_source(tasks: Sequence[Task], index: int) -> int:
@@ -53,4 +63,4 @@ def negative_source(tasks: Sequence[Task], index: int) -> int:
 
 
 def _has_corpus(task: Task) -> bool:
-    return task.bank is not None and task.bank.candidates.texts is not task.data
+    return task.bank is not None and task.bank.texts is not task.data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 import torch
 import xxhash
@@ -71,10 +72,33 @@ def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 
     return encoder
 
 
-def fingerprint(encoder: Encoder) -> str:
-    """Hash of all weights, by name: equal for equal models, whatever file they came from."""
+def config_of_folder(
+    name_or_path: str,
+    *,
+    max_length: int | None = None,
+    pooling: PoolingMode | None = None,
+    trust_remote_code: bool = False,
+) -> ModelConfig:
+    """A model as it was trained: pooling, projection and length as its folder says; mean and at most 512 if it is mute.
+
+    Raises:
+        ValueError: no such model, or a folder with modules that cannot be reproduced.
+    """
+    layout = read_layout(resolve_model(name_or_path, trust_remote_code))
+    longest = longest_text(name_or_path, trust_remote_code)
+    return ModelConfig(
+        name_or_path=name_or_path,
+        pooling=pooling or layout.pooling or "mean",
+        projection_dim=None if layout.projection is None else int(layout.projection["weight"].shape[0]),
+        max_length=max_length or layout.max_length or min(512, longest or 512),
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """Hash of all weights of a state_dict, by name: equal for equal models, whatever file they came from."""
     digest = xxhash.xxh3_128()
-    for name, tensor in sorted(encoder.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()

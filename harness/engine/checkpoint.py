@@ -61,7 +61,7 @@ class Checkpoints:
             write_model(aside / "model")
             described = {"step": step, "world_size": comm.world_size(), "zero_stage": engine.stage, **state}
             (aside / STATE).write_text(json.dumps(described, indent=2))
-            np.savez_compressed(aside / ARRAYS, **(arrays or {}))  # type: ignore[arg-type]
+            np.savez(aside / ARRAYS, **(arrays or {}))  # type: ignore[arg-type]
         if comm.local_rank() == 0:  # another host's pages are not rank 0's to flush
             _fsync_tree(aside)
         comm.barrier()  # every rank's files are there
@@ -69,6 +69,10 @@ class Checkpoints:
             self._publish(aside, final, is_best)
         comm.barrier()
         return final
+
+    def states(self) -> list[dict[str, Any]]:
+        """state.json of every checkpoint that is kept, oldest first."""
+        return [read_state(folder) for folder in self._folders()]
 
     def newest_whole(self) -> Path | None:
         """The newest checkpoint whose files are all as written; damaged ones are passed over with a warning.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness import comm
-from harness.data.schedule import cut
+from harness.data.cut import cut
 from harness.data.tokenisation import Tokeniser
 from harness.types import EncodingRole, TokenBatch
 
@@ -39,6 +39,16 @@ class TextEncoder:
         self._max_lengths = {"sentence": max_lengths["query"], **max_lengths}
         self._prompts = {"sentence": prompts["query"], **prompts}
         self._micro_batch_tokens = micro_batch_tokens
+
+    def without_prompts(self) -> TextEncoder:
+        """The same for texts that have their prompts before them already."""
+        return TextEncoder(
+            self._forward,
+            self._tokeniser,
+            max_lengths=self._max_lengths,
+            prompts={"query": "", "document": ""},
+            micro_batch_tokens=self._micro_batch_tokens,
+        )
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str], role: EncodingRole = "document") -> np.ndarray:

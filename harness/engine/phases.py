@@ -71,7 +71,7 @@ def score(engine: ZeroEngine, objective: Objective, step: Step, embeddings: Sequ
     slot_T = torch.from_numpy(schedule.slot_T).to(engine.device)
     table_TD = comm.all_gather_rows(local_RD)[slot_T].requires_grad_()
 
-    output = objective(step.plan, table_TD, share=(comm.rank(), comm.world_size()))
+    output = objective(step.plan, table_TD, share=(comm.rank(), comm.world_size()), peers=comm.RingPeers())
     output.loss.backward()
 
     gradient_TD = torch.zeros_like(table_TD) if table_TD.grad is None else table_TD.grad

@@ -1,108 +1,97 @@
 """Dynamic replacement: watch every negative's similarity, replace those that have become easy.
 
-The similarities come from the loss that was computed anyway. Every rank sees the same gathered numbers and decides the
-same: nothing is sent.
+The similarities come from the loss that was computed anyway, or from a look at upcoming queries. Every rank sees the
+same gathered numbers and decides the same: nothing is sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from harness.data.negatives import NegativeBank
+from harness.data.negatives import Candidates, NegativeBank
 from harness.data.task import Task
 from harness.mining.config import MiningConfig
 from harness.mining.rules import Rule
+from harness.mining.upcoming import Outlook
 from harness.types import InfoNCEPart, StepPlan
 
-METRICS = ("negative_similarity_start", "negatives_replaced", "negatives_exhausted")
-_ROWS = 65_536  # looked at together
-
-
-def idle_rule_message(config: MiningConfig, tasks: Sequence[Task], num_steps: int) -> str | None:
-    """Why the rule cannot change what a run, or some of its tasks, trains on, with the way out; None if it can in all.
-
-    A decision counts some steps later, a replaced negative when its query comes again; S0 needs a first use or a score.
-    """
-    rule = Rule.of(config)
-    if rule is None:
-        return None
-    found = []
-    if num_steps <= rule.interval + config.delay:
-        found.append(
-            f"its first decision, after step {rule.interval}, counts from step {rule.interval + 1 + config.delay} of "
-            f"{num_steps} on; lower mining.interval or raise training.steps"
-        )
-    for task in tasks:
-        if task.bank is None or not task.bank.num_slots:
-            continue
-        name, quota, num_rows = task.config.name, task.config.quota, task.data.num_rows
-        if num_steps * quota <= num_rows:
-            found.append(
-                f"task {name}: no query comes twice in {num_steps} steps of {quota} of its {num_rows} rows; raise "
-                f"training.steps above {num_rows // quota}"
-            )
-        elif config.start == "ranking" and not _has_scores(task.bank, num_rows):
-            found.append(
-                f"task {name}: its candidates have no scores for mining.start: ranking; set first_use, or make a bank "
-                "with harness mine"
-            )
-    return f"mining.rule {config.rule} changes nothing ({'; '.join(found)})" if found else None
-
-
-def _has_scores(bank: NegativeBank, num_rows: int) -> bool:
-    blocks = (np.arange(first, min(first + _ROWS, num_rows)) for first in range(0, num_rows, _ROWS))
-    return any(np.isfinite(bank.candidates.scores(row_B, bank.ranks(row_B))).any() for row_B in blocks)
+METRICS = ("negative_similarity_start", "negatives_replaced", "negatives_exhausted", "queries_reranked")
+LookAhead = Callable[[int, int], Mapping[str, Outlook]]  # (first step, last step): see `Upcoming`
+Rerank = Callable[[Task, int], Candidates]  # (task, step): see `Reranking`
 
 
 class DynamicNegatives:
-    """Watches the banks of a run's tasks. With rule `none` it does nothing and reports zeros."""
+    """Watches the banks of a run's tasks. With rule `none` and no re-ranking it does nothing and reports zeros."""
 
-    def __init__(self, config: MiningConfig, tasks: Sequence[Task]) -> None:
-        self.config, self.rule = config, Rule.of(config)
-        self.banks = {task.config.name: task.bank for task in tasks if task.bank is not None and task.bank.num_slots}
+    def __init__(self, config: MiningConfig, tasks: Sequence[Task], num_steps: int) -> None:
+        self.config, self.rule, self._num_steps = config, Rule.of(config), num_steps
+        self._tasks = {task.config.name: task for task in tasks if task.bank is not None and task.bank.num_slots}
+        self.banks = {name: task.bank for name, task in self._tasks.items() if task.bank is not None}
         self._seen: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.banks}  # rows, S
 
-    def observe(self, plan: StepPlan, similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def observe(
+        self, plan: StepPlan, similarity: Mapping[str, np.ndarray], look_ahead: LookAhead, rerank: Rerank
+    ) -> dict[str, float]:
         """Take the step's similarities [B, M] per task to each query's own negatives; returns this step's metrics.
 
-        `negative_similarity_start` is the mean S0 over the step's watched negatives; the others count negatives.
+        look_ahead, rerank: called on every rank when `mining.check` and `mining.remine` ask for them.
+        `negative_similarity_start` is the mean S0 over the step's watched negatives; `queries_reranked` counts training
+        rows, the others negatives.
         """
         metrics = dict.fromkeys(METRICS, 0.0)
-        if self.rule is None:
-            return metrics
-        starts = [
-            self._watch(part, similarity[part.task])
-            for part in plan.parts
-            if isinstance(part, InfoNCEPart) and part.task in self.banks
-        ]
-        filled = np.concatenate([start[~np.isnan(start)] for start in starts] or [np.empty(0)])
-        metrics["negative_similarity_start"] = float(filled.mean()) if len(filled) else 0.0
-        if plan.step % self.rule.interval == 0:
-            for name in self.banks:
-                replaced, exhausted = self._judge(name, plan.step)
-                metrics["negatives_replaced"] += replaced
-                metrics["negatives_exhausted"] += exhausted
+        if self.rule is not None:
+            metrics["negative_similarity_start"] = self._watch_all(plan, similarity)
+            if plan.step % self.rule.interval == 0:
+                self._judge_all(plan.step, look_ahead, metrics)
+        for name in self._due(plan.step):
+            metrics["queries_reranked"] += self._rank_anew(name, plan.step, rerank)
         for bank in self.banks.values():
             bank.forget_before(plan.step)
         return metrics
 
-    def _watch(self, part: InfoNCEPart, similarity_BM: np.ndarray) -> np.ndarray:
+    def _watch_all(self, plan: StepPlan, similarity: Mapping[str, np.ndarray]) -> float:
+        """Mean S0 of the step's own negatives, 0 without any."""
+        watched = [part for part in plan.parts if isinstance(part, InfoNCEPart) and part.task in self.banks]
+        starts = [self._watch(part, similarity[part.task], plan.step) for part in watched]
+        filled = np.concatenate([start[~np.isnan(start)] for start in starts] or [np.empty(0)])
+        return float(filled.mean()) if len(filled) else 0.0
+
+    def _watch(self, part: InfoNCEPart, similarity_BM: np.ndarray, step: int) -> np.ndarray:
         """Remember S of the slots whose candidate is still the one decided on; returns their S0."""
-        bank = self.banks[part.task]
+        history = self.banks[part.task]
+        bank = history.newest
+        if history.at(step) is not bank:  # planned before the bank was ranked anew
+            return np.full(part.rank_BM.shape, np.nan)
         current_BM = (part.rank_BM == bank.ranks(part.row_B)) & (part.negative_BM >= 0)
-        first_BM = similarity_BM
-        if self.config.start == "ranking":
-            first_BM = bank.candidates.scores(part.row_B, part.rank_BM)
-        bank.start(part.row_B, first_BM, current_BM & ~np.isnan(first_BM))
-        self._seen[part.task].append((part.row_B, np.where(current_BM, similarity_BM, np.nan)))
+        if self.config.check == "seen":
+            self._take(part.task, part.row_B, np.where(current_BM, similarity_BM, np.nan))
         return np.where(current_BM, bank.starts(part.row_B), np.nan)
 
-    def _judge(self, name: str, step: int) -> tuple[int, int]:
+    def _take(self, name: str, row_B: np.ndarray, similarity_BM: np.ndarray) -> None:
+        """Take S of each query's negatives, NaN where there is none to judge, and S0 where it is not known yet."""
+        bank = self.banks[name].newest
+        first_BM = similarity_BM
+        if self.config.start == "ranking":
+            first_BM = bank.candidates.scores(row_B, bank.ranks(row_B))
+        bank.start(row_B, first_BM, ~np.isnan(similarity_BM) & ~np.isnan(first_BM))
+        self._seen[name].append((row_B, similarity_BM))
+
+    def _judge_all(self, step: int, look_ahead: LookAhead, metrics: dict[str, float]) -> None:
+        first_step = step + 1 + self.config.delay
+        if self.config.check == "upcoming":
+            for name, outlook in look_ahead(first_step, self._num_steps).items():
+                self._take(name, outlook.row_B, outlook.similarity_BM)
+        for name in self.banks:
+            replaced, exhausted = self._judge(name, first_step)
+            metrics["negatives_replaced"] += replaced
+            metrics["negatives_exhausted"] += exhausted
+
+    def _judge(self, name: str, first_step: int) -> tuple[int, int]:
         """Replace the easy negatives among those seen since the last check: numbers replaced and exhausted."""
         assert self.rule is not None
-        bank = self.banks[name]
+        bank = self.banks[name].newest
         row_B, similarity_BM = self._last_seen(name)
         self._seen[name] = []
         easy_BM = self.rule.easy(bank.starts(row_B), similarity_BM)
@@ -111,8 +100,10 @@ class DynamicNegatives:
         rank_BM = bank.next_ranks(row_B, leaving_BM, wrap=self.config.exhausted == "wrap")
         if self.rule.by_window:  # a whole window or none
             rank_BM[(rank_BM < 0).any(1)] = -1
-        bank.replace(row_B, rank_BM, first_step=step + 1 + self.config.delay)
-        return int((rank_BM >= 0).sum()), int((easy_BM & (rank_BM < 0)).sum())
+        bank.replace(row_B, rank_BM, first_step=first_step)
+        exhausted_BM = easy_BM & (rank_BM < 0)
+        bank.end(row_B[exhausted_BM.any(1)])
+        return int((rank_BM >= 0).sum()), int(exhausted_BM.sum())
 
     def _last_seen(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Each row seen since the last check, once, with its last S."""
@@ -121,18 +112,55 @@ class DynamicNegatives:
         row_U, from_the_end = np.unique(row_B[::-1], return_index=True)
         return row_U, similarity_BM[::-1][from_the_end]
 
+    def _due(self, step: int) -> list[str]:
+        """Tasks whose candidates are ranked anew after this step; none if no step is left that would use them."""
+        settings = self.config.remine
+        if step + 1 + self.config.delay > self._num_steps:
+            return []
+        if settings.every and step % settings.every == 0:
+            return list(self.banks)
+        if self.config.exhausted != "remine":
+            return []
+        rows = {name: task.data.num_rows for name, task in self._tasks.items()}
+        return [name for name, bank in self.banks.items() if bank.newest.num_ended > settings.ended * rows[name]]
+
+    def _rank_anew(self, name: str, step: int, rerank: Rerank) -> int:
+        """Every query of the task begins with the first window of a new ranking; returns the number of its rows."""
+        task, history = self._tasks[name], self.banks[name]
+        bank = NegativeBank(task.data.num_rows, rerank(task, step), history.num_slots)
+        history.follow(bank, first_step=step + 1 + self.config.delay, ranked_after=step)
+        self._seen[name] = []
+        return task.data.num_rows
+
+    def rankings(self) -> set[int]:
+        """After which steps the banks in use were ranked; 0: before the run."""
+        return {reign.ranked_after for history in self.banks.values() for reign in history.reigns}
+
     def state(self) -> dict[str, np.ndarray]:
-        """Everything a checkpoint must keep, as arrays named TASK/FIELD."""
-        arrays = {f"{name}/{key}": value for name, bank in self.banks.items() for key, value in bank.state().items()}
-        for name in self.banks:
+        """Everything a checkpoint must keep, as arrays named TASK/FIELD and TASK/NUMBER-OF-BANK/FIELD."""
+        arrays = {}
+        for name, history in self.banks.items():
+            arrays[f"{name}/first_step"] = np.array([reign.first_step for reign in history.reigns])
+            arrays[f"{name}/ranked_after"] = np.array([reign.ranked_after for reign in history.reigns])
+            for number, reign in enumerate(history.reigns):
+                arrays |= {f"{name}/{number}/{key}": value for key, value in reign.bank.state().items()}
             arrays[f"{name}/seen_row"], arrays[f"{name}/seen"] = self._last_seen(name)
         return arrays
 
-    def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Continue where `state` was taken; nothing to do for a checkpoint without arrays."""
+    def load_state(self, arrays: Mapping[str, np.ndarray], reopen: Rerank) -> None:
+        """Continue where `state` was taken; nothing to do for a checkpoint without arrays.
+
+        reopen: what `rerank` gave for a task after a step, from disk.
+        """
         if not arrays:
             return
-        for name, bank in self.banks.items():
-            own = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
-            bank.load_state(own)
-            self._seen[name] = [(own["seen_row"], own["seen"])]
+        for name, history in self.banks.items():
+            self._seen[name] = [(arrays[f"{name}/seen_row"], arrays[f"{name}/seen"])]
+            steps = zip(arrays[f"{name}/first_step"].tolist(), arrays[f"{name}/ranked_after"].tolist(), strict=True)
+            for number, (first_step, ranked_after) in enumerate(steps):
+                bank, start = history.newest, f"{name}/{number}/"
+                if ranked_after:
+                    candidates = reopen(self._tasks[name], ranked_after)
+                    bank = NegativeBank(self._tasks[name].data.num_rows, candidates, history.num_slots)
+                    history.follow(bank, first_step=first_step, ranked_after=ranked_after)
+                bank.load_state({key.removeprefix(start): arrays[key] for key in arrays if key.startswith(start)})

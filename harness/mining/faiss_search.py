@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness import comm
 from harness.mining.exact_search import ExactSearch, best
-from harness.mining.request import SearchRequest, SearchResult
+from harness.mining.request import SearchRequest, ShardSearch
 from harness.mining.scores import listed_scores
 from harness.mining.search import search_rows
 
@@ -106,15 +106,16 @@ class FaissSearch:
         return index
 
 
-def recall_on_sample(found: SearchResult, request: SearchRequest, *, num_queries: int = 256, seed: int = 0) -> float:
-    """Share of the exact candidates of some queries, drawn by `seed`, that `found` (on rank 0) has too; on every rank.
+def recall_on_sample(search: ShardSearch, *, num_queries: int = 256, seed: int = 0) -> float:
+    """Share of the exact candidates of some queries, drawn by `seed`, that `search` finds too; equal on every rank.
 
     1 if they have none. Costs an exact search of `num_queries` queries.
     """
+    request = search.request
     count = min(num_queries, len(request.query_QD))
     row_R = np.sort(np.random.default_rng(seed).choice(len(request.query_QD), count, replace=False))
-    exact = search_rows(ExactSearch(request), row_R)
-    share = recall(found.index_QK[row_R], exact.index_QK) if comm.is_main() else None
+    found, exact = search_rows(search, row_R), search_rows(ExactSearch(request), row_R)
+    share = recall(found.index_QK, exact.index_QK) if comm.is_main() else None
     return comm.broadcast_object(share)
 
 

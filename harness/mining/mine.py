@@ -11,22 +11,24 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from harness import comm
 from harness.data.bank_file import BankFacts
+from harness.data.config import PromptsConfig
 from harness.data.index import TaskData
 from harness.data.ragged import expand_ranges
 from harness.mining.blocks import BlockStore
 from harness.mining.embeddings import Encode, embeddings
 from harness.mining.exact_search import ExactSearch
-from harness.mining.request import CorpusShard, Pairs, SearchRequest
+from harness.mining.faiss_search import FaissSearch, recall_on_sample
+from harness.mining.request import CorpusShard, Pairs, SearchRequest, ShardSearch
 from harness.mining.scores import false_negative_limit, lowest_scores
 from harness.mining.search import candidate_blocks
-from harness.types import ROLES
+from harness.types import ROLES, TextRole
 
 WORK_FOLDER = "work"  # of an unfinished bank
 Progress = Callable[[str, int, int], None]  # (stage, done, of)
@@ -34,11 +36,16 @@ Progress = Callable[[str, int, int], None]  # (stage, done, of)
 
 @dataclass(frozen=True, slots=True)
 class MineSettings:
-    """How many candidates per query, and which are too near the positive to be safe negatives."""
+    """How many candidates per query, which are too near the positive to be safe negatives, and how to search.
+
+    index: exact; or, for more than `index_above` documents, an approximate one of FAISS (see `FaissSearch`).
+    """
 
     num_candidates: int = 100
     relative: float | None = None  # keep s < relative * s(positive), sign-safe (NV-Retriever's TopK-PercPos: 0.95)
     margin: float | None = None  # keep s < s(positive) - margin
+    index: Literal["exact", "ivf", "hnsw"] = "exact"
+    index_above: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +67,52 @@ def mine(
     corpus: TaskData | None,
     settings: MineSettings,
     out: Path,
+    prompts: PromptsConfig,
     ranked_by: dict[str, Any],
-    progress: Progress,
+    progress: Progress = lambda stage, done, of: None,
 ) -> BankFacts:
     """Write the bank of `data` to `out`; a start that was killed is continued. Every rank calls it.
 
+    encode: takes texts with their prompts before them. prompts: a query row's own instruction goes before these.
     ranked_by: what the embeddings depend on (model, weights, prompts, lengths), for bank.json.
     """
     table = data if corpus is None else corpus
     sides = _sides(data, corpus)
+    key = {"data": data.content_hash, "corpus": table.content_hash, **ranked_by}
+    work = out / WORK_FOLDER
+
+    def embed(stage: str, texts: TaskData, id_N: np.ndarray, role: TextRole) -> np.ndarray:
+        def read(ids: np.ndarray) -> list[str]:
+            return [prompts.before(role, own) + text for text, own in texts.read_texts(ids)]
+
+        def done(count: int) -> None:
+            progress(f"encoding {stage}", count, len(id_N))
+
+        return embeddings(encode, read, id_N, role, work / stage, key, done)
+
+    query = torch.from_numpy(embed("queries", data, sides.query_id_Q, "query"))
+    document_CD = embed("documents", table, sides.document_id_C, "document")
+    index = settings.index if len(document_CD) > settings.index_above else "exact"
+    shard = _shard(document_CD, comm.device() if index == "exact" else torch.device("cpu"))
+    highest_Q = None
+    if settings.relative is not None or settings.margin is not None:
+        lowest_Q = lowest_scores(query, shard, sides.positive)
+        if len(sides.missing_positive_id_E):
+            id_U, entry_E = np.unique(sides.missing_positive_id_E, return_inverse=True)
+            missing = _shard(embed("positives", data, id_U, "document"), shard.row_CD.device)
+            lowest_Q = np.minimum(lowest_Q, lowest_scores(query, missing, (sides.missing_positive_owner_E, entry_E)))
+        highest_Q = false_negative_limit(lowest_Q, relative=settings.relative, margin=settings.margin)
+    excluded = tuple(np.concatenate(pair) for pair in zip(sides.positive, sides.equal, strict=True))
+    request = SearchRequest(query, shard, settings.num_candidates, excluded, highest_Q)  # type: ignore[arg-type]
+    store = BlockStore(work / "search", {**key, **asdict(settings)})
+    search: ShardSearch = ExactSearch(request) if index == "exact" else FaissSearch(request, index)
+    num_queries = len(sides.query_id_Q)
+    writer = _BankWriter(out, sides, settings.num_candidates) if comm.is_main() else None
+    for first, found in candidate_blocks(
+        search, store=store, progress=lambda done: progress("searching", done, num_queries)
+    ):
+        assert writer is not None
+        writer.add(first, found.index_QK, found.score_QK)
     facts = BankFacts(
         data_hash=data.content_hash,
         corpus=None if corpus is None else corpus.path,
@@ -76,40 +120,8 @@ def mine(
         num_candidates=settings.num_candidates,
         ranked_by=ranked_by,
         filters={"relative": settings.relative, "margin": settings.margin},
+        search={"index": index, "recall": 1.0 if index == "exact" else recall_on_sample(search)},
     )
-    key = {"data": data.content_hash, "corpus": table.content_hash, **ranked_by}
-    work = out / WORK_FOLDER
-
-    def embed(stage: str, texts: TaskData, id_N: np.ndarray, role: str) -> np.ndarray:
-        def read(ids: np.ndarray) -> list[str]:
-            return [text for text, _ in texts.read_texts(ids)]
-
-        def done(count: int) -> None:
-            progress(f"encoding {stage}", count, len(id_N))
-
-        return embeddings(encode, read, id_N, role, work / stage, key, done)  # type: ignore[arg-type]
-
-    query = torch.from_numpy(embed("queries", data, sides.query_id_Q, "query"))
-    document_CD = embed("documents", table, sides.document_id_C, "document")
-    shard = _shard(document_CD)
-    highest_Q = None
-    if settings.relative is not None or settings.margin is not None:
-        lowest_Q = lowest_scores(query, shard, sides.positive)
-        if len(sides.missing_positive_id_E):
-            id_U, entry_E = np.unique(sides.missing_positive_id_E, return_inverse=True)
-            missing = _shard(embed("positives", data, id_U, "document"))
-            lowest_Q = np.minimum(lowest_Q, lowest_scores(query, missing, (sides.missing_positive_owner_E, entry_E)))
-        highest_Q = false_negative_limit(lowest_Q, relative=settings.relative, margin=settings.margin)
-    excluded = tuple(np.concatenate(pair) for pair in zip(sides.positive, sides.equal, strict=True))
-    request = SearchRequest(query, shard, settings.num_candidates, excluded, highest_Q)  # type: ignore[arg-type]
-    store = BlockStore(work / "search", {**key, **asdict(settings)})
-    num_queries = len(sides.query_id_Q)
-    writer = _BankWriter(out, sides, settings.num_candidates) if comm.is_main() else None
-    for first, found in candidate_blocks(
-        ExactSearch(request), store=store, progress=lambda done: progress("searching", done, num_queries)
-    ):
-        assert writer is not None
-        writer.add(first, found.index_QK, found.score_QK)
     if writer is not None:
         writer.finish(facts)
         shutil.rmtree(work)
@@ -117,10 +129,10 @@ def mine(
     return facts
 
 
-def _shard(row_CD: np.ndarray) -> CorpusShard:
-    """This rank's contiguous part of the rows, where it computes."""
+def _shard(row_CD: np.ndarray, device: torch.device) -> CorpusShard:
+    """This rank's contiguous part of the rows."""
     first, stop = (len(row_CD) * rank // comm.world_size() for rank in (comm.rank(), comm.rank() + 1))
-    return CorpusShard(first, torch.from_numpy(row_CD[first:stop]).to(comm.device()))
+    return CorpusShard(first, torch.from_numpy(row_CD[first:stop]).to(device))
 
 
 def _sides(data: TaskData, corpus: TaskData | None) -> _Sides:

@@ -30,7 +30,7 @@ class Rule:
             ratio=config.ratio or (1.15 if v1 else 1.2),
             ceiling=config.ceiling or (0.8 if v1 else 0.7),
             floor=None if v1 else (0.4 if config.floor is None else config.floor),
-            interval=config.interval or (100 if v1 else 1),
+            interval=config.interval or (100 if v1 or config.check == "upcoming" else 1),
         )
 
     def easy(self, start_BM: np.ndarray, similarity_BM: np.ndarray) -> np.ndarray:

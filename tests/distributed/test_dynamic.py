@@ -17,6 +17,22 @@ pytestmark = pytest.mark.distributed
 RULES = {
     "v1": ("mining.rule=v1", "mining.interval=2", "mining.ratio=1.01", "mining.ceiling=0.99"),
     "v2": ("mining.rule=v2", "mining.ratio=1.01", "mining.ceiling=0.97", "mining.floor=0.9"),
+    "upcoming": (
+        "mining.rule=v2",
+        "mining.ratio=1.01",
+        "mining.ceiling=0.97",
+        "mining.floor=0.9",
+        "mining.check=upcoming",
+        "mining.interval=2",
+    ),
+    "remine": (
+        "mining.rule=v2",
+        "mining.ratio=1.01",
+        "mining.ceiling=0.97",
+        "mining.floor=2",
+        "mining.remine.every=5",
+        "tasks.faq.negatives.offset=1",
+    ),
 }
 
 

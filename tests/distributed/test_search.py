@@ -48,7 +48,7 @@ def _searched(block_bytes: int | None) -> dict[str, Any]:
         "score": found.score_QK,
         "done": done,
         "lowest": lowest_scores(request.query_QD, request.shard, request.excluded),
-        "recall": recall_on_sample(found, request, num_queries=7),
+        "recall": recall_on_sample(exact, num_queries=7),
         "faiss": collect(candidate_blocks(exact), request).index_QK,
     }
 

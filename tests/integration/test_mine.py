@@ -35,7 +35,7 @@ def table(folder: Path, kind: str, path: Path) -> TaskData:
     return open_table(config, str(path), DataConfig(cache=str(folder / "cache")), tokeniser)
 
 
-def run_mine(folder: Path, out: str, corpus: Path | None = None, **settings: float) -> Path:
+def run_mine(folder: Path, out: str, corpus: Path | None = None, **settings: float | str) -> Path:
     shutil.rmtree(folder / out, ignore_errors=True)
     mine_bank(
         str(folder / "model"),
@@ -182,3 +182,14 @@ def test_a_bank_of_other_data_is_refused(folder: Path, corpus: Path) -> None:
     data = table(folder, "retrieval", folder / "retrieval.jsonl")
     with pytest.raises(ValueError, match="made for another corpus"):
         open_bank(bank, data, data, offset=0)
+
+
+def test_above_a_stated_size_faiss_searches_and_the_bank_says_what_it_missed(folder: Path, corpus: Path) -> None:
+    """The corpus has 51 different documents; IVF of so few has one list, so that it misses none."""
+    pytest.importorskip("faiss")
+    below = run_mine(folder, "below", corpus, index="ivf", index_above=51)
+    above = run_mine(folder, "above", corpus, index="ivf", index_above=50)
+    assert BankFacts.read(below).search == {"index": "exact", "recall": 1.0}
+    assert BankFacts.read(above).search == {"index": "ivf", "recall": 1.0}
+    for name in ("candidate_RC.npy", "score_RC.npy", "count_R.npy"):
+        assert (above / name).read_bytes() == (below / name).read_bytes()

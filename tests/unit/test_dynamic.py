@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from harness.data.bank_history import BankHistory
 from harness.data.negatives import NegativeBank
 from harness.mining.config import MiningConfig
-from harness.mining.dynamic import METRICS, idle_rule_message
+from harness.mining.dynamic import METRICS
+from harness.mining.idle import idle_rule_message
 from tests.dynamic_run import RankedLists, Run
 
 NAN = np.nan
@@ -169,7 +171,8 @@ def test_a_row_that_comes_twice_in_a_step_is_judged_once() -> None:
     run = Run([4], 2, rule="v1", interval=1)
     for step, similarity in ((1, 0.5), (2, 0.3)):
         plan = run.plan(step, [0, 0])
-        metrics = run.negatives.observe(plan, {"faq": np.full((2, 2), similarity)})
+        similarities = {"faq": np.full((2, 2), similarity)}
+        metrics = run.negatives.observe(plan, similarities, run.look_ahead, run.rerank)
     assert replaced(metrics) == (2, 0)
 
 
@@ -213,20 +216,21 @@ def test_without_a_rule_nothing_is_watched_and_the_metrics_are_zeros() -> None:
 def message(num_steps: int, *, slots: int = 2, score_RC=None, **mining) -> str | None:
     """Of a run over 40 rows, 8 of them a step, beside a task without negatives."""
     num_rows, quota = 40, 8
-    bank = NegativeBank(num_rows, RankedLists([9] * num_rows, 0, score_RC), slots)
-    config = SimpleNamespace(name="faq", quota=quota)
-    tasks = [
-        SimpleNamespace(config=config, bank=bank, data=SimpleNamespace(num_rows=num_rows)),
-        SimpleNamespace(config=SimpleNamespace(name="pairs", quota=1), bank=None, data=SimpleNamespace(num_rows=900)),
-    ]
+    bank = BankHistory(NegativeBank(num_rows, RankedLists([9] * num_rows, 0, score_RC), slots))
+
+    def task(name: str, quota: int, bank: BankHistory | None, num_rows: int) -> SimpleNamespace:
+        config, data = SimpleNamespace(name=name), SimpleNamespace(num_rows=num_rows)
+        return SimpleNamespace(config=config, quota=quota, bank=bank, data=data)
+
+    tasks = [task("faq", quota, bank, num_rows), task("pairs", 1, None, 900)]
     return idle_rule_message(MiningConfig(**mining), tasks, num_steps)
 
 
 def test_a_run_in_which_no_query_comes_twice_is_told_so() -> None:
     often = {"rule": "v1", "interval": 1}
     assert message(5, **often) == (
-        "mining.rule v1 changes nothing (task faq: no query comes twice in 5 steps of 8 of its 40 rows; raise "
-        "training.steps above 5)"
+        "mining.rule v1 changes nothing (task faq: no query comes twice in 5 steps of 8 of its 40 rows; set "
+        "mining.check: upcoming, or raise training.steps above 5)"
     )
     assert message(6, **often) is None
     assert message(5, rule="none") is None

@@ -1,0 +1,139 @@
+"""Runs that rank their negatives anew, or look ahead, killed and continued; and what they leave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.engine.checkpoint import read_arrays
+from tests.integration.test_resume import _die, outcome, train
+from tests.ranks import run_ranks
+from tests.tiny import text, write_jsonl
+
+pytestmark = pytest.mark.distributed
+
+LIVELY = (
+    "training.steps=10",
+    "training.dropout=0.4",
+    "training.learning_rate=1e-3",
+    "mining.remine.candidates=12",
+    "tasks.faq.negatives.offset=1",
+)
+REMINE = (*LIVELY, "mining.rule=v2", "mining.floor=0.9", "mining.ceiling=2", "mining.remine.every=4")
+
+
+def train_and_die(folder: str, output: str, settings: tuple[str, ...], place: str) -> None:
+    """Runs on a rank: trains until the ranking after step 4, and kills every rank there."""
+    import harness.mining.mine as mining
+
+    def embeddings(*arguments, original=mining.embeddings):
+        rows = original(*arguments)
+        if place == f"with the {arguments[4].name} encoded" and "step-4" in str(arguments[4]):
+            _die()
+        return rows
+
+    def finish(self, facts, original=mining._BankWriter.finish):
+        if place == "before its facts are written" and "step-4" in str(self.out):
+            _die()
+        original(self, facts)
+        if place == "when it is done" and "step-4" in str(self.out):
+            _die()
+
+    mining.embeddings, mining._BankWriter.finish = embeddings, finish
+    train(folder, output, settings)
+
+
+@pytest.fixture(scope="module")
+def ranked(folder: Path) -> tuple[str, ...]:
+    """Queries that come every other step, with four negatives each; those of all are a query's documents to rank."""
+    rows = [
+        {"query": text(i, 4), "positive": text(1000 + i), "negative": [text(3000 + 4 * i + j) for j in range(4)]}
+        for i in range(12)
+    ]
+    return (f"tasks.faq.path={write_jsonl(folder / 'ranked.jsonl', rows).name}",)
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path, ranked: tuple[str, ...]) -> tuple[list[dict], list[dict], bytes]:
+    run_ranks(2, train, str(folder), "whole", (*ranked, *REMINE))
+    return outcome(folder / "whole")
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["with the queries encoded", "with the documents encoded", "before its facts are written", "when it is done"],
+)
+def test_a_run_killed_while_it_ranks_anew_equals_the_uninterrupted_one_bit_for_bit(folder, ranked, whole, place):
+    output, settings = place.replace(" ", "_"), (*ranked, *REMINE)
+    with pytest.raises(AssertionError, match="no result"):
+        run_ranks(2, train_and_die, str(folder), output, settings, place)
+    run_ranks(2, train, str(folder), output, settings)
+    assert json.loads((folder / output / "run.json").read_text())["resumed_from"] == 2
+    assert outcome(folder / output) == whole
+
+
+def test_a_run_killed_before_a_new_ranking_counts_goes_on_with_both_banks(folder, ranked, whole):
+    """The checkpoint after step 4 holds the old bank, which step 5 draws from, and names the new one."""
+    settings = (*ranked, *REMINE)
+    with pytest.raises(AssertionError, match="no result"):
+        run_ranks(2, train, str(folder), "pending", settings, "after step 5")
+    saved = read_arrays(folder / "pending" / "checkpoints" / "step-00000004")
+    assert (saved["faq/first_step"].tolist(), saved["faq/ranked_after"].tolist()) == ([0, 6], [0, 4])
+    run_ranks(2, train, str(folder), "pending", settings)
+    assert json.loads((folder / "pending" / "run.json").read_text())["resumed_from"] == 4
+    assert outcome(folder / "pending") == whole
+
+
+def test_new_rankings_change_what_is_trained_on_and_are_reported(folder, ranked, whole):
+    run_ranks(2, train, str(folder), "kept", (*ranked, *REMINE, "mining.remine.every=0"))
+    rows, kept = whole[0], outcome(folder / "kept")[0]
+    assert [row["queries_reranked"] for row in rows] == [0, 0, 0, 12, 0, 0, 0, 12, 0, 0]
+    assert next(row["step"] for row, other in zip(rows, kept, strict=True) if row["loss"] != other["loss"]) == 6
+    assert all(row["queries_reranked"] == 0 for row in kept)
+
+
+def test_only_rankings_that_a_checkpoint_may_go_on_with_are_kept(folder, whole):
+    """Checkpoints after steps 8 and 10 are kept; the ranking after step 4 serves step 9 still."""
+    assert {path.name for path in (folder / "whole" / "banks").iterdir()} == {"step-4", "step-8"}
+
+
+def test_a_ranking_that_is_gone_is_said_so(folder, ranked):
+    import shutil
+
+    settings = (*ranked, *REMINE)
+    with pytest.raises(AssertionError, match="no result"):
+        run_ranks(1, train, str(folder), "gone", settings, "after step 5")
+    shutil.rmtree(folder / "gone" / "banks")
+    with pytest.raises(AssertionError, match=r"banks/step-4/faq.*expected a folder finished by harness mine"):
+        run_ranks(1, train, str(folder), "gone", settings)
+
+
+def test_a_run_that_looks_ahead_continues_bit_for_bit(folder, ranked):
+    settings = (*ranked, *LIVELY, "mining.rule=v2", "mining.floor=0.94", "mining.check=upcoming", "mining.interval=2")
+    run_ranks(2, train, str(folder), "ahead", settings)
+    with pytest.raises(AssertionError, match="no result"):
+        run_ranks(2, train, str(folder), "ahead_killed", settings, "after step 5")
+    run_ranks(2, train, str(folder), "ahead_killed", settings)
+    assert outcome(folder / "ahead_killed") == outcome(folder / "ahead")
+    rows = outcome(folder / "ahead")[0]
+    judged = [row["step"] for row in rows if row["negatives_replaced"]]
+    assert judged
+    assert all(step % 2 == 0 for step in judged)
+
+
+def test_looking_ahead_does_not_change_a_step_but_by_its_decisions(folder, ranked):
+    """It encodes between steps with dropout off: a rule that never finds a negative easy trains as none does."""
+    never = ("mining.rule=v2", "mining.floor=-9", "mining.ceiling=1e-9", "mining.check=upcoming", "mining.interval=1")
+    for name, settings in (("never", never), ("none", ())):
+        run_ranks(2, train, str(folder), name, (*ranked, *LIVELY, *settings))
+    losses = [[row["loss"] for row in outcome(folder / name)[0]] for name in ("never", "none")]
+    np.testing.assert_array_equal(*losses)
+
+
+def test_a_ranking_too_short_for_a_first_window_is_refused_at_the_start(folder, ranked):
+    settings = (*ranked, "mining.remine.every=2", "mining.remine.candidates=11")
+    with pytest.raises(AssertionError, match="got 11, expected at least 12: task faq passes over 10"):
+        run_ranks(1, train, str(folder), "short", settings)
