@@ -32,6 +32,13 @@ def published_name(name_or_path: str) -> str:
 
 def no_such_model(name_or_path: str, error: Exception) -> str:
     """The one line a user sees when neither a folder nor the hub gives a model."""
+    place = Path(name_or_path)
+    if place.name == "model" and place.parent.name and not place.exists():
+        return (
+            f"model.name_or_path: got {name_or_path}, which does not exist, expected the model of a finished run; "
+            f"train the recipe whose output is {place.parent} to its end first, in this working directory "
+            f"(./launch.sh {place.parent.name}), or name another model"
+        )
     reason = " ".join(str(error).split())
     return (
         f"model.name_or_path: got {name_or_path}, expected a folder with a tokenizer and safetensors weights, or the "

@@ -1,0 +1,230 @@
+"""`harness filter`: the stages in their order, each kept on disk until the end: a killed start goes on behind the last.
+
+OUT/  train.jsonl.gz  report.md  report.json (written last)   work/ while unfinished
+
+The kept rows do not depend on where a start was killed. They are the same for every number of ranks, up to pairs whose
+cosine lies within float32 rounding of a limit: how texts are padded together changes a cosine's last bits.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from harness import comm
+from harness.data.config import PromptsConfig
+from harness.data.index import TaskData
+from harness.mining.blocks import BlockStore
+from harness.mining.embeddings import Encode, embeddings
+from harness.mining.filtering.config import FilterConfig
+from harness.mining.filtering.consistency import is_consistent, kth_scores, no_rivals, sample
+from harness.mining.filtering.duplicates import pair_text, repeats
+from harness.mining.filtering.near_duplicates import near_repeats, write_signatures
+from harness.mining.filtering.output import write_rows
+from harness.mining.filtering.pairs import PairTable, source_hash, write_pairs
+from harness.mining.filtering.reasons import Reason
+from harness.mining.filtering.report import REPORT, counts, score_summary, write_report
+from harness.mining.filtering.scoring import Sides, cosines
+from harness.mining.filtering.stages import made_by_main
+from harness.types import TextRole
+
+WORK_FOLDER, DATA_FILE = "work", "train.jsonl.gz"
+Progress = Callable[[str, int, int], None]  # (stage, done, of)
+
+
+@dataclass(frozen=True, slots=True)
+class FilterRequest:
+    """What is filtered, with which settings, by which model, into which folder."""
+
+    path: str  # of the source
+    split: str
+    corpus: TaskData | None  # what consistency is judged against; None: the pairs' own documents
+    config: FilterConfig
+    prompts: PromptsConfig  # before queries and documents; a row's own prompt takes the query's place
+    scored_by: dict[str, Any]  # what a score depends on: model, weights, prompts, lengths
+    out: Path
+    reading: Callable[[int], None]  # called with the number of texts read since the last call
+
+    def facts(self) -> dict[str, Any]:
+        """All that decides the result, as the report says it. Every rank calls it; rank 0 reads the source once."""
+        corpus = None if self.corpus is None else {"path": self.corpus.path, "hash": self.corpus.content_hash}
+        return {
+            "settings": self.config.model_dump(mode="json"),
+            "model": self.scored_by,
+            "data": {
+                "path": self.path,
+                "split": self.split,
+                "hash": comm.broadcast_object(source_hash(self.path) if comm.is_main() else None),
+            },
+            "corpus": corpus,
+        }
+
+
+def finished_report(request: FilterRequest, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """The report of an earlier start with the same settings, model and data; None if there is none.
+
+    Raises:
+        ValueError: the folder holds the result of others.
+    """
+    path = request.out / REPORT
+    if not path.is_file():
+        return None
+    report = json.loads(path.read_text(encoding="utf-8"))
+    old, new = (_flat({key: tree.get(key) for key in facts}) for tree in (report, facts))
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key) and not key.endswith((".path", ".model"))]
+    if changed:
+        shown = "; ".join(f"{key}: {old.get(key)} → {new.get(key)}" for key in changed[:3])
+        raise ValueError(f"--out: got {request.out}, which holds the result of others ({shown}), expected a new folder")
+    return report
+
+
+def filter_pairs(
+    encode: Encode, request: FilterRequest, facts: dict[str, Any], progress: Progress
+) -> dict[str, Any] | None:
+    """Run all stages and write the kept rows and the report, which rank 0 gets. Every rank calls it.
+
+    encode: unnormalised embeddings of texts with their prompts before them. facts: `request.facts()`.
+    """
+    run = _Run(encode, request, facts, progress)
+    reason_P, score_P = run.judge()
+    if not comm.is_main():
+        return None
+    rows = int(run.table.row_P[-1]) + 1
+    written = write_rows(
+        request.out / DATA_FILE,
+        (request.path, request.split),
+        run.table,
+        reason_P,
+        score_P,
+        lambda done: progress("writing", done, rows),
+    )
+    report = {**facts, **counts(run.table.row_P, reason_P), "shortened_rows": written.shortened_rows}
+    report |= {"scores": score_summary(score_P), "samples": written.samples}
+    write_report(request.out, report)
+    shutil.rmtree(request.out / WORK_FOLDER)
+    return report
+
+
+class _Run:
+    """The stages on this rank. Their files lie in a folder of their own for all that decides the result."""
+
+    def __init__(self, encode: Encode, request: FilterRequest, facts: dict[str, Any], progress: Progress) -> None:
+        self.encode, self.request, self.config, self.progress = encode, request, request.config, progress
+        self.key = {"facts": facts}
+        digest = xxhash.xxh3_64_hexdigest(json.dumps(facts, sort_keys=True).encode())
+        self.work = request.out / WORK_FOLDER / digest
+        if comm.is_main():
+            self._discard_others()
+
+    def judge(self) -> tuple[np.ndarray, np.ndarray]:
+        """(`Reason` of every pair, uint8 [P]; its score, float32 [P], NaN where an earlier stage dropped it)."""
+        self.table = self._read()
+        reason_P = np.array(self.table.reason_P)
+        if self.config.duplicates != "none":
+            alive = np.flatnonzero(reason_P == Reason.KEPT)
+            reason_P[alive[repeats(self.table.hash_P[alive])]] = Reason.EXACT_DUPLICATE
+        if self.config.duplicates == "near":
+            alive = np.flatnonzero(reason_P == Reason.KEPT)
+            reason_P[alive[self._near_repeats(alive)]] = Reason.NEAR_DUPLICATE
+        score_P = np.full(len(reason_P), np.nan, dtype=np.float32)
+        alive = np.flatnonzero(reason_P == Reason.KEPT)
+        if len(alive):
+            self._score(alive, reason_P, score_P)
+        comm.barrier()  # no rank still waits for a file that rank 0 removes at the end
+        return reason_P, score_P
+
+    def _read(self) -> PairTable:
+        def write(folder: Path) -> None:
+            write_pairs(folder, self.request.path, self.request.split, self.config.rules, self.request.reading)
+
+        return PairTable.open(made_by_main(self.work / "pairs", write))
+
+    def _near_repeats(self, alive: np.ndarray) -> np.ndarray:
+        def read(place_E: np.ndarray) -> list[str]:
+            sides = (self.table.read_texts(ids[alive[place_E]]) for ids in (self.table.query_P, self.table.positive_P))
+            return [pair_text(query, positive) for (query, _), (positive, _) in zip(*sides, strict=True)]
+
+        def find(file: Path) -> None:
+            arrays = self.work / "bands"
+            shutil.rmtree(arrays, ignore_errors=True)
+            with file.open("wb") as stream:
+                np.save(stream, near_repeats(paths, self.config, arrays))
+            shutil.rmtree(arrays)
+
+        folder, total = self.work / "signatures", len(alive)
+        paths = write_signatures(
+            folder, read, total, self.config, lambda done: self.progress("near duplicates", done, total)
+        )
+        return np.load(made_by_main(self.work / "near_repeats.npy", find))
+
+    def _score(self, alive: np.ndarray, reason_P: np.ndarray, score_P: np.ndarray) -> None:
+        """Stages 4 and 5, which write into both arrays; rank 0's are complete."""
+        sides = Sides.of(self.table, alive)
+        query_QD = self._embed("queries", self.table, sides.query_id_Q, "query")
+        document_CD = self._embed("documents", self.table, sides.document_id_C, "document")
+
+        def save(file: Path) -> None:
+            with file.open("wb") as stream:
+                np.save(stream, cosines(query_QD, document_CD, sides))
+
+        score_E = np.load(made_by_main(self.work / "scores.npy", save))
+        score_P[alive] = score_E
+        is_low_E = score_E < self.config.min_score
+        reason_P[alive[is_low_E]] = Reason.LOW_SCORE
+        if self.config.consistency_top_k is None or is_low_E.all():
+            return
+        hash_C, rival_CD = self._rivals(sides, document_CD, ~is_low_E)
+        kth_Q = kth_scores(
+            query_QD,
+            rival_CD,
+            no_rivals(self.table, sides.query_hash_Q, hash_C),
+            self.config.consistency_top_k,
+            BlockStore(self.work / "search", self.key),
+            lambda done: self.progress("searching", done, len(query_QD)),
+        )
+        is_lost_E = ~is_low_E & ~is_consistent(score_E, kth_Q, sides.query_E)
+        reason_P[alive[is_lost_E]] = Reason.INCONSISTENT
+
+    def _rivals(self, sides: Sides, document_CD: np.ndarray, is_kept_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Hashes and unit rows of the sampled documents."""
+        corpus = self.request.corpus
+        if corpus is None:
+            candidate = np.unique(sides.document_E[is_kept_E])
+            chosen = candidate[sample(sides.document_hash_C[candidate], self.config.corpus_sample)]
+            return sides.document_hash_C[chosen], document_CD[chosen]
+        hash_C, id_C = np.unique(corpus.text_hash_G, return_index=True)
+        chosen = sample(hash_C, self.config.corpus_sample)
+        return hash_C[chosen], self._embed("corpus", corpus, id_C[chosen], "document")
+
+    def _embed(self, stage: str, texts: PairTable | TaskData, id_N: np.ndarray, role: TextRole) -> np.ndarray:
+        def read(ids: np.ndarray) -> list[str]:
+            return [self.request.prompts.before(role, own) + text for text, own in texts.read_texts(ids)]
+
+        def done(count: int) -> None:
+            self.progress(f"encoding {stage}", count, len(id_N))
+
+        return embeddings(self.encode, read, id_N, role, self.work / stage, self.key, done)
+
+    def _discard_others(self) -> None:
+        """Remove what an unfinished start with other settings left."""
+        for folder in self.work.parent.glob("*"):
+            if folder != self.work:
+                shutil.rmtree(folder)
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {
+        key: value
+        for name, inner in tree.items()
+        for key, value in _flat(inner, f"{prefix}.{name}" if prefix else name).items()
+    }
