@@ -14,9 +14,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from harness.stopwatch import Stopwatch
+
 # torch 2.13 renamed both; 2.11 knows the old names only.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+stopwatch = Stopwatch()  # of this rank: the time inside the functions below, waiting for other ranks included
+_communicates = stopwatch("communication")
 
 _SINGLE_PROCESS = {
     "RANK": "0",
@@ -83,12 +88,14 @@ def _alone() -> bool:
     return not dist.is_initialized() or dist.get_world_size() == 1
 
 
+@_communicates
 def barrier() -> None:
     """Wait for every rank."""
     if not _alone():
         dist.barrier()
 
 
+@_communicates
 def all_gather_rows(local_RD: Tensor) -> Tensor:
     """Stack equally shaped [R, D] tensors of all ranks into [W * R, D], without a graph."""
     if _alone():
@@ -98,6 +105,7 @@ def all_gather_rows(local_RD: Tensor) -> Tensor:
     return table
 
 
+@_communicates
 def reduce_scatter_rows(table_WRD: Tensor) -> Tensor:
     """Sum [W * R, D] tensors over ranks and return this rank's [R, D] rows."""
     if _alone():
@@ -111,6 +119,7 @@ def reduce_scatter_rows(table_WRD: Tensor) -> Tensor:
     return table_WRD[rank() * rows : (rank() + 1) * rows].clone()
 
 
+@_communicates
 def all_reduce_sum(value: Tensor) -> Tensor:
     """Sum over ranks, in place."""
     if not _alone():
@@ -118,6 +127,7 @@ def all_reduce_sum(value: Tensor) -> Tensor:
     return value
 
 
+@_communicates
 def all_reduce_max(value: Tensor) -> Tensor:
     """Maximum over ranks, in place."""
     if not _alone():
@@ -125,6 +135,7 @@ def all_reduce_max(value: Tensor) -> Tensor:
     return value
 
 
+@_communicates
 def broadcast_object(value: Any) -> Any:
     """Rank 0's value, on every rank."""
     if _alone():
@@ -134,6 +145,7 @@ def broadcast_object(value: Any) -> Any:
     return box[0]
 
 
+@_communicates
 def gather_objects(value: Any) -> Sequence[Any]:
     """Every rank's value, in rank order, on every rank."""
     if _alone():
@@ -155,6 +167,7 @@ class RingPeers:
     def max(self, tensor: Tensor) -> Tensor:
         return all_reduce_max(tensor.clone())
 
+    @_communicates
     def pass_on(self, tensor: Tensor, num_rows: int) -> PassedOn:
         """Start to send to the next rank and to receive `num_rows` rows from the previous one."""
         if _alone():
@@ -171,6 +184,7 @@ class PassedOn:
     def __init__(self, sent: Tensor, received: Tensor, works: Sequence[dist.Work]) -> None:
         self._sent, self._received, self._works = sent, received, works  # `sent` lives until it has been read
 
+    @_communicates
     def wait(self) -> Tensor:
         for work in self._works:
             work.wait()

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from harness import comm
-from harness.config import LoadedRecipe
+from harness.config import LoadedRecipe, inference_prompts
 from harness.data.task import text_sources
 from harness.encoder.encoder import load_encoder
 from harness.engine.checkpoint import Checkpoints, checkpoint_name
@@ -18,10 +18,11 @@ from harness.engine.phases import Step, embed, replay, score
 from harness.evaluation.runner import evaluate, results_table
 from harness.export import embed as embed_on_cpu
 from harness.export import longest_text_of, verify_model, write_model
-from harness.mining.dynamic import idle_rule_message
+from harness.mining.idle import idle_rule_message
 from harness.report import Report, peak_memory_bytes
-from harness.run import Run, build_run, inference_prompts
+from harness.run import Run, build_run
 from harness.run_folder import RunFolder
+from harness.stopwatch import Stopwatch
 from harness.types import InfoNCEPart, StepStats
 
 
@@ -44,7 +45,7 @@ def train(loaded: LoadedRecipe) -> None:
     if idle and comm.is_main():
         folder.warn(idle)
     checkpoints = Checkpoints(folder.checkpoints, loaded.config.checkpoint.keep, folder.warn)
-    state = folder.resume(run.engine, run.negatives, checkpoints, run.fingerprint())
+    state = folder.resume(run.engine, run.negatives, run.reranking, checkpoints, run.fingerprint())
     run, start = run.continued(state), int(state["step"])
     folder.prepare(start)
     facts = run.data_facts(), run.evaluation_data.facts
@@ -59,6 +60,7 @@ def train(loaded: LoadedRecipe) -> None:
                 _save(run, folder, checkpoints, step.plan.step)
         _export(run, folder)
         report.finish(comm.gather_objects(peak_memory_bytes()))
+        _draw(folder)
         _show_result(folder, report)
     comm.shutdown()
 
@@ -69,18 +71,27 @@ def train_step(run: Run, step: Step) -> StepStats:
     Raises:
         NonFiniteError: on every rank, before the weights change.
     """
-    started = time.perf_counter()
+    watch, started = Stopwatch(), time.perf_counter()
+    comm.stopwatch.take()  # evaluations and checkpoints have communicated, too
     run.engine.train_mode(True)  # a model comes from disk, and from every evaluation, with dropout off
-    embeddings = embed(run.engine, step)
-    scores = score(run.engine, run.objective, step, embeddings)
-    metrics = scores.metrics
-    check_loss(step, metrics, scores.table_TD)
-    probes = replay(run.engine, step, embeddings, scores.gradients)
-    if run.config.training.precision != "fp16":  # there an overflow only lowers the loss scale
-        check_gradients(step, probes)
+    with watch("mining"):
+        step = run.guided(step)
+    with watch("embed"):
+        embeddings = embed(run.engine, step)
+    with watch("score"):
+        scores = score(run.engine, run.objective, step, embeddings)
+        metrics = scores.metrics
+        check_loss(step, metrics, scores.table_TD)
+    with watch("replay"):
+        probes = replay(run.engine, step, embeddings, scores.gradients)
+        if run.config.training.precision != "fp16":  # there an overflow only lowers the loss scale
+            check_gradients(step, probes)
     rate = learning_rate(run.config.training, step.plan.step)
-    norm = run.engine.step(rate)
-    mined = run.negatives.observe(step.plan, scores.own_similarity)
+    with watch("step"):
+        norm = run.engine.step(rate)
+    with watch("mining"):
+        mined = run.observe(step.plan, scores.own_similarity)
+    seconds = {"data": step.seconds_waiting, **watch.take(), **comm.stopwatch.take()}
     has_queries = any(isinstance(part, InfoNCEPart) for part in step.plan.parts)
     return StepStats(
         step=step.plan.step,
@@ -96,7 +107,9 @@ def train_step(run: Run, step: Step) -> StepStats:
         extra={
             **mined,
             "false_negatives_masked": metrics["false_negatives_masked"],
-            "seconds_waiting": step.seconds_waiting,
+            "texts_saved": float(step.plan.texts_saved),
+            **{f"seconds/{place}": value for place, value in seconds.items()},
+            "memory_bytes": peak_memory_bytes(),
         },
     )
 
@@ -138,11 +151,13 @@ def _save(run: Run, folder: RunFolder, checkpoints: Checkpoints, step: int) -> N
     checkpoints.save(
         run.engine,
         step,
-        {"name": run.config.name, "micro_batch_tokens": run.micro_batch_tokens, **run.fingerprint()},
+        {**run.checkpoint_facts(), **run.fingerprint()},
         lambda out: _write(run, folder, state, out, step),
         is_best=comm.is_main() and folder.is_best(step),
         arrays=run.negatives.state(),
     )
+    if comm.is_main():
+        run.reranking.keep({ranking for state in checkpoints.states() for ranking in state["rankings"]})
 
 
 def _export(run: Run, folder: RunFolder) -> None:
@@ -162,6 +177,18 @@ def _write(run: Run, folder: RunFolder, state: dict[str, Tensor], out: Path, ste
     card = folder.model_card(run.encoder.dim, step=step)
     prompts = {str(role): prompt for role, prompt in inference_prompts(run.config).items()}
     write_model(out, run.encoder, state, run.tokeniser.tokenizer, run.config.model, prompts=prompts, card=card)
+
+
+def _draw(folder: RunFolder) -> None:
+    """report.html. The run is safe by now: whatever goes wrong here costs a warning."""
+    if not comm.is_main():
+        return
+    try:
+        from harness.report.page import write_report
+
+        write_report([folder.history()], folder.path)
+    except Exception as error:
+        folder.warn(f"report.html could not be made ({error}); to try again: harness report {folder.path}")
 
 
 def _show_result(folder: RunFolder, report: Report) -> None:

@@ -26,14 +26,14 @@ class MetricsFile:
             ValueError: `PATH:LINE: ...` for a line other than the last that is no JSON object with a step.
         """
         self.path = path
-        rows, torn = _read_rows(path)
+        rows, torn = read_rows(path)
         self._keys: list[str] = list(dict.fromkeys(key for row in rows for key in row))
         if torn:
             self._rewrite(rows)
 
     def rows(self) -> list[Row]:
         """Every row, in the order of the steps."""
-        return _read_rows(self.path)[0]
+        return read_rows(self.path)[0]
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one step's row to the end, and on to the operating system."""
@@ -75,7 +75,7 @@ class EvaluationFile:
         self.path = path
         self.entries: list[Row] = []
         if path.exists():
-            self.entries = _read_entries(path)
+            self.entries = read_entries(path)
         else:
             self._write()
 
@@ -104,8 +104,12 @@ class EvaluationFile:
         replace_file(self.path, f"[\n{lines}\n]\n" if lines else "[]\n")
 
 
-def _read_rows(path: Path) -> tuple[list[Row], bool]:
-    """The rows of a metrics file and whether its last line is torn."""
+def read_rows(path: Path) -> tuple[list[Row], bool]:
+    """The rows of a metrics file and whether its last line is torn; none if there is no file.
+
+    Raises:
+        ValueError: `PATH:LINE: ...` for a line other than the last that is no JSON object with a step.
+    """
     if not path.exists():
         return [], False
     lines = path.read_bytes().split(b"\n")
@@ -124,7 +128,12 @@ def _read_rows(path: Path) -> tuple[list[Row], bool]:
     return rows, torn
 
 
-def _read_entries(path: Path) -> list[Row]:
+def read_entries(path: Path) -> list[Row]:
+    """The list of an evaluation file.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         whole = isinstance(entries, list) and all(e.keys() == {"step", "dataset", "metrics"} for e in entries)

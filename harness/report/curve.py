@@ -1,0 +1,108 @@
+"""Floor 4: from what runs have recorded to lines of bounded length, with a band."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.report.history import RunHistory
+
+MAX_POINTS = 200  # of a line; more steps are put together in bins
+MAX_MARKS = 400  # steps with replacements that are marked one by one
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line with a band, P points: mean ± standard deviation over repetitions, or lowest to highest of a bin."""
+
+    x_P: np.ndarray
+    mean_P: np.ndarray
+    low_P: np.ndarray  # NaN: no band here
+    high_P: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.x_P)
+
+
+def curve(runs: Sequence[RunHistory], column: str) -> Curve:
+    """A column of metrics.jsonl over the steps; rows without a number are left out, so a curve may be empty.
+
+    Up to MAX_POINTS steps are points of their own. Of more, equally wide bins are drawn at their mean: the band is then
+    what lies between the lowest and the highest row of a bin. Of several runs the band is mean ± standard deviation.
+    """
+    last = max((int(run.step_P[-1]) for run in runs if len(run.step_P)), default=0)
+    width = bin_width(last)
+    num_bins = -(-last // width)
+    binned = [_bins(run, column, width, num_bins) for run in runs]
+    step_B, mean_RB, low_RB, high_RB = (np.stack(part) for part in zip(*binned, strict=True))
+    curve = _over_runs(mean_RB) if len(runs) > 1 else (mean_RB[0], low_RB[0], high_RB[0])
+    x_B = _mean(step_B)
+    kept_B = np.isfinite(curve[0])
+    band_B = kept_B if width > 1 or len(runs) > 1 else np.zeros_like(kept_B)
+    low_B, high_B = (np.where(band_B, edge, np.nan) for edge in curve[1:])
+    return Curve(x_B[kept_B], curve[0][kept_B], low_B[kept_B], high_B[kept_B])
+
+
+def bin_width(last_step: int) -> int:
+    """How many steps share a point."""
+    return max(1, -(-last_step // MAX_POINTS))
+
+
+def curve_of_points(points: Sequence[dict[float, float]]) -> Curve:
+    """A curve through one {x: value} per run: the mean over the runs that hold an x, and its standard deviation."""
+    x_P = sorted({x for run in points for x, value in run.items() if np.isfinite(value)})
+    value_RP = np.array([[run.get(x, np.nan) for x in x_P] for run in points], dtype=np.float64)
+    return Curve(np.array(x_P), *_over_runs(value_RP))
+
+
+def counts(runs: Sequence[RunHistory], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps at which a column of counts is not 0, and the counts there (mean over the runs).
+
+    Beyond MAX_MARKS such steps, those of one bin are summed and stand at its middle step.
+    """
+    counts: dict[int, float] = {}
+    for run in runs:
+        for step, count in zip(run.step_P.tolist(), run.column(column).tolist(), strict=True):
+            if count > 0:
+                counts[step] = counts.get(step, 0.0) + count / len(runs)
+    step_P, count_P = np.array(sorted(counts), dtype=np.int64), np.array([counts[step] for step in sorted(counts)])
+    if len(step_P) <= MAX_MARKS:
+        return step_P, count_P
+    width = bin_width(int(step_P[-1]))
+    bin_P = (step_P - 1) // width
+    sum_B = np.bincount(bin_P, count_P)
+    full_B = np.flatnonzero(sum_B)
+    return full_B * width + (width + 1) // 2, sum_B[full_B]
+
+
+def _bins(run: RunHistory, column: str, width: int, num_bins: int) -> tuple[np.ndarray, ...]:
+    """[B] each: the bin's mean step, and mean, lowest and highest of the rows in it; NaN without any."""
+    value_P = run.column(column)
+    kept_P = np.isfinite(value_P)
+    value_P, step_P = value_P[kept_P], run.step_P[kept_P]
+    bin_P = (step_P - 1) // width
+    count_B = np.bincount(bin_P, minlength=num_bins)
+    low_B, high_B = np.full(num_bins, np.inf), np.full(num_bins, -np.inf)
+    np.minimum.at(low_B, bin_P, value_P)
+    np.maximum.at(high_B, bin_P, value_P)
+    with np.errstate(invalid="ignore"):
+        step_B = np.bincount(bin_P, step_P, num_bins) / count_B
+        mean_B = np.bincount(bin_P, value_P, num_bins) / count_B
+    return step_B, mean_B, np.where(count_B, low_B, np.nan), np.where(count_B, high_B, np.nan)
+
+
+def _over_runs(value_RP: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, and mean minus and plus the standard deviation (of a sample; NaN for fewer than two runs)."""
+    mean_P, count_P = _mean(value_RP), np.isfinite(value_RP).sum(axis=0)
+    squares_P = np.where(np.isfinite(value_RP), (value_RP - mean_P) ** 2, 0.0).sum(axis=0)
+    spread_P = np.sqrt(np.divide(squares_P, count_P - 1, out=np.full(mean_P.shape, np.nan), where=count_P > 1))
+    return mean_P, mean_P - spread_P, mean_P + spread_P
+
+
+def _mean(value_RP: np.ndarray) -> np.ndarray:
+    """[P]: mean over the runs with a number, NaN without any."""
+    count_P = np.isfinite(value_RP).sum(axis=0)
+    total_P = np.where(np.isfinite(value_RP), value_RP, 0.0).sum(axis=0)
+    return np.divide(total_P, count_P, out=np.full(total_P.shape, np.nan), where=count_P > 0)

@@ -1,0 +1,86 @@
+"""Floor 4: report.html: the figures and tables of one run, or of several side by side, in one file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from harness import __version__
+from harness.files import replace_file
+from harness.report.drawing import Picture
+from harness.report.figures import FIGURES
+from harness.report.history import RunHistory, different_settings, group
+from harness.report.run_file import timestamp
+from harness.report.tables import Finding, overview, results
+
+PAGE, FIGURE_FOLDER = "report.html", "figures"
+
+
+def write_report(
+    runs: Sequence[RunHistory],
+    out: Path,
+    *,
+    title: str | None = None,
+    findings: Sequence[Finding] = (),
+    pictures: Sequence[Picture] = (),
+) -> Path:
+    """Write OUT/report.html, which holds everything it shows, and OUT/figures/NAME.png; returns the page's path.
+
+    Runs that differ in the seed only are drawn as their mean and spread; others side by side, in the same axes.
+    findings, pictures: of a comparison that the runs are part of; they stand before what every page has.
+    """
+    groups = group(runs)
+    pictures = [*pictures, *(draw(groups) for draw in FIGURES)]
+    folder = out / FIGURE_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in pictures:
+        if picture.png is None:
+            (folder / f"{picture.name}.png").unlink(missing_ok=True)  # of an earlier report
+        else:
+            (folder / f"{picture.name}.png").write_bytes(picture.png)
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title or ", ".join(one.label for one in groups),
+            findings=findings,
+            made=timestamp(),
+            version=__version__,
+            runs=runs,
+            overview=overview(runs),
+            results=results(groups, all_metrics=False),
+            all_results=results(groups, all_metrics=True),
+            groups=groups,
+            different=different_settings(groups),
+            pictures=pictures,
+        )
+    )
+    replace_file(out / PAGE, page)
+    return out / PAGE
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("harness.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_address"] = _data_address
+    environment.filters["setting"] = _setting
+    return environment
+
+
+def _data_address(picture: Picture) -> str:
+    """The picture as an address that holds it, so that nothing is requested."""
+    assert picture.png is not None
+    return "data:image/png;base64," + base64.b64encode(picture.png).decode("ascii")
+
+
+def _setting(value: Any) -> str:
+    return "–" if value is None else str(value)

@@ -1,0 +1,134 @@
+"""Floor 4: the tables of report.html, as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.report.history import Group, RunHistory, main_metrics
+
+_NONE = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What is said of the runs: once if it is the same for all, else a row for each run."""
+
+    common: Mapping[str, str]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A table of a comparison: its first column names the rows, the others are numbers as text."""
+
+    title: str
+    note: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """A metric of a data set in one group, before and after training, as text."""
+
+    dataset: str
+    metric: str
+    group: str
+    before: str
+    after: str
+    change: str
+
+
+def overview(runs: Sequence[RunHistory]) -> Overview:
+    """What ran, how far and how fast; what no run has recorded is left out."""
+    facts = [_facts(run) for run in runs]
+    same = {key: value for key, value in facts[0].items() if all(other[key] == value for other in facts)}
+    columns = [key for key in facts[0] if key not in same]
+    common = {key: value for key, value in same.items() if value != _NONE}
+    return Overview(common, columns, [[run[key] for key in columns] for run in facts])
+
+
+def results(groups: Sequence[Group], *, all_metrics: bool) -> list[ResultRow]:
+    """The main metric of each data set, or every metric and its Matryoshka prefixes, before and after training.
+
+    Of several seeds: mean ± standard deviation. After: each run's last evaluation.
+    """
+    rows = []
+    for dataset, main in main_metrics(groups).items():
+        found = [run.scores(run.last_evaluation).get(dataset, {}) for one in groups for run in one.runs]
+        found += [run.scores(0).get(dataset, {}) for one in groups for run in one.runs]
+        metrics = dict.fromkeys(key for scores in found for key in scores if all_metrics or key == main)
+        rows += [ResultRow(dataset, key, one.label, *_result(one, dataset, key)) for key in metrics for one in groups]
+    return rows
+
+
+def _result(group: Group, dataset: str, metric: str) -> tuple[str, str, str]:
+    before_R = np.array([_score(run, 0, dataset, metric) for run in group.runs])
+    after_R = np.array([_score(run, run.last_evaluation or -1, dataset, metric) for run in group.runs])
+    return _mean(before_R, ".4f"), _mean(after_R, ".4f"), _mean(after_R - before_R, "+.4f")
+
+
+def _score(run: RunHistory, step: int, dataset: str, metric: str) -> float:
+    value = run.scores(step).get(dataset, {}).get(metric)
+    return float("nan") if value is None else value
+
+
+def _mean(value_R: np.ndarray, digits: str) -> str:
+    value_R = value_R[np.isfinite(value_R)]
+    if not len(value_R):
+        return _NONE
+    spread = f" ± {value_R.std(ddof=1):.4f}" if len(value_R) > 1 and value_R.any() else ""
+    return f"{value_R.mean():{digits}}{spread}"
+
+
+def _facts(run: RunHistory) -> dict[str, str]:
+    facts, done = run.facts, int(run.step_P[-1]) if len(run.step_P) else 0
+    hardware: Mapping[str, Any] = facts.get("hardware") or {}
+    versions: Mapping[str, Any] = facts.get("versions") or {}
+    gpus = hardware.get("gpus") or []
+    return {
+        "run": run.name,
+        "seed": _text(facts.get("seed")),
+        "steps": f"{done:,} of {facts['steps']:,}" if "steps" in facts else f"{done:,}",
+        "state": "finished" if facts.get("finished") else "unfinished",
+        "resumed after step": _text(facts.get("resumed_from") or None),
+        "ranks": _text(facts.get("world_size")),
+        "hardware": _text(", ".join(dict.fromkeys(gpus)) or hardware.get("cpu")),
+        "started": _minute(facts.get("started")),
+        "ended": _minute(facts.get("ended")),
+        "texts per second": _rate(run, "num_texts"),
+        "tokens per second": _rate(run, "num_tokens"),
+        "GiB at most, each rank": ", ".join(f"{n / 2**30:.2f}" for n in facts.get("peak_memory_bytes") or []) or _NONE,
+        "negatives replaced": _total(run, "negatives_replaced"),
+        "easy, list exhausted": _total(run, "negatives_exhausted"),
+        "version": _text(versions.get("harness")),
+        "commit": re.sub(r"^(\w{10})\w+", r"\1", _text(versions.get("commit"))),
+        "torch": _text(versions.get("torch")),
+        "deepspeed": _text(versions.get("deepspeed")),
+        "folder": str(run.path),
+    }
+
+
+def _rate(run: RunHistory, column: str) -> str:
+    seconds, count = run.column("seconds"), run.column(column)
+    both = np.isfinite(seconds) & np.isfinite(count)
+    return f"{count[both].sum() / seconds[both].sum():,.1f}" if seconds[both].sum() > 0 else _NONE
+
+
+def _total(run: RunHistory, column: str) -> str:
+    values = run.column(column)
+    return f"{np.nansum(values):,.0f}" if np.isfinite(values).any() and run.rule is not None else _NONE
+
+
+def _minute(timestamp: str | None) -> str:
+    return _NONE if timestamp is None else f"{timestamp[:16].replace('T', ' ')} UTC"
+
+
+def _text(value: Any) -> str:
+    return _NONE if value is None or value == "" else str(value)
