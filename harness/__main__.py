@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -175,6 +175,13 @@ def mine(
         ),
     ] = None,
     margin: Annotated[float | None, typer.Option(help="Keep candidates below the positive's score less this.")] = None,
+    index: Annotated[
+        Literal["exact", "ivf", "hnsw"],
+        typer.Option(help="Approximate search by FAISS, on CPUs, for corpora above --index-above."),
+    ] = "exact",
+    index_above: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Documents up to which search is exact.")
+    ] = 1_000_000,
     max_length: Annotated[int | None, typer.Option(min=4, help="Tokens of a text (default: the model's own).")] = None,
     pooling: Annotated[
         Literal["cls", "mean", "last"] | None,
@@ -201,7 +208,79 @@ def mine(
             queries,
             corpus=corpus,
             out=out,
-            settings=MineSettings(candidates, relative, margin),
+            settings=MineSettings(candidates, relative, margin, index, index_above),
+            max_length=max_length,
+            pooling=pooling,
+            data_root=data_root,
+            precision=precision,
+        )
+
+
+@app.command("filter")
+def filter_(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder, a checkpoint, a sentence-transformers or transformers folder, or a hub name."
+        ),
+    ],
+    data: Annotated[str, typer.Argument(help="The pairs: queries with their positives, or prompts with responses.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Where train.jsonl.gz and the report go; a killed start is continued."),
+    ],
+    min_score: Annotated[float, typer.Option(min=-1, max=1, help="Drop pairs with a lower cosine.")] = 0.4,
+    consistency_top_k: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Drop pairs whose positive is not among the K documents nearest to it."),
+    ] = None,
+    corpus: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Those documents (text, [title]). Default: the data's own.")
+    ] = None,
+    corpus_sample: Annotated[int, typer.Option(min=1, metavar="N", help="How many of them are drawn.")] = 1_000_000,
+    duplicates: Annotated[
+        Literal["none", "exact", "near"], typer.Option(help="Drop repeated pairs: near takes the exact ones, too.")
+    ] = "near",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change another limit, e.g. `rules.max_characters=2000` or `near_threshold=0.9`. May be repeated.",
+        ),
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(min=4, help="Tokens of a text (default: the model's own).")] = None,
+    pooling: Annotated[
+        Literal["cls", "mean", "last"] | None,
+        typer.Option(help="For models that do not say how token states become one vector."),
+    ] = None,
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="The numbers of the forward pass.")] = "fp32",
+    data_root: DataRoot = None,
+    verbose: Verbose = False,
+) -> None:
+    """Keep the pairs of a data set that are worth training on, and report what was dropped and why.
+
+    In this order: junk, exact and near duplicates, pairs that the model scores low, inconsistent pairs.
+
+    - `harness filter demo-minilm pairs.jsonl.gz --min-score 0.4 --out filtered/pairs`
+
+    - `harness filter runs/demo pairs.parquet --consistency-top-k 2 --set rules.min_characters=10 --out filtered/pairs`
+    """
+    with _user_errors(verbose):
+        from harness.mining.filtering.config import FilterConfig
+        from harness.recipe_file import apply_override, build
+
+        options = {"min_score": min_score, "consistency_top_k": consistency_top_k, "corpus_sample": corpus_sample}
+        tree: dict[str, Any] = {**options, "duplicates": duplicates}
+        config = build(FilterConfig, tree, "filter", [apply_override(tree, change) for change in overrides or ()])
+        from harness import commands
+
+        commands.filter_data(
+            model,
+            data,
+            corpus=corpus,
+            out=out,
+            config=config,
             max_length=max_length,
             pooling=pooling,
             data_root=data_root,
@@ -225,6 +304,29 @@ def export(
         from harness import commands
 
         commands.export_run(run, out)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, finished or not.", metavar="RUN...")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder to write (default: the run's own; one beside the first of many)"),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Draw what runs have recorded: report.html, which needs nothing but itself, and figures/*.png.
+
+    Several runs stand side by side in the same axes; runs that differ in the seed only, as their mean and spread.
+
+    - `harness report runs/demo`
+
+    - `harness report runs/static runs/dynamic --out runs/comparison`
+    """
+    with _user_errors(verbose):
+        from harness import commands
+
+        commands.draw_report(runs, out)
 
 
 @app.command()

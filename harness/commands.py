@@ -1,4 +1,4 @@
-"""Floor 6: what the command line does beside training: evaluate, mine, export, plan."""
+"""Floor 6: what the command line does beside training: evaluate, mine, filter, export, plan."""
 
 from __future__ import annotations
 
@@ -15,29 +15,35 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import comm
-from harness.config import LoadedRecipe
+from harness.config import LoadedRecipe, inference_prompts, max_lengths
 from harness.data.bank_file import FACTS, open_bank
 from harness.data.config import DataConfig, PromptsConfig
+from harness.data.deal import deal
 from harness.data.index import TableConfig, TaskData, open_table
 from harness.data.locate import cache_root, locate
 from harness.data.plan import plan
-from harness.data.schedule import deal, padded_length, schedule
+from harness.data.schedule import padded_per_rank
 from harness.data.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig, PoolingMode
-from harness.encoder.encoder import Encoder, fingerprint, load_encoder, longest_text
+from harness.encoder.encoder import Encoder, config_of_folder, fingerprint, load_encoder
 from harness.encoder.layout import read_layout
 from harness.engine.budget import CPU_TOKENS, micro_batch_tokens
 from harness.engine.encode import TextEncoder
 from harness.evaluation.runner import evaluate, results_table
 from harness.export import embed, longest_text_of, verify_model, write_model
+from harness.mining.filtering.config import FilterConfig
+from harness.mining.filtering.filter import FilterRequest, filter_pairs, finished_report
+from harness.mining.filtering.report import PAGE, summary
 from harness.mining.mine import MineSettings, mine
+from harness.open_tasks import open_tasks
 from harness.report.console import MiningConsole, ReadingConsole
-from harness.run import inference_prompts, max_lengths, open_tasks
+from harness.report.page import write_report
 from harness.run_folder import RunFolder, is_run, model_folder
 from harness.types import EncodingRole, InfoNCEPart, SourceKind, StepPlan, TokenBatch
 from harness.weights import resolve_model
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_LONGEST_NAME = 100  # of a folder, characters
 _EXPORT_CHECK = ("A text to compare.", "Another one, a little longer than the first.", "第三句话。", "x")
 
 
@@ -100,19 +106,62 @@ def mine_bank(
         return open_table(table, place, DataConfig(), opened.tokeniser, progress=ReadingConsole(Path(path).name))
 
     data, documents = read("retrieval", queries), None if corpus is None else read("corpus", corpus)
-    ranked_by: dict[str, Any] = {"model": model, "weights": fingerprint(opened.encoder)}
+    ranked_by: dict[str, Any] = {"model": model, "weights": fingerprint(opened.encoder.state_dict())}
     ranked_by |= {"prompts": prompts.model_dump(), "max_lengths": list(lengths)}
     with MiningConsole() as console:
-        facts = mine(opened.encode, data, documents, settings, out, ranked_by, console.progress)
+        encode = opened.encode.without_prompts()
+        facts = mine(encode, data, documents, settings, out, prompts, ranked_by, console.progress)
     if comm.is_main():
         count_R = open_bank(out, data, documents, 0).count_R
         table = documents or data
         Console().print(
             f"bank: {out}: {data.num_rows:,} queries, {int(np.median(count_R))} candidates each (median; at least "
-            f"{int(count_R.min())}), from {table.path}; filters {facts.filters}",
+            f"{int(count_R.min())}), from {table.path}; filters {facts.filters}, search {facts.search}",
             soft_wrap=True,
             highlight=False,
         )
+    comm.shutdown()
+
+
+def filter_data(
+    model: str,
+    data: str,
+    *,
+    corpus: str | None,
+    out: Path,
+    config: FilterConfig,
+    max_length: int | None = None,
+    pooling: PoolingMode | None = None,
+    data_root: Path | None = None,
+    precision: str = "fp32",
+) -> None:
+    """Keep the pairs of a data set that pass all stages of `config`; write rows and report, and print the counts.
+
+    Under the launcher the work is shared between the ranks. A start that was killed is continued; a finished one with
+    the same settings shows its report.
+    """
+    if corpus is not None and config.consistency_top_k is None:
+        raise ValueError(f"--corpus: got {corpus} without --consistency-top-k, expected both; add it or leave both out")
+    if "RANK" in os.environ:
+        comm.initialise()
+    place, corpus_place = (None if path is None else _existing(path, data_root) for path in (data, corpus))
+    opened = _open_model(model, max_length, pooling, precision)
+    lengths = opened.max_lengths["query"], opened.max_lengths["document"]
+    prompts = PromptsConfig(query=opened.prompts["query"], document=opened.prompts["document"])
+    documents = None
+    if corpus is not None:
+        table, shown = TableConfig(corpus, "corpus", "train", prompts, lengths), ReadingConsole(corpus)
+        documents = open_table(table, str(corpus_place), DataConfig(), opened.tokeniser, progress=shown)
+    scored_by: dict[str, Any] = {"model": model, "weights": fingerprint(opened.encoder.state_dict())}
+    scored_by |= {"prompts": prompts.model_dump(), "max_lengths": list(lengths)}
+    request = FilterRequest(str(place), "train", documents, config, prompts, scored_by, out, ReadingConsole(data))
+    facts = request.facts()
+    report = finished_report(request, facts)
+    if report is None:
+        with MiningConsole() as console:
+            report = filter_pairs(opened.encode.without_prompts(), request, facts, console.progress)
+    if report is not None:
+        Console().print(f"{summary(report)}\nreport: {out / PAGE}", soft_wrap=True, highlight=False, markup=False)
     comm.shutdown()
 
 
@@ -133,7 +182,7 @@ class _OpenedModel:
 
 def _open_model(model: str, max_length: int | None, pooling: PoolingMode | None, precision: str) -> _OpenedModel:
     folder = RunFolder.containing(Path(model)) if is_run(model) else None
-    config = _config_of(str(model_folder(model)), max_length, pooling)
+    config = config_of_folder(str(model_folder(model)), max_length=max_length, pooling=pooling)
     encoder = load_encoder(config).to(comm.device(), _DTYPES[precision]).eval()
     tokeniser = Tokeniser(config.name_or_path)
     lengths = _lengths(config) if folder is None or max_length else max_lengths(folder.config)
@@ -167,6 +216,18 @@ def export_run(run: Path, out: Path) -> None:
     Console().print(f"exported {out}: embeddings equal the training model's within {difference:.1e}", soft_wrap=True)
 
 
+def draw_report(runs: list[Path], out: Path | None) -> None:
+    """Write report.html and figures/ for one run, or for several side by side."""
+    folders = [RunFolder.containing(run) for run in runs]
+    if out is None and len(folders) == 1:
+        out = folders[0].path
+    elif out is None:
+        names = [folder.path.absolute().name for folder in folders]
+        out = folders[0].path.absolute().parent / "-".join(["report", *names])[:_LONGEST_NAME]
+    page = write_report([folder.history() for folder in folders], out)
+    Console().print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+
+
 def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
     """Print what step `step` holds and how its texts would be dealt to `ranks` ranks. Needs data and tokenizer only."""
     config = loaded.config
@@ -174,7 +235,8 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
     made = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
     budget = config.training.micro_batch_tokens
     tokens = CPU_TOKENS if budget == "auto" else budget
-    scheduled = schedule(made.texts.length_T, deal(made.texts.length_T, ranks), ranks, tokens)
+    scheduled = deal(made.texts.length_T, ranks, tokens)
+    padded_W = padded_per_rank(scheduled, made.texts.length_T)
     console = Console()
     console.print(_parts_table(made))
     table = Table(title=f"dealt to {ranks} ranks, micro-batches of at most {tokens} tokens")
@@ -182,8 +244,7 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
         table.add_column(column, justify="right")
     for rank, batches in enumerate(scheduled.micro_batches):
         lengths = [made.texts.length_T[rows] for rows in batches if len(rows)]
-        padded = sum(len(length) * padded_length(int(length.max())) for length in lengths)
-        counts = (sum(map(len, lengths)), sum(int(length.sum()) for length in lengths), padded, len(lengths))
+        counts = (sum(map(len, lengths)), sum(int(length.sum()) for length in lengths), padded_W[rank], len(lengths))
         table.add_row(str(rank), *map(str, counts))
     console.print(table)
 
@@ -191,7 +252,7 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
 def _parts_table(made: StepPlan) -> Table:
     kinds = Counter(type(part).__name__ for part in made.parts)
     title = f"step {made.step}: {len(made.texts)} unique texts, {int(made.texts.length_T.sum())} tokens"
-    table = Table(title=f"{title}, {kinds['InfoNCEPart']} InfoNCE and {kinds['CoSENTPart']} CoSENT tasks")
+    table = Table(title=f"{title}, tasks: {kinds['InfoNCEPart']} of queries, {kinds['CoSENTPart']} of pairs")
     for column in ("task", "examples", "documents", "own negatives", "masked pairs", "negatives scope"):
         table.add_column(column, justify="left" if column in ("task", "negatives scope") else "right")
     for part in made.parts:
@@ -214,17 +275,6 @@ def _stored_prompts(config: ModelConfig) -> dict[EncodingRole, str]:
     prompts = read_layout(resolve_model(config.name_or_path)).prompts
     document = prompts.get("document", prompts.get("passage", ""))
     return {"query": prompts.get("query", ""), "document": document, "sentence": prompts.get("sentence", "")}
-
-
-def _config_of(path: str, max_length: int | None, pooling: PoolingMode | None) -> ModelConfig:
-    layout = read_layout(resolve_model(path))
-    projection = None if layout.projection is None else int(layout.projection["weight"].shape[0])
-    return ModelConfig(
-        name_or_path=path,
-        pooling=pooling or layout.pooling or "mean",
-        projection_dim=projection,
-        max_length=max_length or layout.max_length or min(512, longest_text(path) or 512),
-    )
 
 
 @torch.no_grad()

@@ -16,14 +16,15 @@ from typing import Any
 import yaml
 from pydantic import Field, model_validator
 
-from harness.data.config import DataConfig, TaskConfig
+from harness.data.config import DataConfig, PromptsConfig, TaskConfig, check_shares
 from harness.encoder.config import ModelConfig
 from harness.engine.config import CheckpointConfig, TrainingConfig
 from harness.evaluation.config import EvaluationConfig
 from harness.losses.config import LossConfig
-from harness.mining.config import MiningConfig
+from harness.mining.config import GuideConfig, MiningConfig
 from harness.recipe_file import apply_override, build, did_you_mean, read_yaml, show
 from harness.section import Section
+from harness.types import DISTILLATION_LOSSES, EncodingRole, TaskKind
 
 RECIPES = Path(__file__).parent / "recipes"
 DS_CONFIGS = Path(__file__).parent.parent / "ds_configs"
@@ -67,6 +68,7 @@ class RunConfig(Section):
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
     mining: MiningConfig = MiningConfig()
+    guide: GuideConfig | None = None
     training: TrainingConfig
     deepspeed: str = "zero1"
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -79,6 +81,24 @@ class RunConfig(Section):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"tasks: got the name {twice} twice, expected a name of its own for every task")
+        check_shares(self.tasks, self.data)
+        distilled = next((task for task in self.tasks if set(task.losses) & set(DISTILLATION_LOSSES)), None)
+        if distilled is not None and (self.mining.remine.every or self.mining.exhausted == "remine"):
+            raise ValueError(
+                f"mining: got re-ranking with tasks.{distilled.name}.loss {', '.join(distilled.losses)}, expected "
+                "negatives that a ranker has scored; set mining.remine.every: 0 and mining.exhausted: keep or wrap"
+            )
+        guided = [task.name for task in self.tasks if task.negatives.guide]
+        if guided and self.guide is None:
+            raise ValueError(
+                f"tasks.{guided[0]}.negatives.guide: got true without a guide, expected the section guide with a "
+                "name_or_path"
+            )
+        if self.guide is not None and not guided:
+            raise ValueError(
+                f"guide: got {show(self.guide.name_or_path)}, but no task asks for it; set negatives.guide: true in a "
+                "task, or remove the section"
+            )
         dims, projection_dim = self.model.matryoshka_dims, self.model.projection_dim
         if dims is not None and projection_dim is not None and dims[-1] > projection_dim:
             raise ValueError(
@@ -210,3 +230,25 @@ def dump(config: RunConfig) -> str:
     """The resolved recipe as YAML; reading it gives an equal RunConfig."""
     tree = config.model_dump(mode="json")
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+
+
+def max_lengths(config: RunConfig) -> dict[EncodingRole, int]:
+    """Longest text of each role, tokens."""
+    model = config.model
+    query = model.query_max_length or model.max_length
+    return {"query": query, "document": model.document_max_length or model.max_length, "sentence": query}
+
+
+def inference_prompts(config: RunConfig) -> dict[EncodingRole, str]:
+    """What evaluation and export put before a text: as the recipe says, else what all tasks of the kind agree on."""
+    retrieval = _agreed(config, "retrieval")
+    return {
+        "query": config.evaluation.query_prompt or retrieval.query,
+        "document": config.evaluation.document_prompt or retrieval.document,
+        "sentence": _agreed(config, "sts", "classification").query,
+    }
+
+
+def _agreed(config: RunConfig, *kinds: TaskKind) -> PromptsConfig:
+    prompts = {task.prompts for task in config.tasks if task.kind in kinds}
+    return prompts.pop() if len(prompts) == 1 else PromptsConfig()

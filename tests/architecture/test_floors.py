@@ -25,6 +25,7 @@ ONLY_IMPORTERS = {
     "click": (),
     "argparse": ("kernels/fused_contrastive/compile_table.py",),
     "tensorboard": ("harness/report/tensorboard.py",),
+    "matplotlib": ("harness/report/",),
 }
 
 

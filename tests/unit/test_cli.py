@@ -144,7 +144,7 @@ def test_a_failure_that_is_no_users_mistake_keeps_its_traceback(monkeypatch: pyt
     assert isinstance(invoke("train", "demo").exception, ZeroDivisionError)
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "export", "plan"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "mine", "filter", "export", "plan"])
 def test_every_command_shows_an_example(command: str) -> None:
     done = invoke(command, "--help")
     assert done.exit_code == 0
@@ -277,3 +277,18 @@ def test_stopping_launch_ends_the_launcher_and_every_process_below_it(checkout: 
         while time.monotonic() < deadline:
             os.kill(int(pid_file.read_text()), 0)
             time.sleep(0.05)
+
+
+def test_report_takes_run_folders_and_a_place_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    stub(monkeypatch, "commands", draw_report=lambda *arguments: seen.append(arguments))
+    assert invoke("report", "runs/demo").exit_code == 0
+    assert invoke("report", "runs/a", "runs/b", "--out", "both").exit_code == 0
+    assert seen == [([Path("runs/demo")], None), ([Path("runs/a"), Path("runs/b")], Path("both"))]
+    assert invoke("report").exit_code == 2
+
+
+def test_a_report_of_no_run_is_a_mistake_in_one_line(tmp_path: Path) -> None:
+    done = invoke("report", str(tmp_path))
+    assert done.exit_code == 2
+    assert done.output == f"RUN: got {tmp_path}, expected a run folder (with recipe.yaml) or one of its checkpoints\n"
