@@ -15,23 +15,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from benchmarks.experiment import FACTS, agreed_facts, chosen_runs, mine, run_all, score_model
 from benchmarks.negatives_data import TRAIN_FILES, write_data
 from benchmarks.negatives_recipes import ARMS, MAX_LENGTH, MODEL, PUBLISHED_ARMS, SIZES, Size, equal_token_quota, recipe
 from benchmarks.negatives_result import write_result
 from harness.quiet import prepare_environment
-
-FACTS = "experiment.json"
 
 
 def main() -> None:
@@ -52,9 +47,10 @@ def main() -> None:
         if not given.table:
             if given.data_root is None:
                 raise ValueError("--data-root: got none, expected the folder of the data; or give --table")
-            runs = chosen_runs(given.only, given.seeds, given.extra)
-            facts = prepare(given.data_root, out, given.model, SIZES[given.size])
-            run_all(runs, out, given.model, SIZES[given.size], facts["quotas_without_negatives"], given.jobs)
+            runs, size = runs_in_order(given.only, given.seeds, given.extra), SIZES[given.size]
+            quotas = prepare(given.data_root, out, given.model, size)["quotas_without_negatives"]
+            make = partial(recipe, size=size, model=given.model, out=out, quotas=quotas)
+            run_all(runs, make, out, held_out(out), MAX_LENGTH, given.jobs)
         print(write_result(out, json.loads((out / FACTS).read_text())))
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -62,20 +58,16 @@ def main() -> None:
         sys.exit(f"status {error.returncode} of: {' '.join(map(str, error.cmd))}")
 
 
-def chosen_runs(only: list[str] | None, seeds: list[int], extra: bool) -> list[tuple[str, int]]:
-    """(arm, seed) in the order they are run in: a seed's arms together, so that what is done can be compared.
+def runs_in_order(only: list[str] | None, seeds: list[int], extra: bool) -> list[tuple[str, int]]:
+    """(arm, seed): those of `only`, or the published arms seed by seed, then, if asked for, the extra arm.
 
     Raises:
         ValueError: `only` names no run.
     """
     if only:
-        pairs = [text.partition(":")[::2] for text in only]
-        wrong = next((f"{arm}:{seed}" for arm, seed in pairs if arm not in ARMS or not seed.isdigit()), None)
-        if wrong is not None:
-            raise ValueError(f"--only: got {wrong!r}, expected ARM:SEED with an arm of {', '.join(ARMS)}")
-        return [(arm, int(seed)) for arm, seed in pairs]
-    arms = [PUBLISHED_ARMS] + [tuple(arm for arm in ARMS if arm not in PUBLISHED_ARMS)] * extra
-    return [(arm, seed) for group in arms for seed in seeds for arm in group]
+        return chosen_runs(only, tuple(ARMS), seeds)
+    others = tuple(arm for arm in ARMS if arm not in PUBLISHED_ARMS)
+    return [run for arms in [PUBLISHED_ARMS] + [others] * extra for run in chosen_runs(None, arms, seeds)]
 
 
 def prepare(root: Path, out: Path, model: str, size: Size) -> dict[str, Any]:
@@ -84,63 +76,23 @@ def prepare(root: Path, out: Path, model: str, size: Size) -> dict[str, Any]:
     Raises:
         ValueError: `out` holds an experiment with other settings, or data are missing.
     """
-    facts_file, settings = out / FACTS, json.loads(json.dumps({"model": model, "size": asdict(size)}))
-    if not facts_file.exists():
-        rows = write_data(root, out / "data", size.data)
-        quotas = {
-            name: equal_token_quota(model, out / "data", name, size.quota, size.per_query) for name in TRAIN_FILES
-        }
-        facts = {**settings, "rows": rows, "quotas_without_negatives": quotas, "max_length": MAX_LENGTH}
-        facts_file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    facts = json.loads(facts_file.read_text(encoding="utf-8"))
-    if any(facts[key] != value for key, value in settings.items()):
-        raise ValueError(
-            f"--out: got {out}, which holds an experiment with other settings ({facts['model']}, {facts['size']}), "
-            "expected the same --model and --size, or a new folder"
-        )
+    data = out / "data"
+
+    def make() -> dict[str, Any]:
+        rows = write_data(root, data, size.data)
+        quotas = {name: equal_token_quota(model, data, name, size.quota, size.per_query) for name in TRAIN_FILES}
+        return {"rows": rows, "quotas_without_negatives": quotas, "max_length": MAX_LENGTH}
+
+    facts = agreed_facts(out, {"model": model, "size": asdict(size)}, make)
     for name in TRAIN_FILES:
-        if not (out / "banks" / name / "bank.json").exists():
-            sides = ["--queries", out / "data" / "train" / f"{name}.jsonl"]
-            sides += ["--corpus", out / "data" / "corpus" / f"{name}.jsonl"]
-            how = ["--candidates", size.candidates, "--max-length", MAX_LENGTH]
-            _harness("mine", model, *sides, *how, "--out", out / "banks" / name)
-    _evaluate(model, out, "start")
+        mine(model, out, data, name, candidates=size.candidates, max_length=MAX_LENGTH)
+    score_model(model, out, "start", held_out(out), MAX_LENGTH)
     return facts
 
 
-def run_all(runs: list[tuple[str, int]], out: Path, model: str, size: Size, quotas: dict[str, int], jobs: int) -> None:
-    """Train and evaluate every run that is not finished, `jobs` at a time."""
-
-    def run(arm: str, seed: int) -> None:
-        name, started = f"{arm}-{seed}", time.monotonic()
-        if (out / "scores" / f"{name}.json").exists():
-            return
-        file = out / "recipes" / f"{name}.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        made = recipe(arm, seed, size, model=model, out=out, quotas=quotas)
-        file.write_text(yaml.safe_dump(made, sort_keys=False), encoding="utf-8")
-        _harness("train", file)
-        _evaluate(str(out / "runs" / name), out, name)
-        print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        for done in [pool.submit(run, arm, seed) for arm, seed in runs]:
-            done.result()
-
-
-def _evaluate(model: str, out: Path, name: str) -> None:
-    file = out / "scores" / f"{name}.json"
-    if not file.exists():
-        folders = [out / "data" / "retrieval" / dataset for dataset in TRAIN_FILES]
-        part = file.with_suffix(".part")
-        _harness("evaluate", model, *folders, "--max-length", MAX_LENGTH, "--output", part)
-        part.replace(file)
-
-
-def _harness(*arguments: Any) -> None:
-    """A command of the harness, in a process of its own; its output goes where this one's goes."""
-    command = [sys.executable, "-m", "harness", *map(str, arguments)]
-    subprocess.run(command, check=True, env={**os.environ, "COLUMNS": "120"})
+def held_out(out: Path) -> list[Path]:
+    """What every model is scored on."""
+    return [out / "data" / "retrieval" / name for name in TRAIN_FILES]
 
 
 if __name__ == "__main__":

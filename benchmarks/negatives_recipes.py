@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.negatives_data import TRAIN_FILES, DataSize
+from benchmarks.experiment_data import RetrievalSize
+from benchmarks.negatives_data import TRAIN_FILES
 from harness.data.tokenisation import Tokeniser
 
 MODEL = "demo-minilm"
@@ -29,7 +30,7 @@ PUBLISHED_ARMS = ("static", "v1", "v2", "none")
 class Size:
     """How long a run is. `quota` and `per_query` are per data set and step, of the arms with negatives."""
 
-    data: DataSize
+    data: RetrievalSize
     candidates: int
     quota: int
     per_query: int
@@ -39,9 +40,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(DataSize(4, 40, 4, 20), 30, 2, 2, 6, 1e-4, 2),
-    "small": Size(DataSize(24, 1000, 80, 300), 60, 3, 4, 40, 1e-4, 8),
-    "full": Size(DataSize(None, None, None, None), 100, 32, 7, 500, 2e-5, 100),
+    "tiny": Size(RetrievalSize(4, 40, 4, 20), 30, 2, 2, 6, 1e-4, 2),
+    "small": Size(RetrievalSize(24, 1000, 80, 300), 60, 3, 4, 40, 1e-4, 8),
+    "full": Size(RetrievalSize(None, None, None, None), 100, 32, 7, 500, 2e-5, 100),
 }
 
 

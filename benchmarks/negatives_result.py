@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.experiment_result import in_figures, markdown_table, mean_and_spread, seeds_label
 from benchmarks.negatives_data import TRAIN_FILES
 from benchmarks.negatives_figure import draw
 from benchmarks.negatives_recipes import ARMS
@@ -82,8 +83,8 @@ def compare(runs: Sequence[FinishedRun]) -> dict[str, dict[str, Cell]]:
         paired = [seed for seed in seeds if (BASELINE, seed) in scores]
         cells[arm] = {
             name: Cell(
-                *_mean_and_spread([scores[arm, seed][name] for seed in seeds]),
-                *_mean_and_spread([scores[arm, seed][name] - scores[BASELINE, seed][name] for seed in paired]),
+                *mean_and_spread([scores[arm, seed][name] for seed in seeds]),
+                *mean_and_spread([scores[arm, seed][name] - scores[BASELINE, seed][name] for seed in paired]),
             )
             for name in scores[arm, seeds[0]]
         }
@@ -116,10 +117,10 @@ def describe(start: dict[str, float], runs: Sequence[FinishedRun], facts: dict[s
     differences, costs = [], []
     for arm, cells in compare(runs).items():
         of_arm = [run for run in runs if run.arm == arm]
-        label = f"{arm}, {len(of_arm)} seed{'s' if len(of_arm) > 1 else ''}"
-        scores.append([label, *(_number(cells[name].mean, cells[name].spread) for name in names)])
+        label = seeds_label(arm, len(of_arm))
+        scores.append([label, *(in_figures(cells[name].mean, cells[name].spread) for name in names)])
         if arm != BASELINE:
-            change = (_number(cells[name].difference, cells[name].difference_spread, "+") for name in names)
+            change = (in_figures(cells[name].difference, cells[name].difference_spread, sign="+") for name in names)
             differences.append([label, *change])
         costs.append([label, *_cost_cells(of_arm, facts)])
     cost_names = ("negatives replaced", "of all shown", "list had ended", "tokens/step", "texts/step", "seconds")
@@ -127,11 +128,11 @@ def describe(start: dict[str, float], runs: Sequence[FinishedRun], facts: dict[s
         [
             _conditions(facts),
             "Held-out nDCG@10, mean ± standard deviation over seeds:",
-            _table(["arm", *names], scores),
+            markdown_table(["arm", *names], scores),
             f"Difference to `{BASELINE}` of the same seed, mean ± standard deviation:",
-            _table(["arm", *names], differences),
+            markdown_table(["arm", *names], differences),
             "Means per run; tokens and texts are those of the unique texts, seconds those of all steps:",
-            _table(["arm", *cost_names], costs),
+            markdown_table(["arm", *cost_names], costs),
         ]
     )
 
@@ -162,17 +163,3 @@ def with_mean(ndcg: dict[str, float]) -> dict[str, float]:
 def _ndcg(file: Path) -> dict[str, float]:
     datasets = json.loads(file.read_text(encoding="utf-8"))["datasets"]
     return {name: metrics["ndcg_at_10"] for name, metrics in datasets.items()}
-
-
-def _mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None]:
-    mean = float(np.mean(values)) if values else None
-    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _number(mean: float | None, spread: float | None, sign: str = "") -> str:
-    return "" if mean is None else f"{mean:{sign}.4f}" + ("" if spread is None else f" ± {spread:.4f}")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -93,7 +93,7 @@ def train_ours(settings: Settings) -> tuple[Side, PlanFacts]:
     )
     facts = PlanFacts(
         rows=[part.row_B.tolist() for part in parts],
-        masked_pairs=[int((part.excluded_BX >= 0).sum()) for part in parts],
+        masked_pairs=[len(part.excluded_pairs()[0]) for part in parts],
         repeated_documents=[settings.batch - len(part.document_N) for part in parts],
     )
     return side, facts

@@ -1,29 +1,30 @@
-"""Evaluation data on disk, told apart by content: a BEIR folder, an STS file, a classification folder.
+"""Evaluation data on disk, told apart by content: a BEIR folder, a classification folder, or a file by its columns.
 
 | kind | what lies there |
 | --- | --- |
 | retrieval | folder: corpus.jsonl `_id, title, text`; queries.jsonl `_id, text`; qrels/test.tsv (or the only .tsv) |
-| sts | file: `text1, text2, score` (or sentence1, sentence2); or a folder with such a test file |
+| reranking | file: `query, positive, negative` (the latter two a text or a list) |
+| sts | file: `text1, text2, score` (or sentence1, sentence2) |
 | classification | folder: a train and a test file of `text, label` |
+| clustering | file: `text, label` |
+| pair_classification | file: `text1, text2, label` (or sentence1, sentence2); label 1: the same, 0: not |
 
-Files are .jsonl or .jsonl.gz.
+Files are .jsonl or .jsonl.gz; for sts, reranking and pair_classification a folder with such a test file does, too.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from harness.types import TaskKind
+from harness.evaluation.rows import bad_row, first_row, read_lines, read_rows, text_field
 
+EvaluationKind = Literal["retrieval", "reranking", "sts", "classification", "clustering", "pair_classification"]
 _SUFFIXES = (".jsonl", ".jsonl.gz")
-_STS_COLUMNS = (("text1", "text2"), ("sentence1", "sentence2"))
+_PAIR_COLUMNS = (("text1", "text2"), ("sentence1", "sentence2"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,15 @@ class RetrievalData:
     queries: dict[str, str]
     documents: dict[str, str]
     qrels: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class RerankingData:
+    """Queries, each with the documents to be put in order, and which of these are relevant."""
+
+    queries: list[str]
+    documents: list[list[str]]
+    relevant: list[list[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,24 @@ class ClassificationData:
     test_labels: list[str]
 
 
-EvaluationData = RetrievalData | STSData | ClassificationData
+@dataclass(frozen=True, slots=True)
+class ClusteringData:
+    """Texts, and which of them belong together: those of one label."""
+
+    texts: list[str]
+    labels: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PairClassificationData:
+    """Pairs of texts, and whether they mean the same."""
+
+    texts1: list[str]
+    texts2: list[str]
+    same: list[bool]
+
+
+EvaluationData = RetrievalData | RerankingData | STSData | ClassificationData | ClusteringData | PairClassificationData
 
 
 def load_evaluation_data(path: str | Path) -> EvaluationData:
@@ -67,7 +94,7 @@ def load_evaluation_data(path: str | Path) -> EvaluationData:
     return _LOADERS[kind](*files)
 
 
-def data_files(path: str | Path) -> tuple[TaskKind, tuple[Path, ...]]:
+def data_files(path: str | Path) -> tuple[EvaluationKind, tuple[Path, ...]]:
     """The kind of a data set and the files it is read from.
 
     Raises:
@@ -79,16 +106,17 @@ def data_files(path: str | Path) -> tuple[TaskKind, tuple[Path, ...]]:
         if corpus and queries:
             return "retrieval", (corpus, queries, _qrels_file(path))
         train, test = _find(path, "train"), _find(path, "test")
-        if test and _is_sts(_first_row(test)):
-            return "sts", (test,)
+        kind = _kind_of_rows(first_row(test)) if test else None
+        if test and kind and kind != "clustering":
+            return kind, (test,)
         if train and test:
             return "classification", (train, test)
     elif path.is_file() and path.name.endswith(_SUFFIXES):
-        if _is_sts(_first_row(path)):
-            return "sts", (path,)
+        if kind := _kind_of_rows(first_row(path)):
+            return kind, (path,)
         raise ValueError(
-            f"{path}: got columns {', '.join(_first_row(path))}, expected text1, text2, score; "
-            "for classification give the folder that holds the train and test files"
+            f"{path}: got columns {', '.join(first_row(path))}, expected text1, text2, score (sts); text1, text2, "
+            "label (pair classification); query, positive, negative (reranking); or text, label (clustering)"
         )
     elif not path.exists():
         raise ValueError(
@@ -96,9 +124,19 @@ def data_files(path: str | Path) -> tuple[TaskKind, tuple[Path, ...]]:
         )
     found = ", ".join(sorted(child.name for child in path.iterdir())[:8]) if path.is_dir() else path.name
     raise ValueError(
-        f"{path}: got {found or 'an empty folder'}, expected a BEIR folder (corpus.jsonl, queries.jsonl, qrels/), an "
-        "STS file (.jsonl or .jsonl.gz: text1, text2, score) or a classification folder (train and test: text, label)"
+        f"{path}: got {found or 'an empty folder'}, expected a BEIR folder (corpus.jsonl, queries.jsonl, qrels/), a "
+        "classification folder (train and test: text, label), or a .jsonl or .jsonl.gz file (sts: text1, text2, score; "
+        "pair classification: text1, text2, label; reranking: query, positive, negative; clustering: text, label)"
     )
+
+
+def _kind_of_rows(row: dict[str, Any]) -> EvaluationKind | None:
+    """The kind of a data set that is one file, by its first row; None: of no kind."""
+    if any(left in row and right in row for left, right in _PAIR_COLUMNS):
+        return "pair_classification" if "label" in row and "score" not in row else "sts"
+    if all(column in row for column in ("query", "positive", "negative")):
+        return "reranking"
+    return "clustering" if "text" in row and "label" in row else None
 
 
 def _load_retrieval(corpus: Path, queries: Path, judgements: Path) -> RetrievalData:
@@ -111,15 +149,15 @@ def _load_retrieval(corpus: Path, queries: Path, judgements: Path) -> RetrievalD
 
 def _by_id(file: Path, title: bool) -> dict[str, str]:
     texts: dict[str, str] = {}
-    for line, row in _rows(file):
+    for line, row in read_rows(file):
         name = row.get("_id")
         if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
-            raise _bad(file, line, "_id", name, "a text or a number")
+            raise bad_row(file, line, "_id", name, "a text or a number")
         if str(name) in texts:
-            raise _bad(file, line, "_id", name, "an id that did not occur before")
-        text = _text(file, line, row, "text", empty=True)
+            raise bad_row(file, line, "_id", name, "an id that did not occur before")
+        text = text_field(file, line, row, "text", empty=True)
         if title and row.get("title") is not None:
-            text = f"{_text(file, line, row, 'title', empty=True)} {text}"
+            text = f"{text_field(file, line, row, 'title', empty=True)} {text}"
         texts[str(name)] = text.strip()
     if not texts:
         raise ValueError(f"{file}: got no rows, expected at least one")
@@ -139,112 +177,119 @@ def _qrels_file(folder: Path) -> Path:
 
 def _load_qrels(file: Path, queries: dict[str, str], documents: dict[str, str]) -> dict[str, dict[str, int]]:
     qrels: dict[str, dict[str, int]] = {}
-    for line, content in _lines(file):
+    for line, content in read_lines(file):
         fields = content.split("\t")
         if len(fields) != 3:
-            raise _bad(file, line, "columns", len(fields), "3, separated by tabs (query-id, corpus-id, score)")
+            raise bad_row(file, line, "columns", len(fields), "3, separated by tabs (query-id, corpus-id, score)")
         query, document, grade = (field.strip() for field in fields)
         if line == 1 and not grade.lstrip("-").isdigit():  # the header
             continue
         if query not in queries:
-            raise _bad(file, line, "query-id", query, "an _id of the queries file")
+            raise bad_row(file, line, "query-id", query, "an _id of the queries file")
         if document not in documents:
-            raise _bad(file, line, "corpus-id", document, "an _id of the corpus file")
+            raise bad_row(file, line, "corpus-id", document, "an _id of the corpus file")
         try:
             qrels.setdefault(query, {})[document] = int(grade)
         except ValueError:
-            raise _bad(file, line, "score", grade, "a whole number") from None
+            raise bad_row(file, line, "score", grade, "a whole number") from None
     if not qrels:
         raise ValueError(f"{file}: got no judgements, expected at least one")
     return qrels
 
 
-def _is_sts(row: dict[str, Any]) -> bool:
-    return any(left in row and right in row for left, right in _STS_COLUMNS)
+def _load_reranking(file: Path) -> RerankingData:
+    # a query without positives, or without negatives, has nothing to put in order: mteb leaves it out, too
+    data = RerankingData([], [], [])
+    for line, row in read_rows(file):
+        query = text_field(file, line, row, "query")
+        positives, negatives = (_texts(file, line, row, side) for side in ("positive", "negative"))
+        if positives and negatives:
+            data.queries.append(query)
+            data.documents.append(positives + negatives)
+            data.relevant.append([True] * len(positives) + [False] * len(negatives))
+    if not data.queries:
+        raise ValueError(f"{file}: got no row with a positive and a negative, expected at least one")
+    return data
+
+
+def _texts(file: Path, line: int, row: dict[str, Any], field: str) -> list[str]:
+    value = row.get(field)
+    texts = value if isinstance(value, list) else [value]
+    return [text_field(file, line, {field: text}, field) for text in texts]
 
 
 def _load_sts(file: Path) -> STSData:
     data = STSData([], [], [])
-    for line, row in _rows(file):
-        left, right = next((names for names in _STS_COLUMNS if names[0] in row), _STS_COLUMNS[0])
-        data.texts1.append(_text(file, line, row, left))
-        data.texts2.append(_text(file, line, row, right))
+    for line, row in read_rows(file):
+        left, right = _pair(file, line, row)
+        data.texts1.append(left)
+        data.texts2.append(right)
         score = row.get("score")
         if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-            raise _bad(file, line, "score", score, "a number")
+            raise bad_row(file, line, "score", score, "a number")
         data.scores.append(float(score))
     if len(data.scores) < 2:
         raise ValueError(f"{file}: got {len(data.scores)} rows, expected at least 2 pairs")
     return data
 
 
+def _pair(file: Path, line: int, row: dict[str, Any]) -> tuple[str, str]:
+    left, right = next((names for names in _PAIR_COLUMNS if names[0] in row), _PAIR_COLUMNS[0])
+    return text_field(file, line, row, left), text_field(file, line, row, right)
+
+
+def _load_pair_classification(file: Path) -> PairClassificationData:
+    data = PairClassificationData([], [], [])
+    for line, row in read_rows(file):
+        left, right = _pair(file, line, row)
+        data.texts1.append(left)
+        data.texts2.append(right)
+        if row.get("label") not in (0, 1):
+            raise bad_row(file, line, "label", row.get("label"), "1 (the same) or 0 (not); a degree is called score")
+        data.same.append(bool(row["label"]))
+    if len(set(data.same)) < 2:
+        raise ValueError(f"{file}: got pairs of one label only, expected 0 and 1")
+    return data
+
+
 def _load_classification(train: Path, test: Path) -> ClassificationData:
-    columns: list[list[str]] = []
-    for file in (train, test):
-        texts: list[str] = []
-        labels: list[str] = []
-        for line, row in _rows(file):
-            texts.append(_text(file, line, row, "text"))
-            label = row.get("label")
-            if not isinstance(label, str | int) or label == "":
-                raise _bad(file, line, "label", label, "a text or a whole number")
-            labels.append(str(label))
-        if not texts:
-            raise ValueError(f"{file}: got no rows, expected at least one")
-        columns += [texts, labels]
-    if len(set(columns[1])) < 2:
+    train_texts, train_labels = _load_labelled(train)
+    test_texts, test_labels = _load_labelled(test)
+    if len(set(train_labels)) < 2:
         raise ValueError(f"{train}: got 1 label, expected at least 2 to tell apart")
-    return ClassificationData(*columns)
+    return ClassificationData(train_texts, train_labels, test_texts, test_labels)
 
 
-_LOADERS: dict[TaskKind, Callable[..., EvaluationData]] = {
+def _load_clustering(file: Path) -> ClusteringData:
+    texts, labels = _load_labelled(file)
+    if len(set(labels)) < 2:
+        raise ValueError(f"{file}: got 1 label, expected at least 2 to tell apart")
+    return ClusteringData(texts, labels)
+
+
+def _load_labelled(file: Path) -> tuple[list[str], list[str]]:
+    texts: list[str] = []
+    labels: list[str] = []
+    for line, row in read_rows(file):
+        texts.append(text_field(file, line, row, "text"))
+        label = row.get("label")
+        if not isinstance(label, str | int) or label == "":
+            raise bad_row(file, line, "label", label, "a text or a whole number")
+        labels.append(str(label))
+    if not texts:
+        raise ValueError(f"{file}: got no rows, expected at least one")
+    return texts, labels
+
+
+_LOADERS: dict[EvaluationKind, Callable[..., EvaluationData]] = {
     "retrieval": _load_retrieval,
+    "reranking": _load_reranking,
     "sts": _load_sts,
     "classification": _load_classification,
+    "clustering": _load_clustering,
+    "pair_classification": _load_pair_classification,
 }
 
 
 def _find(folder: Path, stem: str) -> Path | None:
     return next((folder / f"{stem}{end}" for end in _SUFFIXES if (folder / f"{stem}{end}").is_file()), None)
-
-
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """(1-based number, content) of every line that is not blank."""
-    number = 0
-    with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as stream:
-        try:
-            for number, line in enumerate(stream, start=1):
-                content = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                if content.strip():
-                    yield number, content
-        except UnicodeDecodeError as error:
-            raise _bad(file, number, "text", f"byte {error.object[error.start]:#x}", "UTF-8") from None
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{file}:{number + 1}: file: got {error}, expected a whole gzip file") from None
-
-
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, content in _lines(file):
-        try:
-            row = json.loads(content)
-        except json.JSONDecodeError as error:
-            raise _bad(file, number, "row", f"{error.msg} at column {error.colno}", "JSON") from None
-        if not isinstance(row, dict):
-            raise _bad(file, number, "row", type(row).__name__, "a JSON object")
-        yield number, row
-
-
-def _first_row(file: Path) -> dict[str, Any]:
-    return next((row for _, row in _rows(file)), {})
-
-
-def _text(file: Path, line: int, row: dict[str, Any], field: str, empty: bool = False) -> str:
-    value = row.get(field)
-    if not isinstance(value, str) or not (empty or value.strip()):
-        raise _bad(file, line, field, value if field in row else "nothing", "a text" if empty else "a text, not empty")
-    return value
-
-
-def _bad(file: Path, line: int, field: str, got: object, expected: str) -> ValueError:
-    shown = got if isinstance(got, str) else repr(got)
-    return ValueError(f"{file}:{line}: {field}: got {shown[:80]!s}, expected {expected}")

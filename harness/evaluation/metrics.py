@@ -1,31 +1,38 @@
-"""Scores of embeddings, with mteb's names and definitions: retrieval, STS, classification.
+"""Scores of embeddings, with mteb's names and definitions.
 
 Shapes: B queries, N documents, k ranks, D dimensions.
 """
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytrec_eval
 from scipy import stats
+from sklearn.cluster import MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, v_measure_score
 
-from harness.types import TaskKind
+from harness.evaluation.datasets import EvaluationKind
 
-METRICS: dict[TaskKind, tuple[str, ...]] = {  # the main metric of each kind first
+METRICS: dict[EvaluationKind, tuple[str, ...]] = {  # the main metric of each kind first; no two have the same one
     "retrieval": ("ndcg_at_10", "map_at_10", "map_at_100", "mrr_at_10", "recall_at_10", "recall_at_100"),
+    "reranking": ("map", "mrr"),
     "sts": ("spearman", "pearson"),
     "classification": ("accuracy", "f1"),
+    "clustering": ("v_measure",),
+    "pair_classification": ("cosine_ap",),
 }
 TOP_K = 100
 _SIMILARITY_BLOCK = 16 * 2**20  # entries of the similarity matrix held at a time (64 MiB)
 _MEASURES = {"ndcg_cut.10", "map_cut.10,100", "recall.10,100", "recip_rank"}
 _EXPERIMENTS, _SAMPLES_PER_LABEL, _MAX_ITERATIONS, _SEED = 10, 8, 100, 42  # mteb's AbsTaskClassification
+_CLUSTERINGS, _CLUSTERED, _CLUSTERING_BATCH = 10, 2048, 512  # mteb's AbsTaskClusteringFast
+CLUSTERING_TEXTS = 16_384  # at most, drawn from more (the same)
 
 
 def normalised(rows_ND: np.ndarray) -> np.ndarray:
@@ -101,6 +108,26 @@ def retrieval_scores(
     return scores
 
 
+def reranking_scores(
+    query_BD: np.ndarray, document_ND: np.ndarray, relevant: Sequence[Sequence[bool]]
+) -> dict[str, float]:
+    """MAP and MRR@10 of each query's own documents in the order of their cosine, means over the queries.
+
+    document_ND: the documents of the first query, then those of the second, ...; `relevant` says how many each has and
+    which are relevant, at least one and not all. AP is scikit-learn's: equal cosines share a rank.
+    """
+    query_BD, document_ND = normalised(query_BD), normalised(document_ND)
+    average_precisions, reciprocal_ranks, first = [], [], 0
+    for query_D, relevant_n in zip(query_BD, relevant, strict=True):
+        cosine_n = document_ND[first : first + len(relevant_n)] @ query_D
+        first += len(relevant_n)
+        average_precisions.append(average_precision_score(relevant_n, cosine_n))
+        order_k = np.argsort(-cosine_n, kind="stable")[:10]
+        found_k = np.flatnonzero(np.asarray(relevant_n)[order_k])
+        reciprocal_ranks.append(1 / (1 + found_k[0]) if len(found_k) else 0.0)
+    return {"map": float(np.mean(average_precisions)), "mrr": float(np.mean(reciprocal_ranks))}
+
+
 def sts_scores(embedding1_SD: np.ndarray, embedding2_SD: np.ndarray, score_S: Sequence[float]) -> dict[str, float]:
     """Spearman's and Pearson's correlation of the cosines with the given scores; 0 where one side is constant."""
     cosine_S = np.einsum("sd,sd->s", normalised(embedding1_SD), normalised(embedding2_SD)).astype(np.float64)
@@ -145,3 +172,34 @@ def classification_scores(
         accuracies.append(accuracy_score(test_labels, predicted))
         f1_scores.append(f1_score(test_labels, predicted, average="macro"))
     return {"accuracy": float(np.mean(accuracies)), "f1": float(np.mean(f1_scores))}
+
+
+def clustering_sample(num_texts: int) -> list[int]:
+    """The texts that are embedded for clustering: all, or CLUSTERING_TEXTS drawn without repetition."""
+    if num_texts <= CLUSTERING_TEXTS:
+        return list(range(num_texts))
+    return sorted(random.Random(_SEED).sample(range(num_texts), CLUSTERING_TEXTS))
+
+
+def clustering_scores(embedding_ND: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+    """V-measure of k-means with as many clusters as labels, mean over 10 draws of 2,048 texts with repetition.
+
+    V-measure: the harmonic mean of homogeneity and completeness (Rosenberg and Hirschberg 2007).
+    """
+    generator, label_N = random.Random(_SEED), np.array(labels)
+    scores = []
+    for _ in range(_CLUSTERINGS):
+        drawn = generator.choices(range(len(labels)), k=_CLUSTERED)
+        clusters = MiniBatchKMeans(len(set(labels)), batch_size=_CLUSTERING_BATCH, n_init="auto", random_state=_SEED)
+        with warnings.catch_warnings():  # of fewer different texts than labels: a draw may miss some
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            scores.append(v_measure_score(label_N[drawn], clusters.fit_predict(embedding_ND[drawn])))
+    return {"v_measure": float(np.mean(scores))}
+
+
+def pair_classification_scores(
+    embedding1_SD: np.ndarray, embedding2_SD: np.ndarray, same: Sequence[bool]
+) -> dict[str, float]:
+    """Average precision of "the same" by the pairs' cosines, as scikit-learn has it: equal cosines share a rank."""
+    cosine_S = np.einsum("sd,sd->s", normalised(embedding1_SD), normalised(embedding2_SD))
+    return {"cosine_ap": float(average_precision_score(same, cosine_S))}

@@ -13,34 +13,19 @@ from rich.table import Table
 
 from harness import comm
 from harness.data.locate import dataset_name
-from harness.evaluation.datasets import (
-    ClassificationData,
-    EvaluationData,
-    RetrievalData,
-    STSData,
-    data_files,
-    load_evaluation_data,
-)
-from harness.evaluation.metrics import (
-    METRICS,
-    classification_scores,
-    normalised,
-    retrieval_scores,
-    sts_scores,
-    training_samples,
-)
-from harness.types import EncodingRole, TaskKind
+from harness.evaluation.datasets import EvaluationData, EvaluationKind, data_files, load_evaluation_data
+from harness.evaluation.kinds import Encode, embeddings_of, num_rows, score
+from harness.evaluation.metrics import METRICS, normalised
 
-Encode = Callable[[Sequence[str], EncodingRole], np.ndarray]
 Results = dict[str, dict[str, float]]
-MAIN_METRIC: dict[TaskKind, str] = {kind: metrics[0] for kind, metrics in METRICS.items()}
+MAIN_METRIC: dict[EvaluationKind, str] = {kind: metrics[0] for kind, metrics in METRICS.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedData:
     """Evaluation data in memory, by name; `facts` says of each where it came from.
 
-    facts: `name`, `path`, `kind`, `rows` (judged queries, pairs or test rows), `hash` (SHA-256 over its files).
+    facts: `name`, `path`, `kind`, `rows` (judged queries, pairs, texts or test rows), `hash` (SHA-256 over its files).
     """
 
     data: dict[str, EvaluationData]
@@ -58,14 +43,8 @@ def load(paths: Sequence[str]) -> LoadedData:
     for name, path in zip(dataset_name(paths), paths, strict=True):
         data[name] = load_evaluation_data(path)
         kind, files = data_files(path)
-        facts.append({"name": name, "path": path, "kind": kind, "rows": _num_rows(data[name]), "hash": _hash(files)})
+        facts.append({"name": name, "path": path, "kind": kind, "rows": num_rows(data[name]), "hash": _hash(files)})
     return LoadedData(data, facts)
-
-
-def _num_rows(data: EvaluationData) -> int:
-    if isinstance(data, RetrievalData):
-        return len(data.queries)
-    return len(data.scores if isinstance(data, STSData) else data.test_labels)
 
 
 def _hash(files: Sequence[Path]) -> str:
@@ -109,9 +88,9 @@ def _no_such_metric(main_metric: str, known: Mapping[str, Iterable[str]]) -> Val
 def evaluate(encode: Encode, data: LoadedData | Sequence[str], matryoshka_dims: Sequence[int] | None = None) -> Results:
     """Metrics of every data set (loaded, or paths): `{data set: {metric: value}}`, with mteb's metric names.
 
-    `encode(texts, role)` gives float32 [n, D]; every rank calls it with the same texts and gets the same rows. STS and
-    classification texts take the role `sentence`. Rank 0 computes the metrics; all ranks return them. With
-    `matryoshka_dims` the main metric is given for each prefix of the embedding too, as `METRIC@DIM`
+    `encode(texts, role)` gives float32 [n, D]; every rank calls it with the same texts and gets the same rows. Texts
+    that are neither queries nor documents take the role `sentence`. Rank 0 computes the metrics; all ranks return them.
+    With `matryoshka_dims` the main metric is given for each prefix of the embedding too, as `METRIC@DIM`
     (`ndcg_at_10@128`); prefixes are divided by their length.
 
     Raises:
@@ -122,7 +101,7 @@ def evaluate(encode: Encode, data: LoadedData | Sequence[str], matryoshka_dims: 
 
 
 def _evaluate_one(encode: Encode, name: str, data: EvaluationData, matryoshka_dims: Sequence[int]) -> dict[str, float]:
-    embeddings = _embeddings(encode, data)
+    embeddings = embeddings_of(encode, data)
     return _on_rank_0(lambda: _metrics(name, data, embeddings, matryoshka_dims))
 
 
@@ -141,35 +120,8 @@ def _on_rank_0(compute: Callable[[], dict[str, float]]) -> dict[str, float]:
     return metrics
 
 
-def _embeddings(encode: Encode, data: EvaluationData) -> tuple[np.ndarray, np.ndarray]:
-    if isinstance(data, RetrievalData):
-        return (
-            _encode_unique(encode, list(data.queries.values()), "query"),
-            _encode_unique(encode, list(data.documents.values()), "document"),
-        )
-    if isinstance(data, STSData):
-        both = _encode_unique(encode, [*data.texts1, *data.texts2], "sentence")
-        return both[: len(data.texts1)], both[len(data.texts1) :]
-    return _encode_classification(encode, data)
-
-
-def _encode_unique(encode: Encode, texts: Sequence[str], role: EncodingRole) -> np.ndarray:
-    """Rows for all texts, each different text encoded once."""
-    position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    return encode(list(position), role)[[position[text] for text in texts]]
-
-
-def _encode_classification(encode: Encode, data: ClassificationData) -> tuple[np.ndarray, np.ndarray]:
-    """(train, test) embeddings; training texts that no experiment draws stay zero."""
-    drawn = sorted({row for rows in training_samples(data.train_labels) for row in rows})
-    both = _encode_unique(encode, [*(data.train_texts[row] for row in drawn), *data.test_texts], "sentence")
-    train_ND = np.zeros((len(data.train_texts), both.shape[1]), dtype=both.dtype)
-    train_ND[drawn] = both[: len(drawn)]
-    return train_ND, both[len(drawn) :]
-
-
 def _metrics(
-    name: str, data: EvaluationData, embeddings: tuple[np.ndarray, np.ndarray], matryoshka_dims: Sequence[int]
+    name: str, data: EvaluationData, embeddings: tuple[np.ndarray, ...], matryoshka_dims: Sequence[int]
 ) -> dict[str, float]:
     for table in embeddings:
         if not np.isfinite(table).all():
@@ -177,7 +129,7 @@ def _metrics(
                 f"{name}: got embeddings with inf or nan, expected finite numbers; lower training.learning_rate "
                 "or set training.precision: fp32"
             )
-    metrics = _score(data, *embeddings)
+    metrics = score(data, *embeddings)
     width = embeddings[0].shape[1]
     for dim in matryoshka_dims:
         if not 1 <= dim <= width:
@@ -187,16 +139,8 @@ def _metrics(
         whole = dim == width
         prefixes = embeddings if whole else tuple(normalised(table[:, :dim]) for table in embeddings)
         main = _main_metric_of(metrics)
-        metrics[f"{main}@{dim}"] = metrics[main] if whole else _score(data, *prefixes)[main]
+        metrics[f"{main}@{dim}"] = metrics[main] if whole else score(data, *prefixes)[main]
     return metrics
-
-
-def _score(data: EvaluationData, first_ND: np.ndarray, second_ND: np.ndarray) -> dict[str, float]:
-    if isinstance(data, RetrievalData):
-        return retrieval_scores(list(data.queries), list(data.documents), first_ND, second_ND, data.qrels)
-    if isinstance(data, STSData):
-        return sts_scores(first_ND, second_ND, data.scores)
-    return classification_scores(first_ND, data.train_labels, second_ND, data.test_labels)
 
 
 def _main_metric_of(metrics: Iterable[str]) -> str:

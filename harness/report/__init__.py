@@ -88,6 +88,8 @@ class Report:
             self._metrics.append(row)
             self._tensorboard.add(stats.step, {name: value for name, value in row.items() if name != "step"})
             self._console.step(stats)
+            if row.get("queries_reranked"):
+                self._console.message(_reranked(stats))
 
     def evaluation(self, step: int, results: Mapping[str, Mapping[str, float]]) -> None:
         """Record the scores of each data set after `step` steps."""
@@ -133,6 +135,14 @@ class Report:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _reranked(stats: StepStats) -> str:
+    """What a re-mine did and cost."""
+    unfilled = int(stats.extra["windows_unfilled"])
+    short = f"; {unfilled:,} of them with too few candidates for a first window" if unfilled else ""
+    rows, seconds = int(stats.extra["queries_reranked"]), stats.extra["seconds/mining"]
+    return f"step {stats.step}: ranked the candidates of {rows:,} queries anew in {seconds:.1f} s{short}"
 
 
 def metrics_row(stats: StepStats) -> dict[str, float | None]:

@@ -26,6 +26,7 @@ from harness.report.drawing import (
 from harness.report.history import Group, RuleNumbers, RunHistory
 
 _NAME, _TITLE = "negatives", "Negatives: scores and replacements"
+_WATCHED, _START = "negative_similarity_watched", "negative_similarity_start"
 
 
 def negatives(groups: Sequence[Group]) -> Picture:
@@ -47,6 +48,7 @@ def negatives(groups: Sequence[Group]) -> Picture:
             top = top or axes
             draw_panel(axes, panel)
             words.append(in_words(panel))
+            mark_rerankings(axes, groups if group is None else [group])
             if group is not None and group.rule is not None:
                 strip = drawn.add_subplot(next(rows), sharex=axes)
                 words.append(draw_replacements(axes, strip, group, look_of(groups.index(group))["color"]))
@@ -58,12 +60,18 @@ def negatives(groups: Sequence[Group]) -> Picture:
 
 
 _CAPTION = (
-    "S: mean cosine of the queries of all tasks to their own negatives. S0: that of the watched negatives (those of "
-    "retrieval tasks, ranked) when they came into use; it lies beside S where there are no other negatives. The rule "
-    "judges every query or negative by itself, so some are replaced while the mean is above S0 / ratio. A mark stands "
-    "at each step with replacements and grows with their number, which the bars below it say "
-    f"(of more than {MAX_MARKS} such steps, those of a bin together)."
+    "S: mean cosine of queries to their ranked negatives (those of retrieval tasks). S0: that of the same ones when "
+    "they came into use. The rule judges every query or negative by itself, so some are replaced while the mean is "
+    "above S0 / ratio. A mark stands at each step with replacements and grows with their number, which the bars below "
+    f"it say (of more than {MAX_MARKS} such steps, those of a bin together)."
 )
+
+
+def mark_rerankings(axes: Axes, groups: Sequence[Group]) -> None:
+    """A line at each step after which candidates were ranked anew."""
+    for group in groups:
+        for step in counts(group.runs, "queries_reranked")[0]:
+            axes.axvline(step, color=GREY, linewidth=0.8, linestyle=(0, (1, 3)), label="candidates ranked anew")
 
 
 def draw_replacements(axes: Axes, strip: Axes, group: Group, colour: str) -> str:
@@ -73,15 +81,13 @@ def draw_replacements(axes: Axes, strip: Axes, group: Group, colour: str) -> str
     """
     step_P, count_P = counts(group.runs, "negatives_replaced")
     kept_P, kept = counts(group.runs, "negatives_exhausted")
-    line = curve(group.runs, "negative_similarity")
+    line = _similarity(group)
     if len(step_P):
         height_P = np.interp(step_P, line.x_P, line.mean_P)
         area_P = (8 + 40 * count_P / count_P.max()) * min(1.0, 60 / len(step_P))  # many must not hide the line
         look: dict[str, Any] = {"marker": "v", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8, "zorder": 3}
         axes.scatter(step_P, height_P, area_P, label="replaced", **look)
         strip.vlines(step_P, 0, count_P, color=colour, linewidth=1.4)
-    for step in counts(group.runs, "queries_reranked")[0]:
-        axes.axvline(step, color=GREY, linewidth=0.8, linestyle=(0, (1, 3)), label="all candidates ranked anew")
     if len(kept_P):
         strip.scatter(kept_P, kept, 14, marker="x", color=GREY, label="easy, but its list is exhausted")
     axes.set_xlabel("")
@@ -97,6 +103,13 @@ def draw_replacements(axes: Axes, strip: Axes, group: Group, colour: str) -> str
         f"{group.label}: {count_P.sum():,.0f} negatives replaced at {len(step_P)} steps, the first at {step_P[0]}, the "
         f"last at {step_P[-1]}."
     )
+
+
+def _similarity(group: Group) -> Curve:
+    """S: the mean over ranked negatives; runs from before it was recorded give that of all tasks' queries."""
+    if all(_WATCHED in run.columns for run in group.runs):
+        return curve([_without_zeros(run, _WATCHED) for run in group.runs], _WATCHED)
+    return curve(group.runs, "negative_similarity")
 
 
 def draw_limits(axes: Axes, rule: RuleNumbers) -> list[str]:
@@ -118,7 +131,7 @@ def draw_limits(axes: Axes, rule: RuleNumbers) -> list[str]:
 def _panels(groups: Sequence[Group]) -> list[tuple[Panel, Group | None]]:
     """One panel for each group whose negatives are replaced, or one for all if there is none."""
     lines = [
-        Line("S" if len(groups) == 1 else f"S, {group.label}", curve(group.runs, "negative_similarity"), position)
+        Line("S" if len(groups) == 1 else f"S, {group.label}", _similarity(group), position)
         for position, group in enumerate(groups)
     ]
     static = [line for line, group in zip(lines, groups, strict=True) if group.rule is None]
@@ -135,14 +148,13 @@ def _panels(groups: Sequence[Group]) -> list[tuple[Panel, Group | None]]:
 def _starts(group: Group) -> list[Line]:
     """S0, and the mean below which S has become easy."""
     assert group.rule is not None
-    start = curve([_with_start(run) for run in group.runs], "negative_similarity_start")
+    start = curve([_without_zeros(run, _START) for run in group.runs], _START)
     start = Curve(start.x_P, start.mean_P, np.full(len(start), np.nan), np.full(len(start), np.nan))
     easy = replace(start, mean_P=start.mean_P / group.rule.ratio)
     return [Line("S0", start, None, "-"), Line(f"S0 / {group.rule.ratio:g}", easy, None, "--")]
 
 
-def _with_start(run: RunHistory) -> RunHistory:
-    """The run with S0 missing, not 0, at steps that hold no watched negative."""
-    start_P = run.column("negative_similarity_start")
-    columns = {**run.columns, "negative_similarity_start": np.where(start_P == 0, np.nan, start_P)}
-    return replace(run, columns=columns)
+def _without_zeros(run: RunHistory, name: str) -> RunHistory:
+    """The run with a mean missing, not 0, at steps that hold no ranked negative."""
+    value_P = run.column(name)
+    return replace(run, columns={**run.columns, name: np.where(value_P == 0, np.nan, value_P)})

@@ -106,7 +106,7 @@ def _facts(run: RunHistory) -> dict[str, str]:
         "tokens per second": _rate(run, "num_tokens"),
         "GiB at most, each rank": ", ".join(f"{n / 2**30:.2f}" for n in facts.get("peak_memory_bytes") or []) or _NONE,
         "negatives replaced": _total(run, "negatives_replaced"),
-        "easy, list exhausted": _total(run, "negatives_exhausted"),
+        "judged easy without a successor": _total(run, "negatives_exhausted"),
         "version": _text(versions.get("harness")),
         "commit": re.sub(r"^(\w{10})\w+", r"\1", _text(versions.get("commit"))),
         "torch": _text(versions.get("torch")),

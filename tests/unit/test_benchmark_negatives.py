@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.negatives import chosen_runs, prepare
-from benchmarks.negatives_data import MINED_IN_TRAINING_ROWS, TRAIN_FILES, DataSize, write_data
+from benchmarks.experiment_data import RetrievalSize
+from benchmarks.negatives import prepare, runs_in_order
+from benchmarks.negatives_data import MINED_IN_TRAINING_ROWS, TRAIN_FILES, write_data
 from benchmarks.negatives_recipes import ARMS, MAX_LENGTH, PUBLISHED_ARMS, SIZES, equal_token_quota, recipe
 from benchmarks.negatives_result import MEAN, FinishedRun, compare, describe, finished_runs, totals, write_result
 from harness.config import RunConfig
@@ -20,7 +21,7 @@ from harness.recipe_file import build
 from tests.tiny import make_model, text, write_jsonl
 
 DOCUMENTS, TEST_QUERIES = 30, 10
-SMALL = DataSize(rows=5, corpus=8, test_queries=3, test_documents=6)
+SMALL = RetrievalSize(rows=5, corpus=8, test_queries=3, test_documents=6)
 
 
 def document(name: str, key: int) -> dict[str, str]:
@@ -77,7 +78,7 @@ def test_no_document_relevant_to_a_test_query_is_mined_not_even_of_a_query_left_
 def test_the_positives_stand_in_the_corpus_letter_by_letter_so_that_mining_leaves_them_out(
     source: Path, tmp_path: Path
 ):
-    write_data(source, tmp_path / "data", DataSize(None, None, None, None))
+    write_data(source, tmp_path / "data", RetrievalSize(None, None, None, None))
     for name in set(TRAIN_FILES) - set(MINED_IN_TRAINING_ROWS):
         mined = {row["text"] for row in read(tmp_path / "data" / "corpus" / f"{name}.jsonl")}
         assert mined == {whole(document(name, key)) for key in range(TEST_QUERIES, DOCUMENTS)}
@@ -155,7 +156,7 @@ def test_each_query_comes_often_enough_to_be_replaced():
 
 def test_the_arm_without_negatives_has_as_many_tokens_in_a_step_as_the_others(source: Path, tmp_path: Path):
     model, quota, per_query = make_model(tmp_path / "model"), 6, 3
-    write_data(source, tmp_path / "data", DataSize(None, None, None, None))
+    write_data(source, tmp_path / "data", RetrievalSize(None, None, None, None))
     tokeniser = Tokeniser(str(model))
     for name in TRAIN_FILES:
 
@@ -171,16 +172,10 @@ def test_the_arm_without_negatives_has_as_many_tokens_in_a_step_as_the_others(so
 
 
 def test_a_seeds_arms_come_together_and_the_extra_arm_last():
-    runs = chosen_runs(None, [0, 1], extra=True)
+    runs = runs_in_order(None, [0, 1], extra=True)
     assert runs[:4] == [(arm, 0) for arm in PUBLISHED_ARMS]
     assert runs[8:] == [("v2_no_floor", 0), ("v2_no_floor", 1)]
-    assert chosen_runs(["v2:7"], [0], extra=False) == [("v2", 7)]
-
-
-@pytest.mark.parametrize("wrong", ["v3:0", "v1", "v1:x", ":0"])
-def test_a_run_that_does_not_exist_is_named(wrong: str):
-    with pytest.raises(ValueError, match="--only: got"):
-        chosen_runs([wrong], [0], extra=False)
+    assert runs_in_order(["v2_no_floor:7"], [0], extra=False) == [("v2_no_floor", 7)]
 
 
 def test_a_folder_of_another_experiment_is_refused(tmp_path: Path):

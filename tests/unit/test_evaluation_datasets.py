@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from harness.evaluation.datasets import ClassificationData, RetrievalData, STSData, load_evaluation_data
+from harness.evaluation.datasets import (
+    ClassificationData,
+    ClusteringData,
+    PairClassificationData,
+    RerankingData,
+    RetrievalData,
+    STSData,
+    load_evaluation_data,
+)
 
 
 def write(file: Path, *rows: Any) -> Path:
@@ -81,6 +89,70 @@ def test_a_classification_folder_has_a_train_and_a_test_file(tmp_path: Path) -> 
     assert load_evaluation_data(tmp_path) == ClassificationData(["a", "b"], ["x", "1"], ["c"], ["x"])
 
 
+def test_a_single_file_of_labelled_texts_is_to_be_clustered(tmp_path: Path) -> None:
+    file = write(tmp_path / "test.jsonl", {"text": "a", "label": "x"}, {"text": "b", "label": 1})
+    assert load_evaluation_data(file) == ClusteringData(["a", "b"], ["x", "1"])
+    with pytest.raises(ValueError, match="expected a BEIR folder"):  # a classification whose training file is missing
+        load_evaluation_data(tmp_path)
+    with pytest.raises(ValueError, match="got 1 label, expected at least 2"):
+        load_evaluation_data(write(file, {"text": "a", "label": "x"}))
+
+
+@pytest.mark.parametrize("columns", [("text1", "text2"), ("sentence1", "sentence2")])
+def test_pairs_with_a_label_are_to_be_classified_and_pairs_with_a_score_are_sts(
+    tmp_path: Path, columns: tuple[str, str]
+) -> None:
+    left, right = columns
+    rows = [{left: "a", right: "b", "label": 1}, {left: "c", right: "d", "label": 0}]
+    file = write(tmp_path / "test.jsonl", *rows)
+    assert load_evaluation_data(file) == load_evaluation_data(tmp_path)
+    assert load_evaluation_data(file) == PairClassificationData(["a", "c"], ["b", "d"], [True, False])
+    assert isinstance(load_evaluation_data(write(file, *({**row, "score": row["label"]} for row in rows))), STSData)
+
+
+def test_a_row_to_rerank_has_positives_and_negatives_or_is_left_out(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "test.jsonl.gz",
+        {"query": "q", "positive": ["a", "b"], "negative": ["c"]},
+        {"query": "r", "positive": "a", "negative": []},
+        {"query": "s", "positive": "d", "negative": "e"},
+    )
+    expected = RerankingData(["q", "s"], [["a", "b", "c"], ["d", "e"]], [[True, True, False], [True, False]])
+    assert load_evaluation_data(file) == load_evaluation_data(tmp_path) == expected
+    with pytest.raises(ValueError, match="got no row with a positive and a negative"):
+        load_evaluation_data(write(file, {"query": "r", "positive": "a", "negative": []}))
+
+
+LABELLED_PAIR = {"text1": "a", "text2": "b", "label": 1}
+
+
+@pytest.mark.parametrize(
+    ("first", "row", "message"),
+    [
+        (LABELLED_PAIR, {**LABELLED_PAIR, "label": 2}, r"label: got 2, expected 1 \(the same\) or 0"),
+        (LABELLED_PAIR, {"text1": "a", "text2": "b"}, r"label: got None, expected 1 \(the same\) or 0"),
+        (LABELLED_PAIR, {**LABELLED_PAIR, "text2": ""}, "text2: got , expected a text, not empty"),
+        (
+            {"query": "q", "positive": "a", "negative": "b"},
+            {"query": "q", "positive": ["a", 5], "negative": "b"},
+            "positive: got 5, expected a text, not empty",
+        ),
+        ({"text": "a", "label": "x"}, {"text": "b", "label": ""}, "label: got , expected a text or a whole number"),
+    ],
+)
+def test_a_bad_row_of_the_kinds_with_one_file_stops_with_line_and_field(
+    tmp_path: Path, first: Any, row: Any, message: str
+) -> None:
+    file = write(tmp_path / "test.jsonl", first, row)
+    with pytest.raises(ValueError, match=f"^{file}:2: {message}"):
+        load_evaluation_data(file)
+
+
+def test_pairs_of_one_label_cannot_be_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="got pairs of one label only, expected 0 and 1"):
+        load_evaluation_data(write(tmp_path / "test.jsonl", LABELLED_PAIR, LABELLED_PAIR))
+
+
 def test_an_unknown_layout_says_what_was_found_and_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"absent: got no such file or folder.*--data-root"):
         load_evaluation_data(tmp_path / "absent")
@@ -90,9 +162,9 @@ def test_an_unknown_layout_says_what_was_found_and_what_is_expected(tmp_path: Pa
     for path in (tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(ValueError, match=r"got notes\.txt, expected a BEIR folder"):
             load_evaluation_data(path)
-    write(tmp_path / "test.jsonl", {"text": "a", "label": "x"})
-    with pytest.raises(ValueError, match=r"got columns text, label, expected text1.*give the folder"):
-        load_evaluation_data(tmp_path / "test.jsonl")
+    write(tmp_path / "other.jsonl", {"text": "a", "class": "x"})
+    with pytest.raises(ValueError, match=r"got columns text, class, expected text1.*text, label \(clustering\)"):
+        load_evaluation_data(tmp_path / "other.jsonl")
 
 
 PAIR = {"text1": "a", "text2": "b", "score": 1}

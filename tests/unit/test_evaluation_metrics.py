@@ -8,8 +8,13 @@ from scipy import stats
 
 from harness.evaluation import metrics
 from harness.evaluation.metrics import (
+    CLUSTERING_TEXTS,
     classification_scores,
+    clustering_sample,
+    clustering_scores,
     normalised,
+    pair_classification_scores,
+    reranking_scores,
     retrieval_scores,
     search,
     sts_scores,
@@ -143,3 +148,57 @@ def test_accuracy_is_the_mean_over_the_experiments_and_reads_drawn_rows_only() -
     scores = classification_scores(spoilt, labels, test, test_labels)
     assert scores["accuracy"] == pytest.approx(3 / 4)
     assert scores["f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+
+
+def towards(*cosines: float) -> np.ndarray:
+    """Rows of different lengths with these cosines to (1, 0)."""
+    cosine_N = np.array(cosines)
+    return (np.stack([cosine_N, np.sqrt(1 - cosine_N**2)], axis=1) * np.arange(1, len(cosines) + 1)[:, None]).astype(
+        "f"
+    )
+
+
+def test_reranking_takes_each_query_with_its_own_documents() -> None:
+    query = np.array([[2.0, 0.0], [1.0, 0.0]])
+    document = towards(0.9, 0.8, 0.7, 0.6, 0.1, 0.5)
+    scores = reranking_scores(query, document, [[False, True, False, True], [True, False]])
+    # relevant at ranks 2 and 4: AP (1/2 + 2/4) / 2; at rank 2 of 2: AP 1/2
+    assert scores["map"] == pytest.approx((0.5 + 0.5) / 2)
+    assert scores["mrr"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    better = reranking_scores(query, document, [[True, False, True, False], [False, True]])
+    assert better["map"] == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
+    assert better["mrr"] == 1.0
+
+
+def test_a_first_relevant_document_below_rank_10_has_no_reciprocal_rank() -> None:
+    document = towards(*np.linspace(0.9, 0.1, 12))
+    for rank, expected in ((10, 1 / 10), (11, 0.0)):
+        scores = reranking_scores(np.array([[1.0, 0.0]]), document, [[i == rank - 1 for i in range(12)]])
+        assert scores == {"map": pytest.approx(1 / rank), "mrr": pytest.approx(expected)}
+
+
+def test_clusters_are_compared_by_v_measure_whatever_their_names() -> None:
+    labels = [str(i % 4) for i in range(40)]
+    near = np.eye(4, 6)[[int(label) for label in labels]] + 0.01 * random_rows(40, 6)
+    assert clustering_scores(near.astype(np.float32), labels) == {"v_measure": pytest.approx(1.0)}
+    # labels 0 and 2 are one point, 1 and 3 another: the clusters know 1 bit of the labels' 2 (homogeneity 1/2), and
+    # each label lies in one cluster (completeness 1)
+    merged = np.eye(4, 6)[[int(label) % 2 for label in labels]]
+    (score,) = clustering_scores(merged.astype(np.float32), labels).values()
+    assert score == pytest.approx(2 * 0.5 * 1 / (0.5 + 1), abs=0.02)  # 0.02: 2,048 drawn rows are not quite even
+    assert clustering_scores(near.astype(np.float32), labels) == clustering_scores(near.astype(np.float32), labels)
+
+
+def test_of_more_texts_than_mteb_embeds_its_number_is_drawn() -> None:
+    assert clustering_sample(5) == [0, 1, 2, 3, 4]
+    drawn = clustering_sample(CLUSTERING_TEXTS + 100)
+    assert len(set(drawn)) == CLUSTERING_TEXTS
+    assert drawn == clustering_sample(CLUSTERING_TEXTS + 100) != list(range(CLUSTERING_TEXTS))
+
+
+def test_pairs_are_classified_by_average_precision_of_their_cosines() -> None:
+    first, second = np.tile([[3.0, 0.0]], (4, 1)), towards(0.9, 0.5, 0.7, 0.2)
+    scores = pair_classification_scores(first, second, [True, True, False, False])
+    assert scores == {"cosine_ap": pytest.approx((1 + 2 / 3) / 2)}  # the same at ranks 1 and 3
+    alike = pair_classification_scores(first, first, [True, False, False, False])
+    assert alike == {"cosine_ap": pytest.approx(1 / 4)}  # all at one rank

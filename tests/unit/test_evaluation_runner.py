@@ -14,7 +14,7 @@ from rich.table import Table
 
 from harness import comm
 from harness.evaluation import runner
-from harness.evaluation.datasets import EvaluationData
+from harness.evaluation.datasets import EvaluationData, EvaluationKind
 from harness.evaluation.metrics import METRICS
 from harness.evaluation.runner import (
     MAIN_METRIC,
@@ -28,6 +28,7 @@ from harness.types import EncodingRole
 from tests.ranks import run_ranks
 
 WIDTH = 8
+KINDS: tuple[EvaluationKind, ...] = ("retrieval", "sts", "classification")  # of the fixture `paths`
 
 
 class Encoder:
@@ -76,8 +77,43 @@ def test_every_data_set_gets_the_metrics_of_its_kind(paths: list[str]) -> None:
     assert list(results) == ["faq", "pairs", "parity"]
     assert results["faq"]["ndcg_at_10"] == results["faq"]["mrr_at_10"] == 1.0
     assert results["pairs"]["spearman"] > 0.5
-    for metrics, names in zip(results.values(), METRICS.values(), strict=True):
-        assert sorted(metrics) == sorted(names)
+    for metrics, kind in zip(results.values(), KINDS, strict=True):
+        assert sorted(metrics) == sorted(METRICS[kind])
+
+
+@pytest.fixture
+def file_paths(tmp_path: Path) -> list[str]:
+    """What `Encoder` finds without a mistake: a text is equal, in all but the words, to those with its number."""
+    ranked = [
+        {"query": f"question {i}", "positive": f"answer {i}", "negative": [f"answer {i + 1}", f"answer {i + 2}"]}
+        for i in range(6)
+    ]
+    write(tmp_path / "ranked.jsonl", ranked)
+    write(tmp_path / "groups.jsonl", [{"text": f"word{i} {i % 3}", "label": i % 3} for i in range(12)])
+    same = [{"text1": f"a {i}", "text2": f"b {i + i % 2}", "label": 1 - i % 2} for i in range(8)]
+    write(tmp_path / "same.jsonl", same)
+    return [str(tmp_path / f"{name}.jsonl") for name in ("ranked", "groups", "same")]
+
+
+def test_reranking_clustering_and_pair_classification_are_scored_from_single_files(file_paths: list[str]) -> None:
+    encoder = Encoder()
+    assert evaluate(encoder, file_paths) == {
+        "ranked": {"map": 1.0, "mrr": 1.0},
+        "groups": {"v_measure": pytest.approx(1.0)},
+        "same": {"cosine_ap": 1.0},
+    }
+    questions, answers, *others = encoder.calls
+    assert questions == ([f"question {i}" for i in range(6)], "query")
+    assert answers == ([f"answer {i}" for i in range(8)], "document")  # each once
+    assert [role for _, role in others] == ["sentence", "sentence"]
+    assert [fact["rows"] for fact in load(file_paths).facts] == [6, 12, 8]
+    assert evaluate(Encoder(), file_paths, [WIDTH])["groups"][f"v_measure@{WIDTH}"] == pytest.approx(1.0)
+
+
+def test_no_two_kinds_have_the_same_main_metric() -> None:
+    """The main metric of given results is found by its name."""
+    everywhere = [metric for metrics in METRICS.values() for metric in metrics]
+    assert [everywhere.count(main) for main in MAIN_METRIC.values()] == [1] * len(METRICS)
 
 
 def test_each_text_is_encoded_once_and_only_if_a_metric_needs_it(paths: list[str]) -> None:
@@ -100,7 +136,7 @@ def test_matryoshka_dims_give_the_main_metric_of_each_prefix(paths: list[str]) -
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     shorter = evaluate(prefix, paths)
-    for name, main in zip(results, MAIN_METRIC.values(), strict=True):
+    for name, main in zip(results, (MAIN_METRIC[kind] for kind in KINDS), strict=True):
         assert results[name][f"{main}@4"] == pytest.approx(shorter[name][main], abs=1e-6)
         assert results[name][f"{main}@{WIDTH}"] == results[name][main]
         assert f"{main}@2" in results[name]
@@ -145,13 +181,13 @@ def test_loaded_data_are_not_read_again_and_say_where_they_came_from(paths: list
 def score_on_a_rank(paths: list[str], spoil: float | None) -> tuple[int, object]:
     """Runs on a rank: how many data sets it scored itself, and the results or the error."""
     scored: list[EvaluationData] = []
-    original = runner._score
+    original = runner.score
 
     def score(data: EvaluationData, *embeddings: np.ndarray) -> dict[str, float]:
         scored.append(data)
         return original(data, *embeddings)
 
-    runner._score = score  # type: ignore[assignment]
+    runner.score = score  # type: ignore[assignment]
     outcome: object
     try:
         outcome = evaluate(Encoder(spoil if comm.is_main() else None), paths)

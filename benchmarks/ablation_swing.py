@@ -1,0 +1,84 @@
+"""How much a loss swings from step to step, and the figures of it (the paper's figure 4, measured)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.report.curve import Curve
+from harness.report.drawing import Line, Panel, Picture, line_picture
+from harness.report.history import RunHistory
+
+STEP_LOSS = "loss"
+
+
+@dataclass(frozen=True, slots=True)
+class Swing:
+    """The variance of a loss's change from one step that has it to the next, and of how many texts apart they lie."""
+
+    variance: float
+    texts: float  # seen from one such step to the next, on average: of all tasks, each text of a step once
+
+    @property
+    def per_thousand_texts(self) -> float:
+        """The variance that a thousand texts bring, if changes were independent."""
+        return 1000 * self.variance / self.texts
+
+
+def swing(run: RunHistory, column: str) -> Swing | None:
+    """The swing of a column of metrics.jsonl, on the steps that have it; None for fewer than three."""
+    loss_P, seen_P = _recorded(run, column)
+    if len(loss_P) < 3:
+        return None
+    return Swing(float(np.var(np.diff(loss_P), ddof=1)), float(np.mean(np.diff(seen_P))))
+
+
+def loss_columns(runs: Sequence[RunHistory]) -> list[str]:
+    """The loss that the optimizer follows, then each task's own."""
+    return [STEP_LOSS, *dict.fromkeys(key for run in runs for key in run.columns if key.startswith("loss/"))]
+
+
+def task_losses(runs_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:
+    """Each task's loss on the steps that hold it, over the texts seen: the mean over an arm's runs."""
+    everyone = [run for runs in runs_of_arm.values() for run in runs]
+    panels = []
+    for column in loss_columns(everyone)[1:]:
+        lines = [Line(arm, _over_texts(runs, column), i) for i, (arm, runs) in enumerate(runs_of_arm.items()) if runs]
+        panels.append(Panel(f"task {column.removeprefix('loss/')}", lines, x_label="texts seen"))
+    caption = (
+        "Each task's own loss, unweighted, on the steps that hold it, over the texts seen by then, of all tasks; means "
+        "over the seeds. The tasks of all arms see the same examples in the same order."
+    )
+    return line_picture("task_losses", "Each task's loss over the texts seen", caption, panels)
+
+
+def step_losses(runs_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:
+    """The loss that the optimizer follows, in each arm's first run."""
+    panels = []
+    for arm, runs in runs_of_arm.items():
+        if runs:
+            line = Line("the step's loss", _over_texts(runs[:1], STEP_LOSS), 0)
+            panels.append(Panel(arm, [line], x_label="texts seen"))
+    caption = (
+        "The step's loss: of one task where tasks alternate, of all tasks together in cbb and both (InfoNCE + β · "
+        "CoSENT). One run of each arm; the heights cannot be compared between the two."
+    )
+    return line_picture("step_losses", "The loss that the optimizer follows", caption, panels)
+
+
+def _over_texts(runs: Sequence[RunHistory], column: str) -> Curve:
+    """Loss over the texts seen at the i-th step that has it: means over the runs, no band."""
+    recorded = [_recorded(run, column) for run in runs]
+    count = min(len(loss_P) for loss_P, _ in recorded)
+    loss_P, seen_P = (np.mean([pair[i][:count] for pair in recorded], axis=0) for i in (0, 1))
+    no_band_P = np.full(count, np.nan)
+    return Curve(seen_P, loss_P, no_band_P, no_band_P)
+
+
+def _recorded(run: RunHistory, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """(loss, texts seen by then) of the steps that have the loss."""
+    loss_P = run.column(column)
+    has_P = np.isfinite(loss_P)
+    return loss_P[has_P], np.cumsum(run.column("num_texts"))[has_P]

@@ -1,0 +1,136 @@
+"""Data of the experiments that train many models: drawn from the source's files, the same at every start.
+
+    DATA_ROOT/…  →  FOLDER/train/SET.jsonl       training queries with all their positives
+                    FOLDER/corpus/SET.jsonl      what negatives are mined from
+                    FOLDER/retrieval/SET/        held-out queries, judgements and documents (BEIR)
+
+No document that is relevant to a test query of the source, sampled or not, can become a negative.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSize:
+    """How much of a set is used; None: all of it."""
+
+    rows: int | None  # training queries
+    corpus: int | None  # documents that negatives are mined from, beside the positives of the training queries
+    test_queries: int | None
+    test_documents: int | None  # at least all those judged relevant to the queries
+
+
+def write_retrieval_set(
+    root: Path, folder: Path, name: str, train_file: str, size: RetrievalSize, *, mine_in_rows: bool = False
+) -> dict[str, int]:
+    """Write a set's files; returns how many rows each has.
+
+    mine_in_rows: negatives come from the positives of all training rows, not from the set's corpus.
+
+    Raises:
+        ValueError: a file of the data is missing.
+    """
+    source = root / "retrieval" / name
+    documents, queries = read_documents(source), read_queries(source)
+    relevant = relevant_documents(source)
+    every_row = [_training_row(row) for row in read_rows(root / train_file)]
+
+    rows = sample(every_row, size.rows, f"{name} rows")
+    positives = list(dict.fromkeys(text for row in rows for text in row["positive"]))
+    held_out = {documents[key] for found in relevant.values() for key in found}
+    offered = (row["positive"][0] for row in every_row) if mine_in_rows else documents.values()
+    known = {*positives, *held_out}
+    others = [text for text in dict.fromkeys(offered) if text not in known]
+    corpus = [text for text in positives if text not in held_out] + sample(others, size.corpus, f"{name} corpus")
+    write_rows(folder / "train" / f"{name}.jsonl", rows)
+    write_rows(folder / "corpus" / f"{name}.jsonl", ({"text": text} for text in corpus))
+
+    query_ids = sample(sorted(relevant), size.test_queries, f"{name} queries")
+    judged = list(dict.fromkeys(key for query in query_ids for key in relevant[query]))
+    left = [key for key in documents if key not in set(judged)]
+    room = None if size.test_documents is None else max(0, size.test_documents - len(judged))
+    document_ids = judged + sample(left, room, f"{name} documents")
+    test = folder / "retrieval" / name
+    write_rows(test / "queries.jsonl", ({"_id": key, "text": queries[key]} for key in query_ids))
+    write_rows(test / "corpus.jsonl", ({"_id": key, "title": "", "text": documents[key]} for key in document_ids))
+    _write_judgements(test / "qrels" / "test.tsv", query_ids, relevant)
+    return {
+        "training queries": len(rows),
+        "documents mined": len(corpus),
+        "test queries": len(query_ids),
+        "test documents": len(document_ids),
+    }
+
+
+def read_documents(folder: Path) -> dict[str, str]:
+    """id → text of a BEIR folder's documents, written as in the training rows, so that equal texts are equal."""
+    rows = read_rows(folder / "corpus.jsonl")
+    return {row["_id"]: f"{row['title']}\n{row['text']}" if row["title"] else row["text"] for row in rows}
+
+
+def read_queries(folder: Path) -> dict[str, str]:
+    """id → text of a BEIR folder's queries, those of all splits."""
+    return {row["_id"]: row["text"] for row in read_rows(folder / "queries.jsonl")}
+
+
+def relevant_documents(folder: Path) -> dict[str, dict[str, int]]:
+    """query id → document id → grade of a BEIR folder's test split, grades above 0."""
+    relevant: dict[str, dict[str, int]] = {}
+    with _existing(folder / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream, delimiter="\t"):
+            if int(row["score"]) > 0:
+                relevant.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
+    return relevant
+
+
+def sample(items: Sequence[T], count: int | None, what: str) -> list[T]:
+    """`count` of the items in a random order that is the same at every start; all of them as they stand for None."""
+    return list(items) if count is None else random.Random(what).sample(items, min(count, len(items)))
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a .jsonl or .jsonl.gz file.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    data = _existing(file).read_bytes()
+    lines = (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8")
+    return [json.loads(line) for line in lines.split("\n") if line]
+
+
+def write_rows(file: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write a .jsonl file and the folders above it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _training_row(row: dict[str, Any]) -> dict[str, Any]:
+    positive = row["positive"]
+    return {"query": row["query"], "positive": [positive] if isinstance(positive, str) else positive, "negative": []}
+
+
+def _write_judgements(file: Path, query_ids: Sequence[str], relevant: dict[str, dict[str, int]]) -> None:
+    lines = [f"{query}\t{key}\t{grade}" for query in query_ids for key, grade in relevant[query].items()]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n", encoding="utf-8")
+
+
+def _existing(file: Path) -> Path:
+    if not file.is_file():
+        raise ValueError(
+            f"--data-root: got no file {file}, expected one; name the folder that holds train/ and retrieval/"
+        )
+    return file
