@@ -30,7 +30,7 @@ EncodingRole = Literal["query", "document", "sentence"]  # sentence: STS and cla
 NegativesScope = Literal["own", "task", "step"]
 Positives = Literal["one", "all"]
 Balance = Literal["cbb", "alternate", "homogeneous"]
-LossName = Literal["info_nce", "margin_mse", "kl", "cosent", "angle"]
+LossName = str  # one of LOSSES_OF_KIND; what each computes: the tables of `harness/losses/terms.py`
 LOSSES_OF_KIND: dict[TaskKind, tuple[LossName, ...]] = {  # those a kind of task may have; the first is its default
     "retrieval": ("info_nce", "margin_mse", "kl"),
     "classification": ("info_nce",),
@@ -70,6 +70,39 @@ class StepTexts:
 
 
 @dataclass(frozen=True, slots=True)
+class RaggedLists:
+    """A list of indices per query, each at its own length: `lists[i]` is query i's, int64.
+
+    `lists[rows]` pads those of a slice with -1 to [rows, X], X the longest of them: 8 * rows * X bytes, which one long
+    list among many still costs; but only those who need a matrix make one, and only of their own queries.
+    """
+
+    start_B1: np.ndarray  # int64: query i's list is value_E[start[i] : start[i + 1]]
+    value_E: np.ndarray  # int64
+
+    @classmethod
+    def of_pairs(cls, owner_E: np.ndarray, value_E: np.ndarray, num_queries: int) -> RaggedLists:
+        """The lists of (query, index) pairs, queries ascending."""
+        return cls(np.searchsorted(owner_E, np.arange(num_queries + 1)), value_E)
+
+    def __len__(self) -> int:
+        return len(self.start_B1) - 1
+
+    def __getitem__(self, rows: int | slice) -> np.ndarray:
+        if not isinstance(rows, slice):
+            return self.value_E[self.start_B1[:-1][rows] : self.start_B1[1:][rows]]
+        start_R, stop_R = self.start_B1[:-1][rows], self.start_B1[1:][rows]
+        padded_RX = np.full((len(start_R), int((stop_R - start_R).max(initial=0))), -1, dtype=np.int64)
+        for padded_X, start, stop in zip(padded_RX, start_R, stop_R, strict=True):
+            padded_X[: stop - start] = self.value_E[start:stop]
+        return padded_RX
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """(query, index) of every entry, queries ascending."""
+        return np.repeat(np.arange(len(self)), np.diff(self.start_B1)), self.value_E
+
+
+@dataclass(frozen=True, slots=True)
 class InfoNCEPart:
     """How one task's queries refer to the table, whatever loss they take. Document indices point into `document_N`.
 
@@ -83,10 +116,21 @@ class InfoNCEPart:
     positive_BP: np.ndarray  # int64, into document_N, -1 padded, at least one in every row
     negative_BM: np.ndarray  # int64, into document_N, -1 padded
     rank_BM: np.ndarray  # int64, of the negatives among the query's ranked candidates, -1 where not ranked
-    excluded_BX: np.ndarray  # int64, into document_N, -1 padded: never negatives of the query
+    excluded_BX: RaggedLists | np.ndarray  # int64, into document_N, -1 padded: never negatives of the query
     scope: NegativesScope
     positive_score_BP: np.ndarray | None = None  # float32, NaN where padded
     negative_score_BM: np.ndarray | None = None  # float32, NaN where padded
+
+    def share(self, index: int, count: int) -> slice:
+        """The queries of share `index` of `count`: what one of so many ranks computes the loss of."""
+        return slice(len(self.query_B) * index // count, len(self.query_B) * (index + 1) // count)
+
+    def excluded_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """(query, excluded document), queries ascending."""
+        if isinstance(self.excluded_BX, RaggedLists):
+            return self.excluded_BX.pairs()
+        owner, column = np.nonzero(self.excluded_BX >= 0)
+        return owner, self.excluded_BX[owner, column]
 
     @property
     def num_references(self) -> int:

@@ -22,7 +22,8 @@ from harness.engine import phases
 from harness.engine.config import TrainingConfig
 from harness.engine.zero import ZeroEngine
 from harness.losses.config import LossConfig
-from harness.losses.objective import Objective, TaskTerms
+from harness.losses.objective import Objective
+from harness.losses.terms import TaskTerms
 from harness.quiet import prepare_environment
 from harness.types import CoSENTPart, InfoNCEPart, Schedule, StepPlan, StepTexts, TokenBatch
 from tests.golden_mixtures import Mixture, mixed_plan, mixed_terms
@@ -238,6 +239,8 @@ def cases(world: int) -> list[Case]:
         found.append(Case(world, stage, implementation="triton"))
     found += [Case(world, stage, negatives=True) for stage in (1, 3)]
     found += [Case(world, 2, mixture=mixture) for mixture in get_args(Mixture)]
+    if world == 2:
+        found.append(Case(world, 2, mixture="shared", negatives=True))
     return found
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from harness.losses.objective import TaskTerms
+from harness.losses.terms import TaskTerms
 from harness.types import CoSENTPart, InfoNCEPart, StepPlan, StepTexts
 
-Mixture = Literal["uneven", "alternate", "homogeneous"]
+Mixture = Literal["uneven", "alternate", "homogeneous", "shared"]
 
 
 def mixed_plan(mixture: Mixture, texts: StepTexts) -> StepPlan:
@@ -17,12 +18,14 @@ def mixed_plan(mixture: Mixture, texts: StepTexts) -> StepPlan:
 
     uneven: of 3 ranks the first has no query and the last no STS pair; two tasks have one example, one of them a loss.
     homogeneous, alternate: what these modes give, all queries from one retrieval task; nothing but pairs.
+    shared: two contrastive tasks with scope `step`, each seeing the documents of both, one of them distilled.
     """
     similar = _pairs("similar", [23, 24, 25, 0], [26, 27, 28, 29])
     parts = {
         "uneven": (_faq(2), _single(), _pairs("lone", [21], [22]), similar),
         "alternate": (similar,),
         "homogeneous": (_faq(5), similar),
+        "shared": (*_shared(), similar),
     }
     return StepPlan(1, texts, parts[mixture])
 
@@ -31,6 +34,7 @@ def mixed_terms() -> list[TaskTerms]:
     return [
         TaskTerms("faq", 0.1, losses=("info_nce", "kl"), teacher_temperature=2.0),
         TaskTerms("single", 0.2, 2.0, losses=("margin_mse",)),
+        TaskTerms("joint", 0.2, 2.0),
         TaskTerms("lone", losses=("angle",)),
         TaskTerms("similar", 0.1, 2.0, losses=("cosent", "angle")),
     ]
@@ -45,6 +49,15 @@ def _faq(num_queries: int) -> InfoNCEPart:
 
 def _single() -> InfoNCEPart:
     return _query_part("single", np.array([18]), np.array([3, 19, 20]), np.array([[1]]), np.array([[0, 2]]))
+
+
+def _shared() -> tuple[InfoNCEPart, InfoNCEPart]:
+    documents = np.array([*range(5, 18), 20, 21, 22])
+    joint = np.array([[13, -1], [14, 15]]), np.array([[0, 14], [3, -1]])
+    return (
+        replace(_faq(5), document_N=documents, scope="step"),
+        replace(_query_part("joint", np.array([18, 19]), documents, *joint), scope="step"),
+    )
 
 
 def _query_part(

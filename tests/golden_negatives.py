@@ -9,12 +9,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from harness.data.ragged import pad_lists
 from harness.encoder.encoder import Encoder
 from harness.engine.encode import TextEncoder
-from harness.losses.objective import TaskTerms
+from harness.losses.terms import TaskTerms
 from harness.mining.guide import Guide
-from harness.types import InfoNCEPart, StepPlan, TokenBatch
+from harness.types import InfoNCEPart, RaggedLists, StepPlan, TokenBatch
 
 GUIDED, MARGIN = {"faq", "intents"}, 0.02  # masks some negatives of either task and spares some
 
@@ -22,7 +21,7 @@ GUIDED, MARGIN = {"faq", "intents"}, 0.02  # masks some negatives of either task
 def with_all_options(terms: list[TaskTerms]) -> list[TaskTerms]:
     """Symmetric, hardness, and for tasks that see more than their own negatives the document tower."""
     more: dict = {"symmetric": True, "hardness": 2.0}
-    return [replace(t, document_tower=t.name == "faq", **more) if t.losses == ("info_nce",) else t for t in terms]
+    return [replace(t, document_tower=t.name == "faq", **more) if "info_nce" in t.losses else t for t in terms]
 
 
 def with_queries_joined(plan: StepPlan) -> StepPlan:
@@ -58,9 +57,10 @@ class NumberTokeniser:
 
 
 def tiny_guide(encoder: Encoder, texts: list[list[int]], guided: set[str] = GUIDED, margin: float = MARGIN) -> Guide:
-    """Every rank calls it. The texts are those of table 0; those at odd places are documents."""
+    """Every rank calls it. The texts are those of table 0; queries have a prompt."""
     table = SimpleNamespace(
-        role_G=np.arange(len(texts)) % 2,
+        name="faq",
+        kind="retrieval",
         read_texts=lambda ids: [(" ".join(map(str, texts[i])), None) for i in ids],
     )
     encoder.eval()
@@ -80,8 +80,15 @@ def masked_by_loops(
     """The definition: one text at a time, one pair at a time."""
     encoder.eval()
     with torch.no_grad():
-        rows = [text if i % 2 else [7, *text] for i, text in enumerate(texts)]
-        unit = [F.normalize(encoder(torch.tensor([row]), torch.ones(1, len(row)).long()), dim=1)[0] for row in rows]
+        unit, with_prompt = (
+            [F.normalize(encoder(torch.tensor([row]), torch.ones(1, len(row)).long()), dim=1)[0] for row in rows]
+            for rows in (texts, [[7, *text] for text in texts])
+        )
+    contrastive = [part for part in plan.parts if isinstance(part, InfoNCEPart)]
+    named = {
+        row for p in contrastive for lists in (p.positive_BP, p.negative_BM) for row in p.document_N[lists[lists >= 0]]
+    }
+    as_document = [unit[row] if row in named else with_prompt[row] for row in range(len(texts))]  # others are queries
     parts = []
     for part in plan.parts:
         if not isinstance(part, InfoNCEPart) or part.task not in guided:
@@ -92,10 +99,12 @@ def masked_by_loops(
             positives = set(part.positive_BP[query].tolist()) - {-1}
             candidates = set(part.negative_BM[query].tolist()) - {-1}
             candidates = candidates if part.scope == "own" else set(range(len(part.document_N)))
-            lowest = min(unit[row] @ unit[part.document_N[p]] for p in positives)
-            near = {n for n in candidates if unit[row] @ unit[part.document_N[n]] > lowest + margin + 1e-5}
+            lowest = min(with_prompt[row] @ as_document[part.document_N[p]] for p in positives)
+            near = {
+                n for n in candidates if with_prompt[row] @ as_document[part.document_N[n]] > lowest + margin + 1e-5
+            }
             near |= set(part.excluded_BX[query].tolist()) - {-1}
             pairs += [(query, n) for n in sorted(near - positives)]
         owner, document = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-        parts.append(replace(part, excluded_BX=pad_lists(owner, document, len(part.query_B))))
+        parts.append(replace(part, excluded_BX=RaggedLists.of_pairs(owner, document, len(part.query_B))))
     return replace(plan, parts=tuple(parts))

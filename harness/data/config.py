@@ -28,11 +28,12 @@ class NegativesConfig(Section):
     hardness: own negatives weigh e^(hardness * similarity) in the denominator, a constant to the gradient, at each
         level by its own similarity (EmbeddingGemma, arXiv 2509.20354, with 5).
     symmetric: the mean of the loss and of the same from each positive to the queries that keep it as a negative (CLIP,
-        arXiv 2103.00020).
+        arXiv 2103.00020): queries of the task only, with scope `step` as well.
     same_tower: the other queries join the documents, each positive is compared with the documents that its query keeps,
         or both (GTE, arXiv 2308.03281; Qwen3-Embedding, arXiv 2506.05176). With scope `task` those of the task, with
         `step` those of the step. Queries that mean the same are no negatives (`data/known.py`).
-    guide: drop what the recipe's `guide` finds nearer to the query than its positive (GISTEmbed, arXiv 2402.16829).
+    guide: drop what the recipe's `guide` finds nearer to the query than its positive (GISTEmbed, arXiv 2402.16829). It
+        knows of queries only, so same_tower may be `queries` at most.
     """
 
     scope: NegativesScope | None = None  # default: task; own for classification
@@ -70,7 +71,8 @@ class TaskConfig(Section):
 
     quota: examples of the global step, over all ranks. share, instead of it: a part of `data.batch`, or `auto`, a part
     of what the others leave, by size (see `harness.data.quotas`). loss: one of `harness.types.LOSSES_OF_KIND`, or
-    several that are added up.
+    several that are added up. weight: against the other tasks whose losses stand in the same mean in the same step
+    (retrieval and classification in one, sts in the other); for a task that is alone there it changes nothing.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -165,6 +167,11 @@ class TaskConfig(Section):
             raise ValueError(
                 f"tasks.{self.name}.negatives.same_tower: got {self.negatives.same_tower} with scope own (the query's "
                 "own negatives are its only ones), expected it with scope task or step; set the scope or remove the key"
+            )
+        if self.negatives.guide and self.negatives.same_tower in ("documents", "both"):
+            raise ValueError(
+                f"tasks.{self.name}.negatives.same_tower: got {self.negatives.same_tower} with guide true (the guide "
+                "compares documents with the query, not with its positive), expected queries; set it so or remove a key"
             )
         if self.negatives.hardness is not None and self.negatives.per_query == 0:
             raise ValueError(

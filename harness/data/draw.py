@@ -49,9 +49,10 @@ def draw_examples(tasks: Sequence[Task], *, seed: int, step: int, balance: Balan
     """The examples of step `step`, task by task.
 
     balance: `cbb`, every task's quota (paper, section 3.3); `alternate`, one task's quota, the task drawn in proportion
-    to the quotas (the paper's "sequential random task training"); `homogeneous`, the sum of the retrieval tasks' quotas
-    from one of them, drawn in proportion to them (batches of one source: Arctic-Embed, arXiv 2405.05374; Nomic Embed,
-    arXiv 2402.01613), and every task of another kind with its own quota.
+    to the quotas (the paper's "sequential random task training"), so that the examples of a task, turns times quota,
+    are in proportion to quota^2; `homogeneous`, the sum of the retrieval tasks' quotas from one of them, drawn in
+    proportion to them (batches of one source: Arctic-Embed, arXiv 2405.05374; Nomic Embed, arXiv 2402.01613), and every
+    task of another kind with its own quota.
     """
     everyone = range(len(tasks))
     if balance == "cbb":

@@ -31,12 +31,10 @@ def known_positive_pairs(
     grow with B · P divided by the number of labels: 16 bytes and more a pair.
     """
     query_hash_B = data.text_hash_G[query_B]
-    pairs = [_join(np.arange(len(query_B)), query_hash_B, document_hash_P, document_P)]
+    owner, text = _query_and_positives(all_data, query_hash_B)
+    pairs = [_join(owner, text, document_hash_P, document_P)]  # all data sets at once: it sorts the documents
     for other in all_data:
-        if other.kind == "retrieval":
-            owner, positive_hash = _listed_positives(other, query_hash_B)
-            pairs.append(_join(owner, positive_hash, document_hash_P, document_P))
-        elif other.kind == "classification":
+        if other.kind == "classification":
             owner, query_label = _labels(other, query_hash_B)
             entry, document_label = _labels(other, document_hash_P)
             pairs.append(_join(owner, query_label, document_label, document_P[entry]))

@@ -12,9 +12,8 @@ import numpy as np
 
 from harness.data.draw import Draw, draw_examples
 from harness.data.known import known_positive_pairs, known_positives_among, merge_pairs, same_meaning_pairs
-from harness.data.ragged import pad_lists
 from harness.data.task import Task, TextSource, text_sources
-from harness.types import DISTILLATION_LOSSES, Balance, CoSENTPart, InfoNCEPart, StepPlan, StepTexts
+from harness.types import DISTILLATION_LOSSES, Balance, CoSENTPart, InfoNCEPart, RaggedLists, StepPlan, StepTexts
 
 
 def plan(tasks: Sequence[Task], *, seed: int, step: int, balance: Balance = "cbb") -> StepPlan:
@@ -122,7 +121,7 @@ def _info_nce_part(
         positive_BP=positive_BP,
         negative_BM=negative_BM,
         rank_BM=draw.rank_BM,
-        excluded_BX=pad_lists(owner[~own_positive], document[~own_positive], len(draw.row_B)),
+        excluded_BX=RaggedLists.of_pairs(owner[~own_positive], document[~own_positive], len(draw.row_B)),
         scope=tasks[draw.task].config.scope,
         positive_score_BP=positive_score_BP,
         negative_score_BM=negative_score_BM,

@@ -14,15 +14,6 @@ def expand_ranges(start_Q: np.ndarray, stop_Q: np.ndarray) -> tuple[np.ndarray, 
     return owner, value
 
 
-def pad_lists(owner_P: np.ndarray, value_P: np.ndarray, count: int) -> np.ndarray:
-    """Lists given as pairs, owner ascending, to a [count, longest] matrix padded with -1."""
-    length = np.bincount(owner_P, minlength=count)
-    matrix = np.full((count, int(length.max(initial=0))), -1, dtype=np.int64)
-    column = np.arange(len(owner_P)) - (np.cumsum(length) - length)[owner_P]
-    matrix[owner_P, column] = value_P
-    return matrix
-
-
 def mix64(value: np.ndarray, key: int) -> np.ndarray:
     """Pseudo-random uint64 of (value, key): the finaliser of SplitMix64 (Steele et al. 2014, fig. 16)."""
     with np.errstate(over="ignore"):

@@ -12,8 +12,9 @@ are the whole state.
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,12 @@ class Checkpoints:
         *,
         is_best: bool = False,
         arrays: Mapping[str, np.ndarray] | None = None,
+        outside: Sequence[Path] = (),
     ) -> Path:
         """Save step `step`. Every rank must call it; `write_model` is called on rank 0 with a folder to fill.
 
-        `state` and `arrays` are the run's own, the same on every rank: state.json and arrays.npz.
+        `state` and `arrays` are the run's own: state.json and arrays.npz. `outside`: files elsewhere that it needs as
+        they are; without them it is damaged. All three are rank 0's.
         """
         final, aside = self.folder / checkpoint_name(step), self.folder / f".{checkpoint_name(step)}.tmp"
         if comm.is_main():
@@ -66,13 +69,9 @@ class Checkpoints:
             _fsync_tree(aside)
         comm.barrier()  # every rank's files are there
         if comm.is_main():
-            self._publish(aside, final, is_best)
+            self._publish(aside, final, is_best, outside)
         comm.barrier()
         return final
-
-    def states(self) -> list[dict[str, Any]]:
-        """state.json of every checkpoint that is kept, oldest first."""
-        return [read_state(folder) for folder in self._folders()]
 
     def newest_whole(self) -> Path | None:
         """The newest checkpoint whose files are all as written; damaged ones are passed over with a warning.
@@ -111,8 +110,9 @@ class Checkpoints:
         """Remove all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _publish(self, aside: Path, final: Path, is_best: bool) -> None:
+    def _publish(self, aside: Path, final: Path, is_best: bool, outside: Sequence[Path]) -> None:
         manifest = {str(path.relative_to(aside)): _fingerprint(path) for path in _files(aside)}
+        manifest |= {os.path.relpath(path, final): _fingerprint(path) for path in outside}
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
         _fsync_tree(aside)
         if final.exists():
@@ -157,6 +157,11 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
         return {}
     with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
         return dict(arrays)
+
+
+def kept_states(folder: Path) -> list[dict[str, Any]]:
+    """state.json of every checkpoint of a run that may be continued; half-removed ones have no manifest any more."""
+    return [read_state(path.parent) for path in sorted(folder.glob(f"step-*/{MANIFEST}"))]
 
 
 def find_damage(folder: Path) -> str | None:

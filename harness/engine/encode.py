@@ -14,6 +14,7 @@ from harness.data.tokenisation import Tokeniser
 from harness.types import EncodingRole, TokenBatch
 
 Forward = Callable[[TokenBatch], Tensor]
+Read = Callable[[np.ndarray], Sequence[str]]  # the texts with these numbers
 
 BLOCK_TEXTS = 65_536  # texts whose token ids and embeddings are held at a time, over all ranks
 
@@ -50,25 +51,32 @@ class TextEncoder:
             micro_batch_tokens=self._micro_batch_tokens,
         )
 
-    @torch.no_grad()
     def __call__(self, texts: Sequence[str], role: EncodingRole = "document") -> np.ndarray:
         # Character counts stand for token counts: dealing needs a fair order, not exact numbers, and this way
         # each rank tokenises its own share only.
         order = np.argsort([-len(text) for text in texts], kind="stable").astype(np.int64)
+        return self.read_and_encode(lambda share: [texts[i] for i in share], order, role)
+
+    @torch.no_grad()
+    def read_and_encode(self, read: Read, order_T: np.ndarray, role: EncodingRole) -> np.ndarray:
+        """The same for texts that a rank reads by itself, its share only: float32 [T, D], row i of text i.
+
+        order_T: the numbers 0 … T - 1, the same on every rank, as they are dealt: one rank after the other gets one.
+        """
         result: np.ndarray | None = None
-        for start in range(0, max(1, len(order)), BLOCK_TEXTS):
-            block = order[start : start + BLOCK_TEXTS]
-            table = self._encode_block(texts, block, role)
+        for start in range(0, max(1, len(order_T)), BLOCK_TEXTS):
+            block = order_T[start : start + BLOCK_TEXTS]
+            table = self._encode_block(read, block, role)
             if result is None:
-                result = np.empty((len(order), table.shape[1]), dtype=np.float32)
+                result = np.empty((len(order_T), table.shape[1]), dtype=np.float32)
             _restore_order(table, block, result)
         assert result is not None
         return result
 
-    def _encode_block(self, texts: Sequence[str], block: np.ndarray, role: EncodingRole) -> np.ndarray:
+    def _encode_block(self, read: Read, block: np.ndarray, role: EncodingRole) -> np.ndarray:
         """All ranks' embeddings of a block, rank by rank: rank r has every W-th text from the r-th."""
         mine = block[comm.rank() :: comm.world_size()]
-        ids = self._tokeniser.encode([self._prompts[role] + texts[i] for i in mine], self._max_lengths[role])
+        ids = self._tokeniser.encode([self._prompts[role] + text for text in read(mine)], self._max_lengths[role])
         rows = self._encode_ids(ids, -(-len(block) // comm.world_size()))
         return comm.all_gather_rows(rows).cpu().numpy()
 

@@ -58,7 +58,7 @@ class Scores:
 
     gradients: list[Tensor]  # of the step's loss by each of this rank's micro-batches' embeddings
     metrics: dict[str, float]
-    own_similarity: dict[str, np.ndarray]  # per InfoNCE task [B, M]: every query's cosine to its own negatives
+    own_similarity: dict[str, np.ndarray]  # per InfoNCE task [B, M]: cosine to own negatives, NaN: padded or left out
     table_TD: Tensor  # the gathered embeddings
 
 
@@ -71,12 +71,11 @@ def score(engine: ZeroEngine, objective: Objective, step: Step, embeddings: Sequ
     slot_T = torch.from_numpy(schedule.slot_T).to(engine.device)
     table_TD = comm.all_gather_rows(local_RD)[slot_T].requires_grad_()
 
-    output = objective(step.plan, table_TD, share=(comm.rank(), comm.world_size()), peers=comm.RingPeers())
-    output.loss.backward()
+    output = objective.backward(step.plan, table_TD, (comm.rank(), comm.world_size()), comm.RingPeers())
 
-    gradient_TD = torch.zeros_like(table_TD) if table_TD.grad is None else table_TD.grad
-    gradient_WRD = gradient_TD.new_zeros((comm.world_size() * schedule.rows_per_rank, table_TD.shape[1]))
-    gradient_WRD[slot_T] = gradient_TD
+    assert table_TD.grad is not None  # zero where this rank's share holds nothing
+    gradient_WRD = local_RD.new_zeros((comm.world_size() * schedule.rows_per_rank, table_TD.shape[1]))
+    gradient_WRD[slot_T] = table_TD.grad
     mine_RD = comm.reduce_scatter_rows(gradient_WRD)
     gradients = list(mine_RD[: sum(counts)].split(counts))
     metrics, own_similarity = _sum_over_ranks(output, engine.device)
@@ -103,7 +102,7 @@ def _forward(engine: ZeroEngine, step: Step, index: int) -> Tensor:
 
 
 def _sum_over_ranks(output: ObjectiveOutput, device: torch.device) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Metrics and own similarities of the whole step, by one sum; ranks hold zeros for the others' queries."""
+    """Metrics and own similarities of the whole step, by one sum; ranks hold 0 for others' queries (NaN + 0: NaN)."""
     similarities = [value.flatten() for value in output.own_similarity.values()]
     parts = [torch.stack([value.to(device, torch.float64) for value in output.metrics.values()]), *similarities]
     summed = comm.all_reduce_sum(torch.cat([part.double() for part in parts])).cpu().numpy()

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from fused_contrastive import cosent_of_similarities
-from fused_contrastive.checks import checked_dims
+from fused_contrastive.checks import check_pair_rows, checked_dims
 from fused_contrastive.cosine import prefix_inverse_norms
 from torch import Tensor
 
@@ -34,6 +34,7 @@ def angle(
     Raises:
         ValueError: an argument is out of its range; the message names it, what came and what is allowed.
     """
+    check_pair_rows(embedding1_ED, embedding2_ED, "angle")
     dims = checked_dims(matryoshka_dims, embedding1_ED.shape[1], "angle")
     dtype = torch.promote_types(embedding1_ED.dtype, torch.float32)
     rows = embedding1_ED.to(dtype), embedding2_ED.to(dtype)

@@ -45,10 +45,8 @@ def kl(positive_BP: Tensor, negative_BM: Tensor, positive_score_BP: Tensor, nega
     together let the task have the losses info_nce and kl. sentence-transformers' DistillKLDivLoss (Lin et al. 2020,
     arXiv 2010.11386) is this times the square of the temperature. Arguments as in `margin_mse`.
     """
-    student_BC = F.pad(positive_BP, (0, negative_BM.shape[1])) + F.pad(negative_BM, (positive_BP.shape[1], 0))
-    teacher_BC = F.pad(positive_score_BP, (0, negative_BM.shape[1])) + F.pad(
-        negative_score_BM, (positive_BP.shape[1], 0)
-    )
+    student_BC = torch.cat([positive_BP, negative_BM], dim=1)
+    teacher_BC = torch.cat([positive_score_BP, negative_score_BM], dim=1)
     padded_BC = teacher_BC.isnan()
     student_log_BC, teacher_log_BC = (
         logit_BC.masked_fill(padded_BC, float("-inf")).log_softmax(1).masked_fill(padded_BC, 0.0)

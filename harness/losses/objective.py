@@ -7,52 +7,33 @@ A task's loss is the sum of those that its recipe names. Query losses (`info_nce
 query and make the first mean; pair losses (`cosent`, `angle`) have one value over all pairs of a task and make the
 second. A query's weight counts once however many losses it takes.
 
-To add a loss: give its mathematics a file beside this one, its function a line in `_TERMS`, and its name a place in
-`LOSSES_OF_KIND` of `harness.types`.
+To add a loss: its mathematics in a file beside this one; a line in `QUERY_TERMS` or `PAIR_TERMS` of `terms.py`, which
+computes it; its name in `LOSSES_OF_KIND` of `harness.types`, from which the recipe's checks take the names (the data
+floor must not import this one), and in `DISTILLATION_LOSSES` there if it reads a ranker's scores. Nothing else.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from fused_contrastive import InfoNCEStats, Peers, cosent, info_nce
+from fused_contrastive import Peers
 from torch import Tensor
 
-from harness.losses.angle import angle
 from harness.losses.config import LossConfig
-from harness.losses.distillation import cosines_of_lists, kl, margin_mse
-from harness.types import CoSENTPart, InfoNCEPart, LossName, StepPlan
+from harness.losses.terms import Share, TaskTerms, term_of
+from harness.types import CoSENTPart, InfoNCEPart, StepPlan
 
 _METRICS = ("positive_similarity", "negative_similarity", "false_negatives_masked")
 
 
 @dataclass(frozen=True, slots=True)
-class TaskTerms:
-    """What the loss knows of a task. `temperature` None: the loss section's, by kind. `weight` counts within a kind."""
-
-    name: str
-    temperature: float | None = None
-    weight: float = 1.0
-    margin: float | None = None  # drop negatives with similarity > positive's + margin
-    symmetric: bool = False  # info_nce also from each positive to the queries
-    document_tower: bool = False  # info_nce also from each positive to the documents
-    hardness: float | None = None  # own negatives weigh e^(hardness * similarity)
-    losses: tuple[LossName, ...] = ("info_nce",)  # their sum is the task's loss
-    teacher_temperature: float = 1.0  # of the ranker's scores
-
-
-@dataclass(frozen=True, slots=True)
 class ObjectiveOutput:
-    """`loss` carries the graph. `metrics` are detached scalars with the same keys at every step and share.
+    """The step's `loss`; `metrics`, detached scalars with the same keys at every step and share.
 
     `own_similarity`, per retrieval or classification task of the step: [B, M], cosine of every query to its own
-    negatives (0 where padded and for the queries of other shares).
+    negatives: NaN where padded or left out of the denominator (known, by the margin or a guide suspected to be a
+    positive), 0 for the queries of other shares.
 
     Keys: `loss`; `loss/<task>`, unweighted, 0 when the step does not hold the task; `positive_similarity` and
     `negative_similarity`, means over the step's queries (a query's own negatives if it has any, else those of its
@@ -64,21 +45,6 @@ class ObjectiveOutput:
     loss: Tensor
     metrics: dict[str, Tensor]
     own_similarity: dict[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class _Share:
-    """Which piece of a part is computed here, and the denominators of the whole step."""
-
-    index: int
-    count: int
-    query_weight: float
-    num_queries: int
-    sts_weight: float
-    peers: Peers | None
-
-    def rows(self, length: int) -> slice:
-        return slice(length * self.index // self.count, length * (self.index + 1) // self.count)
 
 
 class Objective:
@@ -93,8 +59,22 @@ class Objective:
     ) -> None:
         self.tasks = {task.name: task for task in tasks}
         self.loss = loss
-        self.matryoshka_dims = matryoshka_dims
-        self.matryoshka_weights = matryoshka_weights
+        self.matryoshka_dims = None if matryoshka_dims is None else tuple(matryoshka_dims)
+        self.matryoshka_weights = None if matryoshka_weights is None else tuple(matryoshka_weights)
+
+    def check_shares(self, count: int) -> None:
+        """Say before the first step that a step cannot be divided among `count` ranks.
+
+        Raises:
+            ValueError: a symmetric task has the implementation `reference`, which sums over the queries of one only.
+        """
+        symmetric = [name for name, task in self.tasks.items() if task.symmetric]
+        if count > 1 and symmetric and self.loss.implementation == "reference":
+            raise ValueError(
+                f"loss.implementation: got reference on {count} ranks with tasks.{symmetric[0]}.negatives.symmetric "
+                "true, expected one that sums over the queries of all ranks; set loss.implementation: auto, or train "
+                "in one process"
+            )
 
     def __call__(
         self, plan: StepPlan, table_TD: Tensor, share: tuple[int, int] = (0, 1), peers: Peers | None = None
@@ -102,7 +82,7 @@ class Objective:
         """Loss and metrics of one share (index, count) of the step; loss, gradients and metrics of all shares add up.
 
         A share holds the index-th slice of every task's queries, against all documents of the task, and every count-th
-        STS task.
+        STS task. The loss carries the graph.
 
         Args:
             plan: names the step's texts and how the tasks refer to them.
@@ -113,26 +93,40 @@ class Objective:
         Raises:
             ValueError: the share is not one of count, or the plan names a task the run does not have.
         """
-        piece = self._share(plan, share, peers)
+        return self._sum_terms(plan, table_TD, self._share(plan, share, peers), lambda loss: loss)
+
+    def backward(
+        self, plan: StepPlan, table_TD: Tensor, share: tuple[int, int] = (0, 1), peers: Peers | None = None
+    ) -> ObjectiveOutput:
+        """The same numbers without a graph; their gradient joins `table_TD.grad`, term by term.
+
+        Each term's graph, with its copies of embeddings and their gradients, is freed before the next term is computed:
+        memory is that of the largest, however many tasks a step holds. Arguments and errors as above.
+        """
+        return self._sum_terms(plan, table_TD, self._share(plan, share, peers), _differentiated)
+
+    def _sum_terms(
+        self, plan: StepPlan, table_TD: Tensor, share: Share, taken: Callable[[Tensor], Tensor]
+    ) -> ObjectiveOutput:
+        """`taken`: what becomes of a term's loss before it is added."""
         keys = ("loss", *(f"loss/{name}" for name in self.tasks), *_METRICS)
         metrics = {key: table_TD.new_zeros(()) for key in keys}
         own_similarity: dict[str, Tensor] = {}
-        loss = table_TD[:0].sum()  # zero, but part of the graph: a share may hold nothing
-        num_seen: Counter[type] = Counter()
+        loss = taken(table_TD[:0].sum())  # zero, but part of the graph: a share may hold nothing
         for part in plan.parts:
-            for number, name in enumerate(self.tasks[part.task].losses):
-                term = _TERMS[name](self, part, num_seen[type(part)], table_TD, piece)
-                loss = loss + term.loss
+            task = self.tasks[part.task]
+            for name in task.losses:
+                term = term_of(name, task, part, table_TD, share)
+                loss = loss + taken(term.loss)
                 for key, metric in term.metrics.items():
-                    if number == 0 or key == f"loss/{part.task}":  # a task's first loss reports its similarities
+                    if name == task.reporting or key == f"loss/{part.task}":
                         metrics[key] += metric
-                if term.own_similarity_BM is not None:
-                    own_similarity.setdefault(part.task, term.own_similarity_BM)
-            num_seen[type(part)] += 1
+                if term.own_similarity_BM is not None and name == task.reporting:
+                    own_similarity[part.task] = term.own_similarity_BM
         metrics["loss"] += loss.detach()
         return ObjectiveOutput(loss, metrics, own_similarity)
 
-    def _share(self, plan: StepPlan, share: tuple[int, int], peers: Peers | None) -> _Share:
+    def _share(self, plan: StepPlan, share: tuple[int, int], peers: Peers | None) -> Share:
         index, count = share
         if not 0 <= index < count:
             raise ValueError(f"objective share: got {share}, expected (index, count) with 0 <= index < count")
@@ -142,151 +136,23 @@ class Objective:
                 f"step {plan.step}: got parts of {sorted(unknown)}, expected the run's tasks {sorted(self.tasks)}"
             )
         retrieval = [part for part in plan.parts if isinstance(part, InfoNCEPart)]
-        sts = [part for part in plan.parts if isinstance(part, CoSENTPart)]
-        return _Share(
+        sts = [part.task for part in plan.parts if isinstance(part, CoSENTPart)]
+        return Share(
             index=index,
             count=count,
+            loss=self.loss,
+            dims=self.matryoshka_dims,
+            level_weights=self.matryoshka_weights,
             query_weight=sum(self.tasks[part.task].weight * len(part.query_B) for part in retrieval),
             num_queries=sum(len(part.query_B) for part in retrieval),
-            sts_weight=sum(self.tasks[part.task].weight for part in sts),
+            sts_weight=sum(self.tasks[name].weight for name in sts),
+            pair_tasks=frozenset(sts[index::count]),
             peers=peers,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Term:
-    """What one part gives to the share."""
-
-    loss: Tensor
-    metrics: dict[str, Tensor]
-    own_similarity_BM: Tensor | None = None
-
-
-def _info_nce_term(objective: Objective, part: InfoNCEPart, position: int, table_TD: Tensor, share: _Share) -> _Term:
-    """A slice of the part's queries. The plan has chosen the documents, so `task` and `step` are one here."""
-    rows = share.rows(len(part.query_B))
-    task = objective.tasks[part.task]
-    query_B = _to(table_TD, part.query_B[rows])
-    own_similarity_BM = table_TD.new_zeros(part.negative_BM.shape)
-    if not len(query_B) and not task.symmetric:  # there the others wait for this share's sums over nothing
-        return _Term(table_TD.new_zeros(()), {}, own_similarity_BM)
-    loss, stats = info_nce(
-        _gather(table_TD, query_B),
-        _gather(table_TD, _to(table_TD, part.document_N)),
-        positive_BP=_to(table_TD, part.positive_BP[rows]),
-        temperature=objective.loss.temperature if task.temperature is None else task.temperature,
-        matryoshka_dims=objective.matryoshka_dims,
-        matryoshka_weights=objective.matryoshka_weights,
-        weight_B=table_TD.new_full((len(query_B),), task.weight),
-        negative_BM=_to(table_TD, part.negative_BM[rows]),
-        excluded_BX=_to(table_TD, part.excluded_BX[rows]),
-        scope="own" if part.scope == "own" else "step",
-        false_negative_margin=task.margin,
-        hardness=task.hardness,
-        symmetric=task.symmetric,
-        same_tower="document" if task.document_tower else None,
-        peers=share.peers if task.symmetric else None,
-        denominator=share.query_weight,
-        implementation=objective.loss.implementation,
-    )
-    if stats.negative_similarity_BM is not None:
-        own_similarity_BM[rows] = stats.negative_similarity_BM.nan_to_num()
-    metrics = {
-        f"loss/{part.task}": stats.loss_B.sum() / len(part.query_B),
-        "positive_similarity": stats.positive_similarity_B.sum() / share.num_queries,
-        "negative_similarity": _negative_similarity(stats).sum() / share.num_queries,
-        "false_negatives_masked": stats.masked_B.sum(),
-    }
-    return _Term(loss, metrics, own_similarity_BM)
-
-
-def _negative_similarity(stats: InfoNCEStats) -> Tensor:
-    """[B]: mean cosine to the query's own negatives if it has any, else to those of its denominator, else 0."""
-    mean_B = stats.mean_negative_similarity_B
-    if stats.negative_similarity_BM is not None:
-        own_mean_B = stats.negative_similarity_BM.nanmean(1)
-        mean_B = own_mean_B.where((~stats.negative_similarity_BM.isnan()).any(1), mean_B)
-    return mean_B.nan_to_num()
-
-
-def _distillation_term(
-    loss_of: Callable[..., Tensor],
-    objective: Objective,
-    part: InfoNCEPart,
-    position: int,
-    table_TD: Tensor,
-    share: _Share,
-) -> _Term:
-    """A slice of the part's queries, each against its own documents; the teacher judges them, so none is masked."""
-    rows = share.rows(len(part.query_B))
-    task = objective.tasks[part.task]
-    dims = objective.matryoshka_dims or (table_TD.shape[1],)
-    query_B = _to(table_TD, part.query_B[rows])
-    cosines, teacher = [], []
-    for place_BC, score_BC in (
-        (part.positive_BP[rows], part.positive_score_BP),
-        (part.negative_BM[rows], part.negative_score_BM),
-    ):
-        assert score_BC is not None  # the plan gives them to tasks with these losses
-        document_BC = np.where(place_BC >= 0, part.document_N[place_BC], -1)
-        cosines.append(cosines_of_lists(table_TD, query_B, _to(table_TD, document_BC), dims))
-        teacher.append(_to(table_TD, score_BC[rows]).to(cosines[-1].dtype) / task.teacher_temperature)
-    temperature = objective.loss.temperature if task.temperature is None else task.temperature
-    loss_B = cosines[0].new_zeros(len(query_B))
-    for weight, *student in zip(objective.matryoshka_weights or (1.0,) * len(dims), *cosines, strict=True):
-        loss_B = loss_B + weight * loss_of(*(cosine_BC / temperature for cosine_BC in student), *teacher)
-    positive_B, negative_B = (
-        cosine_KBC[-1].detach().sum(1) / (~score_BC.isnan()).sum(1).clamp_min(1)
-        for cosine_KBC, score_BC in zip(cosines, teacher, strict=True)
-    )
-    metrics = {
-        f"loss/{part.task}": loss_B.detach().sum() / len(part.query_B),
-        "positive_similarity": positive_B.sum() / share.num_queries,
-        "negative_similarity": negative_B.sum() / share.num_queries,
-    }
-    own_similarity_BM = table_TD.new_zeros(part.negative_BM.shape)
-    own_similarity_BM[rows] = cosines[1][-1].detach()
-    return _Term(task.weight * loss_B.sum() / share.query_weight, metrics, own_similarity_BM)
-
-
-def _pair_term(
-    loss_of: Callable[..., Tensor],
-    objective: Objective,
-    part: CoSENTPart,
-    position: int,
-    table_TD: Tensor,
-    share: _Share,
-) -> _Term:
-    """All pairs of the part, on the share that its position falls to."""
-    if position % share.count != share.index:
-        return _Term(table_TD.new_zeros(()), {})
-    task = objective.tasks[part.task]
-    loss = loss_of(
-        _gather(table_TD, _to(table_TD, part.text1_S)),
-        _gather(table_TD, _to(table_TD, part.text2_S)),
-        _to(table_TD, part.score_S),
-        temperature=objective.loss.cosent_temperature if task.temperature is None else task.temperature,
-        matryoshka_dims=objective.matryoshka_dims,
-        matryoshka_weights=objective.matryoshka_weights,
-        implementation=objective.loss.implementation,
-    )
-    weighted = objective.loss.beta * task.weight / share.sts_weight * loss
-    return _Term(weighted, {f"loss/{part.task}": loss.detach()})
-
-
-def _gather(table_TD: Tensor, index_N: Tensor) -> Tensor:
-    """table_TD[index_N], but its backward adds repeated rows in a fixed order on every device."""
-    return F.embedding(index_N, table_TD)
-
-
-def _to(table_TD: Tensor, array: np.ndarray) -> Tensor:
-    return torch.tensor(array, device=table_TD.device)
-
-
-_TERMS: dict[LossName, Callable[..., _Term]] = {
-    "info_nce": _info_nce_term,
-    "margin_mse": partial(_distillation_term, margin_mse),
-    "kl": partial(_distillation_term, kl),
-    "cosent": partial(_pair_term, cosent),
-    "angle": partial(_pair_term, angle),
-}
+def _differentiated(loss: Tensor) -> Tensor:
+    """The value alone, once its gradient is in the leaves; a share that holds nothing of a task has no graph."""
+    if loss.requires_grad:
+        loss.backward()
+    return loss.detach()

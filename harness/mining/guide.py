@@ -7,7 +7,8 @@ It only adds to what the plan excludes, so that losses, kernel and metrics see n
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,17 +18,21 @@ from torch import Tensor
 from harness import comm
 from harness.data.index import TaskData
 from harness.data.known import merge_pairs
-from harness.data.ragged import pad_lists
 from harness.data.task import Task, text_sources
 from harness.data.tokenisation import Tokeniser
 from harness.encoder.encoder import config_of_folder, fingerprint, load_encoder
-from harness.engine.budget import micro_batch_tokens
+from harness.engine.budget import CPU_TOKENS
 from harness.engine.encode import TextEncoder
 from harness.mining.config import GuideConfig
-from harness.types import ROLES, InfoNCEPart, StepPlan, StepTexts, TokenBatch
+from harness.mining.exact_search import full_float32
+from harness.types import ROLES, InfoNCEPart, RaggedLists, StepPlan, StepTexts, TokenBatch
 
+_QUERY, _DOCUMENT = ROLES.index("query"), ROLES.index("document")
 _BLOCK_CELLS = 1 << 24  # similarities held at a time: 64 MiB
 _TIE = 1e-5  # one text's similarity differs by less between two micro-batches: a copy of the positive is never above it
+# Fixed, so that a resumed run cuts, rounds and masks alike. Without a graph a layer holds some 13 numbers per token and
+# hidden unit at a time: at a hidden size of 1,024, by calculation, 0.8 GiB for 16,384 tokens.
+_MICRO_BATCH_TOKENS = {"cpu": CPU_TOKENS, "cuda": 16_384}
 
 
 class Guide:
@@ -38,47 +43,88 @@ class Guide:
     ) -> None:
         """tables: those that a plan names, in its order; guided: names of tasks; weights: their hash."""
         self._encode, self._tables, self._guided, self._margin = encode, tables, guided, margin
+        self._classification = {table.name for table in tables if table.kind == "classification"}
         self.fingerprint = weights
 
     def mask(self, plan: StepPlan) -> StepPlan:
-        """The same step; in guided tasks, d is excluded for q if guide(q, d) > guide(q, lowest positive) + margin."""
+        """The same step; in guided tasks, d is excluded for q if guide(q, d) > guide(q, lowest positive) + margin.
+
+        A rank judges its share of the queries only, those whose loss it computes. In the paper a query has one
+        positive; with several, d is dropped if it is above any of them, as it would be in a pair of its own with each.
+        One wrong positive thus drops most negatives of its query; with `positives: one` only where it is sampled.
+        """
         parts = [part for part in plan.parts if isinstance(part, InfoNCEPart) and part.task in self._guided]
         if not parts:
             return plan
-        row_U = np.unique(np.concatenate([rows for part in parts for rows in (part.query_B, part.document_N)]))
-        unit_UD = self._embed(plan.texts, row_U)
-        masked = {part.task: self._masked(part, row_U, unit_UD) for part in parts}
+        role_T = self._document_roles(plan)
+        with full_float32(comm.device()):  # a tie is a tie in float32 only
+            embedded = self._embed(plan.texts, parts, role_T)
+            masked = {part.task: self._masked(part, embedded, role_T) for part in parts}
         return replace(plan, parts=tuple(masked.get(part.task, part) for part in plan.parts))
 
-    def _embed(self, texts: StepTexts, row_U: np.ndarray) -> Tensor:
-        """Unit embeddings of rows of the step's table. A row's raw text is the first of those with its tokens."""
-        raw, role_U = [""] * len(row_U), np.zeros(len(row_U), dtype=np.int64)
-        for source, table in enumerate(self._tables):
-            places = np.flatnonzero(texts.source_T[row_U] == source)
-            ids = texts.text_T[row_U[places]]
-            role_U[places] = table.role_G[ids]
-            for place, (text, _) in zip(places, table.read_texts(ids), strict=True):
-                raw[place] = text
-        unit_UD: Tensor | None = None
-        for code, role in enumerate(ROLES):
-            places = np.flatnonzero(role_U == code)
-            if len(places):
-                embedding = torch.from_numpy(self._encode([raw[place] for place in places], role)).to(comm.device())
-                unit_UD = embedding.new_zeros((len(row_U), embedding.shape[1])) if unit_UD is None else unit_UD
-                unit_UD[torch.from_numpy(places).to(comm.device())] = F.normalize(embedding, dim=1)
-        assert unit_UD is not None
-        return unit_UD
+    def _document_roles(self, plan: StepPlan) -> np.ndarray:
+        """[T]: the role in which a text is compared as a document.
 
-    def _masked(self, part: InfoNCEPart, row_U: np.ndarray, unit_UD: Tensor) -> InfoNCEPart:
-        query_BD = unit_UD[np.searchsorted(row_U, part.query_B)]
-        document_ND = unit_UD[np.searchsorted(row_U, part.document_N)]
-        limit_B = _lowest_positive(query_BD, document_ND, part.positive_BP) + self._margin + _TIE
-        above = _own_above if part.scope == "own" else _above
-        found = list(above(query_BD, document_ND, limit_B, part))
-        known = np.nonzero(part.excluded_BX >= 0)
-        owner, document = merge_pairs((known[0], part.excluded_BX[known]), *found)
+        It is that of a query where the text stands among the documents as one (`same_tower`), and in classification,
+        whose texts all are of one kind.
+        """
+        role_T = np.full(len(plan.texts), _QUERY, dtype=np.int64)
+        for part in plan.parts:
+            if isinstance(part, InfoNCEPart) and part.task not in self._classification:
+                for index in (part.positive_BP, part.negative_BM):
+                    role_T[part.document_N[index[index >= 0]]] = _DOCUMENT
+        return role_T
+
+    def _embed(self, texts: StepTexts, parts: Sequence[InfoNCEPart], role_T: np.ndarray) -> _Embedded:
+        """Queries and documents of the parts; a text that is both is encoded in either role."""
+        keys = [_QUERY * len(texts) + part.query_B for part in parts]
+        keys += [role_T[part.document_N] * len(texts) + part.document_N for part in parts]
+        role_U, row_U = np.divmod(np.unique(np.concatenate(keys)), len(texts))
+        units = []
+        for code, role in enumerate(ROLES):
+            row_V = row_U[role_U == code]
+            if len(row_V):
+                longest_first = np.argsort(-texts.length_T[row_V], kind="stable")
+                read = partial(self._read, texts, row_V)
+                row_VD = torch.from_numpy(self._encode.read_and_encode(read, longest_first, role))
+                units.append(F.normalize(row_VD.to(comm.device()), dim=1))
+        return _Embedded(len(texts), role_U * len(texts) + row_U, torch.cat(units))
+
+    def _read(self, texts: StepTexts, row_V: np.ndarray, place_R: np.ndarray) -> list[str]:
+        """Raw texts of some of the rows. A row's raw text is the first of those with its tokens."""
+        raw, source_R, text_R = [""] * len(place_R), texts.source_T[row_V[place_R]], texts.text_T[row_V[place_R]]
+        for source in np.unique(source_R):
+            places = np.flatnonzero(source_R == source)
+            for place, (text, _) in zip(places, self._tables[source].read_texts(text_R[places]), strict=True):
+                raw[place] = text
+        return raw
+
+    def _masked(self, part: InfoNCEPart, embedded: _Embedded, role_T: np.ndarray) -> InfoNCEPart:
+        rows = part.share(comm.rank(), comm.world_size())
+        query_BD = embedded.of(part.query_B[rows], _QUERY)
+        document_ND = embedded.of(part.document_N, role_T[part.document_N])
+        limit_B = _lowest_positive(query_BD, document_ND, part.positive_BP[rows]) + self._margin + _TIE
+        if part.scope == "own":
+            found = _own_above(query_BD, document_ND, limit_B, part.negative_BM[rows])
+        else:
+            found = _above(query_BD, document_ND, limit_B)
+        near = [(owner + rows.start, document) for owner, document in found]
+        owner, document = merge_pairs(part.excluded_pairs(), *near)
         other = ~(document[:, None] == part.positive_BP[owner]).any(1)
-        return replace(part, excluded_BX=pad_lists(owner[other], document[other], len(part.query_B)))
+        return replace(part, excluded_BX=RaggedLists.of_pairs(owner[other], document[other], len(part.query_B)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    """Unit rows of some of the step's texts, in a role each."""
+
+    num_texts: int  # of the step
+    key_U: np.ndarray  # role * num_texts + row of the step's table, ascending
+    unit_UD: Tensor
+
+    def of(self, row_N: np.ndarray, role_N: np.ndarray | int) -> Tensor:
+        place_N = np.searchsorted(self.key_U, role_N * self.num_texts + row_N)
+        return self.unit_UD[torch.from_numpy(place_N).to(self.unit_UD.device)]
 
 
 def load_guide(config: GuideConfig, tasks: Sequence[Task]) -> Guide:
@@ -104,7 +150,7 @@ def load_guide(config: GuideConfig, tasks: Sequence[Task]) -> Guide:
         tokeniser,
         max_lengths={"query": settings.max_length, "document": settings.max_length},
         prompts={"query": config.prompts.query, "document": config.prompts.document},
-        micro_batch_tokens=micro_batch_tokens("auto", encoder, "fp32"),
+        micro_batch_tokens=_MICRO_BATCH_TOKENS[comm.device().type],
     )
     tables = [source.data for source in text_sources(tasks)]
     guided = {task.config.name for task in tasks if task.config.negatives.guide}
@@ -120,9 +166,7 @@ def _lowest_positive(query_BD: Tensor, document_ND: Tensor, positive_BP: np.ndar
     return lowest_B
 
 
-def _above(
-    query_BD: Tensor, document_ND: Tensor, limit_B: Tensor, part: InfoNCEPart
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _above(query_BD: Tensor, document_ND: Tensor, limit_B: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(query, document) above the query's limit, block by block of queries."""
     num_rows = max(1, _BLOCK_CELLS // len(document_ND))
     for start in range(0, len(query_BD), num_rows):
@@ -132,10 +176,10 @@ def _above(
 
 
 def _own_above(
-    query_BD: Tensor, document_ND: Tensor, limit_B: Tensor, part: InfoNCEPart
+    query_BD: Tensor, document_ND: Tensor, limit_B: Tensor, negative_BM: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The same of the queries' own negatives only, place by place in their lists."""
-    for index_B in part.negative_BM.T:
+    for index_B in negative_BM.T:
         cosine_B = (query_BD * document_ND[np.maximum(index_B, 0)]).sum(1)
         owner = np.flatnonzero((cosine_B > limit_B).cpu().numpy() & (index_B >= 0))
         yield owner, index_B[owner]

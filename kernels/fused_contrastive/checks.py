@@ -74,6 +74,17 @@ def check_rows(query_BD: Tensor, document_ND: Tensor) -> None:
     require(fits and query_BD.device == document_ND.device, "document_ND", describe(document_ND), wanted)
 
 
+def check_pair_rows(embedding1_ED: Tensor, embedding2_ED: Tensor, function: str) -> None:
+    """Two floating-point matrices of one shape: row e of both is pair e."""
+    fits = embedding1_ED.ndim == 2 and embedding1_ED.dtype in FLOATS and embedding1_ED.shape[1] > 0
+    wanted = "a floating-point matrix with one row per pair"
+    require(fits, "embedding1_ED", describe(embedding1_ED), wanted, function)
+    fits = embedding2_ED.shape == embedding1_ED.shape and embedding2_ED.dtype == embedding1_ED.dtype
+    fits = fits and embedding2_ED.device == embedding1_ED.device
+    wanted = f"the same as embedding1_ED ({describe(embedding1_ED)})"
+    require(fits, "embedding2_ED", describe(embedding2_ED), wanted, function)
+
+
 def checked_dims(dims: Sequence[int] | None, width: int, function: str = "info_nce") -> tuple[int, ...]:
     """Ascending prefix lengths; None is the whole width."""
     chosen = (width,) if dims is None else tuple(dims)

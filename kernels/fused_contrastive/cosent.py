@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fused_contrastive.checks import FLOATS, checked_dims, checked_level_weights, describe
+from fused_contrastive.checks import check_pair_rows, checked_dims, checked_level_weights, describe
 from fused_contrastive.checks import require as require_of
 from fused_contrastive.cosine import prefix_cosines
 
@@ -40,7 +40,7 @@ def cosent(
     Raises:
         ValueError: an argument is out of its range; the message names it, what came and what is allowed.
     """
-    _check_rows(embedding1_ED, embedding2_ED)
+    check_pair_rows(embedding1_ED, embedding2_ED, "cosent")
     dims = checked_dims(matryoshka_dims, embedding1_ED.shape[1], "cosent")
     dtype = torch.promote_types(embedding1_ED.dtype, torch.float32)
     return cosent_of_similarities(
@@ -96,15 +96,6 @@ _IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "reference": _reference,
     "triton": _running,  # O(E D) with no matrix product: a sort and a scan, which a kernel of ours would not speed up
 }
-
-
-def _check_rows(embedding1_ED: Tensor, embedding2_ED: Tensor) -> None:
-    fits = embedding1_ED.ndim == 2 and embedding1_ED.dtype in FLOATS and embedding1_ED.shape[1] > 0
-    _require(fits, "embedding1_ED", describe(embedding1_ED), "a floating-point matrix with one row per pair")
-    fits = embedding2_ED.shape == embedding1_ED.shape and embedding2_ED.dtype == embedding1_ED.dtype
-    fits = fits and embedding2_ED.device == embedding1_ED.device
-    wanted = f"the same as embedding1_ED ({describe(embedding1_ED)})"
-    _require(fits, "embedding2_ED", describe(embedding2_ED), wanted)
 
 
 def _check_scores(similarity_KE: Tensor, score_E: Tensor, temperature: float, implementation: str) -> None:

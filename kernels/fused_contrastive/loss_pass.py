@@ -9,7 +9,7 @@ from fused_contrastive.dense import Dense, column_lse_of_all
 from fused_contrastive.documents import Documents
 from fused_contrastive.left_rows import LeftRows
 from fused_contrastive.listed import Listed
-from fused_contrastive.masks import Rules, count_candidates
+from fused_contrastive.masks import Rules, count_candidates, kept_of_list
 from fused_contrastive.passes import LeftGradient, Needs, PassResult, RowSums, remove_radial
 from fused_contrastive.problem import InfoNCEStats, Problem
 from fused_contrastive.terms import query_terms
@@ -167,9 +167,16 @@ class LossPass:
         return InfoNCEStats(
             positive_similarity_B=cosine_BP.sum(1) / valid_BP.sum(1),
             negative_similarity_BM=None if own_BM is None else rows.own_KBM[-1].masked_fill(own_BM < 0, torch.nan),
+            negative_kept_BM=None if own_BM is None else self._own_kept(own_BM),
             lse_KB=self.denominator_lse_KB,
             loss_B=(level_weight_K1 * self.loss_KB).sum(0),
             correct_B=best_B - sums.hardest_S[queries] > problem.tie,
             masked_B=num_offered_B - num_kept_B,
             mean_negative_similarity_B=sums.similarity_sum_S[queries] / num_kept_B,
         )
+
+    def _own_kept(self, own_BM: Tensor) -> Tensor:
+        kept_BM = kept_of_list(self.problem, own_BM)
+        if self.left.highest_KS is not None:
+            kept_BM &= ~(self.rows.own_KBM[-1] > self.left.highest_KS[-1, : self.num_queries, None])
+        return kept_BM

@@ -182,9 +182,21 @@ def _query_key_equalities(problem: Problem) -> list[Equality]:
 
 def listed_masks(problem: Problem, index_BM: Tensor) -> tuple[Tensor, Tensor]:
     """[B, M] twice: distinct candidates of the list that are no positive; those of them that are kept."""
+    offered_BM = (index_BM >= 0) & ~repeated(index_BM)
+    offered_BM &= ~_members(index_BM, problem.positive_BP, problem.workspace_bytes)
+    return offered_BM, offered_BM & ~_dropped(problem, index_BM)
+
+
+def kept_of_list(problem: Problem, index_BM: Tensor) -> Tensor:
+    """[B, M]: which of the listed documents, all of them candidates, are negatives but for the margin; with repeats."""
+    positive_BM = _members(index_BM, problem.positive_BP, problem.workspace_bytes)
+    return (index_BM >= 0) & ~positive_BM & ~_dropped(problem, index_BM)
+
+
+def _dropped(problem: Problem, index_BM: Tensor) -> Tensor:
+    """[B, M]: which of the listed documents are excluded or equal by key; anything where padded."""
     positive_BP = problem.positive_BP
-    offered_BM = (index_BM >= 0) & ~repeated(index_BM) & ~_members(index_BM, positive_BP, problem.workspace_bytes)
-    dropped_BM = torch.zeros_like(offered_BM)
+    dropped_BM = torch.zeros_like(index_BM, dtype=torch.bool)
     listed_BM = index_BM.clamp_min(0)
     excluded_BX = _excluded(problem)
     if excluded_BX is not None:
@@ -198,7 +210,7 @@ def listed_masks(problem: Problem, index_BM: Tensor) -> tuple[Tensor, Tensor]:
         known_BP = _known(problem)
         known = (number_B1 * problem.num_documents + known_BP)[known_BP >= 0]
         dropped_BM |= torch.isin(number_B1 * problem.num_documents + listed_BM, known)
-    return offered_BM, offered_BM & ~dropped_BM
+    return dropped_BM
 
 
 def repeated(index_BM: Tensor) -> Tensor:

@@ -92,6 +92,7 @@ class InfoNCEStats:
 
     positive_similarity_B: Tensor  # cosine to the positive (mean over several), full
     negative_similarity_BM: Tensor | None  # cosine to each own negative, dropped or not, full; nan where padded
+    negative_kept_BM: Tensor | None  # bool: which own negatives are kept, full; a repeat as its first mention
     lse_KB: Tensor  # log of the softmax's denominator per level (mean over several positives), query to document
     loss_B: Tensor  # sum over levels of level weight * the query's loss
     correct_B: Tensor  # bool: the (best) positive beats every document kept as a negative (a tie does not), full

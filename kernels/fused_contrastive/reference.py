@@ -153,6 +153,7 @@ def _stats(
         negative_similarity_BM=None
         if own is None
         else similarity_BN.gather(1, own.clamp_min(0)).masked_fill(own < 0, torch.nan),
+        negative_kept_BM=None if own is None else kept_BN.gather(1, own.clamp_min(0)) & (own >= 0),
         lse_KB=lse_KB.detach(),
         loss_B=loss_B.detach(),
         correct_B=(kept_BN & (similarity_BN >= best_B[:, None] - problem.tie)).sum(1) == 0,

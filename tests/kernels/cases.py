@@ -172,6 +172,9 @@ def _stats_by_loops(
         negative_similarity_BM=None
         if own is None
         else _float64([[cosine[i][j] if j >= 0 else math.nan for j in own[i].tolist()] for i in range(len(query))]),
+        negative_kept_BM=None
+        if own is None
+        else torch.tensor([[j in kept[i] for j in own[i].tolist()] for i in range(len(query))]).reshape(own.shape),
         lse_KB=_float64(lse),
         loss_B=_float64(loss),
         correct_B=torch.tensor([max(of_positives[i]) > max(of_kept[i], default=-2) + 1e-12 for i in range(len(query))]),

@@ -55,12 +55,22 @@ def test_homogeneous_gives_tasks_of_another_kind_what_cbb_gives_them(sources):
 def test_in_every_mode_a_task_walks_through_whole_epochs_of_its_own(sources):
     """Whatever turns it gets: the first rows it gives are each of its rows once."""
     for balance in ("cbb", "alternate", "homogeneous"):
-        made = [plan(sources, seed=0, step=step, balance=balance).parts for step in range(1, 61)]
+        made = [plan(sources, seed=0, step=step, balance=balance).parts for step in range(1, 92)]
         for task in sources:
             rows = np.concatenate([rows_of(part) for parts in made for part in parts if part.task == task.config.name])
+            assert len(rows) >= task.data.num_rows
             for epoch in range(len(rows) // task.data.num_rows):
                 seen = rows[epoch * task.data.num_rows : (epoch + 1) * task.data.num_rows]
                 assert sorted(seen) == list(range(task.data.num_rows)), (balance, task.config.name)
+
+
+def test_alternate_gives_examples_in_proportion_to_the_square_of_the_quotas(sources):
+    """Quotas 6, 3, 2, 2: in 13 steps so many turns, each with as many examples."""
+    made = [plan(sources, seed=0, step=step, balance="alternate").parts for step in range(1, 27)]
+    examples = {task.config.name: 0 for task in sources}
+    for (part,) in made:
+        examples[part.task] += len(rows_of(part))
+    assert examples == {"many": 72, "pairs": 18, "few": 8, "labels": 8}
 
 
 def test_without_a_retrieval_task_homogeneous_is_cbb(sources):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 import pytest
 import torch
@@ -13,8 +12,8 @@ from torch import Tensor
 
 from harness.losses.angle import angle, angle_similarities
 from harness.losses.distillation import cosines_of_lists, kl, margin_mse
-from harness.losses.objective import _TERMS
-from harness.types import LOSSES_OF_KIND, LossName
+from harness.losses.terms import PAIR_TERMS, QUERY_TERMS
+from harness.types import DISTILLATION_LOSSES, LOSSES_OF_KIND
 
 NAN = float("nan")
 
@@ -68,6 +67,16 @@ def test_angle_gives_a_zero_row_no_gradient_and_names_dims_that_do_not_fit() -> 
     assert gradient[0].abs().sum() == 0
     with pytest.raises(ValueError, match=r"angle matryoshka_dims: got \[9\], expected ascending numbers from 1 to 4"):
         angle(left, right, score, temperature=0.05, matryoshka_dims=[9])
+
+
+def test_angle_says_which_embeddings_are_not_pairs() -> None:
+    left, right, score = pairs(8, 4)
+    with pytest.raises(ValueError, match=r"angle embedding2_ED: got float64 \[7, 4\] on cpu, expected the same as"):
+        angle(left, right[1:], score, temperature=0.05)
+    with pytest.raises(ValueError, match=r"angle embedding2_ED: got float32 .*, expected the same as"):
+        angle(left, right.float(), score, temperature=0.05)
+    with pytest.raises(ValueError, match=r"angle embedding1_ED: got int64 .*, expected a floating-point matrix"):
+        angle(left.long(), right.long(), score, temperature=0.05)
 
 
 # Two queries with two positives and one negative, one positive and two negatives; one without a negative.
@@ -151,6 +160,6 @@ def test_cosines_of_lists_are_cosines_of_prefixes_and_zero_where_padded() -> Non
 
 
 def test_every_name_of_a_loss_stands_in_the_table_and_belongs_to_a_kind() -> None:
-    names = set(get_args(LossName))
-    assert set(_TERMS) == names
-    assert {name for names_of_kind in LOSSES_OF_KIND.values() for name in names_of_kind} == names
+    assert set(QUERY_TERMS) == {*LOSSES_OF_KIND["retrieval"], *LOSSES_OF_KIND["classification"]}
+    assert set(PAIR_TERMS) == set(LOSSES_OF_KIND["sts"])
+    assert set(DISTILLATION_LOSSES) < set(QUERY_TERMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.losses.config import LossConfig
-from harness.losses.objective import Objective, TaskTerms
+from harness.losses.objective import Objective
+from harness.losses.terms import TaskTerms
 from harness.types import CoSENTPart, InfoNCEPart, NegativesScope, StepPlan, StepTexts
 
 NUM_TEXTS, WIDTH = 60, 8
@@ -198,6 +200,61 @@ def test_a_gradient_on_a_repeated_text_has_the_same_bits_every_time() -> None:
     rows = table().detach().float().repeat(1, 200).requires_grad_()
     first, second = (torch.autograd.grad(objective()(step, rows).loss, rows)[0] for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_the_gradient_term_by_term_is_that_of_the_whole_loss() -> None:
+    """Of a share that holds nothing it is zero, not missing."""
+    for kinds, share in (((), (0, 1)), ((), (1, 2)), (("similarity",), (1, 2))):
+        rows, other = table(), table()
+        expected, found = objective()(plan(*kinds), rows, share), objective().backward(plan(*kinds), other, share)
+        (gradient,) = torch.autograd.grad(expected.loss, rows)
+        assert other.grad is not None
+        torch.testing.assert_close(other.grad, gradient, rtol=1e-12, atol=1e-14)
+        assert not found.loss.requires_grad
+        assert found.loss == expected.loss
+        assert found.metrics == expected.metrics
+
+
+def test_memory_does_not_grow_with_the_number_of_tasks_of_a_step() -> None:
+    """What autograd keeps alive for the gradients at once, in bytes, counted by its own hooks."""
+    one, four = (many_tasks(count) for count in (1, 4))
+    assert peak(lambda: one[0].backward(one[1], table())) == peak(lambda: four[0].backward(four[1], table())) > 0
+    assert peak(lambda: four[0](four[1], table()).loss.backward()) > 3 * peak(lambda: one[0].backward(one[1], table()))
+
+
+def many_tasks(count: int) -> tuple[Objective, StepPlan]:
+    names = [f"task{number}" for number in range(count)]
+    parts = tuple(info_nce_part(name, "task", 7, 2, np.random.default_rng(0)) for name in names)
+    return Objective([TaskTerms(name) for name in names], LossConfig(), **LEVELS), replace(plan(), parts=parts)
+
+
+def peak(run: Callable[[], object]) -> int:
+    alive, highest = [0], [0]
+
+    class Saved:
+        def __init__(self, tensor: Tensor) -> None:
+            self.tensor, self.size = tensor, tensor.numel() * tensor.element_size()
+            alive[0] += self.size
+            highest[0] = max(highest[0], alive[0])
+
+        def __del__(self) -> None:
+            alive[0] -= self.size
+
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+        run()
+    return highest[0]
+
+
+def test_a_symmetric_task_on_several_ranks_refuses_the_reference_and_names_the_knob() -> None:
+    terms = [TaskTerms("faq"), TaskTerms("pairs", symmetric=True)]
+    reference, chunked = (
+        Objective(terms, LossConfig(implementation=name), None, None) for name in ("reference", "chunked")
+    )
+    reference.check_shares(1)
+    chunked.check_shares(2)
+    Objective(terms[:1], LossConfig(implementation="reference"), None, None).check_shares(2)
+    with pytest.raises(ValueError, match=r"^loss\.implementation: got reference on 2 ranks with tasks\.pairs\.neg"):
+        reference.check_shares(2)
 
 
 @pytest.mark.parametrize("share", [(1, 1), (-1, 2), (0, 0)])

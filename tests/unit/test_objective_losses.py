@@ -14,7 +14,8 @@ from sentence_transformers.util import pairwise_angle_sim
 from torch import Tensor
 
 from harness.losses.config import LossConfig
-from harness.losses.objective import Objective, TaskTerms
+from harness.losses.objective import Objective
+from harness.losses.terms import TaskTerms
 from harness.types import CoSENTPart, InfoNCEPart, StepPlan, StepTexts
 
 NUM_TEXTS, WIDTH = 40, 6
@@ -149,7 +150,8 @@ def test_the_shares_of_a_step_with_losses_of_every_kind_add_up_to_the_whole(name
     for key, metric in whole.metrics.items():
         torch.testing.assert_close(torch.stack([share.metrics[key] for share in shares]).sum(), metric)
     for task, similarity in whole.own_similarity.items():
-        torch.testing.assert_close(torch.stack([share.own_similarity[task] for share in shares]).sum(0), similarity)
+        summed = torch.stack([share.own_similarity[task] for share in shares]).sum(0)
+        torch.testing.assert_close(summed, similarity, equal_nan=True)
 
 
 def test_the_similarities_are_reported_once_whichever_losses_a_task_has() -> None:
@@ -162,7 +164,19 @@ def test_the_similarities_are_reported_once_whichever_losses_a_task_has() -> Non
     for output in found.values():
         for key in ("positive_similarity", "negative_similarity"):
             torch.testing.assert_close(output.metrics[key], expected.metrics[key])
-        torch.testing.assert_close(output.own_similarity["both"], expected.own_similarity["both"])
+        torch.testing.assert_close(output.own_similarity["both"], expected.own_similarity["both"], equal_nan=True)
+
+
+def test_masks_are_those_of_info_nce_wherever_it_stands_among_the_losses() -> None:
+    found = []
+    for losses in (("info_nce",), ("info_nce", "kl"), ("kl", "info_nce")):
+        tasks = TASKS | {"both": replace(TASKS["both"], losses=losses, margin=-0.2)}
+        found.append(objective(tasks)(step("both"), table()))
+    assert 0 < found[0].metrics["false_negatives_masked"] < 4
+    for output in found:
+        assert output.metrics["false_negatives_masked"] == found[0].metrics["false_negatives_masked"]
+        similarities = output.own_similarity["both"], found[0].own_similarity["both"]
+        torch.testing.assert_close(*similarities, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize(

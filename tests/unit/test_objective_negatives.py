@@ -13,7 +13,8 @@ from torch import Tensor
 
 from harness import comm
 from harness.losses.config import LossConfig
-from harness.losses.objective import Objective, TaskTerms
+from harness.losses.objective import Objective
+from harness.losses.terms import TaskTerms
 from harness.types import InfoNCEPart, StepPlan, StepTexts
 from tests.ranks import run_ranks
 
@@ -92,6 +93,30 @@ def test_the_loss_with_each_option_is_its_formula(scope: str, options: dict) -> 
     assert (abs(loss - plain) > 1e-3) == any(options.values())  # each does something
 
 
+@pytest.mark.parametrize("scope", ["task", "own"])
+@pytest.mark.parametrize("margin", [None, 0.1])
+@pytest.mark.parametrize("hardness", [None, 2.0])
+def test_the_similarity_of_an_own_negative_that_the_loss_left_out_is_unknown(scope, margin, hardness) -> None:  # type: ignore[no-untyped-def]
+    """Excluded (known or by a guide), the positive itself, or too near by the margin: neither judged nor in a mean."""
+    rows, made = table().detach(), step(scope, 7)
+    part = made.parts[0]
+    assert isinstance(part, InfoNCEPart)
+    output = objective(TaskTerms("faq", 0.1, margin=margin, hardness=hardness))(made, rows)
+    unit, left_out = F.normalize(rows, dim=1), 0
+    for i, positive in enumerate(part.positive_BP[:, 0]):
+        cosine = unit[part.document_N] @ unit[part.query_B[i]]
+        excluded = {-1, int(positive), *part.excluded_BX[i].tolist()}
+        for m, negative in enumerate(part.negative_BM[i].tolist()):
+            near = margin is not None and cosine[negative] > cosine[positive] + margin
+            found = output.own_similarity["faq"][i, m]
+            if negative in excluded or near:
+                assert found.isnan()
+                left_out += negative >= 0
+            else:
+                torch.testing.assert_close(found, cosine[negative])
+    assert 0 < left_out < (part.negative_BM >= 0).sum()
+
+
 def largest_differences(num_queries: int) -> dict[str, float]:
     """Runs on a rank: what all shares add up to, less the whole."""
     found = {}
@@ -103,7 +128,9 @@ def largest_differences(num_queries: int) -> dict[str, float]:
             output = objective(terms)(made, rows, share, peers)
             (gradient,) = torch.autograd.grad(output.loss, rows)
             results.append([output.loss.detach(), gradient, *output.metrics.values(), *output.own_similarity.values()])
-        differences = [comm.all_reduce_sum(part.clone()) - whole for whole, part in zip(*results, strict=True)]
+        summed = [(whole, comm.all_reduce_sum(part.clone())) for whole, part in zip(*results, strict=True)]
+        assert all(torch.equal(whole.isnan(), part.isnan()) for whole, part in summed)
+        differences = [(part - whole).nan_to_num() for whole, part in summed]
         found[f"{scope} {options}"] = max(difference.abs().max().item() for difference in differences)
     return found
 

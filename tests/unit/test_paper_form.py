@@ -4,6 +4,8 @@ In the paper N GPUs hold the same queries and positives and n different negative
 the N * n negatives of all. With the repeats counted once, the N copies of a query share its gradient.
 """
 
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from harness.data.config import NegativesConfig
 from harness.data.plan import plan
 from harness.losses.config import LossConfig
-from harness.losses.objective import Objective, TaskTerms
+from harness.losses.objective import Objective
+from harness.losses.terms import TaskTerms
 from tests.tiny import text
 
 GPUS, NEGATIVES_PER_GPU, QUERIES, TEMPERATURE = 4, 3, 5, 0.1
@@ -31,31 +34,38 @@ def step(open_):
 
 
 def gradient(loss: Tensor, encoder: nn.Module) -> Tensor:
-    return torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(encoder.parameters()))])
+    gradients = torch.autograd.grad(loss, list(encoder.parameters()), retain_graph=True)
+    return torch.cat([part.flatten() for part in gradients])
 
 
-def losses_of_the_gpus(step, encoder: nn.Module, feature_TF: Tensor, *, gather_with_gradient: bool) -> Tensor:
-    """[GPUs]: eq. 3 on each, whose own copies of query, positive and n negatives it has encoded itself."""
+def gradients_of_the_gpus(step, encoder: nn.Module, feature_TF: Tensor, *, gather_with_gradient: bool) -> Tensor:
+    """[GPUs, parameters]: of eq. 3, by the weights of each GPU's own copy of the encoder, before they are averaged.
+
+    A GPU encodes the query, the positive and n negatives itself and gathers the others' negatives. If the gathering
+    has a gradient, what the others' losses ask of its negatives comes back to it; else it sees its own loss only.
+    """
+    replicas = [deepcopy(encoder) for _ in range(GPUS)]
     part = step.parts[0]
     document = part.document_N
     copies = [
         tuple(
-            F.normalize(encoder(feature_TF[rows]), dim=-1)
+            F.normalize(replica(feature_TF[rows]), dim=-1)
             for rows in (
                 part.query_B,
                 document[part.positive_BP[:, 0]],
                 document[part.negative_BM[:, gpu * NEGATIVES_PER_GPU : (gpu + 1) * NEGATIVES_PER_GPU]],
             )
         )
-        for gpu in range(GPUS)
+        for gpu, replica in enumerate(replicas)
     ]
+    gathered = torch.cat([negatives for _, _, negatives in copies], dim=1)
     losses = []
-    for gpu, (query, positive, _) in enumerate(copies):
-        negatives = [own if gather_with_gradient or gpu == k else own.detach() for k, (_, _, own) in enumerate(copies)]
+    for query, positive, _ in copies:
         s_positive = (query * positive).sum(-1, keepdim=True) / TEMPERATURE
-        s_negative = torch.einsum("bd,bmd->bm", query, torch.cat(negatives, dim=1)) / TEMPERATURE
+        s_negative = torch.einsum("bd,bmd->bm", query, gathered) / TEMPERATURE
         losses.append((torch.cat([s_positive, s_negative], 1).logsumexp(1) - s_positive[:, 0]).mean())
-    return torch.stack(losses)
+    seen = [sum(losses) if gather_with_gradient else loss for loss in losses]
+    return torch.stack([gradient(loss, replica) for loss, replica in zip(seen, replicas, strict=True)])
 
 
 def test_our_gradient_is_that_of_the_papers_form_with_the_repeats_counted_once(step):
@@ -64,10 +74,10 @@ def test_our_gradient_is_that_of_the_papers_form_with_the_repeats_counted_once(s
     feature_TF = torch.randn(len(step.texts), 7, dtype=torch.float64)
     assert len(step.texts) == QUERIES * (2 + GPUS * NEGATIVES_PER_GPU)  # each text once
     ours = Objective([TaskTerms("task")], LossConfig(temperature=TEMPERATURE), None, None)(step, encoder(feature_TF))
-    once = losses_of_the_gpus(step, encoder, feature_TF, gather_with_gradient=True).mean()
-    torch.testing.assert_close(ours.loss, once, rtol=1e-12, atol=0)
-    expected = gradient(once, encoder)
-    torch.testing.assert_close(gradient(ours.loss, encoder), expected, rtol=1e-9, atol=1e-12)
-    # Guard: counted on every GPU, as a sum of the GPUs' own gradients would, the repeats give another direction.
-    repeated = losses_of_the_gpus(step, encoder, feature_TF, gather_with_gradient=False).sum()
-    assert F.cosine_similarity(gradient(repeated, encoder), expected, dim=0) < 0.999
+    found = gradient(ours.loss, encoder)
+    of_gpus = gradients_of_the_gpus(step, encoder, feature_TF, gather_with_gradient=True)
+    torch.testing.assert_close(found, of_gpus.mean(0), rtol=1e-9, atol=1e-12)
+    assert (F.cosine_similarity(of_gpus, found, dim=1) < 0.999).all()  # only together do the GPUs have it
+    # Guard: where each sees its own loss only, the repeats of query and positive outweigh the negatives.
+    repeated = gradients_of_the_gpus(step, encoder, feature_TF, gather_with_gradient=False).sum(0)
+    assert F.cosine_similarity(repeated, found, dim=0) < 0.999

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.data import known
 from harness.data.config import NegativesConfig, PromptsConfig
 from harness.data.plan import plan
 from harness.data.tokenisation import Tokeniser
-from harness.types import CoSENTPart, InfoNCEPart
+from harness.types import CoSENTPart, InfoNCEPart, RaggedLists
 from tests.ranks import run_ranks
 from tests.tiny import make_data, make_model, make_recipe, text
 
@@ -24,7 +25,10 @@ def source_rows(path):
 
 
 def as_json(made):
-    parts = [{f: np.asarray(getattr(p, f)).tolist() for f in p.__dataclass_fields__} for p in made.parts]
+    def plain(value):
+        return np.asarray(value[:] if isinstance(value, RaggedLists) else value).tolist()
+
+    parts = [{f: plain(getattr(p, f)) for f in p.__dataclass_fields__} for p in made.parts]
     return json.dumps([made.texts.source_T.tolist(), made.texts.text_T.tolist(), made.texts.length_T.tolist(), parts])
 
 
@@ -176,6 +180,23 @@ def test_the_positive_of_an_equal_query_in_another_row_or_task_is_never_a_negati
     assert excluded_texts([first, second], made, made.parts[1], text(1)) == {text(100)}
 
 
+def test_the_documents_of_a_part_are_sorted_once_however_many_tasks_there_are(open_, monkeypatch):
+    tasks = [
+        open_(
+            "retrieval",
+            [{"query": text(10 * n + i), "positive": text(100 + i)} for i in range(3)],
+            f"task{n}",
+            quota=3,
+            negatives=NegativesConfig(scope="step"),
+        )
+        for n in range(4)
+    ]
+    sorts, matches = [], known._matches
+    monkeypatch.setattr(known, "_matches", lambda key, other: sorts.append(len(other)) or matches(key, other))
+    made = plan(tasks, seed=0, step=1)
+    assert len(sorts) == len(made.parts) == 4
+
+
 def test_texts_of_the_same_label_are_never_negatives_of_each_other(open_):
     rows = [{"text": text(i), "label": i % 2} for i in range(8)]
     task = open_("classification", rows, quota=8, negatives=NegativesConfig(scope="task", per_query=2))
@@ -213,7 +234,7 @@ def test_with_scope_own_just_the_known_positives_among_a_querys_own_negatives_ar
     for step in range(1, 4):
         made = plan(tasks, seed=0, step=step)
         for part in made.parts:
-            assert part.excluded_BX.shape[1] <= part.negative_BM.shape[1]
+            assert part.excluded_BX[:].shape[1] <= part.negative_BM.shape[1]
             for i, query in enumerate(raw_texts(tasks, made, part.query_B)):
                 known = {query} | {p for row in rows if row["query"] == query for p in np.atleast_1d(row["positive"])}
                 labels = {row["label"] for row in labelled if row["text"] == query}
@@ -236,7 +257,7 @@ def test_a_document_whose_truncated_tokens_equal_a_known_positives_is_excluded_w
     own = NegativesConfig(scope="own", per_query=1)
     task = open_("retrieval", rows, quota=2, max_length=8, negatives=own)
     made = [plan([task], seed=0, step=step) for step in (1, 2)]
-    widths = [(part.parts[0].excluded_BX >= 0).sum() for part in made]
+    widths = [len(one.parts[0].excluded_pairs()[0]) for one in made]
     assert sorted(widths) == [0, 1]  # once it is the sampled positive itself, once it is excluded
 
 

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.ragged import expand_ranges, mix64, pad_lists
+from harness.data.ragged import expand_ranges, mix64
+from harness.types import RaggedLists
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 6)), max_size=20))
@@ -15,12 +16,26 @@ def test_expanding_ranges_equals_a_loop(ranges):
     assert list(zip(owner, value, strict=True)) == [(i, v) for i, (a, n) in enumerate(ranges) for v in range(a, a + n)]
 
 
-@given(st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=10))
-def test_padding_lists_keeps_their_order_and_fills_with_minus_one(lists):
-    owner = np.array([i for i, entries in enumerate(lists) for _ in entries], dtype=np.int64)
-    value = np.array([v for entries in lists for v in entries], dtype=np.int64)
-    padded = pad_lists(owner, value, len(lists))
-    assert [[v for v in row if v >= 0] for row in padded.tolist()] == lists
+@given(
+    st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=10), st.integers(0, 10), st.integers(0, 10)
+)
+def test_lists_keep_their_order_and_a_slice_is_padded_to_its_own_longest(entries, start, stop):
+    owner = np.array([i for i, values in enumerate(entries) for _ in values], dtype=np.int64)
+    value = np.array([v for values in entries for v in values], dtype=np.int64)
+    lists = RaggedLists.of_pairs(owner, value, len(entries))
+    assert [lists[i].tolist() for i in range(len(lists))] == entries
+    for one, other in zip(lists.pairs(), (owner, value), strict=True):
+        np.testing.assert_array_equal(one, other)
+    wanted = entries[start:stop]
+    padded = lists[start:stop]
+    assert [[v for v in row if v >= 0] for row in padded.tolist()] == wanted
+    assert padded.shape == (len(wanted), max(map(len, wanted), default=0))
+
+
+def test_one_long_list_costs_its_own_length_only():
+    lists = RaggedLists.of_pairs(np.full(40_000, 7), np.arange(40_000), 8192)
+    assert lists.start_B1.nbytes + lists.value_E.nbytes == 8 * (8193 + 40_000)
+    assert lists[100:8192].nbytes == 0
 
 
 def test_mixed_values_are_spread_evenly_and_depend_on_the_key():

@@ -89,15 +89,14 @@ def test_queries_join_the_documents_but_those_that_mean_the_same_are_excluded(ta
     assert num_kept > 20
 
 
-@pytest.mark.parametrize("same_tower", [None, "documents"])
-def test_without_queries_in_the_tower_the_plan_is_unchanged(tasks_of, same_tower):
+def test_without_queries_in_the_tower_the_plan_is_unchanged(tasks_of):
     for one, other in zip(
-        plan(tasks_of("task", same_tower), seed=0, step=1).parts,
+        plan(tasks_of("task", "documents"), seed=0, step=1).parts,
         plan(tasks_of("task", None), seed=0, step=1).parts,
         strict=True,
     ):
         assert np.array_equal(one.document_N, other.document_N)
-        assert np.array_equal(one.excluded_BX, other.excluded_BX)
+        assert np.array_equal(one.excluded_BX[:], other.excluded_BX[:])
 
 
 def test_joining_the_queries_adds_no_text_to_the_step(tasks_of):
