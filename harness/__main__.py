@@ -112,9 +112,7 @@ def evaluate(
     ],
     data: Annotated[
         list[str],
-        typer.Argument(
-            help="BEIR folders, STS files, classification folders (train and test), or names under --data-root."
-        ),
+        typer.Argument(help="Files and folders as README lists them under Your own data, or names under --data-root."),
     ],
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores as JSON, too.")] = None,
     max_length: Annotated[int | None, typer.Option(min=4, help="Tokens of a text (default: the model's own).")] = None,

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from harness import comm
 from harness.config import LoadedRecipe, inference_prompts, max_lengths
-from harness.data.bank_file import FACTS, open_bank
+from harness.data.bank_file import open_bank
 from harness.data.config import DataConfig, PromptsConfig
 from harness.data.deal import deal
 from harness.data.index import TableConfig, TaskData, open_table
@@ -34,7 +34,7 @@ from harness.export import embed, longest_text_of, verify_model, write_model
 from harness.mining.filtering.config import FilterConfig
 from harness.mining.filtering.filter import FilterRequest, filter_pairs, finished_report
 from harness.mining.filtering.report import PAGE, summary
-from harness.mining.mine import MineSettings, mine
+from harness.mining.mine import MineSettings, mine, refuse_finished
 from harness.open_tasks import open_tasks
 from harness.report.console import MiningConsole, ReadingConsole
 from harness.report.page import write_report
@@ -94,23 +94,13 @@ def mine_bank(
     """
     if "RANK" in os.environ:
         comm.initialise()
-    if (out / FACTS).exists():
-        raise ValueError(f"--out: got {out}, which holds a finished bank, expected a new folder")
+    refuse_finished(out)
     opened = _open_model(model, max_length, pooling, precision)
-    lengths = opened.max_lengths["query"], opened.max_lengths["document"]
-    prompts = PromptsConfig(query=opened.prompts["query"], document=opened.prompts["document"])
-
-    def read(kind: SourceKind, path: str) -> TaskData:
-        place = os.path.abspath(_existing(path, data_root))
-        table = TableConfig(Path(path).name, kind, "train", prompts, lengths)
-        return open_table(table, place, DataConfig(), opened.tokeniser, progress=ReadingConsole(Path(path).name))
-
-    data, documents = read("retrieval", queries), None if corpus is None else read("corpus", corpus)
-    ranked_by: dict[str, Any] = {"model": model, "weights": fingerprint(opened.encoder.state_dict())}
-    ranked_by |= {"prompts": prompts.model_dump(), "max_lengths": list(lengths)}
+    data = opened.read("retrieval", os.path.abspath(_existing(queries, data_root)))
+    documents = None if corpus is None else opened.read("corpus", os.path.abspath(_existing(corpus, data_root)))
+    encode, ranked_by = opened.encode.without_prompts(), opened.identity()
     with MiningConsole() as console:
-        encode = opened.encode.without_prompts()
-        facts = mine(encode, data, documents, settings, out, prompts, ranked_by, console.progress)
+        facts = mine(encode, data, documents, settings, out, opened.pair_prompts, ranked_by, console.progress)
     if comm.is_main():
         count_R = open_bank(out, data, documents, 0).count_R
         table = documents or data
@@ -146,21 +136,15 @@ def filter_data(
         comm.initialise()
     place, corpus_place = (None if path is None else _existing(path, data_root) for path in (data, corpus))
     opened = _open_model(model, max_length, pooling, precision)
-    lengths = opened.max_lengths["query"], opened.max_lengths["document"]
-    prompts = PromptsConfig(query=opened.prompts["query"], document=opened.prompts["document"])
-    documents = None
-    if corpus is not None:
-        table, shown = TableConfig(corpus, "corpus", "train", prompts, lengths), ReadingConsole(corpus)
-        documents = open_table(table, str(corpus_place), DataConfig(), opened.tokeniser, progress=shown)
-    scored_by: dict[str, Any] = {"model": model, "weights": fingerprint(opened.encoder.state_dict())}
-    scored_by |= {"prompts": prompts.model_dump(), "max_lengths": list(lengths)}
+    documents = None if corpus_place is None else opened.read("corpus", corpus_place)
+    prompts, scored_by = opened.pair_prompts, opened.identity()
     request = FilterRequest(str(place), "train", documents, config, prompts, scored_by, out, ReadingConsole(data))
     facts = request.facts()
     report = finished_report(request, facts)
     if report is None:
         with MiningConsole() as console:
             report = filter_pairs(opened.encode.without_prompts(), request, facts, console.progress)
-    if report is not None:
+    if comm.is_main():
         Console().print(f"{summary(report)}\nreport: {out / PAGE}", soft_wrap=True, highlight=False, markup=False)
     comm.shutdown()
 
@@ -173,11 +157,36 @@ def _existing(path: str, data_root: Path | None) -> str:
 class _OpenedModel:
     """A model to embed texts with, as it is used: lengths and prompts of its run, or of its folder."""
 
+    name: str
     encoder: Encoder
     tokeniser: Tokeniser
     max_lengths: dict[EncodingRole, int]
     prompts: dict[EncodingRole, str]
     encode: TextEncoder
+
+    @property
+    def pair_prompts(self) -> PromptsConfig:
+        return PromptsConfig(query=self.prompts["query"], document=self.prompts["document"])
+
+    @property
+    def pair_lengths(self) -> tuple[int, int]:
+        return self.max_lengths["query"], self.max_lengths["document"]
+
+    def identity(self) -> dict[str, Any]:
+        """All that its embeddings depend on, but rounding."""
+        return {
+            "model": self.name,
+            "weights": fingerprint(self.encoder.state_dict()),
+            "pooling": self.encoder.pooling,
+            "prompts": self.pair_prompts.model_dump(),
+            "max_lengths": list(self.pair_lengths),
+        }
+
+    def read(self, kind: SourceKind, place: str) -> TaskData:
+        """The texts at a path."""
+        name = Path(place).name
+        table = TableConfig(name, kind, "train", self.pair_prompts, self.pair_lengths)
+        return open_table(table, place, DataConfig(), self.tokeniser, progress=ReadingConsole(name))
 
 
 def _open_model(model: str, max_length: int | None, pooling: PoolingMode | None, precision: str) -> _OpenedModel:
@@ -194,7 +203,7 @@ def _open_model(model: str, max_length: int | None, pooling: PoolingMode | None,
         prompts=prompts,
         micro_batch_tokens=micro_batch_tokens("auto", encoder, precision),
     )
-    return _OpenedModel(encoder, tokeniser, lengths, prompts, encode)
+    return _OpenedModel(model, encoder, tokeniser, lengths, prompts, encode)
 
 
 def export_run(run: Path, out: Path) -> None:
@@ -258,7 +267,7 @@ def _parts_table(made: StepPlan) -> Table:
     for part in made.parts:
         if isinstance(part, InfoNCEPart):
             own = int((part.negative_BM >= 0).sum())
-            masked = int((part.excluded_BX >= 0).sum())
+            masked = len(part.excluded_pairs()[0])
             counts = (len(part.query_B), len(part.document_N), own, masked)
             table.add_row(part.task, *map(str, counts), part.scope)
         else:

@@ -59,6 +59,9 @@ KEYS_OF_THE_JSON = (
 )  # fmt: skip
 
 
+CHECKPOINTS, BANKS = "checkpoints", "banks"  # folders of a run
+
+
 class RunConfig(Section):
     """A whole experiment. `deepspeed` names a file of ds_configs/ or a path; `output` defaults to runs/NAME."""
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import xxhash
+
 from harness.config import LoadedRecipe, RunConfig, max_lengths
-from harness.data.bank_file import BankFacts, open_bank
+from harness.data.bank_file import FACTS, BankFacts, open_bank
 from harness.data.bank_history import BankHistory
 from harness.data.config import TaskConfig
 from harness.data.index import TableConfig, TaskData, check_scores, open_table, open_task
@@ -56,6 +58,13 @@ def _candidates(
     return open_bank(folder, data, corpus, offset_of(task))
 
 
+def bank_hashes(loaded: LoadedRecipe) -> dict[str, str]:
+    """Per task with a bank, the hash of what the bank says of itself: data, model, settings."""
+    folders = {task.name: task.negatives.bank for task in loaded.config.tasks if task.negatives.bank}
+    files = {name: Path(locate_for(loaded, folder, allow_hub=False)) / FACTS for name, folder in folders.items()}
+    return {name: xxhash.xxh3_128_hexdigest(file.read_bytes()) for name, file in files.items()}
+
+
 def offset_of(task: TaskConfig) -> int:
     """Rank of the first window of a searched bank."""
     return BANK_OFFSET if task.negatives.offset is None else task.negatives.offset
@@ -90,7 +99,7 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tasks: Sequence[Task])
     """A ranking's scores are S0 only if this run starts with the weights, prompts and lengths that made them."""
     if loaded.config.mining.rule == "none" or loaded.config.mining.start != "ranking":
         return
-    weights = fingerprint(encoder.state_dict())
+    model = {"weights": fingerprint(encoder.state_dict()), "pooling": encoder.pooling}
     for task in tasks:
         if task.bank is None or not task.bank.num_slots:
             continue
@@ -101,7 +110,7 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tasks: Sequence[Task])
                 "make one with harness mine, or set mining.start: first_use"
             )
         lengths = [task.query_max_length, task.document_max_length]
-        expected = {"weights": weights, "prompts": task.config.prompts.model_dump(), "max_lengths": lengths}
+        expected = {**model, "prompts": task.config.prompts.model_dump(), "max_lengths": lengths}
         ranked_by = BankFacts.read(Path(locate_for(loaded, bank, allow_hub=False))).ranked_by
         different = [key for key, value in expected.items() if ranked_by.get(key) != value]
         if different:

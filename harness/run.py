@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from harness import comm
-from harness.config import LoadedRecipe, RunConfig, inference_prompts, load_deepspeed_json, max_lengths
+from harness.config import (
+    BANKS,
+    CHECKPOINTS,
+    LoadedRecipe,
+    RunConfig,
+    inference_prompts,
+    load_deepspeed_json,
+    max_lengths,
+)
 from harness.data.batches import token_batches
 from harness.data.deal import deal
 from harness.data.demo_corpus import corpus_hash
@@ -21,16 +29,26 @@ from harness.data.task import Task
 from harness.data.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder, fingerprint, load_encoder
 from harness.engine.budget import micro_batch_tokens
+from harness.engine.checkpoint import kept_states
 from harness.engine.encode import TextEncoder
 from harness.engine.phases import Step
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import LoadedData, check_main_metric, load
-from harness.losses.objective import Objective, TaskTerms
+from harness.losses.objective import Objective
+from harness.losses.terms import TaskTerms
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import Guide, load_guide
 from harness.mining.remine import Reranking
 from harness.mining.upcoming import Upcoming
-from harness.open_tasks import check_lengths, check_ranking, check_reranking, locate_for, offset_of, open_tasks
+from harness.open_tasks import (
+    bank_hashes,
+    check_lengths,
+    check_ranking,
+    check_reranking,
+    locate_for,
+    offset_of,
+    open_tasks,
+)
 from harness.types import StepPlan
 
 
@@ -41,6 +59,7 @@ class Run:
     config: RunConfig
     tokeniser: Tokeniser
     tasks: tuple[Task, ...]
+    banks: Mapping[str, str]  # hash of the bank that a task starts with, by task
     objective: Objective
     negatives: DynamicNegatives
     guide: Guide | None
@@ -118,19 +137,25 @@ class Run:
         training, balance = self.config.training, self.config.loss.balance
         budget = self.config.mining.budget
         look_ahead = Upcoming(self.tasks, self.encoder_of, seed=training.seed, balance=balance, budget=budget)
-        return self.negatives.observe(plan, own_similarity, look_ahead, self.reranking)
+        metrics = self.negatives.observe(plan, own_similarity, look_ahead, self.reranking)
+        if metrics["queries_reranked"] and comm.is_main():
+            saved = (state.get("rankings", []) for state in kept_states(Path(self.config.output) / CHECKPOINTS))
+            self.reranking.keep(self.negatives.rankings().union(*saved))
+        return metrics
 
     @property
     def reranking(self) -> Reranking:
-        folder = Path(self.config.output) / "banks"
+        """Ranks candidates anew with the weights as they are when it is first called."""
+        folder = Path(self.config.output) / BANKS
         return Reranking(
-            self.config.mining.remine, folder, self.encoder_of, self._weights, lambda task: offset_of(task.config)
+            self.config.mining.remine, folder, self.encoder_of, self._identity, lambda task: offset_of(task.config)
         )
 
-    def _weights(self) -> str:
-        """Hash of the weights as they are, on every rank."""
+    def _identity(self) -> dict[str, Any]:
+        """What embeddings depend on beside prompts and lengths, on every rank."""
         state = self.engine.module_state()
-        return comm.broadcast_object(fingerprint(state) if comm.is_main() else None)
+        weights = comm.broadcast_object(fingerprint(state) if comm.is_main() else None)
+        return {"weights": weights, "pooling": self.encoder.pooling}
 
     def sample_texts(self) -> list[str]:
         """A few of the run's own texts, to compare models by."""
@@ -141,7 +166,7 @@ class Run:
         """What the plan is a function of, beside the recipe: a checkpoint is continued on the same only."""
         hashes = {task.config.name: task.data.content_hash for task in self.tasks}
         guide = {} if self.guide is None else {"guide": self.guide.fingerprint}
-        return {"data": hashes, "tokenizer": self.tokeniser.fingerprint, **guide}
+        return {"data": hashes, "banks": dict(self.banks), "tokenizer": self.tokeniser.fingerprint, **guide}
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """What a checkpoint's state.json says beside its step, and beside what must be equal to continue it."""
@@ -199,13 +224,16 @@ def build_run(loaded: LoadedRecipe) -> Run:
         )
         for t in config.tasks
     ]
+    objective = Objective(terms, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights)
+    objective.check_shares(comm.world_size())
     run = Run(
         config=config,
         tokeniser=tokeniser,
         tasks=tasks,
+        banks=bank_hashes(loaded),
         negatives=DynamicNegatives(config.mining, tasks, config.training.steps),
         guide=None if config.guide is None else load_guide(config.guide, tasks),
-        objective=Objective(terms, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights),
+        objective=objective,
         encoder=encoder,
         engine=ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder)),
         micro_batch_tokens=micro_batch_tokens(config.training.micro_batch_tokens, encoder, config.training.precision),

@@ -1,6 +1,7 @@
 """Floor 5: the run folder's contract: is a run finished, may it be continued, where is its model, what to say of it.
 
-runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  model/  tensorboard/  report.html
+runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  banks/  model/  tensorboard/
+            report.html  figures/
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from harness import comm
-from harness.config import RunConfig, dump
+from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
 from harness.data.task import Task
 from harness.engine.checkpoint import Checkpoints, read_arrays, read_state, resolve_pointer
 from harness.engine.zero import ZeroEngine
@@ -27,6 +28,7 @@ from harness.mining.remine import Reranking
 from harness.mining.rules import Rule
 from harness.recipe_file import build, read_yaml
 from harness.report.history import RunHistory, read_history
+from harness.section import flat
 from harness.weights import published_name
 
 # A run may be continued with another value of these; any other change would make it a different experiment.
@@ -67,7 +69,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def model(self) -> Path:
@@ -164,12 +166,14 @@ class RunFolder:
         return found
 
     def prepare(self, start: int) -> None:
-        """recipe.yaml, and no model/ of an earlier end while there are steps to do. On rank 0."""
+        """recipe.yaml, and neither model/ of an earlier end nor banks/ of an earlier start. On rank 0."""
         if comm.is_main():
             self.path.mkdir(parents=True, exist_ok=True)
             replace_file(self.path / "recipe.yaml", dump(self.config))
             if start < self.config.training.steps:
                 shutil.rmtree(self.model, ignore_errors=True)
+            if start == 0:
+                shutil.rmtree(self.path / BANKS, ignore_errors=True)
             if self.config.evaluation.data and not self.config.evaluation.every:
                 self.warn("evaluation.data is given, but evaluation.every is 0: nothing is scored; set it to a number")
 
@@ -233,7 +237,7 @@ class RunFolder:
 
     def history(self) -> RunHistory:
         """What the run has recorded so far, for its report."""
-        settings = _flat(self.config.model_dump(mode="json"))
+        settings = flat(self.config.model_dump(mode="json"))
         return read_history(self.path, self.config.name, settings, Rule.of(self.config.mining))
 
     def say(self, text: str) -> None:
@@ -258,8 +262,8 @@ class RunFolder:
         if not file.is_file():
             return []
         # Read as a recipe, so that a key this version added with a default is no change.
-        old = _flat(build(RunConfig, read_yaml(file), str(file)).model_dump(mode="json"))
-        new = _flat(self.config.model_dump(mode="json"))
+        old = flat(build(RunConfig, read_yaml(file), str(file)).model_dump(mode="json"))
+        new = flat(self.config.model_dump(mode="json"))
         keys = [key for key in {**old, **new} if not any(key == f or key.startswith(f + ".") for f in _FREE)]
         return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
@@ -283,15 +287,7 @@ def model_folder(name: str) -> str:
         return name
     if (folder / "model").is_dir():
         return str(folder / "model")
-    newest = Checkpoints(folder / "checkpoints", keep=1).newest_whole()
+    newest = Checkpoints(folder / CHECKPOINTS, keep=1).newest_whole()
     if newest is None:
         raise ValueError(f"MODEL: got {name}, a run without a finished model or a whole checkpoint yet")
     return str(newest / "model")
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(tree, list) and tree and all(isinstance(entry, dict) for entry in tree):
-        tree = {entry.get("name", i) if isinstance(entry, dict) else i: entry for i, entry in enumerate(tree)}
-    if not isinstance(tree, dict):
-        return {prefix.rstrip("."): tree}
-    return {key: value for name, entry in tree.items() for key, value in _flat(entry, f"{prefix}{name}.").items()}

@@ -41,7 +41,8 @@ def train(loaded: LoadedRecipe) -> None:
     folder.say(f"{ranks} on {comm.device().type}: reading the data, then the model")
     run = build_run(loaded)
     folder.say_bad_rows(run.tasks)
-    idle = idle_rule_message(loaded.config.mining, run.tasks, loaded.config.training.steps)
+    config = loaded.config
+    idle = idle_rule_message(config.mining, run.tasks, config.training.steps, config.loss.balance)
     if idle and comm.is_main():
         folder.warn(idle)
     checkpoints = Checkpoints(folder.checkpoints, loaded.config.checkpoint.keep, folder.warn)
@@ -154,10 +155,9 @@ def _save(run: Run, folder: RunFolder, checkpoints: Checkpoints, step: int) -> N
         {**run.checkpoint_facts(), **run.fingerprint()},
         lambda out: _write(run, folder, state, out, step),
         is_best=comm.is_main() and folder.is_best(step),
-        arrays=run.negatives.state(),
+        arrays=run.negatives.state() if comm.is_main() else None,
+        outside=run.reranking.files(run.negatives.rankings()),
     )
-    if comm.is_main():
-        run.reranking.keep({ranking for state in checkpoints.states() for ranking in state["rankings"]})
 
 
 def _export(run: Run, folder: RunFolder) -> None:

@@ -17,9 +17,11 @@ import numpy as np
 
 from harness.data.index import TaskData
 from harness.data.npy import open_array
+from harness.files import replace_file, sync
 
 FORMAT_VERSION = 1
 FACTS = "bank.json"
+_ARRAYS = ("candidate_RC", "score_RC", "count_R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,16 @@ class BankFacts:
     corpus: str | None  # path of the corpus, as given; None: the training data's own documents
     corpus_hash: str  # content hash of what the candidates stand in
     num_candidates: int  # wanted per row
-    ranked_by: dict[str, Any]  # model, prompts, lengths: scores serve as S0 only for a run that starts the same
+    ranked_by: dict[str, Any]  # model, weights, pooling, prompts, lengths: S0 only for a run that starts with the same
     filters: dict[str, Any]
     search: dict[str, Any] = field(default_factory=lambda: {"index": "exact", "recall": 1.0})
     version: int = FORMAT_VERSION
 
     def write(self, folder: Path) -> None:
-        (folder / FACTS).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        """Finish a bank: a folder that holds these facts holds its arrays whole, also after a power cut."""
+        for path in (*(folder / f"{name}.npy" for name in _ARRAYS), folder, folder.parent):
+            sync(path)
+        replace_file(folder / FACTS, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> BankFacts:
@@ -97,5 +102,5 @@ def open_bank(folder: Path, data: TaskData, corpus: TaskData | None, offset: int
                 f"negatives.bank: got {str(folder)!r}, made for another {what} than {texts.path}, expected a bank of "
                 "the same files; run harness mine again"
             )
-    arrays = (open_array(folder / f"{name}.npy") for name in ("candidate_RC", "score_RC", "count_R"))
+    arrays = (open_array(folder / f"{name}.npy") for name in _ARRAYS)
     return SearchedCandidates(texts, offset, *arrays)

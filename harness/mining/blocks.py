@@ -43,7 +43,7 @@ class BlockStore:
         return max((stop for _, stop, _ in self._finished()), default=0)
 
     def num_candidates(self) -> int | None:
-        """SearchResult per query in these blocks; None if there is no block."""
+        """Candidates per query in these blocks; None if there is no block."""
         return next((np.load(path, mmap_mode="r").shape[1] for _, _, path in self._finished()), None)
 
     def write(self, first: int, candidates: SearchResult) -> None:

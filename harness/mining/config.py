@@ -17,7 +17,7 @@ class RemineConfig(Section):
     candidates: int = Field(100, ge=1)  # per query
     relative: float | None = Field(None, gt=0, le=1)  # keep s < relative * s(positive), sign-safe
     margin: float | None = None  # keep s < s(positive) - margin
-    index: Literal["exact", "ivf", "hnsw"] = "exact"  # how to search above `index_above` documents
+    index: Literal["exact", "ivf"] = "exact"  # above `index_above` documents; a graph (hnsw) is not built alike twice
     index_above: int = Field(1_000_000, ge=0)
     ended: float = Field(0.1, gt=0, le=1)  # exhausted: remine waits until this share of a task's lists has ended
 
@@ -26,7 +26,8 @@ class GuideConfig(Section):
     """A frozen model that judges the negatives of the tasks with `negatives.guide` (GISTEmbed, arXiv 2402.16829).
 
     A document is no negative of a query if guide(query, document) > guide(query, lowest positive) + margin, guide()
-    being the cosine of the guide's embeddings. It reads the raw texts, with its own prompts and tokenizer.
+    being the cosine of the guide's embeddings. It reads the raw texts, with its own prompts and tokenizer. A query with
+    several positives is judged by the lowest: with positives that may be wrong, `positives: one` loses fewer negatives.
     """
 
     name_or_path: str

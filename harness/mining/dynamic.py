@@ -17,13 +17,21 @@ from harness.mining.rules import Rule
 from harness.mining.upcoming import Outlook
 from harness.types import InfoNCEPart, StepPlan
 
-METRICS = ("negative_similarity_start", "negatives_replaced", "negatives_exhausted", "queries_reranked")
+METRICS = (
+    "negative_similarity_watched",
+    "negative_similarity_start",
+    "negatives_replaced",
+    "negatives_exhausted",
+    "queries_reranked",
+    "windows_unfilled",
+)
 LookAhead = Callable[[int, int], Mapping[str, Outlook]]  # (first step, last step): see `Upcoming`
 Rerank = Callable[[Task, int], Candidates]  # (task, step): see `Reranking`
+_ROWS = 65_536  # looked at together
 
 
 class DynamicNegatives:
-    """Watches the banks of a run's tasks. With rule `none` and no re-ranking it does nothing and reports zeros."""
+    """Watches the banks of a run's tasks. With rule `none` and no re-ranking it only reports their similarity."""
 
     def __init__(self, config: MiningConfig, tasks: Sequence[Task], num_steps: int) -> None:
         self.config, self.rule, self._num_steps = config, Rule.of(config), num_steps
@@ -36,27 +44,34 @@ class DynamicNegatives:
     ) -> dict[str, float]:
         """Take the step's similarities [B, M] per task to each query's own negatives; returns this step's metrics.
 
-        look_ahead, rerank: called on every rank when `mining.check` and `mining.remine` ask for them.
-        `negative_similarity_start` is the mean S0 over the step's watched negatives; `queries_reranked` counts training
-        rows, the others negatives.
+        look_ahead, rerank: called on every rank when `mining.check` and `mining.remine` ask for them. similarity: NaN
+        for negatives that the loss left out.
+        `negative_similarity_watched` and `_start` are the mean S and S0 of the step's ranked negatives;
+        `queries_reranked` and `windows_unfilled` (of these, with too few candidates for a first window) count training
+        rows, the others negatives: one that has become easy and finds no successor is exhausted at every judgement.
         """
         metrics = dict.fromkeys(METRICS, 0.0)
-        if self.rule is not None:
-            metrics["negative_similarity_start"] = self._watch_all(plan, similarity)
-            if plan.step % self.rule.interval == 0:
-                self._judge_all(plan.step, look_ahead, metrics)
-        for name in self._due(plan.step):
-            metrics["queries_reranked"] += self._rank_anew(name, plan.step, rerank)
+        due = list(self.banks) if self._is_due_by_the_clock(plan.step) else []
+        self._watch_all(plan, similarity, metrics)
+        if self.rule is not None and plan.step % self.rule.interval == 0 and not due:  # a ranking makes all void
+            self._judge_all(plan.step, look_ahead, metrics)
+        for name in due or self._ended(plan.step):
+            self._rank_anew(name, plan.step, rerank, metrics)
         for bank in self.banks.values():
             bank.forget_before(plan.step)
         return metrics
 
-    def _watch_all(self, plan: StepPlan, similarity: Mapping[str, np.ndarray]) -> float:
-        """Mean S0 of the step's own negatives, 0 without any."""
-        watched = [part for part in plan.parts if isinstance(part, InfoNCEPart) and part.task in self.banks]
-        starts = [self._watch(part, similarity[part.task], plan.step) for part in watched]
-        filled = np.concatenate([start[~np.isnan(start)] for start in starts] or [np.empty(0)])
-        return float(filled.mean()) if len(filled) else 0.0
+    def _watch_all(self, plan: StepPlan, similarity: Mapping[str, np.ndarray], metrics: dict[str, float]) -> None:
+        """Watch the step's own negatives; the means of S and of S0 go to the metrics, 0 without any."""
+        now, start = [], []
+        for part in plan.parts:
+            if isinstance(part, InfoNCEPart) and part.task in self.banks:
+                similarity_BM = np.where(part.negative_BM >= 0, similarity[part.task], np.nan)
+                now.append(similarity_BM)
+                if self.rule is not None:
+                    start.append(self._watch(part, similarity_BM, plan.step))
+        metrics["negative_similarity_watched"] = _mean(now)
+        metrics["negative_similarity_start"] = _mean(start)
 
     def _watch(self, part: InfoNCEPart, similarity_BM: np.ndarray, step: int) -> np.ndarray:
         """Remember S of the slots whose candidate is still the one decided on; returns their S0."""
@@ -64,16 +79,18 @@ class DynamicNegatives:
         bank = history.newest
         if history.at(step) is not bank:  # planned before the bank was ranked anew
             return np.full(part.rank_BM.shape, np.nan)
-        current_BM = (part.rank_BM == bank.ranks(part.row_B)) & (part.negative_BM >= 0)
+        current_BM = part.rank_BM == bank.ranks(part.row_B)
         if self.config.check == "seen":
             self._take(part.task, part.row_B, np.where(current_BM, similarity_BM, np.nan))
-        return np.where(current_BM, bank.starts(part.row_B), np.nan)
+        return np.where(current_BM & (part.negative_BM >= 0), bank.starts(part.row_B), np.nan)
 
     def _take(self, name: str, row_B: np.ndarray, similarity_BM: np.ndarray) -> None:
         """Take S of each query's negatives, NaN where there is none to judge, and S0 where it is not known yet."""
         bank = self.banks[name].newest
         first_BM = similarity_BM
-        if self.config.start == "ranking":
+        if (
+            self.config.start == "ranking" and not self.banks[name].reigns[-1].ranked_after
+        ):  # by the run's first weights
             first_BM = bank.candidates.scores(row_B, bank.ranks(row_B))
         bank.start(row_B, first_BM, ~np.isnan(similarity_BM) & ~np.isnan(first_BM))
         self._seen[name].append((row_B, similarity_BM))
@@ -112,25 +129,34 @@ class DynamicNegatives:
         row_U, from_the_end = np.unique(row_B[::-1], return_index=True)
         return row_U, similarity_BM[::-1][from_the_end]
 
-    def _due(self, step: int) -> list[str]:
-        """Tasks whose candidates are ranked anew after this step; none if no step is left that would use them."""
-        settings = self.config.remine
-        if step + 1 + self.config.delay > self._num_steps:
-            return []
-        if settings.every and step % settings.every == 0:
-            return list(self.banks)
-        if self.config.exhausted != "remine":
-            return []
-        rows = {name: task.data.num_rows for name, task in self._tasks.items()}
-        return [name for name, bank in self.banks.items() if bank.newest.num_ended > settings.ended * rows[name]]
+    def _is_due_by_the_clock(self, step: int) -> bool:
+        every = self.config.remine.every
+        return bool(every) and step % every == 0 and self._is_of_use(step)
 
-    def _rank_anew(self, name: str, step: int, rerank: Rerank) -> int:
-        """Every query of the task begins with the first window of a new ranking; returns the number of its rows."""
+    def _ended(self, step: int) -> list[str]:
+        """Tasks of which so many lists have ended that they are ranked anew."""
+        if self.config.exhausted != "remine" or not self._is_of_use(step):
+            return []
+        share, rows = self.config.remine.ended, {name: task.data.num_rows for name, task in self._tasks.items()}
+        return [name for name, bank in self.banks.items() if bank.newest.num_ended > share * rows[name]]
+
+    def _is_of_use(self, step: int) -> bool:
+        """Whether a step is left that draws from a ranking made after this one."""
+        return step + 1 + self.config.delay <= self._num_steps
+
+    def _rank_anew(self, name: str, step: int, rerank: Rerank, metrics: dict[str, float]) -> None:
+        """Every query of the task begins with the first window of a new ranking."""
         task, history = self._tasks[name], self.banks[name]
-        bank = NegativeBank(task.data.num_rows, rerank(task, step), history.num_slots)
+        candidates, num_rows = rerank(task, step), task.data.num_rows
+        bank = NegativeBank(num_rows, candidates, history.num_slots)
         history.follow(bank, first_step=step + 1 + self.config.delay, ranked_after=step)
         self._seen[name] = []
-        return task.data.num_rows
+        metrics["queries_reranked"] += num_rows
+        needed = candidates.offset + history.num_slots
+        metrics["windows_unfilled"] += sum(
+            int((candidates.count(np.arange(first, min(first + _ROWS, num_rows))) < needed).sum())
+            for first in range(0, num_rows, _ROWS)
+        )
 
     def rankings(self) -> set[int]:
         """After which steps the banks in use were ranked; 0: before the run."""
@@ -164,3 +190,9 @@ class DynamicNegatives:
                     bank = NegativeBank(self._tasks[name].data.num_rows, candidates, history.num_slots)
                     history.follow(bank, first_step=first_step, ranked_after=ranked_after)
                 bank.load_state({key.removeprefix(start): arrays[key] for key in arrays if key.startswith(start)})
+
+
+def _mean(parts: Sequence[np.ndarray]) -> float:
+    """Mean of all that is not NaN, 0 without any."""
+    known = np.concatenate([part[~np.isnan(part)] for part in parts] or [np.empty(0)])
+    return float(known.mean()) if len(known) else 0.0

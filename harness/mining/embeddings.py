@@ -1,22 +1,65 @@
-"""Embeddings of many texts as one memory-mapped file, made block by block: a killed start continues behind the last."""
+"""Floor 4: embeddings of many texts as a memory-mapped file, made by blocks: a killed start goes on behind the last."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib import format as npy_format
 
 from harness import comm
+from harness.data.config import PromptsConfig
 from harness.files import replace_file
-from harness.types import EncodingRole
+from harness.types import EncodingRole, TextRole
 
 BLOCK_TEXTS = 16_384  # encoded by all ranks together, then written
-Encode = Callable[[Sequence[str], EncodingRole], np.ndarray]
 Read = Callable[[np.ndarray], Sequence[str]]
+Progress = Callable[[str, int, int], None]  # (stage, done, of)
+
+
+class Encode(Protocol):
+    """What `engine.encode.TextEncoder` does with full texts."""
+
+    def __call__(self, texts: Sequence[str], role: EncodingRole) -> np.ndarray: ...
+
+    def read_and_encode(self, read: Read, order_T: np.ndarray, role: EncodingRole) -> np.ndarray: ...
+
+
+class Texts(Protocol):
+    """A table of texts on disk."""
+
+    def read_texts(self, text_ids: np.ndarray, /) -> list[tuple[str, str | None]]:
+        """(text, the row's own prompt) of each id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TableEmbeddings:
+    """Embeds the texts of tables with their prompts before them, each table into a folder below `work`.
+
+    prompts: a query row's own prompt takes the query's place. key: see `embeddings`.
+    """
+
+    encode: Encode
+    prompts: PromptsConfig
+    work: Path
+    key: Mapping[str, Any]
+    progress: Progress
+
+    def __call__(self, stage: str, table: Texts, id_N: np.ndarray, role: TextRole) -> np.ndarray:
+        """Unit rows float32 [N, D] of the table's texts `id_N`. `stage` names the folder and the progress."""
+
+        def read(ids: np.ndarray) -> list[str]:
+            return [self.prompts.before(role, own) + text for text, own in table.read_texts(ids)]
+
+        def done(count: int) -> None:
+            self.progress(f"encoding {stage}", count, len(id_N))
+
+        return embeddings(self.encode, read, id_N, role, self.work / stage, self.key, done)
 
 
 def embeddings(
@@ -30,22 +73,25 @@ def embeddings(
 ) -> np.ndarray:
     """Unit rows float32 [N, D] of the texts `id_N`, memory-mapped from FOLDER/rows.npy, the same on every rank.
 
-    Every rank calls it; rank 0 writes. `key` names all that decides the result: with another one it starts anew.
-    progress: called with the number of texts done.
+    Every rank calls it, reads and encodes its share; rank 0 writes. `key` names all that decides the result: with
+    another one it starts anew. progress: called with the number of texts done.
 
     Raises:
         ValueError: a text's embedding is zero or not finite, or a rank does not see the folder.
     """
+    if not len(id_N):
+        return encode([], role)
     done = comm.broadcast_object(_begin(folder, key, len(id_N)) if comm.is_main() else 0)
     for first in range(done, len(id_N), BLOCK_TEXTS):
         if progress is not None:
             progress(first)
         stop = min(first + BLOCK_TEXTS, len(id_N))
-        row_BD = encode(read(id_N[first:stop]), role)
+        id_B = id_N[first:stop]
+        row_BD = _encode_block(encode, read, id_B, role)
         norm_B1 = np.linalg.norm(row_BD, axis=1, keepdims=True)
         if not (np.isfinite(norm_B1) & (norm_B1 > 0)).all():
             bad = int(np.argmin(np.isfinite(norm_B1[:, 0]) & (norm_B1[:, 0] > 0)))
-            text = read(id_N[first + bad : first + bad + 1])[0]
+            text = read(id_B[bad : bad + 1])[0]
             raise ValueError(f"embedding of {text[:60]!a}: got length {norm_B1[bad, 0]}, expected a finite one above 0")
         if comm.is_main():
             _write(folder, first, row_BD / norm_B1, len(id_N), key)
@@ -53,8 +99,18 @@ def embeddings(
         progress(len(id_N))
     comm.barrier()
     if not (folder / "rows.npy").is_file():
-        raise ValueError(f"--out: rank {comm.rank()} does not see {folder}, expected a folder that all hosts share")
+        raise ValueError(
+            f"--out, or output of a recipe: rank {comm.rank()} does not see {folder}, expected a folder that all hosts "
+            "share"
+        )
     return np.load(folder / "rows.npy", mmap_mode="c")  # torch asks for memory it might write to
+
+
+def _encode_block(encode: Encode, read: Read, id_B: np.ndarray, role: EncodingRole) -> np.ndarray:
+    # Shuffled, the same on every rank: dealt as they come, with one long and one short text per row, every other rank
+    # would get the long ones.
+    order_B = np.random.default_rng(0).permutation(len(id_B))
+    return encode.read_and_encode(lambda share_E: read(id_B[share_E]), order_B, role)
 
 
 def _begin(folder: Path, key: Mapping[str, Any], num_texts: int) -> int:

@@ -45,7 +45,7 @@ class ExactSearch:
     @torch.no_grad()
     def __call__(self, row_R: np.ndarray) -> tuple[Tensor, Tensor]:
         k = self.request.k
-        with _full_float32(self.request.device):
+        with full_float32(self.request.device):
             return self._search(row_R, held=k + k // 16 + 8)
 
     def _search(self, row_R: np.ndarray, held: int) -> tuple[Tensor, Tensor]:
@@ -154,7 +154,7 @@ def _products(query_RD: Tensor, corpus_CD: Tensor) -> Tensor:
 
 
 @contextmanager
-def _full_float32(device: torch.device) -> Iterator[None]:
+def full_float32(device: torch.device) -> Iterator[None]:
     """No TF32 or bfloat16 inside the products, whatever the process has asked for: the error bound is float32's."""
     backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
     before = backend.matmul.fp32_precision

@@ -6,37 +6,40 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from harness.data.bank_history import BankHistory
 from harness.data.negatives import NegativeBank
 from harness.data.task import Task
 from harness.mining.config import MiningConfig
 from harness.mining.rules import Rule
+from harness.types import Balance
 
 _ROWS = 65_536  # looked at together
 
 
-def idle_rule_message(config: MiningConfig, tasks: Sequence[Task], num_steps: int) -> str | None:
+def idle_rule_message(
+    config: MiningConfig, tasks: Sequence[Task], num_steps: int, balance: Balance = "cbb"
+) -> str | None:
     """Why the rule cannot change what a run, or some of its tasks, trains on, with the way out; None if it can in all.
 
     A decision counts some steps later, a replaced negative when its query comes again; S0 needs a first use or a score.
+    What is learned of a query is lost when its candidates are ranked anew.
     """
     rule = Rule.of(config)
     if rule is None:
         return None
-    watched = [task for task in tasks if task.bank is not None and task.bank.num_slots]
-    found = _clock(config, rule, num_steps) + _reach(config, rule, watched, num_steps)
-    for task in watched:
-        assert task.bank is not None
-        name, quota, num_rows = task.config.name, task.quota, task.data.num_rows
-        if config.check == "seen" and num_steps * quota <= num_rows:
-            found.append(
-                f"task {name}: no query comes twice in {num_steps} steps of {quota} of its {num_rows} rows; set "
-                f"mining.check: upcoming, or raise training.steps above {num_rows // quota}"
-            )
-        elif config.start == "ranking" and not _has_scores(task.bank.newest, num_rows):
-            found.append(
-                f"task {name}: its candidates have no scores for mining.start: ranking; set first_use, or make a bank "
-                "with harness mine"
-            )
+    watched = [(task, task.bank) for task in tasks if task.bank is not None and task.bank.num_slots]
+    if not watched:
+        return f"mining.rule {config.rule} changes nothing (no task has ranked negatives; set negatives.per_query)"
+    found = _clock(config, rule, num_steps)
+    all_quotas = sum(task.quota for task in tasks)
+    for task, bank in watched:
+        # alternate: a turn in proportion to quota, and quota examples in it; in the other modes quota a step on average
+        per_step = task.quota * (task.quota / all_quotas if balance == "alternate" else 1)
+        problem = _seen(config, task, per_step, num_steps) if config.check == "seen" else None
+        problem = problem or _first_score(config, task, bank)
+        found += [f"task {task.config.name}: {problem}"] if problem else []
+    if config.check == "upcoming":
+        found += _reach(config, rule, watched, num_steps)
     return f"mining.rule {config.rule} changes nothing ({'; '.join(found)})" if found else None
 
 
@@ -49,18 +52,41 @@ def _clock(config: MiningConfig, rule: Rule, num_steps: int) -> list[str]:
     ]
 
 
-def _reach(config: MiningConfig, rule: Rule, watched: Sequence[Task], num_steps: int) -> list[str]:
-    """Whether checks of upcoming queries look far enough ahead for a query to be scored twice before it is used."""
-    if config.check == "seen" or config.start == "ranking" or not watched:
-        return []
-    texts = sum(task.quota * (1 + task.bank.num_slots) for task in watched if task.bank is not None)
-    comes_again = any(num_steps * task.quota > task.data.num_rows for task in watched)
-    if comes_again or config.budget > rule.interval * texts:
+def _seen(config: MiningConfig, task: Task, per_step: float, num_steps: int) -> str | None:
+    """Whether queries come twice while what is known of them holds."""
+    every, num_rows = config.remine.every, task.data.num_rows
+    if num_steps * per_step <= num_rows:
+        return (
+            f"no query comes twice in {num_steps} steps of {per_step:g} of its {num_rows} rows; set mining.check: "
+            f"upcoming, or raise training.steps above {int(num_rows / per_step)}"
+        )
+    if every and every * per_step <= num_rows:
+        return (
+            f"no query comes twice in the {every} steps between two rankings, {per_step:g} of its {num_rows} rows a "
+            f"step; set mining.check: upcoming, or raise mining.remine.every above {int(num_rows / per_step)}"
+        )
+    return None
+
+
+def _first_score(config: MiningConfig, task: Task, bank: BankHistory) -> str | None:
+    if config.start != "ranking" or _has_scores(bank.newest, task.data.num_rows):
+        return None
+    return "its candidates have no scores for mining.start: ranking; set first_use, or make a bank with harness mine"
+
+
+def _reach(config: MiningConfig, rule: Rule, watched: Sequence[tuple[Task, BankHistory]], num_steps: int) -> list[str]:
+    """Whether checks look far enough ahead for a query to be scored, and scored twice if that is what S0 needs."""
+    dearest = max(1 + bank.num_slots for _, bank in watched)
+    if config.budget < dearest:
+        return [f"mining.budget {config.budget} holds no query with its negatives; raise it to {dearest} at least"]
+    texts = sum(task.quota * (1 + bank.num_slots) for task, bank in watched)
+    once = [task.config.name for task, _ in watched if num_steps * task.quota <= task.data.num_rows]
+    if not once or config.start == "ranking" or config.budget > rule.interval * texts:
         return []
     return [
-        f"no query is scored twice before its one use: checks every {rule.interval} steps with mining.budget "
-        f"{config.budget} reach {config.budget // texts} steps of {texts} texts ahead; raise mining.budget above "
-        f"{rule.interval * texts}, lower mining.interval, or set mining.start: ranking"
+        f"{', '.join(once)}: no query is scored twice before its one use: checks every {rule.interval} steps with "
+        f"mining.budget {config.budget} reach {config.budget // texts} steps of {texts} texts ahead; raise "
+        f"mining.budget above {rule.interval * texts}, lower mining.interval, or set mining.start: ranking"
     ]
 
 

@@ -1,6 +1,6 @@
 """`harness mine`: rank a corpus for every training query and write the result as a bank.
 
-SearchResult leave out the query's known positives (of any row with the same query text), documents equal to them or to
+Candidates leave out the query's known positives (of any row with the same query text), documents equal to them or to
 the query, and on request those so near the positive that they may be unlabelled positives. Ranks are unskipped: how
 many of the first to pass over is the offset of a run's window.
 """
@@ -8,7 +8,6 @@ many of the first to pass over is the offset of a run's window.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,21 +16,21 @@ import numpy as np
 import torch
 
 from harness import comm
-from harness.data.bank_file import BankFacts
+from harness.data.bank_file import FACTS, BankFacts
 from harness.data.config import PromptsConfig
 from harness.data.index import TaskData
 from harness.data.ragged import expand_ranges
 from harness.mining.blocks import BlockStore
-from harness.mining.embeddings import Encode, embeddings
+from harness.mining.embeddings import Encode, Progress, TableEmbeddings
 from harness.mining.exact_search import ExactSearch
 from harness.mining.faiss_search import FaissSearch, recall_on_sample
-from harness.mining.request import CorpusShard, Pairs, SearchRequest, ShardSearch
+from harness.mining.request import Pairs, SearchRequest, ShardSearch
 from harness.mining.scores import false_negative_limit, lowest_scores
-from harness.mining.search import candidate_blocks
-from harness.types import ROLES, TextRole
+from harness.mining.search import candidate_blocks, shard_of
+from harness.mining.unique import places, unique_texts
+from harness.types import ROLES
 
 WORK_FOLDER = "work"  # of an unfinished bank
-Progress = Callable[[str, int, int], None]  # (stage, done, of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class MineSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """Each query text once, each document text once. `inverse_R`: the query of a training row."""
+    """Each query text once, each document text once, as they come. `inverse_R`: the query of a training row."""
 
     query_id_Q: np.ndarray
     inverse_R: np.ndarray
@@ -74,32 +73,23 @@ def mine(
     """Write the bank of `data` to `out`; a start that was killed is continued. Every rank calls it.
 
     encode: takes texts with their prompts before them. prompts: a query row's own instruction goes before these.
-    ranked_by: what the embeddings depend on (model, weights, prompts, lengths), for bank.json.
+    ranked_by: what the embeddings depend on (model, weights, pooling, prompts, lengths), for bank.json.
     """
     table = data if corpus is None else corpus
     sides = _sides(data, corpus)
     key = {"data": data.content_hash, "corpus": table.content_hash, **ranked_by}
     work = out / WORK_FOLDER
-
-    def embed(stage: str, texts: TaskData, id_N: np.ndarray, role: TextRole) -> np.ndarray:
-        def read(ids: np.ndarray) -> list[str]:
-            return [prompts.before(role, own) + text for text, own in texts.read_texts(ids)]
-
-        def done(count: int) -> None:
-            progress(f"encoding {stage}", count, len(id_N))
-
-        return embeddings(encode, read, id_N, role, work / stage, key, done)
-
+    embed = TableEmbeddings(encode, prompts, work, key, progress)
     query = torch.from_numpy(embed("queries", data, sides.query_id_Q, "query"))
     document_CD = embed("documents", table, sides.document_id_C, "document")
     index = settings.index if len(document_CD) > settings.index_above else "exact"
-    shard = _shard(document_CD, comm.device() if index == "exact" else torch.device("cpu"))
+    shard = shard_of(document_CD, comm.device() if index == "exact" else torch.device("cpu"))
     highest_Q = None
     if settings.relative is not None or settings.margin is not None:
         lowest_Q = lowest_scores(query, shard, sides.positive)
         if len(sides.missing_positive_id_E):
             id_U, entry_E = np.unique(sides.missing_positive_id_E, return_inverse=True)
-            missing = _shard(embed("positives", data, id_U, "document"), shard.row_CD.device)
+            missing = shard_of(embed("positives", data, id_U, "document"), shard.row_CD.device)
             lowest_Q = np.minimum(lowest_Q, lowest_scores(query, missing, (sides.missing_positive_owner_E, entry_E)))
         highest_Q = false_negative_limit(lowest_Q, relative=settings.relative, margin=settings.margin)
     excluded = tuple(np.concatenate(pair) for pair in zip(sides.positive, sides.equal, strict=True))
@@ -129,30 +119,37 @@ def mine(
     return facts
 
 
-def _shard(row_CD: np.ndarray, device: torch.device) -> CorpusShard:
-    """This rank's contiguous part of the rows."""
-    first, stop = (len(row_CD) * rank // comm.world_size() for rank in (comm.rank(), comm.rank() + 1))
-    return CorpusShard(first, torch.from_numpy(row_CD[first:stop]).to(device))
+def refuse_finished(out: Path) -> None:
+    """Raise on every rank if `out` holds a finished bank. Work left by a start that was killed at its end is removed.
+
+    Raises:
+        ValueError: it does.
+    """
+    is_finished = comm.broadcast_object((out / FACTS).exists() if comm.is_main() else None)
+    if is_finished and comm.is_main():
+        shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
+    if is_finished:
+        raise ValueError(f"--out: got {out}, which holds a finished bank, expected a new folder")
 
 
 def _sides(data: TaskData, corpus: TaskData | None) -> _Sides:
     query_id_R = np.asarray(data.row_start_R1[:-1])
-    query_hash_R = data.text_hash_G[query_id_R]
-    hash_Q, first_row_Q, inverse_R = np.unique(query_hash_R, return_index=True, return_inverse=True)
+    first_row_Q, inverse_R = unique_texts(data.text_hash_G[query_id_R])
+    query_id_Q = query_id_R[first_row_Q]
     table = data if corpus is None else corpus
     id_X = np.flatnonzero(np.asarray(table.role_G) == ROLES.index("document"))
-    hash_C, first_C = np.unique(table.text_hash_G[id_X], return_index=True)
+    document_id_C = id_X[unique_texts(table.text_hash_G[id_X])[0]]
     first = query_id_R + 1
     row_E, positive_id_E = expand_ranges(first, first + data.num_positives_R)
-    owner_E, positive_hash_E = inverse_R[row_E], data.text_hash_G[positive_id_E]
-    place_E = np.minimum(np.searchsorted(hash_C, positive_hash_E), len(hash_C) - 1)
-    there_E = hash_C[place_E] == positive_hash_E
-    place_Q = np.minimum(np.searchsorted(hash_C, hash_Q), len(hash_C) - 1)
-    equal_Q = np.flatnonzero(hash_C[place_Q] == hash_Q)
+    owner_E = inverse_R[row_E]
+    hash_C = table.text_hash_G[document_id_C]
+    place_E = places(hash_C, data.text_hash_G[positive_id_E])
+    place_Q = places(hash_C, data.text_hash_G[query_id_Q])
+    there_E, equal_Q = place_E >= 0, np.flatnonzero(place_Q >= 0)
     return _Sides(
-        query_id_Q=query_id_R[first_row_Q],
+        query_id_Q=query_id_Q,
         inverse_R=inverse_R,
-        document_id_C=id_X[first_C],
+        document_id_C=document_id_C,
         positive=(owner_E[there_E], place_E[there_E]),
         equal=(equal_Q, place_Q[equal_Q]),
         missing_positive_id_E=positive_id_E[~there_E],

@@ -7,8 +7,10 @@ a checkpoint may go on with it. One that was killed is continued if the run come
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from harness import comm
 from harness.data.bank_file import FACTS, open_bank
@@ -23,8 +25,8 @@ from harness.mining.mine import MineSettings, mine
 class Reranking:
     """Ranks, and opens what was ranked. Candidates come from the text table that the task's bank takes them from.
 
-    encoder_of: encodes full texts as the task does, with the weights as they are; weights: their hash, called on every
-    rank. offset_of: rank of a task's first window.
+    encoder_of: encodes full texts as the task does, with the weights as they are. identity: what bank.json says of the
+    model, its weights' hash among it; called on every rank, once. offset_of: rank of a task's first window.
     """
 
     def __init__(
@@ -32,20 +34,21 @@ class Reranking:
         config: RemineConfig,
         folder: Path,
         encoder_of: Callable[[Task], Encode],
-        weights: Callable[[], str],
+        identity: Callable[[], dict[str, Any]],
         offset_of: Callable[[Task], int],
     ) -> None:
         self._settings = MineSettings(
             config.candidates, config.relative, config.margin, config.index, config.index_above
         )
-        self._folder, self._encoder_of, self._weights, self._offset_of = folder, encoder_of, weights, offset_of
+        self._folder, self._encoder_of, self._offset_of = folder, encoder_of, offset_of
+        self._identity = cache(identity)
 
     def __call__(self, task: Task, step: int) -> Candidates:
         """The task's candidates ranked after step `step`. Every rank calls it."""
         prompts = task.config.prompts
         ranked_by = {
             "model": f"{self._folder.parent} after step {step}",
-            "weights": self._weights(),
+            **self._identity(),
             "prompts": prompts.model_dump(),
             "max_lengths": [task.query_max_length, task.document_max_length],
         }
@@ -64,11 +67,17 @@ class Reranking:
         """
         return open_bank(self._path(task, step), task.data, self._corpus(task), self._offset_of(task))
 
-    def keep(self, steps: set[int]) -> None:
+    def keep(self, steps: Collection[int]) -> None:
         """Remove the banks ranked after other steps. Rank 0 only."""
+        kept = {f"step-{step}" for step in steps}
         for folder in self._folder.glob("step-*"):
-            if int(folder.name.removeprefix("step-")) not in steps:
+            if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def files(self, steps: Collection[int]) -> list[Path]:
+        """All files of the banks ranked after these steps."""
+        folders = [self._folder / f"step-{step}" for step in steps]
+        return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
 
     def _path(self, task: Task, step: int) -> Path:
         return self._folder / f"step-{step}" / task.config.name

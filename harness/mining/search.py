@@ -16,8 +16,9 @@ from harness.mining.blocks import BlockStore
 from harness.mining.exact_search import ExactSearch, best
 from harness.mining.request import LARGEST_NORM, CorpusShard, Pairs, SearchRequest, SearchResult, ShardSearch
 
-QUERIES = 1024  # of a block that is gathered and stored at a time, at most
-GATHERED_BYTES = 64 * 2**20  # of all ranks' candidates of a block, about
+GATHERED_QUERIES = 1024  # searched by all ranks at a time, at most
+GATHERED_BYTES = 64 * 2**20  # of all ranks' candidates of these, about
+BLOCK_QUERIES = 16_384  # kept in one file, whatever the number of ranks: more queries, fewer files
 Progress = Callable[[int], None]
 
 
@@ -43,6 +44,12 @@ def top_k(
     return collect(candidate_blocks(search, store=store, progress=progress), search.request)
 
 
+def shard_of(row_CD: np.ndarray, device: torch.device) -> CorpusShard:
+    """This rank's contiguous part of the corpus rows, on a device."""
+    first, stop = (len(row_CD) * rank // comm.world_size() for rank in (comm.rank(), comm.rank() + 1))
+    return CorpusShard(first, torch.from_numpy(row_CD[first:stop]).to(device))
+
+
 def collect(blocks: Iterator[tuple[int, SearchResult]], request: SearchRequest) -> SearchResult:
     """All blocks in one; on other ranks than 0 an empty result."""
     num_queries = len(request.query_QD) if comm.is_main() else 0
@@ -60,7 +67,7 @@ def candidate_blocks(
     """(number of the first query, candidates) block by block, in order, on rank 0; other ranks work and get none.
 
     Every rank iterates to the end. store: finished blocks come from there, new ones go there. progress: called on
-    every rank with the number of queries done, once at the start and after each block.
+    every rank with the number of queries done, at the start and whenever some of a block's were searched.
 
     Raises:
         ValueError: on every rank, if the request of any is wrong or the store is another search's.
@@ -72,16 +79,26 @@ def candidate_blocks(
         progress(done)
     if store is not None and comm.is_main():
         yield from store.blocks()
-    at_once = max(1, min(QUERIES, GATHERED_BYTES // (24 * request.k * comm.world_size())))
-    for first in range(done, len(request.query_QD), at_once):
-        stop = min(first + at_once, len(request.query_QD))
-        found = search_rows(search, np.arange(first, stop))
+    for first in range(done, len(request.query_QD), BLOCK_QUERIES):
+        block = _search_block(search, first, min(first + BLOCK_QUERIES, len(request.query_QD)), progress)
         if comm.is_main():
             if store is not None:
-                store.write(first, found)
-            yield first, found
+                store.write(first, block)
+            yield first, block
+
+
+def _search_block(search: ShardSearch, first: int, stop: int, progress: Progress | None) -> SearchResult:
+    """The candidates of the queries first … stop - 1, some at a time; on other ranks than 0 an empty result."""
+    at_once = max(1, min(GATHERED_QUERIES, GATHERED_BYTES // (24 * search.request.k * comm.world_size())))
+    parts = []
+    for start in range(first, stop, at_once):
+        end = min(start + at_once, stop)
+        parts.append(search_rows(search, np.arange(start, end)))
         if progress is not None:
-            progress(stop)
+            progress(end)
+    return SearchResult(
+        np.concatenate([part.index_QK for part in parts]), np.concatenate([part.score_QK for part in parts])
+    )
 
 
 def search_rows(search: ShardSearch, row_R: np.ndarray) -> SearchResult:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness import comm
 from harness.data.draw import draw_examples
 from harness.data.index import TaskData
 from harness.data.task import Task, text_sources
@@ -55,13 +56,17 @@ class Upcoming:
             query_B = np.concatenate([part.query_B for part in coming])[first_B]
             negative_BM = np.concatenate([part.negative_BM for part in coming])[first_B]
             texts = sources[coming[0].negative_source].data
-            outlooks[task.config.name] = Outlook(row_B, self._similarity(task, query_B, texts, negative_BM))
+            # Rank 0's numbers: another processor may add in another order, and a decision hang on it.
+            similarity_BM = comm.broadcast_object(self._similarity(task, query_B, texts, negative_BM))
+            outlooks[task.config.name] = Outlook(row_B, similarity_BM)
         return outlooks
 
     def _coming(self, first_step: int, last_step: int) -> Mapping[int, list[_Coming]]:
         """Which queries of the tasks with negatives the next steps draw, until the budget is spent."""
         found: dict[int, list[_Coming]] = {}
         left = self._budget
+        if not any(task.bank is not None and task.bank.num_slots for task in self._tasks):
+            return found
         for step in range(first_step, last_step + 1):
             for draw in draw_examples(self._tasks, seed=self._seed, step=step, balance=self._balance):
                 bank = self._tasks[draw.task].bank

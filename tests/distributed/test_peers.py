@@ -87,6 +87,7 @@ def _error(case: tuple[str, bool, str | None, float | None], ring: bool, workspa
         my_temperature - temperature_B[queries],
         my_document - document_ND[documents],
         (output.stats.negative_similarity_BM - truth.stats.negative_similarity_BM[queries]).nan_to_num(),
+        (output.stats.negative_kept_BM ^ truth.stats.negative_kept_BM[queries]).double(),
         output.stats.lse_KB - truth.stats.lse_KB[:, queries],
         (output.stats.masked_B - truth.stats.masked_B[queries]).double(),
     ]

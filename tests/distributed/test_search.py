@@ -73,7 +73,7 @@ def test_any_number_of_ranks_finds_the_same_bits(world: int, block_bytes: int | 
 
 
 def _stored(folder: Path) -> tuple[list[int], np.ndarray]:
-    search.QUERIES = 7
+    search.BLOCK_QUERIES = 7
     request = _request()
     done: list[int] = []
     store = BlockStore(folder, {"data": 1})

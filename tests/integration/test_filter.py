@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from harness.commands import filter_data
+from harness.encoder.config import PoolingMode
 from harness.files import replace_file
 from harness.mining import embeddings as embeddings_module
 from harness.mining.filtering import near_duplicates, output, pairs, stages
 from harness.mining.filtering.config import FilterConfig, RuleConfig
-from tests.ranks import run_ranks
 from tests.tiny import text, write_jsonl
 
 pytestmark = pytest.mark.distributed
@@ -60,7 +60,12 @@ def run_filter(folder: str, out: str, **settings: Any) -> None:
 
 
 def filter_config(
-    folder: str, out: str, config: FilterConfig, data: str = "pairs.jsonl", corpus: str | None = None
+    folder: str,
+    out: str,
+    config: FilterConfig,
+    data: str = "pairs.jsonl",
+    corpus: str | None = None,
+    pooling: PoolingMode = "mean",
 ) -> None:
     here = Path(folder)
     filter_data(
@@ -70,7 +75,7 @@ def filter_config(
         out=here / out,
         config=config,
         max_length=24,
-        pooling="mean",
+        pooling=pooling,
         data_root=here,
     )
 
@@ -176,6 +181,27 @@ def test_a_finished_filter_shows_its_report_and_refuses_other_settings(
     assert (folder / "finished" / "train.jsonl.gz").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"--out: got .*finished.*\(settings\.min_score: -1\.0 → 0\.5\)"):
         filter_config(str(folder), "finished", FilterConfig(min_score=0.5, duplicates="none"))
+    with pytest.raises(ValueError, match=r"--out: got .*finished.*\(model\.pooling: mean → cls\)"):
+        filter_config(str(folder), "finished", NONE_DROPPED, pooling="cls")
+
+
+def test_a_start_killed_at_its_very_end_leaves_no_work_behind(
+    folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def remove_or_die(path: Path, **options: Any) -> None:
+        if path.name == "work":
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", remove_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            filter_config(str(folder), "ended", NONE_DROPPED)
+    assert (folder / "ended" / "work").is_dir()
+    filter_config(str(folder), "ended", NONE_DROPPED)
+    assert not (folder / "ended" / "work").exists()
 
 
 SETTINGS: dict[str, Any] = {"min_score": 0.93, "consistency_top_k": 20, "corpus_sample": 30}
@@ -258,21 +284,3 @@ def test_work_of_other_settings_is_not_continued(folder: Path, whole: Path, monk
     monkeypatch.setattr(output, "replace_file", replace_file)
     run_filter(str(folder), "changed", **SETTINGS)
     assert contents(folder / "changed") == contents(whole)
-
-
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_several_ranks_keep_the_same_rows(folder: Path, whole: Path, ranks: int) -> None:
-    out = f"ranks_{ranks}"
-    shutil.rmtree(folder / out, ignore_errors=True)
-    run_ranks(ranks, filter_on_a_rank, str(folder), out)
-    assert contents(folder / out)[:1] == contents(whole)[:1]
-    found, expected = report(folder / out), report(whole)
-    assert {**found, "scores": None} == {**expected, "scores": None}
-    assert found["scores"]["histogram"] == expected["scores"]["histogram"]
-
-
-def filter_on_a_rank(folder: str, out: str) -> None:
-    from harness.mining.filtering import near_duplicates
-
-    near_duplicates.BLOCK_PAIRS = 16
-    run_filter(folder, out, **SETTINGS)

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness import files
 from harness.commands import mine_bank
-from harness.data.bank_file import BankFacts, open_bank
+from harness.data.bank_file import FACTS, BankFacts, open_bank
 from harness.data.config import DataConfig, PromptsConfig
 from harness.data.index import TableConfig, TaskData, open_table
 from harness.data.tokenisation import Tokeniser
 from harness.mining import embeddings as embeddings_module
-from harness.mining.mine import MineSettings
+from harness.mining import search
+from harness.mining.blocks import BlockStore
+from harness.mining.mine import MineSettings, _sides
 from tests.ranks import run_ranks
 from tests.tiny import text, write_jsonl
 
@@ -35,8 +38,15 @@ def table(folder: Path, kind: str, path: Path) -> TaskData:
     return open_table(config, str(path), DataConfig(cache=str(folder / "cache")), tokeniser)
 
 
-def run_mine(folder: Path, out: str, corpus: Path | None = None, **settings: float | str) -> Path:
+def run_mine(
+    folder: Path, out: str, corpus: Path | None = None, pooling: str = "mean", **settings: float | str
+) -> Path:
     shutil.rmtree(folder / out, ignore_errors=True)
+    return start(folder, out, corpus, pooling, **settings)
+
+
+def start(folder: Path, out: str, corpus: Path | None = None, pooling: str = "mean", **settings: float | str) -> Path:
+    """Begins a bank, or goes on with one."""
     mine_bank(
         str(folder / "model"),
         str(folder / "retrieval.jsonl"),
@@ -44,9 +54,13 @@ def run_mine(folder: Path, out: str, corpus: Path | None = None, **settings: flo
         out=folder / out,
         settings=MineSettings(num_candidates=8, **settings),  # type: ignore[arg-type]
         max_length=24,
-        pooling="mean",
+        pooling=pooling,  # type: ignore[arg-type]
     )
     return folder / out
+
+
+def contents(bank: Path) -> list[bytes]:
+    return [(bank / name).read_bytes() for name in ("candidate_RC.npy", "score_RC.npy", "count_R.npy", FACTS)]
 
 
 def embed(folder: Path, texts: list[str]) -> np.ndarray:
@@ -124,22 +138,91 @@ def test_a_killed_start_is_continued_and_gives_the_same_bank(
     monkeypatch.setattr(
         embeddings_module, "_write", lambda path, first, *rest: (calls.append(first), original(path, first, *rest))
     )
-    shutil.copytree(folder / "killed", folder / "killed_copy", dirs_exist_ok=True)
-    mine_again(folder, corpus)
+    start(folder, "killed", corpus)
     assert before == 3 + 2  # queries in three blocks, two of documents
     assert calls == [32, 48]
     for name in ("candidate_RC", "count_R"):
-        assert np.array_equal(np.load(whole / f"{name}.npy"), np.load(folder / "killed_copy" / f"{name}.npy"))
-    assert not (folder / "killed_copy" / "work").exists()
+        assert np.array_equal(np.load(whole / f"{name}.npy"), np.load(folder / "killed" / f"{name}.npy"))
+    assert not (folder / "killed" / "work").exists()
 
 
-def mine_again(folder: Path, corpus: Path) -> None:
-    settings = MineSettings(num_candidates=8)
-    queries = str(folder / "retrieval.jsonl")
-    out = folder / "killed_copy"
-    mine_bank(
-        str(folder / "model"), queries, corpus=str(corpus), out=out, settings=settings, max_length=24, pooling="mean"
-    )
+def test_a_start_killed_in_the_search_goes_on_behind_its_finished_blocks(
+    folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 queries in blocks of 16; killed with two of them on disk."""
+    whole = run_mine(folder, "whole_search", corpus)
+    monkeypatch.setattr(search, "BLOCK_QUERIES", 16)
+    monkeypatch.setattr(search, "GATHERED_QUERIES", 6)
+    searched: list[int] = []
+    original = search.search_rows
+    monkeypatch.setattr(search, "search_rows", lambda one, rows: (searched.extend(rows), original(one, rows))[1])
+    with monkeypatch.context() as patch:
+        write = BlockStore.write
+
+        def write_two(store: BlockStore, first: int, found: object) -> None:
+            write(store, first, found)  # type: ignore[arg-type]
+            if first == 16:
+                raise KeyboardInterrupt
+
+        patch.setattr(BlockStore, "write", write_two)
+        with pytest.raises(KeyboardInterrupt):
+            run_mine(folder, "killed_search", corpus)
+    assert searched == list(range(32))
+    searched.clear()
+    start(folder, "killed_search", corpus)
+    assert searched == list(range(32, 40))
+    assert contents(folder / "killed_search") == contents(whole)
+
+
+def test_a_start_killed_while_it_writes_the_facts_goes_on(
+    folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_mine(folder, "whole_facts", corpus)
+    replace = files.os.replace
+
+    def replace_or_die(source: Path, target: Path) -> None:
+        if target.name == FACTS:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", replace_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            run_mine(folder, "killed_facts", corpus)
+    start(folder, "killed_facts", corpus)
+    assert contents(folder / "killed_facts") == contents(whole)
+
+
+def test_work_with_another_pooling_is_not_continued(
+    folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_mine(folder, "whole_mean", corpus)
+
+    def kill(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "search_rows", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run_mine(folder, "other_pooling", corpus, pooling="cls")
+    start(folder, "other_pooling", corpus)
+    assert contents(folder / "other_pooling") == contents(whole)
+
+
+def test_a_finished_bank_is_refused_and_what_its_start_left_of_its_work_removed(folder: Path, corpus: Path) -> None:
+    bank = run_mine(folder, "finished", corpus)
+    before = contents(bank)
+    (bank / "work" / "search").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds a finished bank"):
+        start(folder, "finished", corpus)
+    assert not (bank / "work").exists()
+    assert contents(bank) == before
+
+
+def test_texts_are_embedded_in_the_order_in_which_they_lie_on_disk(folder: Path, corpus: Path) -> None:
+    sides = _sides(table(folder, "retrieval", folder / "retrieval.jsonl"), table(folder, "corpus", corpus))
+    assert (np.diff(sides.query_id_Q) > 0).all()
+    assert (np.diff(sides.document_id_C) > 0).all()
 
 
 def train(folder: str, bank: str, output: str) -> None:
@@ -163,18 +246,31 @@ def test_a_run_draws_from_the_bank_and_moves_on_in_it(folder: Path, corpus: Path
     assert BankFacts.read(bank).corpus == str(corpus)
 
 
-def test_a_rankings_scores_are_s0_only_for_a_run_that_starts_with_the_same_weights(folder: Path, corpus: Path) -> None:
+def start_from_ranking(folder: str, bank: str) -> str:
+    """Runs on a rank: what a run says against the scores of a bank as S0."""
     from harness.config import load_recipe
     from harness.run import build_run
 
-    bank = run_mine(folder, "ranked", corpus)
     changes = [f"tasks.faq.negatives.bank={bank}", "mining.rule=v2", "mining.start=ranking"]
-    build_run(load_recipe(str(folder / "tiny.yaml"), changes))
-    facts = json.loads((bank / "bank.json").read_text())
+    try:
+        build_run(load_recipe(f"{folder}/tiny.yaml", changes))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_a_rankings_scores_are_s0_only_for_a_run_that_starts_with_the_same_weights_and_pooling(
+    folder: Path, corpus: Path
+) -> None:
+    bank, other = run_mine(folder, "ranked", corpus), run_mine(folder, "ranked_by_cls", corpus, pooling="cls")
+    assert run_ranks(1, start_from_ranking, str(folder), str(bank)) == [""]
+    said = run_ranks(1, start_from_ranking, str(folder), str(other))[0]
+    assert "ranked with other pooling than the run starts with" in said
+    facts = json.loads((bank / FACTS).read_text())
     facts["ranked_by"]["weights"] = "others"
-    (bank / "bank.json").write_text(json.dumps(facts))
-    with pytest.raises(ValueError, match="ranked with other weights than the run starts with"):
-        build_run(load_recipe(str(folder / "tiny.yaml"), changes))
+    (bank / FACTS).write_text(json.dumps(facts))
+    said = run_ranks(1, start_from_ranking, str(folder), str(bank))[0]
+    assert "ranked with other weights than the run starts with" in said
 
 
 def test_a_bank_of_other_data_is_refused(folder: Path, corpus: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,10 @@ REMINE = (*LIVELY, "mining.rule=v2", "mining.floor=0.9", "mining.ceiling=2", "mi
 
 def train_and_die(folder: str, output: str, settings: tuple[str, ...], place: str) -> None:
     """Runs on a rank: trains until the ranking after step 4, and kills every rank there."""
+    import harness.mining.embeddings as embedding
     import harness.mining.mine as mining
 
-    def embeddings(*arguments, original=mining.embeddings):
+    def embeddings(*arguments, original=embedding.embeddings):
         rows = original(*arguments)
         if place == f"with the {arguments[4].name} encoded" and "step-4" in str(arguments[4]):
             _die()
@@ -42,7 +44,7 @@ def train_and_die(folder: str, output: str, settings: tuple[str, ...], place: st
         if place == "when it is done" and "step-4" in str(self.out):
             _die()
 
-    mining.embeddings, mining._BankWriter.finish = embeddings, finish
+    embedding.embeddings, mining._BankWriter.finish = embeddings, finish
     train(folder, output, settings)
 
 
@@ -96,19 +98,25 @@ def test_new_rankings_change_what_is_trained_on_and_are_reported(folder, ranked,
 
 
 def test_only_rankings_that_a_checkpoint_may_go_on_with_are_kept(folder, whole):
-    """Checkpoints after steps 8 and 10 are kept; the ranking after step 4 serves step 9 still."""
+    """The ranking after step 8 comes when the checkpoint after step 6 is there, which names that after step 4."""
     assert {path.name for path in (folder / "whole" / "banks").iterdir()} == {"step-4", "step-8"}
 
 
-def test_a_ranking_that_is_gone_is_said_so(folder, ranked):
-    import shutil
+def test_without_checkpoints_only_rankings_in_use_are_kept(folder, ranked):
+    settings = (*ranked, *LIVELY, "mining.remine.every=2", "checkpoint.every=0")
+    run_ranks(1, train, str(folder), "unsaved", settings)
+    assert {path.name for path in (folder / "unsaved" / "banks").iterdir()} == {"step-6", "step-8"}
 
+
+def test_a_checkpoint_whose_ranking_is_damaged_is_passed_over(folder, ranked, whole):
     settings = (*ranked, *REMINE)
     with pytest.raises(AssertionError, match="no result"):
-        run_ranks(1, train, str(folder), "gone", settings, "after step 5")
-    shutil.rmtree(folder / "gone" / "banks")
-    with pytest.raises(AssertionError, match=r"banks/step-4/faq.*expected a folder finished by harness mine"):
-        run_ranks(1, train, str(folder), "gone", settings)
+        run_ranks(2, train, str(folder), "damaged", settings, "after step 5")
+    candidates = folder / "damaged" / "banks" / "step-4" / "faq" / "candidate_RC.npy"
+    os.truncate(candidates, candidates.stat().st_size - 4)
+    run_ranks(2, train, str(folder), "damaged", settings)
+    assert json.loads((folder / "damaged" / "run.json").read_text())["resumed_from"] == 2
+    assert outcome(folder / "damaged") == whole
 
 
 def test_a_run_that_looks_ahead_continues_bit_for_bit(folder, ranked):

@@ -208,12 +208,13 @@ def test_the_mean_start_is_over_the_negatives_that_are_watched() -> None:
 def test_without_a_rule_nothing_is_watched_and_the_metrics_are_zeros() -> None:
     run = Run([9], 2, rule="none")
     for step in range(1, 4):
-        assert run.step(step, {0: [0.1, 0.1]}) == dict.fromkeys(METRICS, 0.0)
+        only = {**dict.fromkeys(METRICS, 0.0), "negative_similarity_watched": float(np.float32(0.1))}
+        assert run.step(step, {0: [0.1, 0.1]}) == only
     assert run.ranks(99) == [0, 1]
     assert np.isnan(run.start()).all()
 
 
-def message(num_steps: int, *, slots: int = 2, score_RC=None, **mining) -> str | None:
+def message(num_steps: int, *, slots: int = 2, score_RC=None, balance="cbb", other_quota=1, **mining) -> str | None:
     """Of a run over 40 rows, 8 of them a step, beside a task without negatives."""
     num_rows, quota = 40, 8
     bank = BankHistory(NegativeBank(num_rows, RankedLists([9] * num_rows, 0, score_RC), slots))
@@ -222,8 +223,8 @@ def message(num_steps: int, *, slots: int = 2, score_RC=None, **mining) -> str |
         config, data = SimpleNamespace(name=name), SimpleNamespace(num_rows=num_rows)
         return SimpleNamespace(config=config, quota=quota, bank=bank, data=data)
 
-    tasks = [task("faq", quota, bank, num_rows), task("pairs", 1, None, 900)]
-    return idle_rule_message(MiningConfig(**mining), tasks, num_steps)
+    tasks = [task("faq", quota, bank, num_rows), task("pairs", other_quota, None, 900)]
+    return idle_rule_message(MiningConfig(**mining), tasks, num_steps, balance)
 
 
 def test_a_run_in_which_no_query_comes_twice_is_told_so() -> None:
@@ -234,7 +235,34 @@ def test_a_run_in_which_no_query_comes_twice_is_told_so() -> None:
     )
     assert message(6, **often) is None
     assert message(5, rule="none") is None
-    assert message(5, **often, slots=0) is None
+    assert message(5, **often, slots=0) == (
+        "mining.rule v1 changes nothing (no task has ranked negatives; set negatives.per_query)"
+    )
+
+
+def test_a_task_that_is_drawn_seldom_is_counted_by_its_turns() -> None:
+    """alternate: 8 of 9 steps are faq's, 8 of its 40 rows each: 45 / 8 steps make an epoch."""
+    often = {"rule": "v1", "interval": 1, "balance": "alternate"}
+    assert "raise training.steps above 5)" in str(message(5, **often))
+    assert message(6, **often) is None
+    even = {"rule": "v1", "interval": 1, "balance": "alternate", "other_quota": 8}
+    assert "raise training.steps above 10)" in str(message(10, **even))
+    assert message(11, **even) is None
+
+
+def test_a_run_whose_rankings_come_before_a_query_comes_again_is_told_so() -> None:
+    often = {"rule": "v1", "interval": 1}
+    assert "raise mining.remine.every above 5)" in str(message(50, **often, remine={"every": 5}))
+    assert message(50, **often, remine={"every": 6}) is None
+
+
+def test_a_look_ahead_that_does_not_reach_a_query_twice_is_told_so() -> None:
+    """8 queries with 2 negatives are 24 texts a step; a check every 2 steps must look more than 2 steps ahead."""
+    ahead = {"rule": "v2", "interval": 2, "check": "upcoming"}
+    assert "reach 2 steps of 24 texts ahead; raise mining.budget above 48" in str(message(5, **ahead, budget=48))
+    assert message(5, **ahead, budget=49) is None
+    assert message(6, **ahead, budget=48) is None  # queries come again
+    assert "holds no query with its negatives; raise it to 3" in str(message(9, **ahead, budget=2))
 
 
 def test_a_run_that_ends_before_a_first_decision_counts_is_told_so() -> None:

@@ -94,8 +94,45 @@ def test_nothing_is_ranked_after_the_last_step_that_a_ranking_could_reach() -> N
 
 def test_without_a_rule_rankings_are_renewed_and_nothing_else_is_reported() -> None:
     run = Run([9, 9], 2, rule="none", remine={"every": 2})
-    assert run.step(1, {0: EASY}) == dict.fromkeys(METRICS, 0.0)
-    assert run.step(2, {0: EASY}) == {**dict.fromkeys(METRICS, 0.0), "queries_reranked": 2.0}
+    only = {**dict.fromkeys(METRICS, 0.0), "negative_similarity_watched": float(np.float32(0.1))}
+    assert run.step(1, {0: EASY}) == only
+    assert run.step(2, {0: EASY}) == {**only, "queries_reranked": 2.0}
+
+
+def test_queries_with_too_few_candidates_for_a_first_window_are_counted() -> None:
+    run = Run([9, 3, 2], 2, offset=1, rule="none", remine={"every": 1})
+    assert run.step(1, {})["windows_unfilled"] == 1
+
+
+def test_a_step_that_ranks_anew_judges_nothing_that_the_ranking_makes_void() -> None:
+    run = Run([9], 2, rule="v2", remine={"every": 2})
+    run.step(1, {0: HARD})
+    metrics = run.step(2, {0: EASY})
+    assert (metrics["negatives_replaced"], metrics["queries_reranked"]) == (0, 1)
+    ahead = Run([9], 2, rule="v2", interval=1, check="upcoming", remine={"every": 2})
+    ahead.step(2, {})
+    assert not ahead.looked_ahead
+
+
+def test_the_start_of_a_new_ranking_is_its_first_use_whatever_the_first_banks_was() -> None:
+    """Its scores are not by the weights that the run started with."""
+    run = Run([9], 2, score_RC=np.full((1, 9), 0.9), rule="v2", start="ranking", remine={"every": 2})
+    run.step(1, {0: [0.89, 0.89]})
+    assert run.start() == [np.float32(0.9)] * 2
+    run.step(2, {})
+    run.step(4, {})
+    run.negatives.config = run.config.model_copy(update={"remine": run.config.remine.model_copy(update={"every": 0})})
+    run.step(6, {0: HARD})
+    assert run.start() == HARD
+
+
+def test_negatives_that_the_loss_left_out_are_neither_judged_nor_a_start() -> None:
+    """v1's mean is over the others; v2 leaves the slot as it is."""
+    run = Run([9], 2, rule="v2")
+    run.step(1, {0: [np.nan, 0.5]})
+    assert np.isnan(run.start()[0])
+    assert run.step(2, {0: [np.nan, 0.1]})["negatives_replaced"] == 1
+    assert run.ranks(4) == [0, 2]
 
 
 def test_the_bank_forgets_rankings_that_no_later_step_draws_from() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harness.mining import exact_search, scores, search
-from harness.mining.blocks import BlockStore
+from harness.mining import exact_search, scores
 from harness.mining.faiss_search import FaissSearch, recall, recall_on_sample
 from harness.mining.request import CorpusShard, Pairs, SearchRequest, SearchResult
 from harness.mining.scores import false_negative_limit, lowest_scores
@@ -176,46 +174,6 @@ def test_bad_arguments_are_refused_by_name(message: str) -> None:
     arguments = {"query_QD": rows(2, 8, seed=1), "corpus_shard": ROWS, "k": 2} | BAD[message]
     with pytest.raises(ValueError, match=message):
         top_k(**arguments)
-
-
-def test_a_killed_search_goes_on_behind_its_finished_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In blocks of another size, and past what a killed write left behind."""
-    query, corpus = rows(23, 8, seed=1), CorpusShard(0, rows(50, 8, seed=2))
-    whole = top_k(query, corpus, 4)
-    monkeypatch.setattr(search, "QUERIES", 5)
-    blocks = candidate_blocks(exact_search.ExactSearch(SearchRequest(query, corpus, 4)), store=store_in(tmp_path))
-    assert [first for first, _ in (next(blocks), next(blocks))] == [0, 5]
-    blocks.close()
-    (tmp_path / ".000000000010-000000000014.npy.1").write_bytes(b"torn")
-    monkeypatch.setattr(search, "QUERIES", 8)
-    done: list[int] = []
-    assert_same(top_k(query, corpus, 4, store=store_in(tmp_path), progress=done.append), whole)
-    assert done == [10, 18, 23]
-    done.clear()
-    assert_same(top_k(query, corpus, 4, store=store_in(tmp_path), progress=done.append), whole)
-    assert done == [23]
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_blocks_of_another_key_are_not_used(tmp_path: Path) -> None:
-    corpus = CorpusShard(0, rows(50, 8, seed=2))
-    top_k(rows(9, 8, seed=1), corpus, 4, store=store_in(tmp_path, model="old"))
-    query = rows(9, 8, seed=3)
-    found = top_k(query, corpus, 4, store=store_in(tmp_path, model="new"))
-    assert_same(found, top_k(query, corpus, 4))
-
-
-def test_a_store_whose_key_forgot_k_is_refused(tmp_path: Path) -> None:
-    query, corpus = rows(9, 8, seed=1), CorpusShard(0, rows(50, 8, seed=2))
-    top_k(query, corpus, 4, store=store_in(tmp_path))
-    with pytest.raises(ValueError, match="got 9 queries of 4 candidates, expected at most 9 of 5"):
-        top_k(query, corpus, 5, store=store_in(tmp_path))
-    with pytest.raises(ValueError, match="got 9 queries of 4 candidates, expected at most 8 of 4"):
-        top_k(query[:8], corpus, 4, store=store_in(tmp_path))
-
-
-def store_in(folder: Path, model: str = "a") -> BlockStore:
-    return BlockStore(folder, {"model": model})
 
 
 def test_the_limit_lies_below_positives_of_either_sign() -> None:

@@ -16,8 +16,9 @@ from harness.data.ragged import expand_ranges, mix64
 from harness.mining.blocks import BlockStore
 from harness.mining.exact_search import ExactSearch
 from harness.mining.filtering.pairs import PairTable
-from harness.mining.request import CorpusShard, Pairs, SearchRequest
-from harness.mining.search import candidate_blocks
+from harness.mining.request import Pairs, SearchRequest
+from harness.mining.search import candidate_blocks, shard_of
+from harness.mining.unique import places
 
 _SAMPLE_KEY = 0x5A3B1E
 
@@ -30,15 +31,12 @@ def sample(hash_C: np.ndarray, count: int) -> np.ndarray:
 
 
 def no_rivals(table: PairTable, query_hash_Q: np.ndarray, document_hash_C: np.ndarray) -> Pairs:
-    """(query, document) pairs that are known positives, by any row, or one text.
-
-    query_hash_Q: ascending, each once.
-    """
+    """(query, document) pairs that are known positives, by any row, or one text. query_hash_Q: each once."""
     stored = np.flatnonzero(table.positive_P >= 0)
     known_query_E = table.text_hash_G[table.query_P[stored]]
     known_positive_E = table.text_hash_G[table.positive_P[stored]]
-    query_E = np.searchsorted(query_hash_Q, known_query_E)
-    is_asked_E = _at(query_hash_Q, query_E) == known_query_E
+    query_E = places(query_hash_Q, known_query_E)
+    is_asked_E = query_E >= 0
     query_E = np.concatenate([query_E[is_asked_E], np.arange(len(query_hash_Q))])
     hash_E = np.concatenate([known_positive_E[is_asked_E], query_hash_Q])
     order_C = np.argsort(document_hash_C, kind="stable")
@@ -54,8 +52,7 @@ def kth_scores(
 
     Every rank calls it and searches its share of the documents.
     """
-    first, stop = (len(document_CD) * rank // comm.world_size() for rank in (comm.rank(), comm.rank() + 1))
-    shard = CorpusShard(first, torch.from_numpy(document_CD[first:stop]).to(comm.device()))
+    shard = shard_of(document_CD, comm.device())
     kth_Q = np.full(len(query_QD), -np.inf, dtype=np.float32)
     search = ExactSearch(SearchRequest(torch.from_numpy(query_QD), shard, k, excluded))
     for start, found in candidate_blocks(search, store=store, progress=progress):
@@ -66,7 +63,3 @@ def kth_scores(
 def is_consistent(score_E: np.ndarray, kth_Q: np.ndarray, query_E: np.ndarray) -> np.ndarray:
     """Whether fewer than k rivals score higher than the pair, bool [E]; a rival with an equal score does not."""
     return score_E >= kth_Q[query_E]
-
-
-def _at(value_Q: np.ndarray, place_E: np.ndarray) -> np.ndarray:
-    return value_Q[np.minimum(place_E, len(value_Q) - 1)]

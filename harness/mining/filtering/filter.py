@@ -22,7 +22,7 @@ from harness import comm
 from harness.data.config import PromptsConfig
 from harness.data.index import TaskData
 from harness.mining.blocks import BlockStore
-from harness.mining.embeddings import Encode, embeddings
+from harness.mining.embeddings import Encode, Progress, TableEmbeddings
 from harness.mining.filtering.config import FilterConfig
 from harness.mining.filtering.consistency import is_consistent, kth_scores, no_rivals, sample
 from harness.mining.filtering.duplicates import pair_text, repeats
@@ -32,11 +32,11 @@ from harness.mining.filtering.pairs import PairTable, source_hash, write_pairs
 from harness.mining.filtering.reasons import Reason
 from harness.mining.filtering.report import REPORT, counts, score_summary, write_report
 from harness.mining.filtering.scoring import Sides, cosines
-from harness.mining.filtering.stages import made_by_main
-from harness.types import TextRole
+from harness.mining.filtering.stages import by_main, made_by_main
+from harness.mining.unique import unique_texts
+from harness.section import flat
 
 WORK_FOLDER, DATA_FILE = "work", "train.jsonl.gz"
-Progress = Callable[[str, int, int], None]  # (stage, done, of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class FilterRequest:
     corpus: TaskData | None  # what consistency is judged against; None: the pairs' own documents
     config: FilterConfig
     prompts: PromptsConfig  # before queries and documents; a row's own prompt takes the query's place
-    scored_by: dict[str, Any]  # what a score depends on: model, weights, prompts, lengths
+    scored_by: dict[str, Any]  # what a score depends on: model, weights, pooling, prompts, lengths
     out: Path
     reading: Callable[[int], None]  # called with the number of texts read since the last call
 
@@ -61,7 +61,7 @@ class FilterRequest:
             "data": {
                 "path": self.path,
                 "split": self.split,
-                "hash": comm.broadcast_object(source_hash(self.path) if comm.is_main() else None),
+                "hash": by_main(lambda: source_hash(self.path)),
             },
             "corpus": corpus,
         }
@@ -70,45 +70,55 @@ class FilterRequest:
 def finished_report(request: FilterRequest, facts: dict[str, Any]) -> dict[str, Any] | None:
     """The report of an earlier start with the same settings, model and data; None if there is none.
 
+    Every rank calls it and gets what rank 0 finds, which removes the work of a start that was killed at its end.
+
     Raises:
         ValueError: the folder holds the result of others.
     """
+    return by_main(lambda: _finished_report(request, facts))
+
+
+def _finished_report(request: FilterRequest, facts: dict[str, Any]) -> dict[str, Any] | None:
     path = request.out / REPORT
     if not path.is_file():
         return None
     report = json.loads(path.read_text(encoding="utf-8"))
-    old, new = (_flat({key: tree.get(key) for key in facts}) for tree in (report, facts))
+    old, new = (flat({key: tree.get(key) for key in facts}) for tree in (report, facts))
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key) and not key.endswith((".path", ".model"))]
     if changed:
         shown = "; ".join(f"{key}: {old.get(key)} → {new.get(key)}" for key in changed[:3])
         raise ValueError(f"--out: got {request.out}, which holds the result of others ({shown}), expected a new folder")
+    shutil.rmtree(request.out / WORK_FOLDER, ignore_errors=True)
     return report
 
 
-def filter_pairs(
-    encode: Encode, request: FilterRequest, facts: dict[str, Any], progress: Progress
-) -> dict[str, Any] | None:
-    """Run all stages and write the kept rows and the report, which rank 0 gets. Every rank calls it.
+def filter_pairs(encode: Encode, request: FilterRequest, facts: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Run all stages; rank 0 writes the kept rows and the report. Every rank calls it and gets the report.
 
     encode: unnormalised embeddings of texts with their prompts before them. facts: `request.facts()`.
     """
     run = _Run(encode, request, facts, progress)
     reason_P, score_P = run.judge()
-    if not comm.is_main():
-        return None
-    rows = int(run.table.row_P[-1]) + 1
+    return by_main(lambda: _write_result(request, facts, progress, run.table, reason_P, score_P))
+
+
+def _write_result(
+    request: FilterRequest,
+    facts: dict[str, Any],
+    progress: Progress,
+    table: PairTable,
+    reason_P: np.ndarray,
+    score_P: np.ndarray,
+) -> dict[str, Any]:
+    rows = int(table.row_P[-1]) + 1
+    source, out = (request.path, request.split), request.out
     written = write_rows(
-        request.out / DATA_FILE,
-        (request.path, request.split),
-        run.table,
-        reason_P,
-        score_P,
-        lambda done: progress("writing", done, rows),
+        out / DATA_FILE, source, table, reason_P, score_P, lambda done: progress("writing", done, rows)
     )
-    report = {**facts, **counts(run.table.row_P, reason_P), "shortened_rows": written.shortened_rows}
+    report = {**facts, **counts(table.row_P, reason_P), "shortened_rows": written.shortened_rows}
     report |= {"scores": score_summary(score_P), "samples": written.samples}
-    write_report(request.out, report)
-    shutil.rmtree(request.out / WORK_FOLDER)
+    write_report(out, report)
+    shutil.rmtree(out / WORK_FOLDER)
     return report
 
 
@@ -116,12 +126,12 @@ class _Run:
     """The stages on this rank. Their files lie in a folder of their own for all that decides the result."""
 
     def __init__(self, encode: Encode, request: FilterRequest, facts: dict[str, Any], progress: Progress) -> None:
-        self.encode, self.request, self.config, self.progress = encode, request, request.config, progress
+        self.request, self.config, self.progress = request, request.config, progress
         self.key = {"facts": facts}
         digest = xxhash.xxh3_64_hexdigest(json.dumps(facts, sort_keys=True).encode())
         self.work = request.out / WORK_FOLDER / digest
-        if comm.is_main():
-            self._discard_others()
+        self.embed = TableEmbeddings(encode, request.prompts, self.work, self.key, progress)
+        by_main(self._discard_others)
 
     def judge(self) -> tuple[np.ndarray, np.ndarray]:
         """(`Reason` of every pair, uint8 [P]; its score, float32 [P], NaN where an earlier stage dropped it)."""
@@ -137,7 +147,7 @@ class _Run:
         alive = np.flatnonzero(reason_P == Reason.KEPT)
         if len(alive):
             self._score(alive, reason_P, score_P)
-        comm.barrier()  # no rank still waits for a file that rank 0 removes at the end
+        comm.barrier()  # no rank still opens a file that rank 0 removes at the end
         return reason_P, score_P
 
     def _read(self) -> PairTable:
@@ -167,8 +177,8 @@ class _Run:
     def _score(self, alive: np.ndarray, reason_P: np.ndarray, score_P: np.ndarray) -> None:
         """Stages 4 and 5, which write into both arrays; rank 0's are complete."""
         sides = Sides.of(self.table, alive)
-        query_QD = self._embed("queries", self.table, sides.query_id_Q, "query")
-        document_CD = self._embed("documents", self.table, sides.document_id_C, "document")
+        query_QD = self.embed("queries", self.table, sides.query_id_Q, "query")
+        document_CD = self.embed("documents", self.table, sides.document_id_C, "document")
 
         def save(file: Path) -> None:
             with file.open("wb") as stream:
@@ -199,32 +209,12 @@ class _Run:
             candidate = np.unique(sides.document_E[is_kept_E])
             chosen = candidate[sample(sides.document_hash_C[candidate], self.config.corpus_sample)]
             return sides.document_hash_C[chosen], document_CD[chosen]
-        hash_C, id_C = np.unique(corpus.text_hash_G, return_index=True)
-        chosen = sample(hash_C, self.config.corpus_sample)
-        return hash_C[chosen], self._embed("corpus", corpus, id_C[chosen], "document")
-
-    def _embed(self, stage: str, texts: PairTable | TaskData, id_N: np.ndarray, role: TextRole) -> np.ndarray:
-        def read(ids: np.ndarray) -> list[str]:
-            return [self.request.prompts.before(role, own) + text for text, own in texts.read_texts(ids)]
-
-        def done(count: int) -> None:
-            self.progress(f"encoding {stage}", count, len(id_N))
-
-        return embeddings(self.encode, read, id_N, role, self.work / stage, self.key, done)
+        id_C = unique_texts(corpus.text_hash_G)[0]
+        chosen = id_C[sample(corpus.text_hash_G[id_C], self.config.corpus_sample)]
+        return corpus.text_hash_G[chosen], self.embed("corpus", corpus, chosen, "document")
 
     def _discard_others(self) -> None:
         """Remove what an unfinished start with other settings left."""
         for folder in self.work.parent.glob("*"):
             if folder != self.work:
                 shutil.rmtree(folder)
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested keys as dotted ones."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {
-        key: value
-        for name, inner in tree.items()
-        for key, value in _flat(inner, f"{prefix}.{name}" if prefix else name).items()
-    }

@@ -9,14 +9,15 @@ import torch
 
 from harness.mining.filtering.pairs import PairTable
 from harness.mining.scores import listed_scores
+from harness.mining.unique import unique_texts
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """The unique queries and documents of some pairs, by the hash of their raw text."""
+    """The unique queries and documents of some pairs, by the hash of their raw text, in the order they come in."""
 
     query_id_Q: np.ndarray  # int64, text of the table
-    query_hash_Q: np.ndarray  # uint64, ascending
+    query_hash_Q: np.ndarray  # uint64
     document_id_C: np.ndarray
     document_hash_C: np.ndarray
     query_E: np.ndarray  # int64, the pair's row of query_id_Q
@@ -39,6 +40,7 @@ def cosines(query_QD: np.ndarray, document_CD: np.ndarray, sides: Sides) -> np.n
 
 
 def _unique(table: PairTable, text_E: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(the first text of each hash, the hashes ascending, each entry's place among them)."""
-    hash_U, first_U, place_E = np.unique(table.text_hash_G[text_E], return_index=True, return_inverse=True)
-    return text_E[first_U], hash_U, place_E
+    """(the first text of each hash, the hashes, each entry's place among them)."""
+    hash_E = table.text_hash_G[text_E]
+    first_U, place_E = unique_texts(hash_E)
+    return text_E[first_U], hash_E[first_U], place_E

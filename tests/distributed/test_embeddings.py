@@ -1,0 +1,65 @@
+"""Many texts embedded by several ranks: each reads and encodes its share, all get the same rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data.tokenisation import Tokeniser
+from harness.engine.encode import TextEncoder
+from harness.mining import embeddings as module
+from harness.types import TokenBatch
+from tests.ranks import run_ranks
+from tests.tiny import make_model, text
+
+pytestmark = pytest.mark.distributed
+
+NUM_TEXTS = 23
+
+
+def token_sums(batch: TokenBatch) -> torch.Tensor:
+    """(sum of the token ids, number of tokens) of each text: whole numbers, the same bits in any micro-batch."""
+    ids, mask = batch.input_ids_BL, batch.attention_mask_BL
+    return torch.stack([(ids * mask).sum(1), mask.sum(1)], dim=1).float()
+
+
+def embed(model: str, folder: Path, num_texts: int = NUM_TEXTS) -> tuple[np.ndarray, list[int]]:
+    """Runs on a rank: its rows, and the texts that it read."""
+    module.BLOCK_TEXTS = 10
+    encode = TextEncoder(
+        token_sums,
+        Tokeniser(model),
+        max_lengths={"query": 24, "document": 24},
+        prompts={"query": "", "document": ""},
+        micro_batch_tokens=32,
+    )
+    ids_read: list[int] = []
+
+    def read(ids: np.ndarray) -> list[str]:
+        ids_read.extend(ids.tolist())
+        return [text(i, 1 + i % 2 * 9) for i in ids.tolist()]
+
+    rows = module.embeddings(encode, read, 100 + np.arange(num_texts), "document", folder, {"data": 1})
+    return np.array(rows), ids_read
+
+
+def test_a_rank_reads_its_share_only_and_all_get_the_rows_of_one_rank(tmp_path: Path) -> None:
+    model = str(make_model(tmp_path / "model"))
+    (alone, ids), *_ = run_ranks(1, embed, model, tmp_path / "1")
+    assert sorted(ids) == list(range(100, 100 + NUM_TEXTS))
+    for ranks in (2, 3):
+        results = run_ranks(ranks, embed, model, tmp_path / str(ranks))
+        assert sorted(i for _, ids in results for i in ids) == list(range(100, 100 + NUM_TEXTS))
+        assert max(len(ids) for _, ids in results) <= sum(-(-block // ranks) for block in (10, 10, 3))
+        for rows, _ in results:
+            np.testing.assert_array_equal(rows, alone)
+
+
+def test_no_texts_give_no_rows_of_the_models_width(tmp_path: Path) -> None:
+    model = str(make_model(tmp_path / "model"))
+    for rows, ids in run_ranks(2, embed, model, tmp_path / "none", 0):
+        assert rows.shape == (0, 2)
+        assert ids == []

@@ -1,0 +1,116 @@
+"""`harness filter` on several ranks: the same rows, one report, and every rank ends with rank 0's error."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import comm
+from harness.mining.filtering import filter as filter_module
+from harness.mining.filtering import near_duplicates, output, pairs, stages
+from tests.integration.test_filter import (
+    NONE_DROPPED,
+    SETTINGS,
+    contents,
+    filter_config,
+    report,
+    rows,
+    run_filter,
+    small_blocks,
+)
+from tests.ranks import run_ranks
+from tests.tiny import write_jsonl
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def source(folder: Path) -> Path:
+    return write_jsonl(folder / "pairs.jsonl", rows())
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path, source: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        small_blocks(patch)
+        run_filter(str(folder), "whole", **SETTINGS)
+    return folder / "whole"
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_several_ranks_keep_the_same_rows(folder: Path, whole: Path, ranks: int) -> None:
+    out = f"ranks_{ranks}"
+    shutil.rmtree(folder / out, ignore_errors=True)
+    run_ranks(ranks, filter_on_a_rank, str(folder), out)
+    assert contents(folder / out)[:1] == contents(whole)[:1]
+    found, expected = report(folder / out), report(whole)
+    assert {**found, "scores": None} == {**expected, "scores": None}
+    assert found["scores"]["histogram"] == expected["scores"]["histogram"]
+
+
+def filter_on_a_rank(folder: str, out: str) -> None:
+    near_duplicates.BLOCK_PAIRS = 16
+    run_filter(folder, out, **SETTINGS)
+
+
+def show_finished(folder: str, out: str) -> str:
+    """Runs on a rank, the second of which does not see the report yet."""
+    if comm.rank() == 1:
+        filter_module.REPORT = "not_seen_yet.json"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        filter_config(folder, out, NONE_DROPPED)
+    return printed.getvalue()
+
+
+def test_rank_0_says_whether_a_filter_is_finished_and_shows_it_once(folder: Path, source: Path) -> None:
+    filter_config(str(folder), "finished_once", NONE_DROPPED)
+    printed = run_ranks(2, show_finished, str(folder), "finished_once", timeout=90)
+    assert "rows kept" in printed[0]
+    assert printed[1] == ""
+
+
+def failed(folder: str, kind: str) -> str:
+    """Runs on a rank: the words of its error."""
+    data = "pairs.jsonl"
+    if kind == "no usable row":
+        data = "unusable.jsonl"
+    elif comm.is_main():
+        module, name = {"while reading": (pairs, "pair_hash"), "at the end": (output, "_json_line")}[kind]
+        setattr(module, name, disk_full)
+    with pytest.raises((ValueError, OSError)) as caught:
+        filter_config(folder, f"failed_{kind}", NONE_DROPPED, data=data)
+    return str(caught.value)
+
+
+def disk_full(*arguments: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("kind", ["no usable row", "while reading", "at the end"])
+def test_an_error_of_rank_0_ends_all_ranks(folder: Path, source: Path, kind: str) -> None:
+    write_jsonl(folder / "unusable.jsonl", [{"text1": "a", "text2": "b", "score": 1.0}])
+    words = "got no usable row" if kind == "no usable row" else "No space left on device"
+    assert all(words in message for message in run_ranks(2, failed, str(folder), kind, timeout=90))
+
+
+def worked_for_all() -> tuple[int, list[int]]:
+    """Runs on a rank: work that takes many words of rank 0."""
+    stages.WORD_SECONDS = 0.01
+    ranks: list[int] = []
+
+    def work() -> int:
+        ranks.append(comm.rank())
+        time.sleep(0.3)
+        return 7
+
+    return stages.by_main(work), ranks
+
+
+def test_rank_0_works_and_all_get_what_it_found() -> None:
+    assert run_ranks(2, worked_for_all, timeout=90) == [(7, [0]), (7, [])]
