@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 
 Recipe = Annotated[
-    str, typer.Argument(help="A recipe of this package (`demo`, `finetune_small`) or the path of a YAML file.")
+    str, typer.Argument(help="A recipe of this package (demo, finetune_small, pretrain, finetune) or a YAML file.")
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -41,7 +41,7 @@ Overrides = Annotated[
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Where relative data paths are looked up if they are not beside the recipe."),
+    typer.Option(metavar="DIR", help="Where relative data paths are looked up, too."),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show what DeepSpeed, torch and transformers have to say.")]
 
@@ -128,7 +128,7 @@ def evaluate(
     data_root: DataRoot = None,
     verbose: Verbose = False,
 ) -> None:
-    """Score a model on local retrieval, STS and classification data.
+    """Score a model on local data: retrieval, reranking, STS, pair classification, classification, clustering.
 
     JSON: `{"datasets": {NAME: {"ndcg_at_10": ..., "spearman": ..., "accuracy": ...}}}`, each with its kind's metrics.
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from harness import comm
 from harness.config import LoadedRecipe, inference_prompts, max_lengths
-from harness.data.bank_file import open_bank
+from harness.data.bank_file import BankFacts, open_bank
 from harness.data.config import DataConfig, PromptsConfig
 from harness.data.deal import deal
 from harness.data.index import TableConfig, TaskData, open_table
@@ -105,12 +105,20 @@ def mine_bank(
         count_R = open_bank(out, data, documents, 0).count_R
         table = documents or data
         Console().print(
-            f"bank: {out}: {data.num_rows:,} queries, {int(np.median(count_R))} candidates each (median; at least "
-            f"{int(count_R.min())}), from {table.path}; filters {facts.filters}, search {facts.search}",
+            f"{data.num_rows:,} queries, {int(np.median(count_R))} candidates each (median; at least "
+            f"{int(count_R.min())}), from {table.path}; {_said(facts)}\n"
+            f"bank: {out}; in a recipe: negatives: {{per_query: 4, bank: {out}, offset: 10}}",
             soft_wrap=True,
             highlight=False,
         )
     comm.shutdown()
+
+
+def _said(facts: BankFacts) -> str:
+    """The filters and the search of a bank in words."""
+    limits = [f"--{name} {value:g}" for name, value in facts.filters.items() if value is not None]
+    search = "exact search" if facts.search["index"] == "exact" else "{index} search, recall {recall:.3f}"
+    return f"{', '.join(limits) or 'no filter'}; {search.format(**facts.search)}"
 
 
 def filter_data(
@@ -248,7 +256,7 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
     padded_W = padded_per_rank(scheduled, made.texts.length_T)
     console = Console()
     console.print(_parts_table(made))
-    table = Table(title=f"dealt to {ranks} ranks, micro-batches of at most {tokens} tokens")
+    table = Table(title=f"dealt to {ranks} rank{'s' if ranks > 1 else ''}, micro-batches of at most {tokens} tokens")
     for column in ("rank", "texts", "tokens", "padded tokens", "micro-batches"):
         table.add_column(column, justify="right")
     for rank, batches in enumerate(scheduled.micro_batches):

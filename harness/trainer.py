@@ -18,7 +18,7 @@ from harness.engine.phases import Step, embed, replay, score
 from harness.evaluation.runner import evaluate, results_table
 from harness.export import embed as embed_on_cpu
 from harness.export import longest_text_of, verify_model, write_model
-from harness.mining.idle import idle_rule_message
+from harness.mining.idle import empty_window_message, idle_rule_message
 from harness.report import Report, peak_memory_bytes
 from harness.run import Run, build_run
 from harness.run_folder import RunFolder
@@ -43,8 +43,9 @@ def train(loaded: LoadedRecipe) -> None:
     folder.say_bad_rows(run.tasks)
     config = loaded.config
     idle = idle_rule_message(config.mining, run.tasks, config.training.steps, config.loss.balance)
-    if idle and comm.is_main():
-        folder.warn(idle)
+    for message in (empty_window_message(run.tasks), idle):
+        if message and comm.is_main():
+            folder.warn(message)
     checkpoints = Checkpoints(folder.checkpoints, loaded.config.checkpoint.keep, folder.warn)
     state = folder.resume(run.engine, run.negatives, run.reranking, checkpoints, run.fingerprint())
     run, start = run.continued(state), int(state["step"])

@@ -93,13 +93,13 @@ def open_bank(folder: Path, data: TaskData, corpus: TaskData | None, offset: int
         ValueError: the bank was made for other data or another corpus.
     """
     facts, texts = BankFacts.read(folder), data if corpus is None else corpus
-    for what, got, expected in (
-        ("training data", data.content_hash, facts.data_hash),
-        ("corpus", texts.content_hash, facts.corpus_hash),
+    for what, table, expected in (
+        ("other training data", data, facts.data_hash),
+        ("another corpus", texts, facts.corpus_hash),
     ):
-        if got != expected:
+        if table.content_hash != expected:
             raise ValueError(
-                f"negatives.bank: got {str(folder)!r}, made for another {what} than {texts.path}, expected a bank of "
+                f"negatives.bank: got {str(folder)!r}, made for {what} than {table.path}, expected a bank of "
                 "the same files; run harness mine again"
             )
     arrays = (open_array(folder / f"{name}.npy") for name in _ARRAYS)

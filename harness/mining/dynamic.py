@@ -62,14 +62,18 @@ class DynamicNegatives:
         return metrics
 
     def _watch_all(self, plan: StepPlan, similarity: Mapping[str, np.ndarray], metrics: dict[str, float]) -> None:
-        """Watch the step's own negatives; the means of S and of S0 go to the metrics, 0 without any."""
+        """Watch the step's own negatives; the means of S and of S0 go to the metrics, 0 without any.
+
+        With a rule both are over the negatives whose S0 is known, so that they may be compared.
+        """
         now, start = [], []
         for part in plan.parts:
             if isinstance(part, InfoNCEPart) and part.task in self.banks:
                 similarity_BM = np.where(part.negative_BM >= 0, similarity[part.task], np.nan)
-                now.append(similarity_BM)
                 if self.rule is not None:
                     start.append(self._watch(part, similarity_BM, plan.step))
+                    similarity_BM = np.where(np.isnan(start[-1]), np.nan, similarity_BM)
+                now.append(similarity_BM)
         metrics["negative_similarity_watched"] = _mean(now)
         metrics["negative_similarity_start"] = _mean(start)
 

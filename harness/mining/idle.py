@@ -43,6 +43,24 @@ def idle_rule_message(
     return f"mining.rule {config.rule} changes nothing ({'; '.join(found)})" if found else None
 
 
+def empty_window_message(tasks: Sequence[Task]) -> str | None:
+    """Which tasks ask for negatives of their own that many rows do not have; None if there are none."""
+    found = []
+    for task in tasks:
+        if task.bank is None or not task.bank.num_slots:
+            continue
+        candidates, num_rows = task.bank.newest.candidates, task.data.num_rows
+        blocks = (np.arange(first, min(first + _ROWS, num_rows)) for first in range(0, num_rows, _ROWS))
+        empty = sum(int((candidates.count(row_B) <= candidates.offset).sum()) for row_B in blocks)
+        if 2 * empty >= num_rows:
+            found.append(
+                f"task {task.config.name}: {empty:,} of {num_rows:,} rows have no candidate from rank "
+                f"{candidates.offset} on and train without negatives of their own, though negatives.per_query is "
+                f"{task.bank.num_slots}; lower negatives.offset, give a bank of harness mine, or set per_query: 0"
+            )
+    return "; ".join(found) or None
+
+
 def _clock(config: MiningConfig, rule: Rule, num_steps: int) -> list[str]:
     if num_steps > rule.interval + config.delay:
         return []

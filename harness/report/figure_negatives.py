@@ -81,7 +81,7 @@ def draw_replacements(axes: Axes, strip: Axes, group: Group, colour: str) -> str
     """
     step_P, count_P = counts(group.runs, "negatives_replaced")
     kept_P, kept = counts(group.runs, "negatives_exhausted")
-    line = _similarity(group)
+    line, steps = _similarity(group), axes.get_xlim()
     if len(step_P):
         height_P = np.interp(step_P, line.x_P, line.mean_P)
         area_P = (8 + 40 * count_P / count_P.max()) * min(1.0, 60 / len(step_P))  # many must not hide the line
@@ -90,6 +90,7 @@ def draw_replacements(axes: Axes, strip: Axes, group: Group, colour: str) -> str
         strip.vlines(step_P, 0, count_P, color=colour, linewidth=1.4)
     if len(kept_P):
         strip.scatter(kept_P, kept, 14, marker="x", color=GREY, label="easy, but its list is exhausted")
+    axes.set_xlim(steps)  # a single bar would be given all the width
     axes.set_xlabel("")
     axes.tick_params(labelbottom=False)
     strip.set_ylim(0, max(1.0, strip.get_ylim()[1]))

@@ -11,7 +11,7 @@ from harness.data.bank_history import BankHistory
 from harness.data.negatives import NegativeBank
 from harness.mining.config import MiningConfig
 from harness.mining.dynamic import METRICS
-from harness.mining.idle import idle_rule_message
+from harness.mining.idle import empty_window_message, idle_rule_message
 from tests.dynamic_run import RankedLists, Run
 
 NAN = np.nan
@@ -203,6 +203,28 @@ def test_the_mean_start_is_over_the_negatives_that_are_watched() -> None:
     run = Run([9, 9], 2, rule="v1")
     assert run.step(1, {0: [0.5, 0.25]})["negative_similarity_start"] == 0.375
     assert run.step(2, {0: [0.9, 0.9], 1: [0.75, 0.5]})["negative_similarity_start"] == 0.5
+
+
+def test_similarity_and_start_are_means_over_the_same_negatives() -> None:
+    """Slot 0 is replaced at step 1; its successor has no start when step 2, planned before, is seen."""
+    run = Run([9], 2, rule="v2", floor=0.3)
+    run.step(1, {0: [0.25, 0.5]})
+    metrics = run.step(2, {0: [0.2, 0.5]})
+    assert (metrics["negative_similarity_watched"], metrics["negative_similarity_start"]) == (0.5, 0.5)
+
+
+def test_a_task_whose_rows_have_no_negatives_of_their_own_is_told_so() -> None:
+    def message_of(counts: list[int], slots: int) -> str | None:
+        bank = BankHistory(NegativeBank(len(counts), RankedLists(counts, 10), slots))
+        data = SimpleNamespace(num_rows=len(counts))
+        return empty_window_message([SimpleNamespace(config=SimpleNamespace(name="faq"), bank=bank, data=data)])
+
+    assert message_of([9, 10, 11, 99], 2) == (
+        "task faq: 2 of 4 rows have no candidate from rank 10 on and train without negatives of their own, though "
+        "negatives.per_query is 2; lower negatives.offset, give a bank of harness mine, or set per_query: 0"
+    )
+    assert message_of([9, 11, 11, 99], 2) is None
+    assert message_of([9, 10, 11, 99], 0) is None
 
 
 def test_without_a_rule_nothing_is_watched_and_the_metrics_are_zeros() -> None:
