@@ -188,19 +188,25 @@ def ranked(folder):
 )
 def test_a_run_that_replaces_negatives_continues_bit_for_bit(folder, ranked, rule):
     """Killed when some were replaced, some decisions were not yet in force, and more were to come."""
-    lively = ("training.steps=10", "training.dropout=0.4", "mining.ceiling=2", "tasks.faq.negatives.margin=0")
+    lively = (
+        "training.steps=10",
+        "training.dropout=0.4",
+        "training.learning_rate=1e-3",
+        "mining.ceiling=2",
+        "tasks.faq.negatives.margin=0",
+    )
     settings = (f"tasks.faq.path={ranked.name}", *lively, *rule)
     whole, killed = (f"{name}_{rule[0]}" for name in ("whole", "killed"))
     run_ranks(2, train, str(folder), whole, settings)
     with pytest.raises(AssertionError, match="no result"):
-        run_ranks(2, train, str(folder), killed, settings, "after step 5")
-    saved = read_arrays(folder / killed / "checkpoints" / "step-00000004")
+        run_ranks(2, train, str(folder), killed, settings, "after step 7")
+    saved = read_arrays(folder / killed / "checkpoints" / "step-00000006")
     run_ranks(2, train, str(folder), killed, settings)
-    assert json.loads((folder / killed / "run.json").read_text())["resumed_from"] == 4
+    assert json.loads((folder / killed / "run.json").read_text())["resumed_from"] == 6
     assert outcome(folder / killed) == outcome(folder / whole)
     rows = outcome(folder / whole)[0]
-    assert saved["faq/replaced"].sum() > len(saved["faq/late_row"]) > 0
-    assert sum(row["negatives_replaced"] for row in rows if row["step"] > 4) > 0
+    assert saved["faq/0/replaced"].sum() > len(saved["faq/0/late_row"]) > 0
+    assert sum(row["negatives_replaced"] for row in rows if row["step"] > 6) > 0
     assert all(sum(row[key] for row in rows) > 0 for key in MINING)
 
 
