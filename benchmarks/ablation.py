@@ -11,45 +11,32 @@ result.md, result.json, report.html and figures/.
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
+from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.ablation_data import HELD_OUT, RETRIEVAL, write_data
-from benchmarks.ablation_recipes import ARMS, MODEL, SIZES, Size, recipe
-from benchmarks.experiment import FACTS, agreed_facts, chosen_runs, mine, run_all, score_model
-from harness.quiet import prepare_environment
+from benchmarks.ablation_recipes import ARMS, SIZES, Size, recipe
+from benchmarks.experiment import agreed_facts, chosen_runs, command_line, execute, mine, run_all, score_model
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", type=Path, help="holds train/, retrieval/, sts/ and classification/")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--size", choices=tuple(SIZES), default="small", help="small: two CPU cores; gpu: a GPU")
-    parser.add_argument("--model", default=MODEL, help="the starting model")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", action="append", metavar="ARM:SEED", help=f"one run; arms: {', '.join(ARMS)}")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; set OMP_NUM_THREADS to cores / jobs")
-    parser.add_argument("--table", action="store_true", help="only write and print the results of finished runs")
-    given = parser.parse_args()
-    prepare_environment()
-    out = given.out.resolve()
-    try:
-        if not given.table:
-            if given.data_root is None:
-                raise ValueError("--data-root: got none, expected the folder of the data; or give --table")
-            runs = chosen_runs(given.only, tuple(ARMS), given.seeds)
-            run(runs, given.data_root, out, given.model, SIZES[given.size], given.jobs)
-        from benchmarks.ablation_result import write_result
+    data, sizes_are = "train/, retrieval/, sts/ and classification/", "small: two CPU cores; gpu: a GPU"
+    execute(command_line(__doc__, data=data, sizes=tuple(SIZES), sizes_are=sizes_are, arms=tuple(ARMS)), train, show)
 
-        print(write_result(out, json.loads((out / FACTS).read_text(encoding="utf-8"))))
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"status {error.returncode} of: {' '.join(map(str, error.cmd))}")
+
+def train(given: Namespace, out: Path) -> None:
+    """The runs asked for."""
+    runs = chosen_runs(given.only, tuple(ARMS), given.seeds)
+    run(runs, given.data_root, out, given.model, SIZES[given.size], given.jobs)
+
+
+def show(out: Path, facts: dict[str, Any]) -> str:
+    """The tables; the page with its figures is imported for them only."""
+    from benchmarks.ablation_result import write_result
+
+    return write_result(out, facts)
 
 
 def run(runs: list[tuple[str, int]], root: Path, out: Path, model: str, size: Size, jobs: int) -> None:

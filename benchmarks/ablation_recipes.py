@@ -22,7 +22,6 @@ from typing import Any, Literal
 from benchmarks.ablation_data import RETRIEVAL, AblationSize
 from benchmarks.experiment_data import RetrievalSize
 
-MODEL = "demo-minilm"
 NUM_TASKS = 3
 Balance = Literal["cbb", "alternate"]
 

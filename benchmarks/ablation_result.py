@@ -15,12 +15,12 @@ from benchmarks.ablation_data import HELD_OUT
 from benchmarks.ablation_recipes import ARMS, NUM_TASKS
 from benchmarks.ablation_swing import STEP_LOSS, loss_columns, step_losses, swing, task_losses
 from benchmarks.experiment_result import in_figures, markdown_table, mean_and_spread, seeds_label
-from harness.data.locate import dataset_name
+from harness.data.source.locate import dataset_name
 from harness.evaluation.runner import MAIN_METRIC
 from harness.report.history import RunHistory
 from harness.report.page import PAGE, write_report
 from harness.report.tables import Finding
-from harness.run_folder import RunFolder
+from harness.run.folder import RunFolder
 
 BASELINE, AVERAGE, START = "vanilla", "average", "start"
 _KINDS = (*HELD_OUT, AVERAGE)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.report.curve import Curve
-from harness.report.drawing import Line, Panel, Picture, line_picture
+from harness.report.figures.curve import Curve
+from harness.report.figures.drawing import Line, Panel, Picture, line_picture
 from harness.report.history import RunHistory
 
 STEP_LOSS = "loss"

@@ -6,7 +6,7 @@
 Without recipes: the mixtures below, whose quotas count the examples of one rank. A recipe's quotas are those of the
 step, whatever the number of ranks. Ways:
 
-    ours           every text once, dealt and cut by `harness.data.deal`
+    ours           every text once, dealt and cut by `harness.data.batch.deal`
     there and back what it was until 2026-11-21: sorted by length, dealt 0..W-1, W-1..0; cut greedily, longest first
     in order       each rank encodes its own contiguous share of every task's examples, as data-parallel trainers do
     the paper's    a fifth of the ranks has the STS pairs, the others queries and negatives; up to four of them share
@@ -31,13 +31,13 @@ from typing import Any
 import numpy as np
 
 from harness.config import LoadedRecipe, RunConfig, load_recipe
-from harness.data.cut import cut, longest_first, padded_length, padded_tokens
-from harness.data.deal import deal
-from harness.data.plan import plan
-from harness.data.task import Task
-from harness.data.tokenisation import Tokeniser
-from harness.open_tasks import open_tasks
-from harness.types import CoSENTPart, InfoNCEPart, StepPlan
+from harness.data.batch.deal import deal
+from harness.data.batch.micro_batches import cut, longest_first, padded_length, padded_tokens
+from harness.data.plan.plan import plan
+from harness.data.plan.task import Task
+from harness.data.table.tokenisation import Tokeniser
+from harness.run.tasks import open_tasks
+from harness.types import PairPart, QueryPart, StepPlan
 
 GOAL = 1.05
 Placed = list[list[np.ndarray]]  # each rank's micro-batches, as rows of the step's table
@@ -112,7 +112,7 @@ def of_the_paper(step: StepPlan, ranks: int, budget: int) -> Placed:
     num_sts = max(1, round(ranks / 5))
     groups = np.array_split(np.arange(ranks - num_sts), -(-(ranks - num_sts) // 4))
     for part in step.parts:
-        if not isinstance(part, InfoNCEPart):
+        if not isinstance(part, QueryPart):
             for rank, examples in enumerate(np.array_split(np.arange(_examples(part)), num_sts), ranks - num_sts):
                 rows[rank] += _texts_of(part, examples)
             continue
@@ -123,13 +123,13 @@ def of_the_paper(step: StepPlan, ranks: int, budget: int) -> Placed:
     return [_cut_once(of_rank, step, budget) for of_rank in rows]
 
 
-def _examples(part: InfoNCEPart | CoSENTPart) -> int:
-    return len(part.query_B) if isinstance(part, InfoNCEPart) else len(part.text1_S)
+def _examples(part: QueryPart | PairPart) -> int:
+    return len(part.query_B) if isinstance(part, QueryPart) else len(part.text1_S)
 
 
-def _texts_of(part: InfoNCEPart | CoSENTPart, examples: np.ndarray) -> list[np.ndarray]:
+def _texts_of(part: QueryPart | PairPart, examples: np.ndarray) -> list[np.ndarray]:
     """Rows of the examples' texts: of queries and positives, and of negatives; or of sentences."""
-    if not isinstance(part, InfoNCEPart):
+    if not isinstance(part, QueryPart):
         return [part.text1_S[examples], part.text2_S[examples]]
     positives, negatives = (of_BX[examples][of_BX[examples] >= 0] for of_BX in (part.positive_BP, part.negative_BM))
     return [

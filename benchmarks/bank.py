@@ -27,11 +27,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.data.bank_history import BankHistory
-from harness.data.negatives import NegativeBank
+from harness.data.bank.history import BankHistory
+from harness.data.bank.negatives import NegativeBank
 from harness.mining.config import MiningConfig
 from harness.mining.dynamic import DynamicNegatives
-from harness.types import InfoNCEPart, StepPlan, StepTexts
+from harness.types import QueryPart, StepPlan, StepTexts
 
 Rules = Literal["v1", "v2"]
 RULES: tuple[Rules, ...] = ("v1", "v2")
@@ -72,7 +72,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class MappedCandidates:
-    """See `harness.data.negatives.Candidates`: two memory-mapped arrays, every row of them full."""
+    """See `harness.data.bank.negatives.Candidates`: two memory-mapped arrays, every row of them full."""
 
     candidate_RC: np.ndarray
     score_RC: np.ndarray
@@ -186,7 +186,7 @@ def _plan(step: int, row_B: np.ndarray, rank_BM: np.ndarray) -> StepPlan:
     """A step of one task whose texts and documents nobody asks for."""
     none = np.empty((len(row_B), 0), dtype=np.int64)
     texts = StepTexts(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
-    part = InfoNCEPart("task", row_B, row_B, row_B, row_B[:, None], rank_BM, rank_BM, none, "task")
+    part = QueryPart("task", row_B, row_B, row_B, row_B[:, None], rank_BM, rank_BM, none, "task")
     return StepPlan(step, texts, (part,))
 
 

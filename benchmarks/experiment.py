@@ -8,6 +8,7 @@ What is finished is not done again: the same command continues a killed start.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -20,8 +21,48 @@ from typing import Any
 
 import yaml
 
-FACTS = "experiment.json"
+from harness.quiet import prepare_environment
+
+FACTS, MODEL = "experiment.json", "demo-minilm"
+Facts = dict[str, Any]  # experiment.json
 MakeRecipe = Callable[[str, int], dict[str, Any]]  # (arm, seed)
+
+
+def command_line(
+    doc: str | None, *, data: str, sizes: Sequence[str], sizes_are: str, arms: Sequence[str]
+) -> argparse.ArgumentParser:
+    """The options that all experiments have. data: what --data-root holds. The first size is the default."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, help=f"holds {data}")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--size", choices=tuple(sizes), default=sizes[0], help=sizes_are)
+    parser.add_argument("--model", default=MODEL, help="the starting model")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", action="append", metavar="ARM:SEED", help=f"one run; arms: {', '.join(arms)}")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; set OMP_NUM_THREADS to cores / jobs")
+    parser.add_argument("--table", action="store_true", help="only write and print the results of finished runs")
+    return parser
+
+
+def execute(
+    parser: argparse.ArgumentParser,
+    train: Callable[[argparse.Namespace, Path], None],
+    write_result: Callable[[Path, Facts], str],
+) -> None:
+    """Train what is asked for into the folder --out, then write and print the results; mistakes end in one line."""
+    given = parser.parse_args()
+    prepare_environment()
+    out = given.out.resolve()
+    try:
+        if not given.table:
+            if given.data_root is None:
+                raise ValueError("--data-root: got none, expected the folder of the data; or give --table")
+            train(given, out)
+        print(write_result(out, json.loads((out / FACTS).read_text(encoding="utf-8"))))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"status {error.returncode} of: {' '.join(map(str, error.cmd))}")
 
 
 def chosen_runs(only: Sequence[str] | None, arms: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:

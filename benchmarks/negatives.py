@@ -13,49 +13,31 @@ FOLDER gets result.md, result.json and negatives.png.
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
+from argparse import Namespace
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiment import FACTS, agreed_facts, chosen_runs, mine, run_all, score_model
+from benchmarks.experiment import agreed_facts, chosen_runs, command_line, execute, mine, run_all, score_model
 from benchmarks.negatives_data import TRAIN_FILES, write_data
-from benchmarks.negatives_recipes import ARMS, MAX_LENGTH, MODEL, PUBLISHED_ARMS, SIZES, Size, equal_token_quota, recipe
+from benchmarks.negatives_recipes import ARMS, MAX_LENGTH, PUBLISHED_ARMS, SIZES, Size, equal_token_quota, recipe
 from benchmarks.negatives_result import write_result
-from harness.quiet import prepare_environment
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", type=Path, help="holds train/, retrieval/ and prompt_response/")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--size", choices=tuple(SIZES), default="small", help="small: a CPU core; full: a GPU")
-    parser.add_argument("--model", default=MODEL, help="the starting model")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", action="append", metavar="ARM:SEED", help=f"one run; arms: {', '.join(ARMS)}")
+    data, sizes_are = "train/, retrieval/ and prompt_response/", "small: a CPU core; full: a GPU"
+    parser = command_line(__doc__, data=data, sizes=tuple(SIZES), sizes_are=sizes_are, arms=tuple(ARMS))
     parser.add_argument("--extra", action="store_true", help="v2 without its floor, too, after the others")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--table", action="store_true", help="only write and print the results of finished runs")
-    given = parser.parse_args()
-    prepare_environment()
-    out = given.out.resolve()
-    try:
-        if not given.table:
-            if given.data_root is None:
-                raise ValueError("--data-root: got none, expected the folder of the data; or give --table")
-            runs, size = runs_in_order(given.only, given.seeds, given.extra), SIZES[given.size]
-            quotas = prepare(given.data_root, out, given.model, size)["quotas_without_negatives"]
-            make = partial(recipe, size=size, model=given.model, out=out, quotas=quotas)
-            run_all(runs, make, out, held_out(out), MAX_LENGTH, given.jobs)
-        print(write_result(out, json.loads((out / FACTS).read_text())))
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"status {error.returncode} of: {' '.join(map(str, error.cmd))}")
+    execute(parser, train, write_result)
+
+
+def train(given: Namespace, out: Path) -> None:
+    """The runs asked for."""
+    runs, size = runs_in_order(given.only, given.seeds, given.extra), SIZES[given.size]
+    quotas = prepare(given.data_root, out, given.model, size)["quotas_without_negatives"]
+    make = partial(recipe, size=size, model=given.model, out=out, quotas=quotas)
+    run_all(runs, make, out, held_out(out), MAX_LENGTH, given.jobs)
 
 
 def runs_in_order(only: list[str] | None, seeds: list[int], extra: bool) -> list[tuple[str, int]]:

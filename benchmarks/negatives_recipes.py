@@ -9,9 +9,8 @@ from typing import Any
 
 from benchmarks.experiment_data import RetrievalSize
 from benchmarks.negatives_data import TRAIN_FILES
-from harness.data.tokenisation import Tokeniser
+from harness.data.table.tokenisation import Tokeniser
 
-MODEL = "demo-minilm"
 MAX_LENGTH = 64  # tokens of every text: in mining, training and evaluation
 TEMPERATURE = 0.05
 

@@ -106,8 +106,8 @@ def run_side(arguments: argparse.Namespace) -> None:
 def ours(arguments: argparse.Namespace, queries: np.ndarray, documents: np.ndarray, positives: np.ndarray) -> Search:
     import torch
 
-    from harness.mining.request import CorpusShard
-    from harness.mining.search import top_k
+    from harness.search.request import CorpusShard
+    from harness.search.top_k import top_k
 
     torch.set_num_threads(arguments.threads)
     excluded = (np.arange(len(queries)), positives)

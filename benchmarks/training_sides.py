@@ -73,16 +73,16 @@ def train_ours(settings: Settings) -> tuple[Side, PlanFacts]:
         ValueError: data, model or settings that do not fit.
     """
     prepare_environment()
-    from harness.run import build_run
+    from harness.run.build import build_run
     from harness.trainer import train_step
-    from harness.types import InfoNCEPart
+    from harness.types import QueryPart
 
     run = build_run(load(settings))
     stats, parts = [], []
     start = time.perf_counter()
     for step in run.steps(after=0):
         stats.append(train_step(run, step))
-        parts += [part for part in step.plan.parts if isinstance(part, InfoNCEPart)]
+        parts += [part for part in step.plan.parts if isinstance(part, QueryPart)]
     side = _side(
         settings,
         seconds=time.perf_counter() - start,

@@ -31,6 +31,16 @@ app = typer.Typer(
 Recipe = Annotated[
     str, typer.Argument(help="A recipe of this package (demo, finetune_small, pretrain, finetune) or a YAML file.")
 ]
+Model = Annotated[
+    str,
+    typer.Argument(help="A run folder, a checkpoint, a sentence-transformers or transformers folder, or a hub name."),
+]
+MaxLength = Annotated[int | None, typer.Option(min=4, help="Tokens of a text (default: the model's own).")]
+Pooling = Annotated[
+    Literal["cls", "mean", "last"] | None,
+    typer.Option(help="For models that do not say how token states become one vector."),
+]
+Precision = Annotated[Literal["fp32", "bf16"], typer.Option(help="The numbers of the forward pass.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -104,27 +114,19 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A run folder, a checkpoint, a sentence-transformers or transformers folder, or a hub name."
-        ),
-    ],
+    model: Model,
     data: Annotated[
         list[str],
         typer.Argument(help="Files and folders as README lists them under Your own data, or names under --data-root."),
     ],
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores as JSON, too.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=4, help="Tokens of a text (default: the model's own).")] = None,
-    pooling: Annotated[
-        Literal["cls", "mean", "last"] | None,
-        typer.Option(help="For models that do not say how token states become one vector."),
-    ] = None,
+    max_length: MaxLength = None,
+    pooling: Pooling = None,
     dims: Annotated[
         list[int] | None,
         typer.Option("--dim", min=1, help="Score the first so many dimensions, too (Matryoshka). May be repeated."),
     ] = None,
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="The numbers of the forward pass.")] = "fp32",
+    precision: Precision = "fp32",
     data_root: DataRoot = None,
     verbose: Verbose = False,
 ) -> None:
@@ -153,12 +155,7 @@ def evaluate(
 
 @app.command()
 def mine(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A run folder, a checkpoint, a sentence-transformers or transformers folder, or a hub name."
-        ),
-    ],
+    model: Model,
     queries: Annotated[str, typer.Option(metavar="FILE", help="The training data: queries with their positives.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The bank to write; a killed start is continued.")],
     corpus: Annotated[
@@ -180,12 +177,9 @@ def mine(
     index_above: Annotated[
         int, typer.Option(min=0, metavar="N", help="Documents up to which search is exact.")
     ] = 1_000_000,
-    max_length: Annotated[int | None, typer.Option(min=4, help="Tokens of a text (default: the model's own).")] = None,
-    pooling: Annotated[
-        Literal["cls", "mean", "last"] | None,
-        typer.Option(help="For models that do not say how token states become one vector."),
-    ] = None,
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="The numbers of the forward pass.")] = "fp32",
+    max_length: MaxLength = None,
+    pooling: Pooling = None,
+    precision: Precision = "fp32",
     data_root: DataRoot = None,
     verbose: Verbose = False,
 ) -> None:
@@ -216,12 +210,7 @@ def mine(
 
 @app.command("filter")
 def filter_(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A run folder, a checkpoint, a sentence-transformers or transformers folder, or a hub name."
-        ),
-    ],
+    model: Model,
     data: Annotated[str, typer.Argument(help="The pairs: queries with their positives, or prompts with responses.")],
     out: Annotated[
         Path,
@@ -247,12 +236,9 @@ def filter_(
             help="Change another limit, e.g. `rules.max_characters=2000` or `near_threshold=0.9`. May be repeated.",
         ),
     ] = None,
-    max_length: Annotated[int | None, typer.Option(min=4, help="Tokens of a text (default: the model's own).")] = None,
-    pooling: Annotated[
-        Literal["cls", "mean", "last"] | None,
-        typer.Option(help="For models that do not say how token states become one vector."),
-    ] = None,
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="The numbers of the forward pass.")] = "fp32",
+    max_length: MaxLength = None,
+    pooling: Pooling = None,
+    precision: Precision = "fp32",
     data_root: DataRoot = None,
     verbose: Verbose = False,
 ) -> None:
@@ -265,7 +251,7 @@ def filter_(
     - `harness filter runs/demo pairs.parquet --consistency-top-k 2 --set rules.min_characters=10 --out filtered/pairs`
     """
     with _user_errors(verbose):
-        from harness.mining.filtering.config import FilterConfig
+        from harness.filtering.config import FilterConfig
         from harness.recipe_file import apply_override, build
 
         options = {"min_score": min_score, "consistency_top_k": consistency_top_k, "corpus_sample": corpus_sample}

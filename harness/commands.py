@@ -16,30 +16,30 @@ from rich.table import Table
 
 from harness import comm
 from harness.config import LoadedRecipe, inference_prompts, max_lengths
-from harness.data.bank_file import BankFacts, open_bank
+from harness.data.bank.file import BankFacts, open_bank
+from harness.data.batch.deal import deal
+from harness.data.batch.schedule import padded_per_rank
 from harness.data.config import DataConfig, PromptsConfig
-from harness.data.deal import deal
-from harness.data.index import TableConfig, TaskData, open_table
-from harness.data.locate import cache_root, locate
-from harness.data.plan import plan
-from harness.data.schedule import padded_per_rank
-from harness.data.tokenisation import Tokeniser
+from harness.data.plan.plan import plan
+from harness.data.source.locate import cache_root, locate
+from harness.data.table.index import TableConfig, TaskData, open_table
+from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig, PoolingMode
 from harness.encoder.encoder import Encoder, config_of_folder, fingerprint, load_encoder
 from harness.encoder.layout import read_layout
 from harness.engine.budget import CPU_TOKENS, micro_batch_tokens
-from harness.engine.encode import TextEncoder
 from harness.evaluation.runner import evaluate, results_table
-from harness.export import embed, longest_text_of, verify_model, write_model
-from harness.mining.filtering.config import FilterConfig
-from harness.mining.filtering.filter import FilterRequest, filter_pairs, finished_report
-from harness.mining.filtering.report import PAGE, summary
+from harness.export.sentence_transformers_folder import embed, longest_text_of, verify_model, write_model
+from harness.filtering.config import FilterConfig
+from harness.filtering.filter import FilterRequest, filter_pairs, finished_report
+from harness.filtering.report import PAGE, summary
 from harness.mining.mine import MineSettings, mine, refuse_finished
-from harness.open_tasks import open_tasks
 from harness.report.console import MiningConsole, ReadingConsole
 from harness.report.page import write_report
-from harness.run_folder import RunFolder, is_run, model_folder
-from harness.types import EncodingRole, InfoNCEPart, SourceKind, StepPlan, TokenBatch
+from harness.run.folder import RunFolder, is_run, model_folder
+from harness.run.tasks import open_tasks
+from harness.search.encode import TextEncoder
+from harness.types import EncodingRole, QueryPart, SourceKind, StepPlan, TokenBatch
 from harness.weights import resolve_model
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -269,11 +269,11 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
 def _parts_table(made: StepPlan) -> Table:
     kinds = Counter(type(part).__name__ for part in made.parts)
     title = f"step {made.step}: {len(made.texts)} unique texts, {int(made.texts.length_T.sum())} tokens"
-    table = Table(title=f"{title}, tasks: {kinds['InfoNCEPart']} of queries, {kinds['CoSENTPart']} of pairs")
+    table = Table(title=f"{title}, tasks: {kinds['QueryPart']} of queries, {kinds['PairPart']} of pairs")
     for column in ("task", "examples", "documents", "own negatives", "masked pairs", "negatives scope"):
         table.add_column(column, justify="left" if column in ("task", "negatives scope") else "right")
     for part in made.parts:
-        if isinstance(part, InfoNCEPart):
+        if isinstance(part, QueryPart):
             own = int((part.negative_BM >= 0).sum())
             masked = len(part.excluded_pairs()[0])
             counts = (len(part.query_B), len(part.document_N), own, masked)

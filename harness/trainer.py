@@ -1,4 +1,4 @@
-"""Floor 6: the loop. What a step is lies in data/plan.py, how it is computed in engine/phases.py."""
+"""Floor 6: the loop. What a step is lies in data/plan/plan.py, how it is computed in engine/phases.py."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from torch import Tensor
 
 from harness import comm
 from harness.config import LoadedRecipe, inference_prompts
-from harness.data.task import text_sources
+from harness.data.plan.task import text_sources
 from harness.encoder.encoder import load_encoder
 from harness.engine.checkpoint import Checkpoints, checkpoint_name
 from harness.engine.guard import NonFiniteError, check_gradients, check_loss
 from harness.engine.optimizer import learning_rate
 from harness.engine.phases import Step, embed, replay, score
 from harness.evaluation.runner import evaluate, results_table
-from harness.export import embed as embed_on_cpu
-from harness.export import longest_text_of, verify_model, write_model
-from harness.mining.idle import empty_window_message, idle_rule_message
-from harness.report import Report, peak_memory_bytes
-from harness.run import Run, build_run
-from harness.run_folder import RunFolder
+from harness.export.sentence_transformers_folder import embed as embed_on_cpu
+from harness.export.sentence_transformers_folder import longest_text_of, verify_model, write_model
+from harness.mining.ineffective_settings import empty_window_message, idle_rule_message
+from harness.report.report import Report
+from harness.report.run_file import peak_memory_bytes
+from harness.run.build import Run, build_run
+from harness.run.folder import RunFolder
 from harness.stopwatch import Stopwatch
-from harness.types import InfoNCEPart, StepStats
+from harness.types import QueryPart, StepStats
 
 
 def train(loaded: LoadedRecipe) -> None:
@@ -94,7 +95,7 @@ def train_step(run: Run, step: Step) -> StepStats:
     with watch("mining"):
         mined = run.observe(step.plan, scores.own_similarity)
     seconds = {"data": step.seconds_waiting, **watch.take(), **comm.stopwatch.take()}
-    has_queries = any(isinstance(part, InfoNCEPart) for part in step.plan.parts)
+    has_queries = any(isinstance(part, QueryPart) for part in step.plan.parts)
     return StepStats(
         step=step.plan.step,
         loss=metrics["loss"],

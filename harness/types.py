@@ -103,7 +103,7 @@ class RaggedLists:
 
 
 @dataclass(frozen=True, slots=True)
-class InfoNCEPart:
+class QueryPart:
     """How one task's queries refer to the table, whatever loss they take. Document indices point into `document_N`.
 
     The scores of a ranker are there where a loss of the task asks for them.
@@ -139,7 +139,7 @@ class InfoNCEPart:
 
 
 @dataclass(frozen=True, slots=True)
-class CoSENTPart:
+class PairPart:
     """One STS task's pairs, whatever loss they take: rows of the table and their graded similarity."""
 
     task: str
@@ -160,7 +160,7 @@ class StepPlan:
 
     step: int
     texts: StepTexts
-    parts: tuple[InfoNCEPart | CoSENTPart, ...]
+    parts: tuple[QueryPart | PairPart, ...]
 
     @property
     def texts_saved(self) -> int:

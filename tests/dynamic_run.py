@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from harness.data.bank_history import BankHistory
-from harness.data.negatives import NegativeBank
+from harness.data.bank.history import BankHistory
+from harness.data.bank.negatives import NegativeBank
 from harness.mining.config import MiningConfig
 from harness.mining.dynamic import DynamicNegatives
-from harness.mining.upcoming import Outlook
-from harness.types import InfoNCEPart, StepPlan, StepTexts
+from harness.mining.upcoming import UpcomingScores
+from harness.types import QueryPart, StepPlan, StepTexts
 
 NO_TEXTS = StepTexts(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
 
@@ -67,10 +67,10 @@ class Run:
     def bank(self) -> NegativeBank:
         return self.history.newest
 
-    def look_ahead(self, first_step: int, last_step: int) -> dict[str, Outlook]:
+    def look_ahead(self, first_step: int, last_step: int) -> dict[str, UpcomingScores]:
         self.looked_ahead.append((first_step, last_step))
         rows = sorted(self.coming)
-        return {"faq": Outlook(np.array(rows), np.array([self.coming[row] for row in rows]))} if rows else {}
+        return {"faq": UpcomingScores(np.array(rows), np.array([self.coming[row] for row in rows]))} if rows else {}
 
     def rerank(self, task: object, step: int) -> RankedLists:
         self.reranked.append(step)
@@ -93,7 +93,7 @@ class Run:
         rank_BM = bank.ranks(row_B, step)
         negative_BM = bank.candidates.text_ids(row_B, rank_BM)
         none = np.full((len(rows), 0), -1)
-        part = InfoNCEPart("faq", row_B, row_B, np.arange(9), row_B[:, None], negative_BM, rank_BM, none, "task")
+        part = QueryPart("faq", row_B, row_B, np.arange(9), row_B[:, None], negative_BM, rank_BM, none, "task")
         return StepPlan(step, NO_TEXTS, (part,) if rows else ())
 
     def step(self, step: int, similarity: dict[int, list[float]]) -> dict[str, float]:

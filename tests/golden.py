@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from harness.data.deal import deal
-from harness.data.permutation import derive_key
-from harness.data.schedule import schedule
+from harness.data.batch.deal import deal
+from harness.data.batch.schedule import schedule
+from harness.data.plan.permutation import derive_key
 from harness.encoder.encoder import Encoder
 from harness.engine import phases
 from harness.engine.config import TrainingConfig
@@ -25,7 +25,7 @@ from harness.losses.config import LossConfig
 from harness.losses.objective import Objective
 from harness.losses.terms import TaskTerms
 from harness.quiet import prepare_environment
-from harness.types import CoSENTPart, InfoNCEPart, Schedule, StepPlan, StepTexts, TokenBatch
+from harness.types import PairPart, QueryPart, Schedule, StepPlan, StepTexts, TokenBatch
 from tests.golden_mixtures import Mixture, mixed_plan, mixed_terms
 from tests.golden_negatives import masked_by_loops, tiny_guide, with_all_options, with_queries_joined
 from tests.ranks import run_ranks
@@ -85,7 +85,7 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
     """Two InfoNCE tasks (one with hard negatives and exclusions, one with scope own) and two STS tasks."""
     texts = StepTexts(np.zeros(len(lengths), np.int32), np.arange(len(lengths)), np.array(lengths, dtype=np.int64))
     rows = np.arange
-    faq = InfoNCEPart(
+    faq = QueryPart(
         task="faq",
         row_B=rows(5),
         query_B=rows(0, 5),
@@ -96,7 +96,7 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
         excluded_BX=np.array([[1, 2], [-1, -1], [3, -1], [-1, -1], [6, -1]]),
         scope="task",
     )
-    intents = InfoNCEPart(
+    intents = QueryPart(
         task="intents",
         row_B=rows(3),
         query_B=np.array([17, 18, 4]),
@@ -107,10 +107,8 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
         excluded_BX=np.full((3, 0), -1),
         scope="own",
     )
-    similar = CoSENTPart(
-        "similar", rows(3), np.array([25, 26, 27]), np.array([28, 29, 30]), np.float32([0.1, 3.0, 5.0])
-    )
-    alike = CoSENTPart("alike", rows(2), np.array([0, 25]), np.array([29, 27]), np.float32([0.0, 1.0]))
+    similar = PairPart("similar", rows(3), np.array([25, 26, 27]), np.array([28, 29, 30]), np.float32([0.1, 3.0, 5.0]))
+    alike = PairPart("alike", rows(2), np.array([0, 25]), np.array([29, 27]), np.float32([0.0, 1.0]))
     return StepPlan(1, texts, (faq, intents, similar, alike))
 
 

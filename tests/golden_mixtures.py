@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from harness.losses.terms import TaskTerms
-from harness.types import CoSENTPart, InfoNCEPart, StepPlan, StepTexts
+from harness.types import PairPart, QueryPart, StepPlan, StepTexts
 
 Mixture = Literal["uneven", "alternate", "homogeneous", "shared"]
 
@@ -40,18 +40,18 @@ def mixed_terms() -> list[TaskTerms]:
     ]
 
 
-def _faq(num_queries: int) -> InfoNCEPart:
+def _faq(num_queries: int) -> QueryPart:
     """All positives of each query, one to three; two, one or none of the negatives."""
     positive_BP = np.array([[0, 1, 2], [3, -1, -1], [4, 5, -1], [6, -1, -1], [7, 8, -1]])[:num_queries]
     negative_BM = np.array([[9, 10], [-1, -1], [11, -1], [3, 12], [0, 1]])[:num_queries]
     return _query_part("faq", np.arange(num_queries), np.arange(5, 18), positive_BP, negative_BM)
 
 
-def _single() -> InfoNCEPart:
+def _single() -> QueryPart:
     return _query_part("single", np.array([18]), np.array([3, 19, 20]), np.array([[1]]), np.array([[0, 2]]))
 
 
-def _shared() -> tuple[InfoNCEPart, InfoNCEPart]:
+def _shared() -> tuple[QueryPart, QueryPart]:
     documents = np.array([*range(5, 18), 20, 21, 22])
     joint = np.array([[13, -1], [14, 15]]), np.array([[0, 14], [3, -1]])
     return (
@@ -62,7 +62,7 @@ def _shared() -> tuple[InfoNCEPart, InfoNCEPart]:
 
 def _query_part(
     task: str, query_B: np.ndarray, document_N: np.ndarray, positive_BP: np.ndarray, negative_BM: np.ndarray
-) -> InfoNCEPart:
+) -> QueryPart:
     random = np.random.default_rng(5)
     scores = [
         np.where(place >= 0, random.normal(size=place.shape), np.nan).astype(np.float32)
@@ -70,11 +70,11 @@ def _query_part(
     ]
     number = np.arange(len(query_B))
     excluded = np.full((len(number), 0), -1)
-    return InfoNCEPart(
+    return QueryPart(
         task, number, query_B, document_N, positive_BP, negative_BM, negative_BM, excluded, "task", scores[0], scores[1]
     )
 
 
-def _pairs(task: str, text1: list[int], text2: list[int]) -> CoSENTPart:
+def _pairs(task: str, text1: list[int], text2: list[int]) -> PairPart:
     score = np.arange(len(text1), dtype=np.float32)
-    return CoSENTPart(task, np.arange(len(text1)), np.array(text1), np.array(text2), score)
+    return PairPart(task, np.arange(len(text1)), np.array(text1), np.array(text2), score)

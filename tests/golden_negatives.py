@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from harness.encoder.encoder import Encoder
-from harness.engine.encode import TextEncoder
 from harness.losses.terms import TaskTerms
 from harness.mining.guide import Guide
-from harness.types import InfoNCEPart, RaggedLists, StepPlan, TokenBatch
+from harness.search.encode import TextEncoder
+from harness.types import QueryPart, RaggedLists, StepPlan, TokenBatch
 
 GUIDED, MARGIN = {"faq", "intents"}, 0.02  # masks some negatives of either task and spares some
 
@@ -27,7 +27,7 @@ def with_all_options(terms: list[TaskTerms]) -> list[TaskTerms]:
 def with_queries_joined(plan: StepPlan) -> StepPlan:
     """As `negatives.same_tower: queries` in the first task: they come before the documents, excluded for themselves."""
     part, *others = plan.parts
-    assert isinstance(part, InfoNCEPart)
+    assert isinstance(part, QueryPart)
     count = len(part.query_B)
 
     def moved(index: np.ndarray) -> np.ndarray:
@@ -84,14 +84,14 @@ def masked_by_loops(
             [F.normalize(encoder(torch.tensor([row]), torch.ones(1, len(row)).long()), dim=1)[0] for row in rows]
             for rows in (texts, [[7, *text] for text in texts])
         )
-    contrastive = [part for part in plan.parts if isinstance(part, InfoNCEPart)]
+    contrastive = [part for part in plan.parts if isinstance(part, QueryPart)]
     named = {
         row for p in contrastive for lists in (p.positive_BP, p.negative_BM) for row in p.document_N[lists[lists >= 0]]
     }
     as_document = [unit[row] if row in named else with_prompt[row] for row in range(len(texts))]  # others are queries
     parts = []
     for part in plan.parts:
-        if not isinstance(part, InfoNCEPart) or part.task not in guided:
+        if not isinstance(part, QueryPart) or part.task not in guided:
             parts.append(part)
             continue
         pairs = []

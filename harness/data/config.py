@@ -31,7 +31,7 @@ class NegativesConfig(Section):
         arXiv 2103.00020): queries of the task only, with scope `step` as well.
     same_tower: the other queries join the documents, each positive is compared with the documents that its query keeps,
         or both (GTE, arXiv 2308.03281; Qwen3-Embedding, arXiv 2506.05176). With scope `task` those of the task, with
-        `step` those of the step. Queries that mean the same are no negatives (`data/known.py`).
+        `step` those of the step. Queries that mean the same are no negatives (`data/plan/known_positives.py`).
     guide: drop what the recipe's `guide` finds nearer to the query than its positive (GISTEmbed, arXiv 2402.16829). It
         knows of queries only, so same_tower may be `queries` at most.
     """
@@ -70,7 +70,7 @@ class TaskConfig(Section):
     """One data source, how many examples of it a step holds, and what they train.
 
     quota: examples of the global step, over all ranks. share, instead of it: a part of `data.batch`, or `auto`, a part
-    of what the others leave, by size (see `harness.data.quotas`). loss: one of `harness.types.LOSSES_OF_KIND`, or
+    of what the others leave, by size (see `harness.data.plan.quotas`). loss: one of `harness.types.LOSSES_OF_KIND`, or
     several that are added up. weight: against the other tasks whose losses stand in the same mean in the same step
     (retrieval and classification in one, sts in the other); for a task that is alone there it changes nothing.
     """
@@ -189,7 +189,7 @@ class DataConfig(Section):
     """How data files are read, and how a step is divided among tasks that have a share.
 
     cache: where the validated copies are; default: the user's cache folder. batch: examples of a step, over all tasks
-    and ranks, when a task has a share. size_temperature: of the shares `auto`, see `harness.data.quotas`.
+    and ranks, when a task has a share. size_temperature: of the shares `auto`, see `harness.data.plan.quotas`.
     """
 
     on_bad_row: Literal["stop", "skip"] = "stop"

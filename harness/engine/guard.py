@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness import comm
 from harness.engine.phases import Step
-from harness.types import CoSENTPart, InfoNCEPart
+from harness.types import PairPart, QueryPart
 
 _NAMED = 8  # texts named in a message
 
@@ -48,7 +48,7 @@ def check_gradients(step: Step, probes: Sequence[Tensor]) -> None:
     raise NonFiniteError(step.plan.step, "a parameter's gradient", tasks, rows)
 
 
-def _rows_of(part: InfoNCEPart | CoSENTPart) -> np.ndarray:
-    if isinstance(part, InfoNCEPart):
+def _rows_of(part: QueryPart | PairPart) -> np.ndarray:
+    if isinstance(part, QueryPart):
         return np.concatenate([part.query_B, part.document_N])
     return np.concatenate([part.text1_S, part.text2_S])

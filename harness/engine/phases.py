@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from harness import comm
-from harness.data.permutation import derive_key
+from harness.data.plan.permutation import derive_key
 from harness.engine.zero import ZeroEngine
 from harness.losses.objective import Objective, ObjectiveOutput
 from harness.types import Schedule, StepPlan, TokenBatch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from harness import comm
-from harness.data.locate import dataset_name
+from harness import rank0
+from harness.data.source.locate import dataset_name
 from harness.evaluation.datasets import EvaluationData, EvaluationKind, data_files, load_evaluation_data
 from harness.evaluation.kinds import Encode, embeddings_of, num_rows, score
 from harness.evaluation.metrics import METRICS, normalised
@@ -102,22 +102,7 @@ def evaluate(encode: Encode, data: LoadedData | Sequence[str], matryoshka_dims: 
 
 def _evaluate_one(encode: Encode, name: str, data: EvaluationData, matryoshka_dims: Sequence[int]) -> dict[str, float]:
     embeddings = embeddings_of(encode, data)
-    return _on_rank_0(lambda: _metrics(name, data, embeddings, matryoshka_dims))
-
-
-def _on_rank_0(compute: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """What `compute` returns on rank 0, on every rank; its ValueError on every rank, too, so that none waits."""
-    outcome: tuple[dict[str, float], str | None] = {}, None
-    reason: ValueError | None = None
-    if comm.is_main():
-        try:
-            outcome = compute(), None
-        except ValueError as error:
-            outcome, reason = ({}, str(error)), error
-    metrics, message = comm.broadcast_object(outcome)
-    if message is not None:
-        raise ValueError(message) from reason
-    return metrics
+    return rank0.by_main(lambda: _metrics(name, data, embeddings, matryoshka_dims))
 
 
 def _metrics(

@@ -14,7 +14,7 @@ class LossConfig(Section):
     """Temperatures, the weight beta of the pair losses, and which tasks a step holds.
 
     balance: `cbb` all of them; `alternate` one; `homogeneous` one retrieval task and all others (see
-    `harness.data.draw.draw_examples`).
+    `harness.data.plan.draw.draw_examples`).
     """
 
     temperature: float = Field(0.05, gt=0)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from harness.losses.config import LossConfig
 from harness.losses.terms import Share, TaskTerms, term_of
-from harness.types import CoSENTPart, InfoNCEPart, StepPlan
+from harness.types import PairPart, QueryPart, StepPlan
 
 _METRICS = ("positive_similarity", "negative_similarity", "false_negatives_masked")
 
@@ -135,8 +135,8 @@ class Objective:
             raise ValueError(
                 f"step {plan.step}: got parts of {sorted(unknown)}, expected the run's tasks {sorted(self.tasks)}"
             )
-        retrieval = [part for part in plan.parts if isinstance(part, InfoNCEPart)]
-        sts = [part.task for part in plan.parts if isinstance(part, CoSENTPart)]
+        retrieval = [part for part in plan.parts if isinstance(part, QueryPart)]
+        sts = [part.task for part in plan.parts if isinstance(part, PairPart)]
         return Share(
             index=index,
             count=count,

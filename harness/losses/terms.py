@@ -19,7 +19,7 @@ from torch import Tensor
 from harness.losses.angle import angle
 from harness.losses.config import LossConfig
 from harness.losses.distillation import cosines_of_lists, kl, margin_mse
-from harness.types import CoSENTPart, InfoNCEPart, LossName
+from harness.types import LossName, PairPart, QueryPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,14 @@ class Term:
     own_similarity_BM: Tensor | None = None
 
 
-def term_of(name: LossName, task: TaskTerms, part: InfoNCEPart | CoSENTPart, table_TD: Tensor, share: Share) -> Term:
+def term_of(name: LossName, task: TaskTerms, part: QueryPart | PairPart, table_TD: Tensor, share: Share) -> Term:
     """The term of one of the task's losses."""
-    if isinstance(part, InfoNCEPart):
+    if isinstance(part, QueryPart):
         return QUERY_TERMS[name](task, part, table_TD, share)
     return PAIR_TERMS[name](task, part, table_TD, share)
 
 
-def _info_nce_term(task: TaskTerms, part: InfoNCEPart, table_TD: Tensor, share: Share) -> Term:
+def _info_nce_term(task: TaskTerms, part: QueryPart, table_TD: Tensor, share: Share) -> Term:
     """A slice of the part's queries. The plan has chosen the documents, so `task` and `step` are one here."""
     rows = part.share(share.index, share.count)
     query_B = _to(table_TD, part.query_B[rows])
@@ -127,7 +127,7 @@ def _negative_similarity(stats: InfoNCEStats) -> Tensor:
 def _distillation_term(
     loss_of: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
     task: TaskTerms,
-    part: InfoNCEPart,
+    part: QueryPart,
     table_TD: Tensor,
     share: Share,
 ) -> Term:
@@ -165,9 +165,7 @@ def _distillation_term(
     return Term(task.weight * loss_B.sum() / share.query_weight, metrics, own_similarity_BM)
 
 
-def _pair_term(
-    loss_of: Callable[..., Tensor], task: TaskTerms, part: CoSENTPart, table_TD: Tensor, share: Share
-) -> Term:
+def _pair_term(loss_of: Callable[..., Tensor], task: TaskTerms, part: PairPart, table_TD: Tensor, share: Share) -> Term:
     """All pairs of the part, on the share that it falls to."""
     if part.task not in share.pair_tasks:
         return Term(table_TD.new_zeros(()), {})
@@ -193,12 +191,12 @@ def _to(table_TD: Tensor, array: np.ndarray) -> Tensor:
     return torch.tensor(array, device=table_TD.device)
 
 
-QUERY_TERMS: dict[LossName, Callable[[TaskTerms, InfoNCEPart, Tensor, Share], Term]] = {
+QUERY_TERMS: dict[LossName, Callable[[TaskTerms, QueryPart, Tensor, Share], Term]] = {
     "info_nce": _info_nce_term,
     "margin_mse": partial(_distillation_term, margin_mse),
     "kl": partial(_distillation_term, kl),
 }
-PAIR_TERMS: dict[LossName, Callable[[TaskTerms, CoSENTPart, Tensor, Share], Term]] = {
+PAIR_TERMS: dict[LossName, Callable[[TaskTerms, PairPart, Tensor, Share], Term]] = {
     "cosent": partial(_pair_term, cosent),
     "angle": partial(_pair_term, angle),
 }

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from harness.data.negatives import Candidates, NegativeBank
-from harness.data.task import Task
+from harness.data.bank.negatives import Candidates, NegativeBank
+from harness.data.plan.task import Task
 from harness.mining.config import MiningConfig
 from harness.mining.rules import Rule
-from harness.mining.upcoming import Outlook
-from harness.types import InfoNCEPart, StepPlan
+from harness.mining.upcoming import UpcomingScores
+from harness.types import QueryPart, StepPlan
 
 METRICS = (
     "negative_similarity_watched",
@@ -25,7 +25,7 @@ METRICS = (
     "queries_reranked",
     "windows_unfilled",
 )
-LookAhead = Callable[[int, int], Mapping[str, Outlook]]  # (first step, last step): see `Upcoming`
+LookAhead = Callable[[int, int], Mapping[str, UpcomingScores]]  # (first step, last step): see `Upcoming`
 Rerank = Callable[[Task, int], Candidates]  # (task, step): see `Reranking`
 _ROWS = 65_536  # looked at together
 
@@ -68,7 +68,7 @@ class DynamicNegatives:
         """
         now, start = [], []
         for part in plan.parts:
-            if isinstance(part, InfoNCEPart) and part.task in self.banks:
+            if isinstance(part, QueryPart) and part.task in self.banks:
                 similarity_BM = np.where(part.negative_BM >= 0, similarity[part.task], np.nan)
                 if self.rule is not None:
                     start.append(self._watch(part, similarity_BM, plan.step))
@@ -77,7 +77,7 @@ class DynamicNegatives:
         metrics["negative_similarity_watched"] = _mean(now)
         metrics["negative_similarity_start"] = _mean(start)
 
-    def _watch(self, part: InfoNCEPart, similarity_BM: np.ndarray, step: int) -> np.ndarray:
+    def _watch(self, part: QueryPart, similarity_BM: np.ndarray, step: int) -> np.ndarray:
         """Remember S of the slots whose candidate is still the one decided on; returns their S0."""
         history = self.banks[part.task]
         bank = history.newest

@@ -16,16 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness import comm
-from harness.data.index import TaskData
-from harness.data.known import merge_pairs
-from harness.data.task import Task, text_sources
-from harness.data.tokenisation import Tokeniser
+from harness.data.plan.known_positives import merge_pairs
+from harness.data.plan.task import Task, text_sources
+from harness.data.table.index import TaskData
+from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import config_of_folder, fingerprint, load_encoder
 from harness.engine.budget import CPU_TOKENS
-from harness.engine.encode import TextEncoder
 from harness.mining.config import GuideConfig
-from harness.mining.exact_search import full_float32
-from harness.types import ROLES, InfoNCEPart, RaggedLists, StepPlan, StepTexts, TokenBatch
+from harness.search.encode import TextEncoder
+from harness.search.exact import full_float32
+from harness.types import ROLES, QueryPart, RaggedLists, StepPlan, StepTexts, TokenBatch
 
 _QUERY, _DOCUMENT = ROLES.index("query"), ROLES.index("document")
 _BLOCK_CELLS = 1 << 24  # similarities held at a time: 64 MiB
@@ -53,7 +53,7 @@ class Guide:
         positive; with several, d is dropped if it is above any of them, as it would be in a pair of its own with each.
         One wrong positive thus drops most negatives of its query; with `positives: one` only where it is sampled.
         """
-        parts = [part for part in plan.parts if isinstance(part, InfoNCEPart) and part.task in self._guided]
+        parts = [part for part in plan.parts if isinstance(part, QueryPart) and part.task in self._guided]
         if not parts:
             return plan
         role_T = self._document_roles(plan)
@@ -70,12 +70,12 @@ class Guide:
         """
         role_T = np.full(len(plan.texts), _QUERY, dtype=np.int64)
         for part in plan.parts:
-            if isinstance(part, InfoNCEPart) and part.task not in self._classification:
+            if isinstance(part, QueryPart) and part.task not in self._classification:
                 for index in (part.positive_BP, part.negative_BM):
                     role_T[part.document_N[index[index >= 0]]] = _DOCUMENT
         return role_T
 
-    def _embed(self, texts: StepTexts, parts: Sequence[InfoNCEPart], role_T: np.ndarray) -> _Embedded:
+    def _embed(self, texts: StepTexts, parts: Sequence[QueryPart], role_T: np.ndarray) -> _Embedded:
         """Queries and documents of the parts; a text that is both is encoded in either role."""
         keys = [_QUERY * len(texts) + part.query_B for part in parts]
         keys += [role_T[part.document_N] * len(texts) + part.document_N for part in parts]
@@ -99,7 +99,7 @@ class Guide:
                 raw[place] = text
         return raw
 
-    def _masked(self, part: InfoNCEPart, embedded: _Embedded, role_T: np.ndarray) -> InfoNCEPart:
+    def _masked(self, part: QueryPart, embedded: _Embedded, role_T: np.ndarray) -> QueryPart:
         rows = part.share(comm.rank(), comm.world_size())
         query_BD = embedded.of(part.query_B[rows], _QUERY)
         document_ND = embedded.of(part.document_N, role_T[part.document_N])

@@ -16,18 +16,18 @@ import numpy as np
 import torch
 
 from harness import comm
-from harness.data.bank_file import FACTS, BankFacts
+from harness.data.bank.file import FACTS, BankFacts
 from harness.data.config import PromptsConfig
-from harness.data.index import TaskData
 from harness.data.ragged import expand_ranges
-from harness.mining.blocks import BlockStore
-from harness.mining.embeddings import Encode, Progress, TableEmbeddings
-from harness.mining.exact_search import ExactSearch
-from harness.mining.faiss_search import FaissSearch, recall_on_sample
-from harness.mining.request import Pairs, SearchRequest, ShardSearch
-from harness.mining.scores import false_negative_limit, lowest_scores
-from harness.mining.search import candidate_blocks, shard_of
-from harness.mining.unique import places, unique_texts
+from harness.data.table.index import TaskData
+from harness.search.approximate import FaissSearch, recall_on_sample
+from harness.search.block_store import BlockStore
+from harness.search.embeddings import Encode, Progress, TableEmbeddings
+from harness.search.exact import ExactSearch
+from harness.search.request import Pairs, SearchRequest, ShardSearch
+from harness.search.scores import false_negative_limit, lowest_scores
+from harness.search.top_k import candidate_blocks, shard_of
+from harness.search.unique_texts import places, unique_texts
 from harness.types import ROLES
 
 WORK_FOLDER = "work"  # of an unfinished bank

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import comm
-from harness.data.bank_file import FACTS, open_bank
-from harness.data.index import TaskData
-from harness.data.negatives import Candidates
-from harness.data.task import Task
+from harness.data.bank.file import FACTS, open_bank
+from harness.data.bank.negatives import Candidates
+from harness.data.plan.task import Task
+from harness.data.table.index import TaskData
 from harness.mining.config import RemineConfig
-from harness.mining.embeddings import Encode
 from harness.mining.mine import MineSettings, mine
+from harness.search.embeddings import Encode
 
 
 class Reranking:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness import comm
-from harness.data.draw import draw_examples
-from harness.data.index import TaskData
-from harness.data.task import Task, text_sources
-from harness.mining.embeddings import Encode
+from harness.data.plan.draw import draw_examples
+from harness.data.plan.task import Task, text_sources
+from harness.data.table.index import TaskData
+from harness.search.embeddings import Encode
 from harness.types import Balance, TextRole
 
 
@@ -26,7 +26,7 @@ class _Coming:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class UpcomingScores:
     """Queries of one task and the similarity of each to its negatives, NaN where it has none."""
 
     row_B: np.ndarray  # int64, ascending, each once
@@ -46,7 +46,7 @@ class Upcoming:
         self._tasks, self._encoder_of = tasks, encoder_of
         self._seed, self._balance, self._budget = seed, balance, budget
 
-    def __call__(self, first_step: int, last_step: int) -> dict[str, Outlook]:
+    def __call__(self, first_step: int, last_step: int) -> dict[str, UpcomingScores]:
         """The negatives in use at steps first_step … last_step, nearest first, as many as the budget holds."""
         sources = text_sources(self._tasks)
         outlooks = {}
@@ -58,7 +58,7 @@ class Upcoming:
             texts = sources[coming[0].negative_source].data
             # Rank 0's numbers: another processor may add in another order, and a decision hang on it.
             similarity_BM = comm.broadcast_object(self._similarity(task, query_B, texts, negative_BM))
-            outlooks[task.config.name] = Outlook(row_B, similarity_BM)
+            outlooks[task.config.name] = UpcomingScores(row_B, similarity_BM)
         return outlooks
 
     def _coming(self, first_step: int, last_step: int) -> Mapping[int, list[_Coming]]:

@@ -11,8 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness import __version__
 from harness.files import replace_file
-from harness.report.drawing import Picture
-from harness.report.figures import FIGURES
+from harness.report.figures.catalogue import FIGURES
+from harness.report.figures.drawing import Picture
 from harness.report.history import RunHistory, different_settings, group
 from harness.report.run_file import timestamp
 from harness.report.tables import Finding, overview, results

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fused_contrastive.checks import require
-from fused_contrastive.fused import fused
+from fused_contrastive.one_pass.fused import fused
 from fused_contrastive.problem import InfoNCEOutput, Peers, Problem, Scope
 from fused_contrastive.reference import reference
 from fused_contrastive.validation import SameTower, checked_problem

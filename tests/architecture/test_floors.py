@@ -20,10 +20,14 @@ ONLY_IMPORTERS = {
     "deepspeed": ("harness/engine/",),
     "torch.distributed": ("harness/comm.py",),
     "triton": ("kernels/",),
-    "transformers": ("harness/encoder/", "harness/data/tokenisation.py", "harness/export.py"),
+    "transformers": (
+        "harness/encoder/",
+        "harness/data/table/tokenisation.py",
+        "harness/export/sentence_transformers_folder.py",
+    ),
     "typer": ("harness/__main__.py",),
     "click": (),
-    "argparse": ("kernels/fused_contrastive/compile_table.py",),
+    "argparse": ("kernels/fused_contrastive/triton/compile_table.py",),
     "tensorboard": ("harness/report/tensorboard.py",),
     "matplotlib": ("harness/report/",),
 }

@@ -59,7 +59,7 @@ output: {folder / "run"}
 def trained(recipe: str, settings: tuple[str, ...]) -> dict[str, Any]:
     """Runs on a rank: losses, decisions, and what they were made from."""
     from harness.config import load_recipe
-    from harness.run import build_run
+    from harness.run.build import build_run
     from harness.trainer import train_step
 
     judged: list[tuple[np.ndarray, np.ndarray]] = []

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.data.tokenisation import Tokeniser
-from harness.engine.encode import TextEncoder
-from harness.mining import embeddings as module
+from harness.data.table.tokenisation import Tokeniser
+from harness.search import embeddings as module
+from harness.search.encode import TextEncoder
 from harness.types import TokenBatch
 from tests.ranks import run_ranks
 from tests.tiny import make_model, text

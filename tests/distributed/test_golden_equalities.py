@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from harness import comm
-from harness.data.tokenisation import Tokeniser
+from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import load_encoder
-from harness.engine import encode as encode_module
 from harness.engine import phases
 from harness.engine.config import TrainingConfig
-from harness.engine.encode import TextEncoder
 from harness.engine.zero import ZeroEngine
+from harness.search import encode as encode_module
+from harness.search.encode import TextEncoder
 from tests import golden
 from tests.golden import SMALL_BUDGET, Case
 from tests.ranks import run_ranks

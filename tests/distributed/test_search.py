@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from harness import comm
-from harness.mining import search
-from harness.mining.blocks import BlockStore
-from harness.mining.exact_search import ExactSearch
-from harness.mining.faiss_search import FaissSearch, recall_on_sample
-from harness.mining.request import CorpusShard, SearchRequest
-from harness.mining.scores import lowest_scores
-from harness.mining.search import candidate_blocks, collect, top_k
+from harness.search import top_k as search
+from harness.search.approximate import FaissSearch, recall_on_sample
+from harness.search.block_store import BlockStore
+from harness.search.exact import ExactSearch
+from harness.search.request import CorpusShard, SearchRequest
+from harness.search.scores import lowest_scores
+from harness.search.top_k import candidate_blocks, collect, top_k
 from tests.ranks import run_ranks
 
 pytestmark = pytest.mark.distributed

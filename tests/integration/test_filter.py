@@ -14,9 +14,9 @@ import pytest
 from harness.commands import filter_data
 from harness.encoder.config import PoolingMode
 from harness.files import replace_file
-from harness.mining import embeddings as embeddings_module
-from harness.mining.filtering import near_duplicates, output, pairs, stages
-from harness.mining.filtering.config import FilterConfig, RuleConfig
+from harness.filtering import near_duplicates, output, pairs, stages
+from harness.filtering.config import FilterConfig, RuleConfig
+from harness.search import embeddings as embeddings_module
 from tests.tiny import text, write_jsonl
 
 pytestmark = pytest.mark.distributed

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness import comm
-from harness.mining.filtering import filter as filter_module
-from harness.mining.filtering import near_duplicates, output, pairs, stages
+from harness import comm, rank0
+from harness.filtering import filter as filter_module
+from harness.filtering import near_duplicates, output, pairs
 from tests.integration.test_filter import (
     NONE_DROPPED,
     SETTINGS,
@@ -101,7 +101,7 @@ def test_an_error_of_rank_0_ends_all_ranks(folder: Path, source: Path, kind: str
 
 def worked_for_all() -> tuple[int, list[int]]:
     """Runs on a rank: work that takes many words of rank 0."""
-    stages.WORD_SECONDS = 0.01
+    rank0.WORD_SECONDS = 0.01
     ranks: list[int] = []
 
     def work() -> int:
@@ -109,7 +109,7 @@ def worked_for_all() -> tuple[int, list[int]]:
         time.sleep(0.3)
         return 7
 
-    return stages.by_main(work), ranks
+    return rank0.by_main(work), ranks
 
 
 def test_rank_0_works_and_all_get_what_it_found() -> None:

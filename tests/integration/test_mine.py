@@ -11,14 +11,14 @@ import pytest
 
 from harness import files
 from harness.commands import mine_bank
-from harness.data.bank_file import FACTS, BankFacts, open_bank
+from harness.data.bank.file import FACTS, BankFacts, open_bank
 from harness.data.config import DataConfig, PromptsConfig
-from harness.data.index import TableConfig, TaskData, open_table
-from harness.data.tokenisation import Tokeniser
-from harness.mining import embeddings as embeddings_module
-from harness.mining import search
-from harness.mining.blocks import BlockStore
+from harness.data.table.index import TableConfig, TaskData, open_table
+from harness.data.table.tokenisation import Tokeniser
 from harness.mining.mine import MineSettings, _sides
+from harness.search import embeddings as embeddings_module
+from harness.search import top_k as search
+from harness.search.block_store import BlockStore
 from tests.ranks import run_ranks
 from tests.tiny import text, write_jsonl
 
@@ -249,7 +249,7 @@ def test_a_run_draws_from_the_bank_and_moves_on_in_it(folder: Path, corpus: Path
 def start_from_ranking(folder: str, bank: str) -> str:
     """Runs on a rank: what a run says against the scores of a bank as S0."""
     from harness.config import load_recipe
-    from harness.run import build_run
+    from harness.run.build import build_run
 
     changes = [f"tasks.faq.negatives.bank={bank}", "mining.rule=v2", "mining.start=ranking"]
     try:

@@ -28,8 +28,8 @@ REMINE = (*LIVELY, "mining.rule=v2", "mining.floor=0.9", "mining.ceiling=2", "mi
 
 def train_and_die(folder: str, output: str, settings: tuple[str, ...], place: str) -> None:
     """Runs on a rank: trains until the ranking after step 4, and kills every rank there."""
-    import harness.mining.embeddings as embedding
     import harness.mining.mine as mining
+    import harness.search.embeddings as embedding
 
     def embeddings(*arguments, original=embedding.embeddings):
         rows = original(*arguments)

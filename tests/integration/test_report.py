@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from harness import commands
 from harness.config import load_recipe
-from harness.report.figures import FIGURES
+from harness.report.figures.catalogue import FIGURES
 from tests.ranks import run_ranks
 
 pytestmark = pytest.mark.distributed

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from fused_contrastive import info_nce, torch_tiles
+from fused_contrastive import info_nce
+from fused_contrastive.one_pass import torch_tiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor

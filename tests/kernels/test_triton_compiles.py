@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fused_contrastive.triton_variants import all_variants
+from fused_contrastive.triton.variants import all_variants
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 KERNELS = Path(__file__).parents[2] / "kernels"
@@ -20,7 +20,7 @@ def test_every_variant_fits_the_chip_without_stack_or_spills() -> None:
     """In a process of its own: this one holds the kernels as the interpreter's."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(KERNELS), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "fused_contrastive.compile_table"]
+    command = [sys.executable, "-m", "fused_contrastive.triton.compile_table"]
     table = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert table.returncode == 0, table.stdout + table.stderr
     num_variants = sum(len(all_variants(chip, dtype)) for chip in ("sm_80", "sm_90") for dtype in DTYPES)

@@ -13,11 +13,11 @@ import pytest
 import torch
 from fused_contrastive.cosine import chunks, prefix_inverse_norms, prefix_sums, suffix_sums
 from fused_contrastive.masks import Rules
+from fused_contrastive.one_pass.tiles import MASKED, Left, Shard, SlopeWeights, TileScores, TileSlopes
 from fused_contrastive.problem import Problem
-from fused_contrastive.tiles import MASKED, Left, Shard, SlopeWeights, TileScores, TileSlopes
-from fused_contrastive.triton_launch import Launcher
-from fused_contrastive.triton_tiles import TritonTiles
-from fused_contrastive.triton_variants import NoteTaker, Variant, all_variants, variant_of
+from fused_contrastive.triton.launch import Launcher
+from fused_contrastive.triton.tiles import TritonTiles
+from fused_contrastive.triton.variants import NoteTaker, Variant, all_variants, variant_of
 from fused_contrastive.validation import checked_problem
 from torch import Tensor
 

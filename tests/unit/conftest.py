@@ -2,12 +2,12 @@
 
 import pytest
 
-from harness.data.bank_history import BankHistory
+from harness.data.bank.history import BankHistory
+from harness.data.bank.negatives import ListedCandidates, NegativeBank
 from harness.data.config import DataConfig, NegativesConfig, PromptsConfig, TaskConfig
-from harness.data.index import check_scores, open_task
-from harness.data.negatives import ListedCandidates, NegativeBank
-from harness.data.task import Task
-from harness.data.tokenisation import Tokeniser
+from harness.data.plan.task import Task
+from harness.data.table.index import check_scores, open_task
+from harness.data.table.tokenisation import Tokeniser
 from tests.tiny import make_data, make_model, write_jsonl
 
 

@@ -1,0 +1,1 @@
+"""Stage 5: the step's texts to ranks, micro-batches and tokens."""

@@ -1,0 +1,85 @@
+"""Where a path of a recipe points: beside the recipe, under the data root, in the demo corpus, or on the hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+from harness.demo.corpus import PREFIX, build_demo_corpus
+
+_DATA_SUFFIX = re.compile(r"(\.(jsonl?|ndjson|parquet|csv|tsv|txt|arrow|gz|zst|bz2|xz))+$", re.IGNORECASE)
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_SPLITS = frozenset(("train", "dev", "test"))
+
+
+def cache_root(configured: str | None = None) -> Path:
+    """The folder for derived files: `configured`, else `conan-harness` in $XDG_CACHE_HOME or ~/.cache."""
+    if configured:
+        return Path(configured).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "conan-harness"
+
+
+def locate(
+    path: str, *, recipe_folder: Path | None, data_root: Path | None, cache_root: Path, allow_hub: bool = True
+) -> str:
+    """The absolute path of a file or folder; a hub name (`owner/name` or `name`) that exists nowhere comes back as is.
+
+    A relative path is looked up beside the recipe, then under `data_root`; without a recipe (a path of the command
+    line) under `data_root`, then in the working directory.
+    `demo-docstrings/...` builds the demo corpus on first use and points into it.
+
+    Raises:
+        ValueError: it is at none of these places and does not look like a hub name (or `allow_hub` is off).
+    """
+    parts = PurePath(path).parts
+    if parts and parts[0] == PREFIX:
+        places = [build_demo_corpus(cache_root).joinpath(*parts[1:])]
+    else:
+        last = Path() if recipe_folder is None else None
+        folders = [folder for folder in (recipe_folder, data_root, last) if folder is not None]
+        places = list(dict.fromkeys((folder / Path(path).expanduser()).absolute() for folder in folders))
+    for place in places:
+        if place.exists():
+            return os.path.normpath(place)
+    if allow_hub and _HUB_NAME.fullmatch(path) and not _DATA_SUFFIX.search(path):
+        return path
+    looked_at = ", ".join(str(place) for place in places)
+    raise ValueError(
+        f"{path}: got no such file or folder, expected it at one of: {looked_at}; "
+        "name the folder that holds it with --data-root"
+    )
+
+
+def dataset_name(paths: Sequence[str]) -> list[str]:
+    """The name of each data set in results: its folder's name, or its file's name without suffixes; for files called
+    train, dev or test the parent's name. Equal names get the folder above in front, at last the split behind.
+
+    Raises:
+        ValueError: a path is given twice.
+    """
+    absolute = [os.path.abspath(path) for path in paths]
+    if len(set(absolute)) < len(absolute):
+        twice = Counter(absolute).most_common(1)[0][0]
+        raise ValueError(f"{twice}: got this data set twice, expected each once; remove one of them")
+    trails, splits = zip(*(_trail(path) for path in absolute), strict=True) if absolute else ((), ())
+    names = [trail[-1] for trail in trails]
+    for candidates in (
+        ["/".join(trail[-2:]) for trail in trails],
+        ["/".join((*trail[-1:], split)) for trail, split in zip(trails, splits, strict=True)],
+        ["/".join((*trail, split)) for trail, split in zip(trails, splits, strict=True)],
+    ):
+        taken = Counter(names)
+        names = [name if taken[name] == 1 else other for name, other in zip(names, candidates, strict=True)]
+    return names
+
+
+def _trail(path: str) -> tuple[tuple[str, ...], str]:
+    """(names from the root to the data set's own, split or file name)."""
+    *folders, last = PurePath(path).parts
+    stem = _DATA_SUFFIX.sub("", last)
+    if stem in _SPLITS and stem != last:
+        return tuple(folders), stem
+    return (*folders, stem), last

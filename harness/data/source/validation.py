@@ -1,0 +1,162 @@
+"""Data stage 2: a raw row becomes an `Example`, or a `BadRow` that says which field is wrong.
+
+Nothing is repaired and nothing is dropped: texts are kept as they stand, repeated ones too.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+import numpy as np
+
+from harness.data.source.formats import BadRow, RowFormat
+from harness.types import Example
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+_MISSING = object()
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 48
+_SHORT.maxlist = _SHORT.maxdict = 3
+
+
+class _InvalidField(Exception):
+    def __init__(self, field: str, got: str, expected: str) -> None:
+        super().__init__(field)
+        self.bad_row = BadRow(field, got, expected)
+
+
+def validate(line: int, row: dict[str, Any], row_format: RowFormat) -> Example | BadRow:
+    """Check every field that `row_format` names.
+
+    Texts are strings with something beside white space that UTF-8 can hold; scores are finite float32 numbers.
+    """
+    try:
+        if row_format.kind == "retrieval":
+            return _retrieval(line, row, row_format)
+        if row_format.kind == "corpus":
+            return Example(line, (_document(row, row_format),))
+        texts = tuple(_text(row.get(name, _MISSING), name) for name in row_format.texts)
+        assert row_format.target is not None
+        target = row.get(row_format.target, _MISSING)
+        if row_format.kind == "sts":
+            return Example(line, texts, score=_number(target, row_format.target))
+        return Example(line, texts, label=_label(target, row_format.target))
+    except _InvalidField as error:
+        return error.bad_row
+
+
+def _retrieval(line: int, row: dict[str, Any], row_format: RowFormat) -> Example:
+    (query_name,) = row_format.texts
+    assert row_format.positive is not None
+    query = _text(row.get(query_name, _MISSING), query_name)
+    positives = _texts(row.get(row_format.positive, _MISSING), row_format.positive, row_format.bare_text)
+    if not positives:
+        raise _InvalidField(row_format.positive, "list []", "at least one text")
+    negatives: list[str] = []
+    for name in _negative_columns(row, row_format):
+        if row[name] is not None:
+            negatives += _texts(row[name], name, row_format.bare_text)
+    return Example(
+        line,
+        (query, *positives, *negatives),
+        num_positives=len(positives),
+        prompt=_prompt(row, row_format.prompt),
+        document_scores=_document_scores(row, row_format, len(positives), len(negatives)),
+    )
+
+
+def _document(row: dict[str, Any], row_format: RowFormat) -> str:
+    """Title and text joined with a space, as mteb joins them."""
+    (name,) = row_format.texts
+    title = row.get(row_format.title) if row_format.title else None
+    if not title:
+        return _text(row.get(name, _MISSING), name)
+    text = row.get(name, _MISSING)
+    return f"{_text(title, str(row_format.title))} {text if text == '' else _text(text, name)}"
+
+
+def _negative_columns(row: dict[str, Any], row_format: RowFormat) -> list[str]:
+    """NAME, then NAME_1, NAME_2 ... in the order of their numbers, as far as the row has them."""
+    name = row_format.negative
+    if name is None:
+        return []
+    numbered = [column for column in row if column.startswith(f"{name}_") and column[len(name) + 1 :].isdecimal()]
+    numbered.sort(key=lambda column: int(column[len(name) + 1 :]))
+    return [name, *numbered] if name in row else numbered
+
+
+def _text(value: Any, field: str) -> str:
+    if not isinstance(value, str):
+        raise _InvalidField(field, _describe(value), "a text")
+    if not value.strip():
+        raise _InvalidField(field, _describe(value), "a text that is not empty")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        got = f"lone surrogate U+{ord(value[error.start]):04X} at character {error.start + 1}"
+        raise _InvalidField(field, got, "text that UTF-8 can hold") from None
+    return value
+
+
+def _texts(value: Any, field: str, bare_text: bool) -> list[str]:
+    if isinstance(value, str) and bare_text:
+        return [_text(value, field)]
+    if not isinstance(value, list):
+        raise _InvalidField(field, _describe(value), "a text or a list of texts" if bare_text else "a list of texts")
+    return [_text(item, f"{field}[{i}]") for i, item in enumerate(value)]
+
+
+def _number(value: Any, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _InvalidField(field, _describe(value), "a number")
+    if not abs(value) <= FLOAT32_MAX:  # false for NaN too
+        raise _InvalidField(field, _describe(value), "a finite number (float32)")
+    return float(value)
+
+
+def _label(value: Any, field: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise _InvalidField(field, _describe(value), "a text or an integer")
+    return _text(value, field)
+
+
+def _prompt(row: dict[str, Any], field: str | None) -> str | None:
+    """The row's own prompt. An empty one is a prompt too: it says that this query has none."""
+    value = row.get(field) if field else None
+    if value is None or value == "":
+        return value
+    return _text(value, str(field))
+
+
+def _document_scores(
+    row: dict[str, Any], row_format: RowFormat, num_positives: int, num_negatives: int
+) -> tuple[float, ...] | None:
+    """Scores of positives and negatives, NaN for the side without; None when neither side has any."""
+    sides = ((row_format.positive_scores, num_positives), (row_format.negative_scores, num_negatives))
+    if all(field is None or row.get(field) is None for field, _ in sides):
+        return None
+    scores: list[float] = []
+    for field, count in sides:
+        value = row.get(field) if field else None
+        if value is None:
+            scores += [float("nan")] * count
+        elif not isinstance(value, list):
+            raise _InvalidField(str(field), _describe(value), "a list of numbers")
+        elif len(value) != count:
+            raise _InvalidField(str(field), f"{len(value)} scores", f"one per text ({count})")
+        else:
+            scores += [_number(item, f"{field}[{i}]") for i, item in enumerate(value)]
+    return tuple(scores)
+
+
+def _describe(value: Any) -> str:
+    """Type and beginning of a value, on one line of at most about 60 characters."""
+    if value is _MISSING:
+        return "no such field"
+    if value is None:
+        return "null"
+    text = f"{type(value).__name__} {_SHORT.repr(value)}"
+    return text if len(text) <= 60 else text[:57] + "..."

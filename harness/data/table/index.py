@@ -1,0 +1,263 @@
+"""Data stage 2: a task's source as memory-mapped arrays, made once and found again by (file, tokenizer, lengths).
+
+The cache holds `rows/KEY/` (texts, lookups; keyed by the source's place, size and time of change) and below it
+`tokens-KEY/` (lengths and token hashes; keyed by tokenizer, prompts and maximum lengths). A later start reads these and
+never opens the source. A hub data set is keyed by its name: delete its folder to take a newer revision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+from filelock import BaseFileLock, FileLock
+
+from harness.data.config import DataConfig, PromptsConfig, TaskConfig
+from harness.data.source.locate import cache_root
+from harness.data.table.npy import open_array
+from harness.data.table.tokenisation import Tokeniser
+from harness.data.table.writer import TEXTS_FILE, BadRowError, Progress, write_rows, write_tokens
+from harness.files import sync
+from harness.types import DISTILLATION_LOSSES, SourceKind
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["BadRowError", "TableConfig", "TaskData", "check_scores", "open_table", "open_task"]
+
+FORMAT_VERSION = 1
+META_FILE = "meta.json"
+CHUNK_ROWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """One task's texts and rows. Text ids count over the rows: row r holds [row_start_R1[r], row_start_R1[r + 1]).
+
+    The first text of a row is its query; then come `num_positives_R[r]` positives, then the negatives in their order.
+    """
+
+    name: str
+    kind: SourceKind
+    path: str
+    num_rows: int
+    num_texts: int
+    content_hash: str  # SHA-256 of the file; of the rows as read, for a folder or a hub data set
+    row_start_R1: np.ndarray  # int64
+    num_positives_R: np.ndarray  # int32
+    line_R: np.ndarray  # int64, 1-based line or row of the source
+    text_hash_G: np.ndarray  # uint64, of the raw text
+    token_hash_G: np.ndarray  # uint64, of the token ids after prompt and truncation
+    length_G: np.ndarray  # int32, tokens after prompt and truncation
+    role_G: np.ndarray  # uint8, position in ROLES
+    sorted_query_hash_R: np.ndarray  # uint64, text hashes of the rows' first texts, ascending
+    sorted_query_row_R: np.ndarray  # int64, the rows they belong to
+    score_R: np.ndarray | None = None  # float32 (sts)
+    label_R: np.ndarray | None = None  # int32, position in label_names (classification)
+    label_order_R: np.ndarray | None = None  # int64, rows sorted by label, then by row
+    label_start_C1: np.ndarray | None = None  # int64, label c holds [start[c], start[c + 1]) of label_order_R
+    document_score_G: np.ndarray | None = None  # float32, pos_scores and neg_scores, NaN elsewhere (retrieval)
+    label_names: tuple[str, ...] = ()
+    bad_rows: int = 0  # rows left out (data.on_bad_row: skip)
+    bad_row_messages: tuple[str, ...] = ()  # the first of them
+    texts: Dataset | None = None  # columns text, prompt (the row's own, on its query)
+
+    def read_texts(self, text_ids: np.ndarray) -> list[tuple[str, str | None]]:
+        """(text, the row's own prompt) of each id, in the order asked for; ids may repeat."""
+        assert self.texts is not None, "this TaskData was made without texts"
+        if len(text_ids) == 0:
+            return []
+        unique, inverse = np.unique(np.asarray(text_ids), return_inverse=True)
+        columns = self.texts[unique.tolist()]
+        return [(columns["text"][i], columns["prompt"][i]) for i in inverse]
+
+    def rows_with_query(self, hash_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Per text hash, the range [start, stop) of `sorted_query_row_R` with the rows whose query has this hash."""
+        wanted = np.asarray(hash_U, dtype=np.uint64)
+        known = self.sorted_query_hash_R
+        return np.searchsorted(known, wanted, side="left"), np.searchsorted(known, wanted, side="right")
+
+    def location(self, text_id: int) -> str:
+        """`PATH:LINE` of the row that holds a text."""
+        row = int(np.searchsorted(self.row_start_R1, text_id, side="right")) - 1
+        return f"{self.path}:{self.line_R[row]}"
+
+
+def open_task(
+    task: TaskConfig,
+    path: str,
+    data: DataConfig,
+    tokeniser: Tokeniser,
+    query_max_length: int,
+    document_max_length: int,
+    progress: Progress | None = None,
+) -> TaskData:
+    """Open the task's data at `path`; see `open_table`."""
+    table = TableConfig(task.name, task.kind, task.split, task.prompts, (query_max_length, document_max_length))
+    return open_table(table, path, data, tokeniser, progress)
+
+
+def check_scores(task: TaskConfig, data: TaskData) -> None:
+    """A task that distils needs a ranker's score of every positive and negative.
+
+    Raises:
+        ValueError: the first text without one, as `PATH:LINE: ...`.
+    """
+    distilled = [name for name in task.losses if name in DISTILLATION_LOSSES]
+    if not distilled:
+        return
+    assert data.document_score_G is not None
+    for start in range(0, data.num_rows, CHUNK_ROWS):
+        first_R1 = data.row_start_R1[start : start + CHUNK_ROWS + 1]
+        missing_G = np.isnan(data.document_score_G[first_R1[0] : first_R1[-1]])
+        missing_G[first_R1[:-1] - first_R1[0]] = False  # queries
+        if missing_G.any():
+            text = int(first_R1[0] + np.argmax(missing_G))
+            row = int(np.searchsorted(data.row_start_R1, text, side="right")) - 1
+            is_positive = text - data.row_start_R1[row] <= data.num_positives_R[row]
+            raise ValueError(
+                f"{data.location(text)}: {'pos_scores' if is_positive else 'neg_scores'}: got no score, expected one "
+                f"per text: task {task.name} has loss {distilled[0]}; add the scores, or set loss: info_nce"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TableConfig:
+    """How a source is read and its texts are tokenised. `max_lengths`: tokens, in the order of ROLES."""
+
+    name: str
+    kind: SourceKind
+    split: str
+    prompts: PromptsConfig
+    max_lengths: tuple[int, int]
+
+
+def open_table(
+    table: TableConfig, path: str, data: DataConfig, tokeniser: Tokeniser, progress: Progress | None = None
+) -> TaskData:
+    """Open the source at `path`, indexing it first if the cache does not hold it.
+
+    Safe to call from several processes at once: one builds, the others wait. `progress` is called with the number of
+    texts finished since the last call; every text counts once when written and once when tokenised.
+
+    Raises:
+        BadRowError: the first bad row, with `on_bad_row: stop`. ValueError: the source or the cache is unusable.
+    """
+    source = _Source.of(path)
+    key = _digest([FORMAT_VERSION, asdict(source), table.kind, table.split, data.on_bad_row])
+    rows = cache_root(data.cache) / "rows" / key
+    skip = data.on_bad_row == "skip"
+
+    def build_rows(folder: Path) -> None:
+        facts = write_rows(folder, path, table.kind, table.split, skip, progress)
+        meta = {**asdict(facts), **asdict(source), "kind": table.kind, "split": table.split}
+        if source.is_file:
+            with open(path, "rb") as stream:
+                meta["content_hash"] = hashlib.file_digest(stream, "sha256").hexdigest()
+        if _Source.of(path) != source:
+            raise ValueError(
+                f"{path}: got a source that changed while it was read, expected a finished one; start again"
+            )
+        (folder / META_FILE).write_text(json.dumps(meta))
+
+    prompts, max_lengths = table.prompts, table.max_lengths
+    tokens_key = _digest([FORMAT_VERSION, tokeniser.fingerprint, prompts.model_dump(), max_lengths])
+    tokens = rows / f"tokens-{tokens_key}"
+    _build_once(rows, build_rows)
+    _build_once(tokens, lambda folder: write_tokens(folder, rows, tokeniser, prompts, max_lengths, progress))
+    return _read(table, path, rows, tokens)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What tells one state of a source from another without opening it."""
+
+    place: str
+    is_file: bool
+    size: int
+    mtime_ns: int
+
+    @staticmethod
+    def of(path: str) -> _Source:
+        place = Path(path)
+        if not place.exists():  # a hub name, or a mistake that reading will report
+            return _Source(path, False, 0, 0)
+        # `datasets` writes its own cache-* files into a saved folder.
+        files = [place] if place.is_file() else [f for f in place.rglob("*") if not f.name.startswith("cache-")]
+        stats = [file.stat() for file in files if file.is_file()]
+        newest = max((stat.st_mtime_ns for stat in stats), default=0)
+        return _Source(os.path.abspath(path), place.is_file(), sum(stat.st_size for stat in stats), newest)
+
+
+def _digest(parts: list[Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
+
+
+def _build_once(folder: Path, build: Callable[[Path], None]) -> None:
+    """Make `folder` by `build` unless it is there. It appears whole or not at all, and is built by one process only."""
+    if folder.is_dir():
+        return
+    lock = _acquire_lock(folder)
+    try:
+        if folder.is_dir():  # another process was faster
+            return
+        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
+        unfinished.mkdir()
+        try:
+            build(unfinished)
+            for file in (*unfinished.iterdir(), unfinished):
+                sync(file)
+            os.replace(unfinished, folder)
+            sync(folder.parent)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _acquire_lock(folder: Path) -> BaseFileLock:
+    lock = FileLock(f"{folder}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise ValueError(
+            f"data.cache: got {str(folder.parent)!r} ({error.strerror}), expected a folder that can be written"
+        ) from error
+    return lock
+
+
+def _read(table: TableConfig, path: str, rows: Path, tokens: Path) -> TaskData:
+    """Open the arrays that a build left."""
+    from datasets import Dataset
+
+    try:
+        meta = json.loads((rows / META_FILE).read_text())
+        arrays = {file.stem: open_array(file) for folder in (rows, tokens) for file in folder.glob("*.npy")}
+        return TaskData(
+            name=table.name,
+            kind=table.kind,
+            path=path,
+            num_rows=meta["num_rows"],
+            num_texts=meta["num_texts"],
+            content_hash=meta["content_hash"],
+            label_names=tuple(meta["label_names"]),
+            bad_rows=meta["bad_rows"],
+            bad_row_messages=tuple(f"{path}:{message}" for message in meta["messages"]),
+            texts=Dataset.from_file(str(rows / TEXTS_FILE)),
+            **arrays,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"data.cache: got a damaged folder {str(rows)!r} ({type(error).__name__}), expected what an earlier start "
+            "wrote there; delete it"
+        ) from error

@@ -1,0 +1,70 @@
+"""Data stage 2, lookups: rows sorted by query hash and by label, made a bounded piece at a time.
+
+Sorting on disk by one big sort would need the whole array in memory; instead the keys are cut into ranges that fit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.table.npy import ArrayFile, create_array, open_array
+
+CHUNK_ROWS = 1 << 20
+BUCKET_ROWS = 1 << 22  # rows sorted at once, about 130 MB
+
+
+def write_query_lookup(folder: Path, bucket_rows: int = BUCKET_ROWS) -> None:
+    """`query_hash_R` to `sorted_query_hash_R` and `sorted_query_row_R`; equal hashes keep the order of their rows.
+
+    Hashes are uniform, so that equal ranges of them hold about `bucket_rows` rows each.
+    """
+    source = folder / "query_hash_R.npy"
+    hash_R = open_array(source)
+    num_bits = max(0, (len(hash_R) - 1) // bucket_rows).bit_length()
+    with (
+        ArrayFile(folder / "sorted_query_hash_R.npy", "uint64") as hashes,
+        ArrayFile(folder / "sorted_query_row_R.npy", "int64") as rows,
+    ):
+        for bucket in range(1 << num_bits):
+            row_X = _rows_of_bucket(hash_R, bucket, num_bits)
+            hash_X = hash_R[row_X]
+            order = np.argsort(hash_X, kind="stable")
+            hashes.append(hash_X[order])
+            rows.append(row_X[order])
+    source.unlink()
+
+
+def _rows_of_bucket(hash_R: np.ndarray, bucket: int, num_bits: int) -> np.ndarray:
+    """Rows, ascending, whose hash begins with the `num_bits` bits of `bucket`."""
+    if num_bits == 0:
+        return np.arange(len(hash_R))
+    shift = np.uint64(64 - num_bits)
+    found = [
+        start + np.flatnonzero((hash_R[start : start + CHUNK_ROWS] >> shift) == bucket)
+        for start in range(0, len(hash_R), CHUNK_ROWS)
+    ]
+    return np.concatenate(found)
+
+
+def write_label_lookup(folder: Path, num_labels: int, chunk_rows: int = CHUNK_ROWS) -> None:
+    """`label_R` to `label_order_R`, rows sorted by label then row, and `label_start_C1`: a counting sort."""
+    label_R = open_array(folder / "label_R.npy")
+    chunks = [slice(start, start + chunk_rows) for start in range(0, len(label_R), chunk_rows)]
+    count_C = np.zeros(num_labels, dtype=np.int64)
+    for chunk in chunks:
+        count_C += np.bincount(label_R[chunk], minlength=num_labels)
+    start_C1 = np.concatenate([[0], np.cumsum(count_C)])
+    np.save(folder / "label_start_C1.npy", start_C1)
+    order_R = create_array(folder / "label_order_R.npy", "int64", len(label_R))
+    next_C = start_C1[:-1].copy()
+    for chunk in chunks:
+        label_X = np.asarray(label_R[chunk])
+        by_label = np.argsort(label_X, kind="stable")
+        count_C = np.bincount(label_X, minlength=num_labels)
+        first_C = np.cumsum(count_C) - count_C
+        sorted_X = label_X[by_label]
+        order_R[next_C[sorted_X] + np.arange(len(label_X)) - first_C[sorted_X]] = chunk.start + by_label
+        next_C += count_C
+    order_R.flush()

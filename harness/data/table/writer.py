@@ -1,0 +1,257 @@
+"""Data stage 2, writing: one streaming pass over a source, one over its texts; memory stays bounded at any size.
+
+Everything lands in a folder of memory-mappable files: `texts.arrow` (one row per text, in the order of `Example.texts`)
+and one .npy per array of `TaskData`. Publishing the folder is `index.py`'s work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from harness.data.config import PromptsConfig
+from harness.data.source.formats import BadRow, RowFormat, detect_format, read_rows
+from harness.data.source.validation import validate
+from harness.data.table.lookup import write_label_lookup, write_query_lookup
+from harness.data.table.npy import ArrayFile, open_array
+from harness.data.table.tokenisation import Tokeniser, text_hash, token_hash
+from harness.types import ROLES, Example, SourceKind
+
+CHUNK_TEXTS = 16_384
+CHUNK_CHARACTERS = 8_000_000
+TOKENISE_TEXTS = 1024
+MAX_MESSAGES = 20
+TEXTS_FILE = "texts.arrow"
+SCHEMA = pa.schema([("text", pa.large_string()), ("prompt", pa.large_string())])
+Progress = Callable[[int], None]
+QUERY, DOCUMENT = ROLES.index("query"), ROLES.index("document")
+
+
+class BadRowError(ValueError):
+    """A row that cannot be used, as one line `PATH:LINE: FIELD: got ..., expected ...`."""
+
+
+@dataclass
+class SourceFacts:
+    """What one pass over a source found."""
+
+    num_rows: int = 0
+    num_texts: int = 0
+    bad_rows: int = 0
+    messages: list[str] = field(default_factory=list)  # of the first bad rows, without `PATH:`
+    label_names: list[str] = field(default_factory=list)
+    content_hash: str = ""  # SHA-256 of the examples as read
+
+
+def write_rows(
+    folder: Path, path: str, kind: SourceKind, split: str, skip: bool, progress: Progress | None = None
+) -> SourceFacts:
+    """Validate a source and write its texts, arrays and lookups into `folder`.
+
+    skip: leave bad rows out and count them instead of raising at the first. progress: called with the number of
+    texts written since the last call.
+
+    Raises:
+        BadRowError: a row is bad and `skip` is false. ValueError: the source cannot be read, or holds too little.
+    """
+    facts = _pass(folder, path, kind, split, skip, {}, progress)
+    if kind == "classification" and facts.num_rows:
+        lonely = _lonely_labels(folder, facts)
+        if lonely:  # known only at the end of the pass: a second one leaves these rows out, or stops at the first
+            facts = _pass(folder, path, kind, split, skip, lonely, progress)
+    if not facts.num_rows:
+        first = f"; the first of {facts.bad_rows} bad rows is {path}:{facts.messages[0]}" if facts.messages else ""
+        raise ValueError(f"{path}: got no usable row, expected at least one{first}")
+    if kind == "classification":
+        if len(facts.label_names) < 2:
+            raise ValueError(
+                f"{path}: label: got only the label {facts.label_names[0]!a}, expected at least two "
+                "(texts of other labels are the negatives)"
+            )
+        write_label_lookup(folder, len(facts.label_names))
+    write_query_lookup(folder)
+    return facts
+
+
+def _pass(
+    folder: Path,
+    path: str,
+    kind: SourceKind,
+    split: str,
+    skip: bool,
+    excluded: dict[int, BadRow],
+    progress: Progress | None,
+) -> SourceFacts:
+    facts = SourceFacts()
+    with _RowWriter(folder, kind, progress) as writer:
+        for line, result in _examples(path, kind, split):
+            found = excluded.get(line, result)
+            if isinstance(found, Example):
+                writer.add(found)
+                continue
+            message = found.message(path, line)
+            if not skip:
+                raise BadRowError(message)
+            facts.bad_rows += 1
+            if len(facts.messages) < MAX_MESSAGES:
+                facts.messages.append(message.removeprefix(f"{path}:"))
+    facts.num_rows, facts.num_texts = writer.num_rows, writer.num_texts
+    facts.label_names, facts.content_hash = list(writer.label_ids), writer.digest.hexdigest()
+    return facts
+
+
+def _examples(path: str, kind: SourceKind, split: str) -> Iterator[tuple[int, Example | BadRow]]:
+    """Every row of the source, validated by the format of its first readable row."""
+    row_format: RowFormat | None = None
+    for line, row in read_rows(path, split):
+        if isinstance(row, BadRow):
+            yield line, row
+            continue
+        if row_format is None:
+            detected = detect_format(row, kind)
+            if isinstance(detected, BadRow):
+                yield line, detected
+                continue
+            row_format = detected
+        yield line, validate(line, row, row_format)
+
+
+def _lonely_labels(folder: Path, facts: SourceFacts) -> dict[int, BadRow]:
+    """Rows, by line, whose label no other row has."""
+    label_R = open_array(folder / "label_R.npy")
+    line_R = open_array(folder / "line_R.npy")
+    count_C = np.bincount(label_R, minlength=len(facts.label_names))
+    lonely: dict[int, BadRow] = {}
+    if (count_C > 1).all():
+        return lonely
+    for start in range(0, len(label_R), CHUNK_TEXTS):
+        for row in start + np.flatnonzero(count_C[label_R[start : start + CHUNK_TEXTS]] == 1):
+            name = ascii(facts.label_names[label_R[row]][:48])
+            got = f"a label with one example ({name})"
+            lonely[int(line_R[row])] = BadRow("label", got, "at least two examples of every label")
+    return lonely
+
+
+class _RowWriter:
+    """Appends examples to the canonical files, a chunk at a time."""
+
+    def __init__(self, folder: Path, kind: SourceKind, progress: Progress | None) -> None:
+        self.kind, self.progress = kind, progress
+        self.num_rows = self.num_texts = 0
+        self.label_ids: dict[str, int] = {}
+        self.digest = hashlib.sha256()
+        self._sink = pa.OSFile(str(folder / TEXTS_FILE), "wb")
+        self._stream = pa.ipc.new_stream(self._sink, SCHEMA)
+        dtypes = {"row_start_R1": "int64", "num_positives_R": "int32", "line_R": "int64", "query_hash_R": "uint64"}
+        dtypes |= {"text_hash_G": "uint64", "role_G": "uint8"}
+        dtypes |= {
+            "retrieval": {"document_score_G": "float32"},
+            "sts": {"score_R": "float32"},
+            "classification": {"label_R": "int32"},
+            "corpus": {},
+        }[kind]
+        self._files = {name: ArrayFile(folder / f"{name}.npy", dtype) for name, dtype in dtypes.items()}
+        self._files["row_start_R1"].append([0])
+        self._clear()
+
+    def __enter__(self) -> _RowWriter:
+        return self
+
+    def __exit__(self, error_type: object, *_: object) -> None:
+        if error_type is None:
+            self._flush()
+        self._stream.close()
+        self._sink.close()
+        for file in self._files.values():
+            file.close()
+
+    def _clear(self) -> None:
+        self._texts: list[str] = []
+        self._prompts: list[str | None] = []
+        self._characters = 0
+        self._chunk: dict[str, list[Any]] = {name: [] for name in self._files}
+
+    def add(self, example: Example) -> None:
+        chunk, texts = self._chunk, example.texts
+        hashes = [text_hash(text) for text in texts]
+        self._texts += texts
+        self._prompts += [example.prompt] + [None] * (len(texts) - 1)
+        self._characters += sum(map(len, texts))
+        self.num_rows += 1
+        self.num_texts += len(texts)
+        chunk["text_hash_G"] += hashes
+        chunk["query_hash_R"].append(hashes[0])
+        chunk["row_start_R1"].append(self.num_texts)
+        chunk["num_positives_R"].append(example.num_positives)
+        chunk["line_R"].append(example.line)
+        if self.kind == "retrieval":
+            scores = example.document_scores or (float("nan"),) * (len(texts) - 1)
+            chunk["document_score_G"] += (float("nan"), *scores)
+            chunk["role_G"] += [QUERY] + [DOCUMENT] * (len(texts) - 1)
+        else:
+            chunk["role_G"] += [DOCUMENT if self.kind == "corpus" else QUERY] * len(texts)
+        if self.kind == "sts":
+            chunk["score_R"].append(example.score)
+        if example.label is not None:
+            chunk["label_R"].append(self.label_ids.setdefault(example.label, len(self.label_ids)))
+        facts = (example.num_positives, example.score, example.label, example.prompt, example.document_scores)
+        self.digest.update(json.dumps([texts, facts]).encode())
+        if len(self._texts) >= CHUNK_TEXTS or self._characters >= CHUNK_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._texts:
+            return
+        columns = [pa.array(self._texts, SCHEMA.types[0]), pa.array(self._prompts, SCHEMA.types[1])]
+        self._stream.write_batch(pa.record_batch(columns, schema=SCHEMA))
+        for name, values in self._chunk.items():
+            self._files[name].append(values)
+        if self.progress is not None:
+            self.progress(len(self._texts))
+        self._clear()
+
+
+def write_tokens(
+    folder: Path,
+    rows_folder: Path,
+    tokeniser: Tokeniser,
+    prompts: PromptsConfig,
+    max_lengths: tuple[int, int],
+    progress: Progress | None = None,
+) -> None:
+    """Write `length_G` and `token_hash_G`: tokens of prompt + text, cut to the maximum length of the text's role.
+
+    max_lengths: tokens, in the order of ROLES. progress: called with the number of texts tokenised since the last call.
+    """
+    role_G = open_array(rows_folder / "role_G.npy")
+    start = 0
+    with (
+        ArrayFile(folder / "length_G.npy", "int32") as lengths,
+        ArrayFile(folder / "token_hash_G.npy", "uint64") as hashes,
+        pa.OSFile(str(rows_folder / TEXTS_FILE), "rb") as source,
+    ):
+        for record_batch in pa.ipc.open_stream(source):
+            for offset in range(0, record_batch.num_rows, TOKENISE_TEXTS):
+                batch = record_batch.slice(offset, TOKENISE_TEXTS)
+                role_T = np.asarray(role_G[start : start + batch.num_rows])
+                texts, own_prompts = batch["text"].to_pylist(), batch["prompt"].to_pylist()
+                length_T = np.empty(len(texts), dtype=np.int32)
+                hash_T = np.empty(len(texts), dtype=np.uint64)
+                for code, role in enumerate(ROLES):
+                    chosen = np.flatnonzero(role_T == code)
+                    strings = [prompts.before(role, own_prompts[i]) + texts[i] for i in chosen]
+                    ids = tokeniser.encode(strings, max_lengths[code])
+                    length_T[chosen] = [len(row) for row in ids]
+                    hash_T[chosen] = np.array([token_hash(row) for row in ids], dtype=np.uint64)
+                lengths.append(length_T)
+                hashes.append(hash_T)
+                start += batch.num_rows
+                if progress is not None:
+                    progress(batch.num_rows)

@@ -1,0 +1,1 @@
+"""Folders that other libraries can load; one file per target."""

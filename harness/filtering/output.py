@@ -1,0 +1,113 @@
+"""What is left of the source, as one file of rows as they came; and the samples for the report."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from harness.data.ragged import mix64
+from harness.data.source.formats import BadRow, RowFormat
+from harness.files import replace_file
+from harness.filtering.pairs import PairTable
+from harness.filtering.reasons import DROPPED, Reason
+from harness.filtering.rows import Row, pairs_of, read_formatted, with_positives
+
+SAMPLES = 5  # per reason
+_SHOWN_CHARACTERS = 200
+_PROGRESS_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the pass over the source counted. Samples: by reason, each with its line, texts and score."""
+
+    shortened_rows: int
+    samples: dict[str, list[dict[str, Any]]]
+
+
+def write_rows(
+    out: Path,
+    source: tuple[str, str],
+    table: PairTable,
+    reason_P: np.ndarray,
+    score_P: np.ndarray,
+    progress: Callable[[int], None],
+) -> Written:
+    """Write the rows with a kept positive to `out` (.jsonl.gz), in their order; the same bytes at every start.
+
+    source: path and split. score_P: NaN where not scored.
+
+    Raises:
+        ValueError: the source has changed since it was read, or holds a value that JSON does not know.
+    """
+    path, split = source
+    start_R1 = np.searchsorted(table.row_P, np.arange(int(table.row_P[-1]) + 2))
+    wanted = _samples(reason_P)
+    samples: dict[str, list[dict[str, Any]]] = {reason.label: [] for reason in DROPPED}
+    shortened = 0
+
+    def write(stream: IO[bytes]) -> None:
+        nonlocal shortened
+        row = -1
+        # Without a file name and time of change the bytes depend on the rows only.
+        with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0, compresslevel=6) as packed:
+            for row, (line, raw, row_format) in enumerate(read_formatted(path, split)):
+                if row + 1 >= len(start_R1):
+                    break
+                pairs = range(start_R1[row], start_R1[row + 1])
+                for pair in wanted.intersection(pairs):
+                    shown = _shown(line, raw, row_format, int(table.position_P[pair]), float(score_P[pair]))
+                    samples[Reason(reason_P[pair]).label].append(shown)
+                kept = [int(table.position_P[pair]) for pair in pairs if reason_P[pair] == Reason.KEPT]
+                if kept and not isinstance(raw, BadRow) and row_format is not None:
+                    shortened += len(kept) < len(pairs)
+                    packed.write(_json_line(path, line, with_positives(raw, row_format, kept)))
+                if row % _PROGRESS_ROWS == 0:
+                    progress(row)
+        if row + 2 != len(start_R1):
+            raise ValueError(
+                f"{path}: got another number of rows than at the first reading, expected a source that stays as it is; "
+                "start again"
+            )
+
+    replace_file(out, write)
+    progress(len(start_R1) - 1)
+    return Written(shortened, {label: found for label, found in samples.items() if found})
+
+
+def _samples(reason_P: np.ndarray) -> set[int]:
+    """Some pairs of each reason, spread over the data."""
+    chosen: set[int] = set()
+    for reason in DROPPED:
+        pair_E = np.flatnonzero(reason_P == reason)
+        chosen.update(pair_E[np.argsort(mix64(pair_E, int(reason)), kind="stable")[:SAMPLES]].tolist())
+    return chosen
+
+
+def _shown(line: int, raw: Row | BadRow, row_format: RowFormat | None, position: int, score: float) -> dict[str, Any]:
+    found = pairs_of(line, raw, row_format)
+    if isinstance(found, BadRow):
+        return {"line": line, "problem": f"{found.field}: got {found.got}, expected {found.expected}"}
+    shown: dict[str, Any] = {"line": line, "query": _cut(found.query), "positive": _cut(found.positives[position])}
+    return shown if np.isnan(score) else {**shown, "score": round(score, 4)}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+
+
+def _json_line(path: str, line: int, row: Row) -> bytes:
+    try:
+        text = json.dumps(row, ensure_ascii=False)
+    except TypeError as error:
+        raise ValueError(f"{path}:{line}: got {error}, expected values that JSON knows; remove this column") from error
+    try:
+        return f"{text}\n".encode()
+    except UnicodeEncodeError:  # a lone surrogate in a column that nobody reads: JSON can escape it, UTF-8 not hold it
+        return f"{json.dumps(row)}\n".encode()

@@ -1,0 +1,189 @@
+"""The pairs of a source as memory-mapped arrays, made in one streaming pass that applies the rules of stage 1.
+
+Only texts that passed are kept on disk. A row that cannot be used, or without a query, still has a pair: every row of
+the source is accounted for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from harness.data.source.formats import BadRow
+from harness.data.table.npy import ArrayFile, open_array
+from harness.data.table.tokenisation import text_hash
+from harness.filtering.config import RuleConfig
+from harness.filtering.duplicates import pair_hash
+from harness.filtering.junk_rules import broken_rule, normalised
+from harness.filtering.reasons import Reason
+from harness.filtering.rows import RowPairs, pairs_of, read_formatted
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+CHUNK_TEXTS, CHUNK_CHARACTERS = 16_384, 8_000_000
+_TEXTS = "texts.arrow"
+_SCHEMA = pa.schema([("text", pa.large_string()), ("prompt", pa.large_string())])  # prompt: a query row's own
+_DTYPES = {
+    "row_P": "int64",
+    "position_P": "int32",
+    "reason_P": "uint8",
+    "hash_P": "uint64",
+    "query_P": "int64",
+    "positive_P": "int64",
+    "text_hash_G": "uint64",
+}
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """All pairs of a source, by row."""
+
+    row_P: np.ndarray  # int64, of the source from 0, ascending
+    position_P: np.ndarray  # int32, of the positive in its row
+    reason_P: np.ndarray  # uint8, `Reason` by the rules
+    hash_P: np.ndarray  # uint64, of the normalised pair; 0 where a rule objects
+    query_P: np.ndarray  # int64, text; -1 where a rule objects
+    positive_P: np.ndarray  # int64, text; -1 where a rule objects
+    text_hash_G: np.ndarray  # uint64, of the raw text
+    texts: Dataset
+
+    def read_texts(self, text_E: np.ndarray) -> list[tuple[str, str | None]]:
+        """(text, the row's own prompt) of some ids, in the order asked for."""
+        if not len(text_E):
+            return []
+        unique, inverse = np.unique(text_E, return_inverse=True)
+        found = self.texts[unique.tolist()]
+        return [(found["text"][i], found["prompt"][i]) for i in inverse]
+
+    @classmethod
+    def open(cls, folder: Path) -> PairTable:
+        """What `write_pairs` left in a folder."""
+        from datasets import Dataset
+
+        arrays = {name: open_array(folder / f"{name}.npy") for name in _DTYPES}
+        return cls(texts=Dataset.from_file(str(folder / _TEXTS)), **arrays)
+
+
+def write_pairs(folder: Path, path: str, split: str, rules: RuleConfig, progress: Callable[[int], None]) -> None:
+    """One pass over the source. progress: called with the number of texts kept since the last call.
+
+    Raises:
+        ValueError: the source cannot be read, or no row of it can be used.
+    """
+    first_problem: str | None = None
+    is_usable = False
+    with _Writer(folder, progress) as writer:
+        for row, (line, raw, row_format) in enumerate(read_formatted(path, split)):
+            found = pairs_of(line, raw, row_format)
+            if isinstance(found, BadRow):
+                first_problem = first_problem or found.message(path, line)
+                writer.add_dropped(row, [Reason.UNUSABLE])
+                continue
+            is_usable = True
+            reason = broken_rule(found.query, rules)
+            if reason is not None:
+                writer.add_dropped(row, [reason] * len(found.positives))
+            else:
+                writer.add(row, found, [_judge(found.query, positive, rules) for positive in found.positives])
+    if not is_usable:
+        raise ValueError(f"{path}: got no usable row, expected at least one; the first problem: {first_problem}")
+
+
+def _judge(query: str, positive: str, rules: RuleConfig) -> Reason:
+    reason = broken_rule(positive, rules)
+    if reason is None and normalised(query) == normalised(positive):
+        return Reason.POSITIVE_IS_QUERY
+    return reason or Reason.KEPT
+
+
+class _Writer:
+    """Appends to the files of a table, a chunk at a time."""
+
+    def __init__(self, folder: Path, progress: Callable[[int], None]) -> None:
+        folder.mkdir(parents=True)
+        self._progress = progress
+        self._sink = pa.OSFile(str(folder / _TEXTS), "wb")
+        self._stream = pa.ipc.new_stream(self._sink, _SCHEMA)
+        self._files = {name: ArrayFile(folder / f"{name}.npy", dtype) for name, dtype in _DTYPES.items()}
+        self._num_texts = 0
+        self._clear()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._stream.close()
+        self._sink.close()
+        for file in self._files.values():
+            file.close()
+
+    def add_dropped(self, row: int, reasons: list[Reason]) -> None:
+        """Pairs of which no text is kept."""
+        for position, reason in enumerate(reasons):
+            self._add_pair(row, position, reason, 0, -1, -1)
+
+    def add(self, row: int, found: RowPairs, reasons: list[Reason]) -> None:
+        """A row whose query passed, and what the rules say of each positive."""
+        query_id = -1
+        for position, (positive, reason) in enumerate(zip(found.positives, reasons, strict=True)):
+            if reason is not Reason.KEPT:
+                self._add_pair(row, position, reason, 0, -1, -1)
+                continue
+            query_id = self._add_text(found.query, found.prompt) if query_id < 0 else query_id
+            self._add_pair(row, position, reason, pair_hash(found.query, positive), query_id, self._add_text(positive))
+
+    def _add_pair(self, *values: int) -> None:
+        self._pairs.append(values)
+        if max(len(self._texts), len(self._pairs)) >= CHUNK_TEXTS or self._characters >= CHUNK_CHARACTERS:
+            self._flush()
+
+    def _add_text(self, text: str, prompt: str | None = None) -> int:
+        self._texts.append(text)
+        self._prompts.append(prompt)
+        self._characters += len(text)
+        self._num_texts += 1
+        return self._num_texts - 1
+
+    def _clear(self) -> None:
+        self._texts: list[str] = []
+        self._prompts: list[str | None] = []
+        self._pairs: list[tuple[int, ...]] = []  # in the order of the first names of _DTYPES
+        self._characters = 0
+
+    def _flush(self) -> None:
+        columns = [pa.array(self._texts, _SCHEMA.types[0]), pa.array(self._prompts, _SCHEMA.types[1])]
+        self._stream.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+        self._files["text_hash_G"].append(np.array([text_hash(text) for text in self._texts], dtype=np.uint64))
+        for name, values in zip(_DTYPES, zip(*self._pairs, strict=True), strict=False):
+            self._files[name].append(np.array(values, dtype=_DTYPES[name]))
+        self._progress(len(self._texts))
+        self._clear()
+
+
+def source_hash(path: str) -> str:
+    """SHA-256 of a file, or of the names and bytes of a folder's files; the name itself for a hub data set."""
+    place = Path(path)
+    if place.is_file():
+        return _file_hash(place)
+    digest = hashlib.sha256(b"" if place.is_dir() else path.encode())
+    for file in _files_of(place):
+        digest.update(f"{file.relative_to(place)}\n{_file_hash(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _files_of(folder: Path) -> Iterator[Path]:
+    """The files of a folder, by name; not those that `datasets` itself caches there."""
+    yield from sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("cache-"))
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

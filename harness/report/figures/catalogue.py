@@ -1,0 +1,128 @@
+"""Floor 4: the figures of report.html, in the order of the page. Each takes the groups that stand side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from harness.report.figures.curve import Curve, curve, curve_of_points
+from harness.report.figures.drawing import Line, Panel, Picture, line_picture
+from harness.report.figures.negatives import negatives
+from harness.report.figures.phases import phases
+from harness.report.history import Group, RunHistory, main_metrics
+
+_GIB = 2**30
+
+
+def loss(groups: Sequence[Group]) -> Picture:
+    """The step's loss and every task's own."""
+    names = dict.fromkeys(key for group in groups for run in group.runs for key in run.columns if key[:5] == "loss/")
+    panels = [_panel("loss of the step", groups, "loss")]
+    panels += [_panel(f"task {name[5:]}", groups, name) for name in names]
+    caption = "The step's loss (all tasks, weighted) and each task's own, unweighted."
+    return line_picture("loss", "Loss", caption, panels)
+
+
+def evaluation(groups: Sequence[Group]) -> Picture:
+    """Each data set's main metric over the steps, from the starting model on."""
+    panels = []
+    for dataset, metric in main_metrics(groups).items():
+        lines = []
+        for position, group in enumerate(groups):
+            points = [
+                {
+                    float(entry["step"]): _value(entry["metrics"].get(metric))
+                    for entry in run.evaluations
+                    if entry["dataset"] == dataset
+                }
+                for run in group.runs
+            ]
+            lines.append(Line(group.label, curve_of_points(points), position))
+        panels.append(Panel(f"{dataset}\n{metric}", lines))
+    return line_picture("evaluation", "Evaluation", "Held-out scores; step 0 is the starting model.", panels)
+
+
+def matryoshka(groups: Sequence[Group]) -> Picture:
+    """Each data set's main metric by the number of dimensions kept, for the last evaluation and the start."""
+    panels = []
+    for dataset, metric in main_metrics(groups).items():
+        ends = [_by_dim(group, dataset, metric, at_end=True) for group in groups]
+        starts = [_by_dim(group, dataset, metric, at_end=False) for group in groups]
+        same = all(np.array_equal(start.mean_P, starts[0].mean_P) for start in starts)
+        lines = [Line("start", start, None) for start in (starts[:1] if same else starts)]
+        lines += [Line(group.label, end, i) for i, (group, end) in enumerate(zip(groups, ends, strict=True))]
+        panels.append(Panel(f"{dataset}\n{metric}", lines, x_label="dimensions"))
+    caption = (
+        "Scores of embeddings cut to their first dimensions: the last evaluation, and the starting model (dotted)."
+    )
+    return line_picture("matryoshka", "Scores by Matryoshka dimension", caption, panels)
+
+
+def similarity(groups: Sequence[Group]) -> Picture:
+    """Mean cosine of queries to positives and to negatives."""
+    panels = [
+        _panel("positives", groups, "positive_similarity"),
+        _panel("negatives", groups, "negative_similarity"),
+    ]
+    caption = "Mean cosine of the step's queries to their positive and to their negatives."
+    return line_picture("similarity", "Similarity of positives and negatives", caption, panels)
+
+
+def learning_rate(groups: Sequence[Group]) -> Picture:
+    """The schedule as it was applied."""
+    panels = [_panel("learning rate", groups, "learning_rate")]
+    return line_picture("learning_rate", "Learning rate", "As applied at each step.", panels)
+
+
+def gradient_norm(groups: Sequence[Group]) -> Picture:
+    """The norm of the whole gradient, before it was clipped."""
+    panels = [_panel("gradient norm", groups, "gradient_norm")]
+    caption = "Norm of the whole gradient, before clipping (training.max_grad_norm)."
+    return line_picture("gradient_norm", "Gradient norm", caption, panels)
+
+
+def throughput(groups: Sequence[Group]) -> Picture:
+    """Texts and tokens per second."""
+    panels = [
+        _panel("texts per second", groups, "texts_per_second"),
+        _panel("tokens per second", groups, "tokens_per_second"),
+    ]
+    caption = "Unique texts and their tokens (padding not counted), of all ranks together, by the step's wall time."
+    return line_picture("throughput", "Throughput", caption, panels)
+
+
+def memory(groups: Sequence[Group]) -> Picture:
+    """The most memory rank 0 had held by each step."""
+    panels = [_panel("GiB", groups, "memory_bytes", 1 / _GIB)]
+    caption = "The most that rank 0 had held so far: GPU memory allocated, or resident memory without a GPU."
+    return line_picture("memory", "Peak memory", caption, panels)
+
+
+FIGURES: tuple[Callable[[Sequence[Group]], Picture], ...] = (
+    evaluation, matryoshka, loss, negatives, similarity, learning_rate, gradient_norm, throughput, phases, memory,
+)  # fmt: skip
+
+
+def _panel(title: str, groups: Sequence[Group], column: str, factor: float = 1.0) -> Panel:
+    lines = []
+    for position, group in enumerate(groups):
+        found = curve(group.runs, column)
+        scaled = replace(found, mean_P=found.mean_P * factor, low_P=found.low_P * factor, high_P=found.high_P * factor)
+        lines.append(Line(group.label, scaled, position))
+    return Panel(title, lines)
+
+
+def _by_dim(group: Group, dataset: str, metric: str, *, at_end: bool) -> Curve:
+    runs = [run for run in group.runs if run.last_evaluation or not at_end]
+    return curve_of_points([_dims(run, dataset, metric, run.last_evaluation if at_end else 0) for run in runs])
+
+
+def _dims(run: RunHistory, dataset: str, metric: str, step: int) -> dict[float, float]:
+    scores = run.scores(step).get(dataset, {})
+    return {float(key.partition("@")[2]): _value(scores[key]) for key in scores if key.startswith(f"{metric}@")}
+
+
+def _value(score: float | None) -> float:
+    return float("nan") if score is None else score

@@ -1,0 +1,161 @@
+"""Floor 4: mean similarity of the negatives in use, and when they were replaced (figure 2 of arXiv 2408.15710)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from harness.report.figures.curve import MAX_MARKS, Curve, counts, curve
+from harness.report.figures.drawing import (
+    GREY,
+    Line,
+    Panel,
+    Picture,
+    draw_panel,
+    figure,
+    in_words,
+    look_of,
+    tidy,
+    to_png,
+)
+from harness.report.history import Group, RuleNumbers, RunHistory
+
+_NAME, _TITLE = "negatives", "Negatives: scores and replacements"
+_WATCHED, _START = "negative_similarity_watched", "negative_similarity_start"
+
+
+def negatives(groups: Sequence[Group]) -> Picture:
+    """S over the steps with a mark at each replacement, S0 and the rule's thresholds, static beside dynamic.
+
+    Every group whose negatives are replaced has a panel of its own, with all static groups in it and the same axes.
+    """
+    panels = [(panel, group) for panel, group in _panels(groups) if any(len(line.curve) for line in panel.lines)]
+    if not panels:
+        return Picture(_NAME, _TITLE, "", f"{_TITLE}: not recorded.", None)
+    heights = [height for _, group in panels for height in ([2.4, 0.9] if group and group.rule else [2.6])]
+    words, outside = [], []
+    with figure(height=sum(heights) + 0.9) as drawn:
+        rows = iter(drawn.add_gridspec(len(heights), 1, height_ratios=heights))
+        top: Axes | None = None
+        dynamic = []
+        for panel, group in panels:
+            axes = drawn.add_subplot(next(rows), sharex=top, sharey=top)
+            top = top or axes
+            draw_panel(axes, panel)
+            words.append(in_words(panel))
+            mark_rerankings(axes, groups if group is None else [group])
+            if group is not None and group.rule is not None:
+                strip = drawn.add_subplot(next(rows), sharex=axes)
+                words.append(draw_replacements(axes, strip, group, look_of(groups.index(group))["color"]))
+                dynamic.append((axes, group.rule))
+        for axes, rule in dynamic:  # when all lines are there, so that the axes know their range
+            outside += draw_limits(axes, rule)
+        png = to_png(drawn)
+    return Picture(_NAME, _TITLE, " ".join([_CAPTION, *dict.fromkeys(outside)]), " ".join([_TITLE + ".", *words]), png)
+
+
+_CAPTION = (
+    "S: mean cosine of queries to their ranked negatives (those of retrieval tasks). S0: that of the same ones when "
+    "they came into use. The rule judges every query or negative by itself, so some are replaced while the mean is "
+    "above S0 / ratio. A mark stands at each step with replacements and grows with their number, which the bars below "
+    f"it say (of more than {MAX_MARKS} such steps, those of a bin together)."
+)
+
+
+def mark_rerankings(axes: Axes, groups: Sequence[Group]) -> None:
+    """A line at each step after which candidates were ranked anew."""
+    for group in groups:
+        for step in counts(group.runs, "queries_reranked")[0]:
+            axes.axvline(step, color=GREY, linewidth=0.8, linestyle=(0, (1, 3)), label="candidates ranked anew")
+
+
+def draw_replacements(axes: Axes, strip: Axes, group: Group, colour: str) -> str:
+    """Mark the steps with replacements on the group's line and draw their numbers as bars in `strip`; says it in words.
+
+    A mark's area grows with the number of negatives replaced.
+    """
+    step_P, count_P = counts(group.runs, "negatives_replaced")
+    kept_P, kept = counts(group.runs, "negatives_exhausted")
+    line, steps = _similarity(group), axes.get_xlim()
+    if len(step_P):
+        height_P = np.interp(step_P, line.x_P, line.mean_P)
+        area_P = (8 + 40 * count_P / count_P.max()) * min(1.0, 60 / len(step_P))  # many must not hide the line
+        look: dict[str, Any] = {"marker": "v", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8, "zorder": 3}
+        axes.scatter(step_P, height_P, area_P, label="replaced", **look)
+        strip.vlines(step_P, 0, count_P, color=colour, linewidth=1.4)
+    if len(kept_P):
+        strip.scatter(kept_P, kept, 14, marker="x", color=GREY, label="easy, but its list is exhausted")
+    axes.set_xlim(steps)  # a single bar would be given all the width
+    axes.set_xlabel("")
+    axes.tick_params(labelbottom=False)
+    strip.set_ylim(0, max(1.0, strip.get_ylim()[1]))
+    strip.set_xlabel("step")
+    strip.set_ylabel("replaced")
+    tidy(strip)
+    strip.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    if not len(step_P):
+        return f"{group.label}: no negative was replaced."
+    return (
+        f"{group.label}: {count_P.sum():,.0f} negatives replaced at {len(step_P)} steps, the first at {step_P[0]}, the "
+        f"last at {step_P[-1]}."
+    )
+
+
+def _similarity(group: Group) -> Curve:
+    """S: the mean over ranked negatives; runs from before it was recorded give that of all tasks' queries."""
+    if all(_WATCHED in run.columns for run in group.runs):
+        return curve([_without_zeros(run, _WATCHED) for run in group.runs], _WATCHED)
+    return curve(group.runs, "negative_similarity")
+
+
+def draw_limits(axes: Axes, rule: RuleNumbers) -> list[str]:
+    """The rule's fixed limits as horizontal lines, where they lie near the curves; the others in words."""
+    low, high = axes.get_ylim()
+    room = 0.3 * (high - low)
+    outside = []
+    limits = [("S below {:g} only", rule.ceiling, "-.")]
+    if rule.floor is not None:
+        limits.append(("S0 below {:g}: replaced at once", rule.floor, ":"))
+    for words, value, dashes in limits:
+        if low - room <= value <= high + room:
+            axes.axhline(value, color="black", linewidth=1, linestyle=dashes, label=words.format(value))
+        else:
+            outside.append(f"Outside the picture: {words.format(value)}.")
+    return outside
+
+
+def _panels(groups: Sequence[Group]) -> list[tuple[Panel, Group | None]]:
+    """One panel for each group whose negatives are replaced, or one for all if there is none."""
+    lines = [
+        Line("S" if len(groups) == 1 else f"S, {group.label}", _similarity(group), position)
+        for position, group in enumerate(groups)
+    ]
+    static = [line for line, group in zip(lines, groups, strict=True) if group.rule is None]
+    dynamic = [(line, group) for line, group in zip(lines, groups, strict=True) if group.rule is not None]
+    if not dynamic:
+        return [(Panel("mean similarity", static), None)]
+    titles = [f"mean similarity, {group.label}" if len(dynamic) > 1 else "mean similarity" for _, group in dynamic]
+    return [
+        (Panel(title, [*static, line, *_starts(group)]), group)
+        for title, (line, group) in zip(titles, dynamic, strict=True)
+    ]
+
+
+def _starts(group: Group) -> list[Line]:
+    """S0, and the mean below which S has become easy."""
+    assert group.rule is not None
+    start = curve([_without_zeros(run, _START) for run in group.runs], _START)
+    start = Curve(start.x_P, start.mean_P, np.full(len(start), np.nan), np.full(len(start), np.nan))
+    easy = replace(start, mean_P=start.mean_P / group.rule.ratio)
+    return [Line("S0", start, None, "-"), Line(f"S0 / {group.rule.ratio:g}", easy, None, "--")]
+
+
+def _without_zeros(run: RunHistory, name: str) -> RunHistory:
+    """The run with a mean missing, not 0, at steps that hold no ranked negative."""
+    value_P = run.column(name)
+    return replace(run, columns={**run.columns, name: np.where(value_P == 0, np.nan, value_P)})

@@ -1,0 +1,130 @@
+"""Floor 5: from the recipe's `tasks` to opened data and banks, and what must fit between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import xxhash
+
+from harness.config import LoadedRecipe, RunConfig, max_lengths
+from harness.data.bank.file import FACTS, BankFacts, open_bank
+from harness.data.bank.history import BankHistory
+from harness.data.bank.negatives import Candidates, ListedCandidates, NegativeBank
+from harness.data.config import TaskConfig
+from harness.data.plan.quotas import with_quotas
+from harness.data.plan.task import Task
+from harness.data.source.locate import cache_root, locate
+from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
+from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.encoder import Encoder, fingerprint, longest_text
+from harness.report.console import ReadingConsole
+
+BANK_OFFSET = 10  # the paper's: the top of a search is too likely to hold unlabelled positives (section 3.1)
+
+
+def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:
+    """Every task's validated data and its negative bank. The first rank on a machine reads; the others wait."""
+    tasks = []
+    for task in loaded.config.tasks:
+        query_length = task.query_max_length or max_lengths(loaded.config)["query"]
+        document_length = task.document_max_length or max_lengths(loaded.config)["document"]
+        lengths = (query_length, document_length)
+        path, shown = locate_for(loaded, task.path), ReadingConsole(f"task {task.name}")
+        data = open_task(task, path, loaded.config.data, tokeniser, *lengths, progress=shown)
+        check_scores(task, data)
+        bank = None
+        if task.kind == "retrieval":
+            candidates = _candidates(loaded, task, data, tokeniser, lengths)
+            bank = BankHistory(NegativeBank(data.num_rows, candidates, task.negatives.per_query))
+        tasks.append(Task(task, data, bank, query_length, document_length))
+    return with_quotas(tasks, loaded.config.data)
+
+
+def _candidates(
+    loaded: LoadedRecipe, task: TaskConfig, data: TaskData, tokeniser: Tokeniser, lengths: tuple[int, int]
+) -> Candidates:
+    """The task's ranked negatives: its own lists, or a bank and the corpus that it was searched in."""
+    settings = task.negatives
+    if settings.bank is None:
+        return ListedCandidates(data, settings.offset or 0)
+    folder = Path(locate_for(loaded, settings.bank, allow_hub=False))
+    path = settings.corpus or BankFacts.read(folder).corpus
+    corpus = None
+    if path is not None:
+        table = TableConfig(f"{task.name} corpus", "corpus", task.split, task.prompts, lengths)
+        shown = ReadingConsole(f"task {task.name}, corpus")
+        corpus = open_table(table, locate_for(loaded, path), loaded.config.data, tokeniser, progress=shown)
+    return open_bank(folder, data, corpus, offset_of(task))
+
+
+def bank_hashes(loaded: LoadedRecipe) -> dict[str, str]:
+    """Per task with a bank, the hash of what the bank says of itself: data, model, settings."""
+    folders = {task.name: task.negatives.bank for task in loaded.config.tasks if task.negatives.bank}
+    files = {name: Path(locate_for(loaded, folder, allow_hub=False)) / FACTS for name, folder in folders.items()}
+    return {name: xxhash.xxh3_128_hexdigest(file.read_bytes()) for name, file in files.items()}
+
+
+def offset_of(task: TaskConfig) -> int:
+    """Rank of the first window of a searched bank."""
+    return BANK_OFFSET if task.negatives.offset is None else task.negatives.offset
+
+
+def check_lengths(config: RunConfig) -> None:
+    longest = longest_text(config.model.name_or_path, config.model.trust_remote_code)
+    for task in config.tasks:
+        wanted = max(task.query_max_length or 0, task.document_max_length or 0)
+        if longest is not None and wanted > longest:
+            raise ValueError(
+                f"tasks.{task.name}: got a text length of {wanted} tokens, but {config.model.name_or_path} takes at "
+                f"most {longest}; lower query_max_length or document_max_length"
+            )
+
+
+def check_reranking(config: RunConfig) -> None:
+    """A ranking must hold a first window."""
+    if not config.mining.remine.every and config.mining.exhausted != "remine":
+        return
+    for task in config.tasks:
+        needed = offset_of(task) + task.negatives.per_query
+        if task.kind == "retrieval" and task.negatives.per_query and config.mining.remine.candidates < needed:
+            raise ValueError(
+                f"mining.remine.candidates: got {config.mining.remine.candidates}, expected at least {needed}: task "
+                f"{task.name} passes over {offset_of(task)} of a search and uses {task.negatives.per_query}; raise it, "
+                "or lower negatives.offset"
+            )
+
+
+def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tasks: Sequence[Task]) -> None:
+    """A ranking's scores are S0 only if this run starts with the weights, prompts and lengths that made them."""
+    if loaded.config.mining.rule == "none" or loaded.config.mining.start != "ranking":
+        return
+    model = {"weights": fingerprint(encoder.state_dict()), "pooling": encoder.pooling}
+    for task in tasks:
+        if task.bank is None or not task.bank.num_slots:
+            continue
+        bank = task.config.negatives.bank
+        if bank is None:
+            raise ValueError(
+                f"mining.start: got ranking, but task {task.config.name} has no bank that says what ranked it; "
+                "make one with harness mine, or set mining.start: first_use"
+            )
+        lengths = [task.query_max_length, task.document_max_length]
+        expected = {**model, "prompts": task.config.prompts.model_dump(), "max_lengths": lengths}
+        ranked_by = BankFacts.read(Path(locate_for(loaded, bank, allow_hub=False))).ranked_by
+        different = [key for key, value in expected.items() if ranked_by.get(key) != value]
+        if different:
+            raise ValueError(
+                f"mining.start: got ranking, but {bank} was ranked with other {' and '.join(different)} than the run "
+                "starts with; mine it again with the run's model, or set mining.start: first_use"
+            )
+
+
+def locate_for(loaded: LoadedRecipe, path: str, *, allow_hub: bool = True) -> str:
+    return locate(
+        path,
+        allow_hub=allow_hub,
+        recipe_folder=loaded.recipe_folder,
+        data_root=loaded.data_root,
+        cache_root=cache_root(loaded.config.data.cache),
+    )

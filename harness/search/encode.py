@@ -1,0 +1,104 @@
+"""Encoding many texts for evaluation: shared between ranks, equal on all of them, whatever the number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import comm
+from harness.data.batch.micro_batches import cut
+from harness.data.table.tokenisation import Tokeniser
+from harness.types import EncodingRole, TokenBatch
+
+Forward = Callable[[TokenBatch], Tensor]
+Read = Callable[[np.ndarray], Sequence[str]]  # the texts with these numbers
+
+BLOCK_TEXTS = 65_536  # texts whose token ids and embeddings are held at a time, over all ranks
+
+
+class TextEncoder:
+    """`encode(texts, role)` → float32 [n, D], unnormalised; every rank must call it with the same texts.
+
+    Besides the result, which lies in CPU memory, a rank holds one block of `BLOCK_TEXTS` embeddings at a time.
+    Without a prompt or length of its own, the role `sentence` takes the query's.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        tokeniser: Tokeniser,
+        *,
+        max_lengths: Mapping[EncodingRole, int],
+        prompts: Mapping[EncodingRole, str],
+        micro_batch_tokens: int,
+    ) -> None:
+        self._forward = forward
+        self._tokeniser = tokeniser
+        self._max_lengths = {"sentence": max_lengths["query"], **max_lengths}
+        self._prompts = {"sentence": prompts["query"], **prompts}
+        self._micro_batch_tokens = micro_batch_tokens
+
+    def without_prompts(self) -> TextEncoder:
+        """The same for texts that have their prompts before them already."""
+        return TextEncoder(
+            self._forward,
+            self._tokeniser,
+            max_lengths=self._max_lengths,
+            prompts={"query": "", "document": ""},
+            micro_batch_tokens=self._micro_batch_tokens,
+        )
+
+    def __call__(self, texts: Sequence[str], role: EncodingRole = "document") -> np.ndarray:
+        # Character counts stand for token counts: dealing needs a fair order, not exact numbers, and this way
+        # each rank tokenises its own share only.
+        order = np.argsort([-len(text) for text in texts], kind="stable").astype(np.int64)
+        return self.read_and_encode(lambda share: [texts[i] for i in share], order, role)
+
+    @torch.no_grad()
+    def read_and_encode(self, read: Read, order_T: np.ndarray, role: EncodingRole) -> np.ndarray:
+        """The same for texts that a rank reads by itself, its share only: float32 [T, D], row i of text i.
+
+        order_T: the numbers 0 … T - 1, the same on every rank, as they are dealt: one rank after the other gets one.
+        """
+        result: np.ndarray | None = None
+        for start in range(0, max(1, len(order_T)), BLOCK_TEXTS):
+            block = order_T[start : start + BLOCK_TEXTS]
+            table = self._encode_block(read, block, role)
+            if result is None:
+                result = np.empty((len(order_T), table.shape[1]), dtype=np.float32)
+            _restore_order(table, block, result)
+        assert result is not None
+        return result
+
+    def _encode_block(self, read: Read, block: np.ndarray, role: EncodingRole) -> np.ndarray:
+        """All ranks' embeddings of a block, rank by rank: rank r has every W-th text from the r-th."""
+        mine = block[comm.rank() :: comm.world_size()]
+        ids = self._tokeniser.encode([self._prompts[role] + text for text in read(mine)], self._max_lengths[role])
+        rows = self._encode_ids(ids, -(-len(block) // comm.world_size()))
+        return comm.all_gather_rows(rows).cpu().numpy()
+
+    def _encode_ids(self, ids: list[list[int]], rows_per_rank: int) -> Tensor:
+        """This rank's embeddings [rows_per_rank, D]; ranks with fewer micro-batches run dummies (ZeRO-3 needs them)."""
+        lengths = np.array([len(row) for row in ids], dtype=np.int64)
+        batches = cut(np.arange(len(ids)), lengths, self._micro_batch_tokens)
+        most = int(comm.all_reduce_max(torch.tensor(max(1, len(batches)), device=comm.device())))
+        rows: Tensor | None = None
+        for index in range(most):
+            batch = batches[index] if index < len(batches) else np.empty(0, dtype=np.int64)
+            embedding = self._forward(self._tokeniser.pad([ids[i] for i in batch])).float()
+            if rows is None:
+                rows = embedding.new_zeros((rows_per_rank, embedding.shape[1]))
+            rows[torch.from_numpy(batch).to(rows.device)] = embedding[: len(batch)]
+        assert rows is not None
+        return rows
+
+
+def _restore_order(table: np.ndarray, block: np.ndarray, result: np.ndarray) -> None:
+    """Write a block's gathered embeddings to the rows of `result` that its texts have."""
+    rows_per_rank = len(table) // comm.world_size()
+    for rank in range(comm.world_size()):
+        share = block[rank :: comm.world_size()]
+        result[share] = table[rank * rows_per_rank :][: len(share)]

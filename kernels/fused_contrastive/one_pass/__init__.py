@@ -1,0 +1,1 @@
+"""Value, slopes and gradients of InfoNCE in one pass over tiles of the similarity matrix."""

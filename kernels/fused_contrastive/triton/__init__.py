@@ -1,0 +1,1 @@
+"""The tiles as Triton kernels, and how they are compiled and launched."""

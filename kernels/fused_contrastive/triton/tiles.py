@@ -1,0 +1,198 @@
+"""Tiles by Triton's kernels: logits never leave the chip, and all Matryoshka levels come from one pass over D.
+
+Slopes, two ways. Kept: scoring stores 2^(logit - maximum of the part) of all columns; once the denominators are known,
+`combine_kernel` turns that into slopes. Otherwise the tile is computed once more, as slopes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fused_contrastive.masks import Rules
+from fused_contrastive.one_pass.tiles import Left, Shard, SlopeWeights, TileScores, TileSlopes
+from fused_contrastive.problem import Problem
+from fused_contrastive.triton.helpers import combine_kernel
+from fused_contrastive.triton.inputs import TileInputs
+from fused_contrastive.triton.kernels import score_kernel, slope_kernel
+from fused_contrastive.triton.launch import Block, Buffers, Launcher, pad, whole
+from fused_contrastive.triton.scale import HALF_HEADROOM, gradient_scale
+from fused_contrastive.triton.sums import LOG2_E, offset, tile_scores
+
+_MIN_ROWS = 1024  # full-width panels thinner than this lose more in the products than computing tiles twice costs
+
+
+class TritonTiles:
+    """See `tiles.Tiles`."""
+
+    def __init__(
+        self, problem: Problem, rules: Rules, *, by_column: bool, needs_gradient: bool, launcher: Launcher | None = None
+    ) -> None:
+        self.problem, self.by_column, self.num_levels = problem, by_column, len(problem.dims)
+        self.launcher = launcher or Launcher.of(problem.query_BD)
+        self.inputs = TileInputs(problem, rules, self.launcher)
+        blocks = self.launcher.blocks
+        self.score_block = blocks.score if self.num_levels == 1 else blocks.score_levels
+        self.slope_block = blocks.slope if self.num_levels == 1 else blocks.slope_levels
+        half = problem.query_BD.dtype == torch.float16
+        self.gradient_scale = gradient_scale(problem) if half and needs_gradient else None
+        self._headroom = HALF_HEADROOM if half else 1.0
+        self.buffers = Buffers(problem.query_BD.device)
+
+    @staticmethod
+    def row_dtype(problem: Problem) -> torch.dtype:
+        """The type that left rows and documents must have."""
+        return problem.query_BD.dtype
+
+    def shape(self, num_rows: int, num_columns: int, *, slopes: bool, keep: bool) -> tuple[int, int]:
+        """Whole blocks, tiles about equally large; at least one block, however small the workspace."""
+        num_rows, num_columns = max(1, num_rows), max(1, num_columns)
+        used = (self.score_block, self.slope_block) if slopes else (self.score_block,)
+        height, width = max(block.rows for block in used), max(block.columns for block in used)
+        cells = int(self.problem.workspace_bytes / self._cell_bytes(slopes))
+        rows = cells // whole(num_columns, width)
+        if rows >= min(_MIN_ROWS, whole(num_rows, height)):
+            return _even(num_rows, rows, height), whole(num_columns, width)
+        rows = min(whole(num_rows, height), max(height, math.isqrt(cells) // height * height))
+        return _even(num_rows, rows, height), _even(num_columns, cells // rows, width)
+
+    def _cell_bytes(self, slopes: bool) -> float:
+        """Memory per cell of a tile: plane, panel, partial sums and what adding them up takes."""
+        numbers = (5 * self.num_levels + 2) / self.score_block.width
+        if self.by_column:
+            numbers += 5 * self.num_levels / self.score_block.rows
+        cell_bytes = 4 * numbers + self.inputs.has_plane
+        if slopes:
+            cell_bytes += self.num_levels * (self.problem.query_BD.itemsize + 8 / self.slope_block.width)
+            cell_bytes += self.num_levels * 8 / self.launcher.blocks.combine_rows
+        return cell_bytes * 16 / 15  # the rest: filling the plane
+
+    def score(
+        self, left: Left, shard: Shard, rows: slice, columns: slice, *, keep: bool, by_column: bool
+    ) -> TileScores:
+        assert not (keep and by_column)
+        block = self.score_block
+        height, width = _padded(rows, columns, block)
+        row_sums = self.num_levels, width // block.width, height
+        column_sums = self.num_levels, height // block.rows, width
+        panel_KRC = self._panel(height, width).view(-1, width) if keep else None
+        panel = self.launcher.table(panel_KRC, block.rows, block.width)
+        sums = {
+            "row_max": self._floats("row_max", *row_sums),
+            "row_sum": self._floats("row_sum", *row_sums),
+            "row_product": self._floats("row_product", *row_sums) if keep else None,
+            "row_count": self._floats("row_count", *row_sums[1:]),
+            "row_total": self._floats("row_total", *row_sums[1:]),
+            "column_max": self._floats("column_max", *column_sums) if by_column else None,
+            "column_sum": self._floats("column_sum", *column_sums) if by_column else None,
+        }
+        arguments = self.inputs.arguments(left, shard, rows, columns, block) | sums
+        arguments |= {"panel": panel[0], "panel_stride": panel[1], "HEADROOM": self._headroom}
+        self.launcher.launch(score_kernel, block.num_programs(height, width), block, arguments)
+        return tile_scores(sums, left.inverse_temperature_S[rows], columns.stop - columns.start)
+
+    def slopes(
+        self, left: Left, shard: Shard, rows: slice, columns: slice, weights: SlopeWeights, *, kept: bool
+    ) -> TileSlopes:
+        block = self.score_block if kept else self.slope_block
+        height, width = _padded(rows, columns, block)
+        panel_KRC = self._panel(height, width)
+        factors = self._row_factors(left, rows, weights, block)
+        if kept:
+            row_dot, column_dot = self._combine_kept(panel_KRC, shard, columns, factors)
+        else:
+            row_dot, column_dot = self._recompute(panel_KRC, left, shard, rows, columns, weights, factors)
+        num_rows, num_columns = rows.stop - rows.start, columns.stop - columns.start
+        return TileSlopes(
+            pair_weight_KRC=[panel_RC[:num_rows, :num_columns] for panel_RC in panel_KRC],
+            left_dot_KR=row_dot[:, :num_rows] / LOG2_E,
+            document_dot_KC=column_dot.sum(1)[:, :num_columns] / LOG2_E,
+        )
+
+    def _row_factors(self, left: Left, rows: slice, weights: SlopeWeights, block: Block) -> dict[str, Any]:
+        factor_KR = left.inverse_KS[:, rows] * left.inverse_temperature_S[rows]
+        if self.gradient_scale is not None:
+            factor_KR *= self.gradient_scale
+        return {
+            "row_offset": pad(offset(weights.row_lse_KR), block.rows),
+            "row_weight": pad(weights.row_weight_KR, block.rows),
+            "row_factor": pad(factor_KR, block.rows),
+        }
+
+    def _recompute(
+        self,
+        panel_KRC: Tensor,
+        left: Left,
+        shard: Shard,
+        rows: slice,
+        columns: slice,
+        weights: SlopeWeights,
+        factors: dict[str, Any],
+    ) -> tuple[Tensor, Tensor]:
+        """Fill the panel with slopes; the dots by row and, per row of tiles, by column."""
+        block, (_, height, width) = self.slope_block, panel_KRC.shape
+        row_dot = self._floats("row_sum", self.num_levels, width // block.width, height)
+        column_dot = self._floats("column_sum", self.num_levels, height // block.rows, width)
+        panel = self.launcher.table(panel_KRC.view(-1, width), block.rows, block.width)
+        arguments = self.inputs.arguments(left, shard, rows, columns, block) | factors
+        arguments |= {"row_dot": row_dot, "column_dot": column_dot, "panel": panel[0], "panel_stride": panel[1]}
+        arguments |= {"column_offset": None, "column_weight": None}
+        if weights.column_lse_KC is not None:
+            assert weights.column_weight_KC is not None
+            arguments["column_offset"] = pad(offset(weights.column_lse_KC), block.columns)
+            arguments["column_weight"] = pad(weights.column_weight_KC, block.columns)
+        self.launcher.launch(slope_kernel, block.num_programs(height, width), block, arguments)
+        if self.num_levels > 1:
+            nothing = ("row_max", "row_offset", "row_weight", "row_factor", "column_scale", "column_dot")
+            self._combine(panel_KRC, block.columns, dict.fromkeys(nothing))
+        return row_dot.sum(1), column_dot
+
+    def _combine_kept(
+        self, panel_KRC: Tensor, shard: Shard, columns: slice, factors: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """The same from the weights that the last `score` left in the panel."""
+        block, (_, height, width) = self.score_block, panel_KRC.shape
+        row_sums = self.num_levels, width // block.width, height
+        row_max, row_product = self._floats("row_max", *row_sums), self._floats("row_product", *row_sums)
+        share_KTR = (row_max - factors["row_offset"][:, None]).exp2_()
+        row_dot = share_KTR.mul_(row_product).sum(1) * factors["row_weight"]
+        column_dot = self._floats("column_sum", self.num_levels, height // self.launcher.blocks.combine_rows, width)
+        column_scale = pad(shard.inverse_KC[:, columns], block.columns)
+        arguments = {"row_max": row_max, "column_scale": column_scale, "column_dot": column_dot}
+        self._combine(panel_KRC, block.width, factors | arguments)
+        return row_dot, column_dot
+
+    def _combine(self, panel_KRC: Tensor, block_columns: int, arguments: dict[str, Any]) -> None:
+        _, height, width = panel_KRC.shape
+        block = Block(self.launcher.blocks.combine_rows, block_columns, 1, 4, 1)
+        arguments |= {
+            "panel": panel_KRC,
+            "row_length": height,
+            "column_length": width,
+            "num_levels": self.num_levels,
+            "panel_stride": width,
+            "BLOCK_R": block.rows,
+            "BLOCK_C": block.columns,
+            "HEADROOM": self._headroom,
+        }
+        self.launcher.launch(combine_kernel, block.num_programs(height, width), block, arguments)
+
+    def _panel(self, height: int, width: int) -> Tensor:
+        return self.buffers.get("panel", self.problem.query_BD.dtype, self.num_levels, height, width)
+
+    def _floats(self, name: str, *shape: int) -> Tensor:
+        return self.buffers.get(name, torch.float32, *shape)
+
+
+def _padded(rows: slice, columns: slice, block: Block) -> tuple[int, int]:
+    return whole(rows.stop - rows.start, block.rows), whole(columns.stop - columns.start, block.columns)
+
+
+def _even(length: int, limit: int, block: int) -> int:
+    """Whole blocks up to `limit`, at least one, so that `length` falls into about equal pieces."""
+    limit = max(block, limit // block * block)
+    num_pieces = max(1, math.ceil(length / limit))
+    return whole(math.ceil(length / num_pieces), block)

@@ -1,0 +1,96 @@
+"""Every kernel variant that can be launched: those that `TritonTiles` launches when driven through all its ways."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from fused_contrastive.cosine import prefix_inverse_norms
+from fused_contrastive.masks import Rules
+from fused_contrastive.one_pass.tiles import Left, Shard, SlopeWeights
+from fused_contrastive.problem import Problem
+from fused_contrastive.triton.launch import Architecture, Block, Launcher
+from fused_contrastive.triton.tiles import TritonTiles
+from fused_contrastive.validation import checked_problem
+
+_TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32", torch.int32: "i32", torch.int8: "i8"}
+_NUM_ROWS = 4
+
+
+class Variant(NamedTuple):
+    """A kernel as specialised for its arguments; equal ones are one binary."""
+
+    kernel: Any
+    block: Block
+    types: tuple[tuple[str, str], ...]  # by argument; `constexpr` for what is compiled in
+    constants: tuple[tuple[str, Any], ...]  # what is compiled in; None switches a part of the kernel off
+
+
+class NoteTaker(Launcher):
+    """Takes the variants down instead of launching them."""
+
+    def __init__(self, architecture: Architecture, dtype: torch.dtype) -> None:
+        super().__init__(architecture, dtype)
+        self.variants: set[Variant] = set()
+
+    def launch(self, kernel: Any, num_programs: int, block: Block, arguments: dict[str, Any]) -> None:
+        """See `Launcher.launch`."""
+        self.variants.add(variant_of(kernel, block, arguments))
+
+
+def variant_of(kernel: Any, block: Block, arguments: dict[str, Any]) -> Variant:
+    """What Triton makes of these arguments."""
+    order = list(inspect.signature(kernel.fn).parameters)
+    constants = {name: arguments[name] for name in order if name.isupper() or arguments[name] is None}
+    types = {name: "constexpr" if name in constants else _type(arguments[name]) for name in order}
+    return Variant(kernel, block, tuple(types.items()), tuple(constants.items()))
+
+
+def _type(argument: Any) -> str:
+    if isinstance(argument, Tensor):
+        assert argument.data_ptr() % 16 == 0
+        return f"*{_TYPES[argument.dtype]}"
+    if isinstance(argument, TensorDescriptor):
+        return f"tensordesc<{_TYPES[argument.base.dtype]}{argument.block_shape}>".replace(" ", "")
+    assert isinstance(argument, int)
+    return "i32"
+
+
+def all_variants(architecture: Architecture, dtype: torch.dtype) -> list[Variant]:
+    """In a fixed order."""
+    notes = NoteTaker(architecture, dtype)
+    for dims in ((64,), (64, 128)):
+        for excluded_BX in (None, torch.zeros(_NUM_ROWS, 1, dtype=torch.int64)):
+            _drive(notes, _problem(dtype, matryoshka_dims=dims, excluded_BX=excluded_BX))
+    _drive(notes, _problem(dtype, matryoshka_dims=(64, 128), margin=0.0, margin_dims="full"))
+    _drive(notes, _problem(dtype, matryoshka_dims=(64,), document_key_N=torch.zeros(_NUM_ROWS, dtype=torch.int64)))
+    return sorted(notes.variants, key=lambda variant: (variant.kernel.__name__, str(variant[1:])))
+
+
+def _problem(dtype: torch.dtype, **given: Any) -> Problem:
+    """Few queries; every argument of `checked_problem` that is not given is switched off."""
+    rows = torch.ones(_NUM_ROWS, 128, dtype=dtype)
+    arguments: dict[str, Any] = dict.fromkeys(inspect.getfullargspec(checked_problem).kwonlyargs)
+    arguments |= {"temperature": 1.0, "scope": "step", "margin_dims": "level", "symmetric": True}
+    return checked_problem(rows, rows, torch.arange(_NUM_ROWS), **(arguments | given))
+
+
+def _drive(launcher: Launcher, problem: Problem) -> None:
+    """Score and differentiate one tile in every way."""
+    rules = Rules.of(problem, torch.arange(_NUM_ROWS))
+    tiles = TritonTiles(problem, rules, by_column=True, needs_gradient=True, launcher=launcher)
+    inverse_KS = prefix_inverse_norms(problem.query_BD, problem.dims, torch.float32)
+    highest_KS = None if problem.margin is None else torch.ones_like(inverse_KS)
+    left = Left(problem.query_BD, inverse_KS, torch.ones(_NUM_ROWS), highest_KS)
+    shard = Shard(0, problem.document_ND, inverse_KS, None)
+    whole, zero_KS = slice(0, _NUM_ROWS), torch.zeros_like(inverse_KS)
+    by_row, by_both = SlopeWeights(zero_KS, zero_KS), SlopeWeights(zero_KS, zero_KS, zero_KS, zero_KS)
+    for keep, by_column in ((False, False), (False, True), (True, False)):
+        tiles.score(left, shard, whole, whole, keep=keep, by_column=by_column)
+    tiles.slopes(left, shard, whole, whole, by_row, kept=True)
+    tiles.slopes(left, shard, whole, whole, by_row, kept=False)
+    tiles.slopes(left, shard, whole, whole, by_both, kept=False)

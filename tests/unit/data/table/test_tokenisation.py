@@ -1,0 +1,61 @@
+"""Tokenising: a text's ids depend on the text and the length alone, and padding on the rows and the model alone."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from harness.data.table.tokenisation import Tokeniser
+from tests.tiny import make_model, text
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+def test_two_threads_cut_at_their_own_lengths(folder: Path) -> None:
+    """The next step is tokenised while this one is computed; the length is state of the tokenizer."""
+    tokeniser = Tokeniser(str(folder))
+    texts = [text(seed, 200) for seed in range(4)]
+
+    def lengths(max_length: int) -> set[int]:
+        return {len(row) for _ in range(400) for row in tokeniser.encode(texts, max_length)}
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(lengths, [64, 128])) == [{64}, {128}]
+
+
+def test_encoding_leaves_the_tokenizer_that_is_saved_alone(folder: Path, tmp_path: Path) -> None:
+    """Else a checkpoint holds the length of whichever text came last, and saving races with encoding."""
+    tokeniser = Tokeniser(str(folder))
+    tokeniser.encode([text(0, 50)], 16)
+    tokeniser.tokenizer.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "tokenizer.json").read_text())["truncation"] is None
+
+
+@pytest.mark.parametrize(("positions", "width"), [(30, 30), (31, 31), (64, 32), (None, 32), (20, 29)])
+def test_padding_stays_within_the_positions_and_never_below_the_longest_row(
+    folder: Path, tmp_path: Path, positions: int | None, width: int
+) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    if positions is not None:
+        config = json.loads((folder / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps({**config, "max_position_embeddings": positions}))
+    batch = Tokeniser(str(tmp_path)).pad([[5] * 29, [6] * 3])
+    assert tuple(batch.input_ids_BL.shape) == (2, width)
+    assert batch.attention_mask_BL.sum(1).tolist() == [29, 3]
+
+
+def test_padding_stands_on_the_right_whatever_the_tokenizer_says(folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": "left"}))
+    tokeniser = Tokeniser(str(tmp_path))
+    assert tokeniser.pad([[5, 6], [7]]).attention_mask_BL[:, :2].tolist() == [[1, 1], [1, 0]]
+    assert tokeniser.tokenizer.padding_side == "right"  # so does what is exported

@@ -1,0 +1,156 @@
+"""What a task's settings in the recipe change, and that nothing else changes; and what a wrong one says."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.config import RunConfig, dump, load_recipe
+from harness.data.plan.plan import plan
+from harness.data.table.tokenisation import Tokeniser
+from harness.recipe_file import build, parse_yaml
+from harness.run.tasks import open_tasks
+from harness.types import PairPart, StepPlan
+from tests.tiny import make_data, make_model, make_recipe
+
+Lengths = dict[tuple[str, str], list[int]]
+
+
+@pytest.fixture
+def planned(tmp_path) -> Callable[..., StepPlan]:
+    """Step 3 of the tiny recipe with some keys changed."""
+    make_model(tmp_path / "model")
+    make_data(tmp_path)
+    recipe = str(make_recipe(tmp_path))
+
+    def planned(*overrides: str) -> StepPlan:
+        loaded = load_recipe(recipe, overrides)
+        tasks = open_tasks(loaded, Tokeniser(loaded.config.model.name_or_path))
+        return plan(tasks, seed=0, step=3)
+
+    return planned
+
+
+def lengths(made: StepPlan) -> Lengths:
+    """Tokens of each part's texts by their role, in the order of the part."""
+    found: Lengths = {}
+    for part in made.parts:
+        if isinstance(part, PairPart):
+            roles = {"text1": part.text1_S, "text2": part.text2_S}
+        else:
+            roles = {"query": part.query_B, "positive": part.document_N[part.positive_BP[:, 0]]}
+        found |= {(part.task, role): made.texts.length_T[rows].tolist() for role, rows in roles.items()}
+    return found
+
+
+CHANGES = [
+    ("tasks.faq.prompts.query=ral tin ", {("faq", "query")}),
+    ("tasks.faq.prompts.document=ral tin ", {("faq", "positive")}),
+    ("tasks.faq.query_max_length=4", {("faq", "query")}),
+    ("tasks.faq.document_max_length=4", {("faq", "positive")}),
+    ("tasks.similar.prompts.query=ral tin ", {("similar", "text1"), ("similar", "text2")}),
+    ("tasks.intents.query_max_length=4", {("intents", "query"), ("intents", "positive")}),
+]
+
+
+@pytest.mark.parametrize(("override", "expected"), CHANGES)
+def test_prompts_and_lengths_of_a_task_change_its_texts_of_that_role_and_no_others(planned, override, expected):
+    before, made = planned(), planned(override)
+    assert {key for key, values in lengths(made).items() if values != lengths(before)[key]} == expected
+    for part, other in zip(made.parts, before.parts, strict=True):
+        rows = "row_S" if isinstance(part, PairPart) else "row_B"
+        assert getattr(part, rows).tolist() == getattr(other, rows).tolist()
+
+
+def test_the_scope_of_a_task_changes_what_stands_in_its_denominators_and_no_other_part(planned):
+    before, made = planned(), planned("tasks.faq.negatives.scope=step")
+    faq, *others = zip(before.parts, made.parts, strict=True)
+    assert set(faq[1].document_N) > set(faq[0].document_N)
+    assert faq[1].query_B.tolist() == faq[0].query_B.tolist()
+    for one, other in others:
+        for name in one.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_a_share_in_the_recipe_becomes_the_examples_of_a_step(planned):
+    """40 and 30 rows share what 4 examples of `intents` leave of 18: 8 and 6."""
+    overrides = ["data.batch=18"]
+    for name in ("faq", "similar"):
+        overrides += [f"tasks.{name}.quota=null", f"tasks.{name}.share=auto"]
+    made = planned(*overrides)
+    assert [len(part.row_S if isinstance(part, PairPart) else part.row_B) for part in made.parts] == [8, 6, 4]
+
+
+RECIPE = """
+name: x
+model: {{name_or_path: demo-minilm}}
+training: {{steps: 2}}
+mining: {{exhausted: {exhausted}}}
+tasks:
+  - {{name: a, kind: {kind}, path: a.jsonl, {settings}}}
+  - {{name: b, kind: sts, path: b.jsonl, quota: 2}}
+"""
+
+
+def recipe(kind: str, settings: str, exhausted: str = "keep") -> RunConfig:
+    tree = parse_yaml(RECIPE.format(kind=kind, settings=settings, exhausted=exhausted), "r.yaml")
+    return build(RunConfig, tree, "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("quota: 2", ("info_nce",)),
+        ("quota: 2, loss: kl, negatives: {per_query: 1}", ("kl",)),
+        ("quota: 2, loss: [info_nce, margin_mse], negatives: {per_query: 1}", ("info_nce", "margin_mse")),
+    ],
+)
+def test_a_task_has_the_losses_that_it_names_or_that_of_its_kind(settings, expected):
+    config = recipe("retrieval", settings)
+    assert config.tasks[0].losses == expected
+    assert config.tasks[1].losses == ("cosent",)
+    assert build(RunConfig, parse_yaml(dump(config), "r.yaml"), "r.yaml") == config
+
+
+MISTAKES = [
+    ("retrieval", "quota: 2, loss: kll", "tasks.a.loss: got kll with kind retrieval, expected info_nce or"),
+    ("retrieval", "quota: 2, loss: [info_nce, cosent]", "tasks.a.loss: got info_nce, cosent with kind retrieval"),
+    ("sts", "quota: 2, loss: info_nce", "tasks.a.loss: got info_nce with kind sts, expected cosent or angle"),
+    ("classification", "quota: 2, loss: kl", "tasks.a.loss: got kl with kind classification, expected info_nce"),
+    ("retrieval", "quota: 2, loss: [info_nce, info_nce]", "a list of different ones"),
+    ("retrieval", "quota: 2, loss: []", "tasks.a.loss: got [], expected a list of at least 1"),
+    ("retrieval", "quota: 2, loss: kl", "tasks.a.negatives.per_query: got 0, expected at least 1 with loss kl"),
+    ("retrieval", "quota: 2, loss: kl, negatives: {per_query: 1, bank: b}", "tasks.a.negatives.bank: got b with loss"),
+    ("retrieval", "quota: 2, loss: kl, negatives: {per_query: 1, margin: 0.1}", "tasks.a.negatives: got margin with"),
+    ("retrieval", "quota: 2, teacher_temperature: 2", "tasks.a.teacher_temperature: got 2.0 with loss info_nce"),
+    ("sts", "quota: 2, positives: all", "tasks.a.positives: got all with kind sts"),
+    ("retrieval", "weight: 2", "tasks.a: got neither quota nor share"),
+    ("retrieval", "quota: 2, share: auto", "tasks.a: got both quota and share"),
+    ("retrieval", "share: 2.0", "tasks.a.share: got 2.0, expected 'auto' or a number of at most 1"),
+    ("retrieval", "share: auto", "data.batch: got none, expected the examples of a step"),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings", "message"), MISTAKES)
+def test_a_setting_that_does_not_fit_is_an_error_that_names_the_knob(kind, settings, message):
+    with pytest.raises(ValueError, match=r"^r\.yaml: ") as caught:
+        recipe(kind, settings)
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_task_that_distils_cannot_have_its_negatives_ranked_anew():
+    """The ranker has scored the listed negatives only."""
+    distilled = "quota: 2, loss: kl, negatives: {per_query: 1}"
+    with pytest.raises(ValueError, match=r"mining: got re-ranking with tasks\.a\.loss kl"):
+        recipe("retrieval", distilled, "remine")
+    recipe("retrieval", distilled, "wrap")
+
+
+def test_the_data_of_a_task_that_distils_must_be_scored_before_training_starts(tmp_path: Path):
+    make_model(tmp_path / "model")
+    make_data(tmp_path)
+    loaded = load_recipe(str(make_recipe(tmp_path)), ["tasks.faq.loss=kl"])
+    with pytest.raises(ValueError, match=r"retrieval\.jsonl:1: pos_scores: got no score"):
+        open_tasks(loaded, Tokeniser(loaded.config.model.name_or_path))

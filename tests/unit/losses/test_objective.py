@@ -1,0 +1,268 @@
+"""The step's loss against its formula, and the rule that shares of a step add up to the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.losses.config import LossConfig
+from harness.losses.objective import Objective
+from harness.losses.terms import TaskTerms
+from harness.types import NegativesScope, PairPart, QueryPart, StepPlan, StepTexts
+
+NUM_TEXTS, WIDTH = 60, 8
+TASKS = (
+    TaskTerms("faq", weight=2.0, margin=0.3),
+    TaskTerms("intents", temperature=0.2),
+    TaskTerms("similarity", losses=("cosent",)),
+    TaskTerms("paraphrase", temperature=0.1, losses=("cosent",)),
+    TaskTerms("absent"),
+)
+LEVELS = {"matryoshka_dims": (3, 8), "matryoshka_weights": (0.5, 1.0)}
+
+
+def objective(**loss: Any) -> Objective:
+    return Objective(TASKS, LossConfig(temperature=0.05, cosent_temperature=0.3, beta=0.8, **loss), **LEVELS)
+
+
+def table() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(NUM_TEXTS, WIDTH, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def info_nce_part(
+    task: str, scope: NegativesScope, num_queries: int, num_own: int, random: np.random.Generator
+) -> QueryPart:
+    num_documents = 15
+    return QueryPart(
+        task=task,
+        row_B=np.arange(num_queries),
+        query_B=random.integers(0, NUM_TEXTS, num_queries),  # texts repeat, as queries and across tasks
+        document_N=random.permutation(NUM_TEXTS)[:num_documents],
+        positive_BP=random.integers(0, num_documents, (num_queries, 1)),
+        negative_BM=random.integers(-1, num_documents, (num_queries, num_own)),
+        rank_BM=np.tile(np.arange(num_own), (num_queries, 1)),
+        excluded_BX=random.integers(-1, num_documents, (num_queries, 2)),
+        scope=scope,
+    )
+
+
+def cosent_part(task: str, random: np.random.Generator) -> PairPart:
+    text1, text2 = random.integers(0, NUM_TEXTS, (2, 9))
+    return PairPart(task, np.arange(9), text1, text2, random.integers(0, 3, 9).astype(np.float32))
+
+
+def plan(*kinds: str) -> StepPlan:
+    random = np.random.default_rng(3)
+    parts = {
+        "faq": info_nce_part("faq", "task", 7, 0, random),
+        "intents": info_nce_part("intents", "own", 5, 3, random),
+        "similarity": cosent_part("similarity", random),
+        "paraphrase": cosent_part("paraphrase", random),
+    }
+    number = np.arange(NUM_TEXTS)
+    texts = StepTexts(np.zeros(NUM_TEXTS, np.int32), number, np.ones(NUM_TEXTS, np.int64))
+    return StepPlan(1, texts, tuple(parts[kind] for kind in kinds or parts))
+
+
+def test_the_loss_is_the_formula_of_the_design() -> None:
+    """Weighted mean over all queries plus beta times the mean over the STS tasks, from cosines one by one."""
+    rows, whole = table(), plan()
+    by_task = {part.task: naive(part, rows) for part in whole.parts}
+    output = objective()(whole, rows)
+    faq, intents = by_task["faq"], by_task["intents"]
+    sts = (by_task["similarity"] + by_task["paraphrase"]) / 2
+    expected = (2 * faq.sum() + intents.sum()) / (2 * 7 + 1 * 5) + 0.8 * sts
+    torch.testing.assert_close(output.loss, expected, rtol=1e-10, atol=0)
+    gradient, expected_gradient = (torch.autograd.grad(loss, rows)[0] for loss in (output.loss, expected))
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-12)
+    for name, values in by_task.items():
+        torch.testing.assert_close(output.metrics[f"loss/{name}"], values.detach().mean(), rtol=1e-10, atol=0)
+
+
+def naive(part: QueryPart | PairPart, rows: Tensor) -> Tensor:
+    """Per query (InfoNCE) or one value (CoSENT), summed over the levels."""
+    total = torch.zeros((), dtype=rows.dtype)
+    for dim, weight in zip(*LEVELS.values(), strict=True):
+        unit = F.normalize(rows[:, :dim], dim=1)
+        if isinstance(part, QueryPart):
+            values = [naive_info_nce(part, query, unit) for query in range(len(part.query_B))]
+            total = total + weight * torch.stack(values)
+        else:
+            total = total + weight * naive_cosent(part, unit)
+    return total
+
+
+def naive_info_nce(part: QueryPart, query: int, unit: Tensor) -> Tensor:
+    task = next(task for task in TASKS if task.name == part.task)
+    cosine = unit[part.document_N] @ unit[part.query_B[query]]
+    positive = part.positive_BP[query, 0]
+    candidates = part.negative_BM[query] if part.scope == "own" else range(len(cosine))
+    kept = set(candidates) - {-1, positive} - set(part.excluded_BX[query])
+    if task.margin is not None:
+        kept = {document for document in kept if cosine[document] <= cosine[positive] + task.margin}
+    logits = cosine[[positive, *sorted(kept)]] / (task.temperature or 0.05)
+    return logits.logsumexp(0) - logits[0]
+
+
+def naive_cosent(part: PairPart, unit: Tensor) -> Tensor:
+    logit = (unit[part.text1_S] * unit[part.text2_S]).sum(1) / (0.1 if part.task == "paraphrase" else 0.3)
+    score = part.score_S
+    terms = [(logit[j] - logit[i]).exp() for i in range(9) for j in range(9) if score[i] > score[j]]
+    return torch.stack(terms).sum().log1p()
+
+
+@pytest.mark.parametrize("count", [2, 3, 11])
+@pytest.mark.parametrize("kinds", [(), ("faq",), ("similarity",), ("intents", "paraphrase")])
+def test_the_shares_of_a_step_add_up_to_the_whole(kinds: tuple[str, ...], count: int) -> None:
+    """11 shares: some hold nothing, and still have a gradient (zero) and every key."""
+    rows, step = table(), plan(*kinds)
+    whole = objective()(step, rows)
+    shares = [objective()(step, rows, (index, count)) for index in range(count)]
+    torch.testing.assert_close(sum_of(share.loss for share in shares), whole.loss, rtol=1e-12, atol=1e-14)
+    gradients = [torch.autograd.grad(share.loss, rows)[0] for share in shares]
+    torch.testing.assert_close(sum_of(gradients), torch.autograd.grad(whole.loss, rows)[0], rtol=1e-10, atol=1e-13)
+    assert all(share.metrics.keys() == whole.metrics.keys() for share in shares)
+    for key, metric in whole.metrics.items():
+        torch.testing.assert_close(sum_of(share.metrics[key] for share in shares), metric, rtol=1e-10, atol=1e-12)
+
+
+def sum_of(values: Any) -> Tensor:
+    return torch.stack(list(values)).sum(0)
+
+
+def test_every_task_of_the_run_has_a_metric_at_every_step() -> None:
+    output = objective()(plan("faq"), table())
+    names = {f"loss/{task.name}" for task in TASKS}
+    assert output.metrics.keys() == {
+        "loss",
+        "positive_similarity",
+        "negative_similarity",
+        "false_negatives_masked",
+        *names,
+    }
+    assert output.metrics["loss/absent"] == output.metrics["loss/similarity"] == 0
+    assert all(metric.isfinite() and not metric.requires_grad for metric in output.metrics.values())
+
+
+def test_the_metrics_hold_the_similarities_to_positives_and_own_negatives() -> None:
+    rows, step = table(), plan("intents")
+    metrics = objective()(step, rows).metrics
+    unit, part = F.normalize(rows.detach(), dim=1), step.parts[0]
+    assert isinstance(part, QueryPart)
+    cosine = unit[part.query_B] @ unit[part.document_N].T
+    positive = cosine[range(5), part.positive_BP[:, 0]].mean()
+    own = [cosine[i, negatives[negatives >= 0]].mean() for i, negatives in enumerate(part.negative_BM)]
+    torch.testing.assert_close(metrics["positive_similarity"], positive)
+    torch.testing.assert_close(metrics["negative_similarity"], torch.stack(own).mean())
+
+
+def test_queries_without_own_negatives_report_their_denominator() -> None:
+    rows, step = table(), plan("faq")
+    part = step.parts[0]
+    assert isinstance(part, QueryPart)
+    unit = F.normalize(rows.detach(), dim=1)
+    cosine = unit[part.query_B] @ unit[part.document_N].T
+    means = []
+    for i, row in enumerate(cosine):
+        left_out = {part.positive_BP[i, 0], *part.excluded_BX[i]}
+        kept = [j for j in range(15) if j not in left_out and row[j] <= row[part.positive_BP[i, 0]] + 0.3]
+        means.append(row[kept].mean() if kept else row.new_zeros(()))
+    torch.testing.assert_close(objective()(step, rows).metrics["negative_similarity"], torch.stack(means).mean())
+
+
+def test_a_query_without_any_negative_counts_zero_in_the_similarity_of_negatives() -> None:
+    none = np.zeros((1, 0), np.int64)
+    part = QueryPart("intents", np.arange(1), np.array([3]), np.array([5]), np.array([[0]]), none, none, none, "task")
+    output = objective()(replace(plan(), parts=(part,)), table())
+    assert output.loss == output.metrics["negative_similarity"] == 0
+
+
+def test_the_implementations_agree() -> None:
+    reference, chunked = (objective(implementation=name)(plan(), table()) for name in ("reference", "chunked"))
+    for key, metric in reference.metrics.items():
+        torch.testing.assert_close(metric, chunked.metrics[key], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_gradient_on_a_repeated_text_has_the_same_bits_every_time() -> None:
+    """One text as every query: its gradient is a sum over queries whose order must be fixed."""
+    part = info_nce_part("faq", "task", 500, 0, np.random.default_rng(0))
+    part.query_B[:] = 0
+    step = replace(plan("similarity"), parts=(part,))
+    rows = table().detach().float().repeat(1, 200).requires_grad_()
+    first, second = (torch.autograd.grad(objective()(step, rows).loss, rows)[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_the_gradient_term_by_term_is_that_of_the_whole_loss() -> None:
+    """Of a share that holds nothing it is zero, not missing."""
+    for kinds, share in (((), (0, 1)), ((), (1, 2)), (("similarity",), (1, 2))):
+        rows, other = table(), table()
+        expected, found = objective()(plan(*kinds), rows, share), objective().backward(plan(*kinds), other, share)
+        (gradient,) = torch.autograd.grad(expected.loss, rows)
+        assert other.grad is not None
+        torch.testing.assert_close(other.grad, gradient, rtol=1e-12, atol=1e-14)
+        assert not found.loss.requires_grad
+        assert found.loss == expected.loss
+        assert found.metrics == expected.metrics
+
+
+def test_memory_does_not_grow_with_the_number_of_tasks_of_a_step() -> None:
+    """What autograd keeps alive for the gradients at once, in bytes, counted by its own hooks."""
+    one, four = (many_tasks(count) for count in (1, 4))
+    assert peak(lambda: one[0].backward(one[1], table())) == peak(lambda: four[0].backward(four[1], table())) > 0
+    assert peak(lambda: four[0](four[1], table()).loss.backward()) > 3 * peak(lambda: one[0].backward(one[1], table()))
+
+
+def many_tasks(count: int) -> tuple[Objective, StepPlan]:
+    names = [f"task{number}" for number in range(count)]
+    parts = tuple(info_nce_part(name, "task", 7, 2, np.random.default_rng(0)) for name in names)
+    return Objective([TaskTerms(name) for name in names], LossConfig(), **LEVELS), replace(plan(), parts=parts)
+
+
+def peak(run: Callable[[], object]) -> int:
+    alive, highest = [0], [0]
+
+    class Saved:
+        def __init__(self, tensor: Tensor) -> None:
+            self.tensor, self.size = tensor, tensor.numel() * tensor.element_size()
+            alive[0] += self.size
+            highest[0] = max(highest[0], alive[0])
+
+        def __del__(self) -> None:
+            alive[0] -= self.size
+
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+        run()
+    return highest[0]
+
+
+def test_a_symmetric_task_on_several_ranks_refuses_the_reference_and_names_the_knob() -> None:
+    terms = [TaskTerms("faq"), TaskTerms("pairs", symmetric=True)]
+    reference, chunked = (
+        Objective(terms, LossConfig(implementation=name), None, None) for name in ("reference", "chunked")
+    )
+    reference.check_shares(1)
+    chunked.check_shares(2)
+    Objective(terms[:1], LossConfig(implementation="reference"), None, None).check_shares(2)
+    with pytest.raises(ValueError, match=r"^loss\.implementation: got reference on 2 ranks with tasks\.pairs\.neg"):
+        reference.check_shares(2)
+
+
+@pytest.mark.parametrize("share", [(1, 1), (-1, 2), (0, 0)])
+def test_a_share_that_does_not_exist_is_an_error(share: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="objective share"):
+        objective()(plan(), table(), share)
+
+
+def test_a_task_that_the_run_does_not_have_is_an_error() -> None:
+    with pytest.raises(ValueError, match="'faq'"):
+        Objective(TASKS[1:], LossConfig(), None, None)(plan(), table())

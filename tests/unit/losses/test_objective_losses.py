@@ -1,0 +1,214 @@
+"""A step of tasks with losses of every kind: the formula, its shares, and what each setting of a task changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sentence_transformers.util import pairwise_angle_sim
+from torch import Tensor
+
+from harness.losses.config import LossConfig
+from harness.losses.objective import Objective
+from harness.losses.terms import TaskTerms
+from harness.types import PairPart, QueryPart, StepPlan, StepTexts
+
+NUM_TEXTS, WIDTH = 40, 6
+DIMS, WEIGHTS = (3, 6), (0.5, 1.0)
+TASKS = {
+    "several": TaskTerms("several"),  # several positives, also none of the negatives
+    "both": TaskTerms("both", temperature=0.5, weight=3.0, losses=("info_nce", "kl"), teacher_temperature=2.0),
+    "margin": TaskTerms("margin", losses=("margin_mse",)),
+    "angles": TaskTerms("angles", weight=2.0, losses=("cosent", "angle")),
+    "pairs": TaskTerms("pairs", temperature=0.1, losses=("cosent",)),
+}
+NONE = np.full((4, 0), -1)
+
+
+def query_part(task: str, positive_BP: list[list[int]], negative_BM: list[list[int]], first: int) -> QueryPart:
+    """Queries `first`, first + 1 ... of the table; ten documents after them, some of them in other tasks as well."""
+    positive, negative = np.array(positive_BP), np.array(negative_BM).reshape(len(positive_BP), -1)
+    random = np.random.default_rng(first)
+    scores = [
+        np.where(place >= 0, random.normal(size=place.shape), np.nan).astype(np.float32)
+        for place in (positive, negative)
+    ]
+    number = np.arange(len(positive))
+    documents = np.arange(first + 2, first + 12)
+    excluded = NONE[: len(number)]
+    return QueryPart(
+        task, number, first + number, documents, positive, negative, negative, excluded, "own", scores[0], scores[1]
+    )
+
+
+def pair_part(task: str) -> PairPart:
+    random = np.random.default_rng(len(task))
+    text1, text2 = random.integers(0, NUM_TEXTS, (2, 7))
+    return PairPart(task, np.arange(7), text1, text2, random.integers(0, 3, 7).astype(np.float32))
+
+
+PARTS = (
+    query_part("several", [[0, 1, -1], [2, -1, -1], [3, 4, 5], [6, -1, -1]], [[7, 8], [9, -1], [-1, -1], [0, 1]], 0),
+    query_part("both", [[0], [1]], [[2, 3, 4], [5, -1, -1]], 12),
+    query_part("margin", [[0, 1], [2, -1], [3, -1]], [[4, 5], [-1, -1], [6, -1]], 24),
+    pair_part("angles"),
+    pair_part("pairs"),
+)
+
+
+def step(*names: str) -> StepPlan:
+    texts = StepTexts(np.zeros(NUM_TEXTS, np.int32), np.arange(NUM_TEXTS), np.ones(NUM_TEXTS, np.int64))
+    return StepPlan(1, texts, tuple(part for part in PARTS if part.task in names or not names))
+
+
+def table() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(NUM_TEXTS, WIDTH, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def objective(tasks: dict[str, TaskTerms] = TASKS, **loss: Any) -> Objective:
+    config = LossConfig(temperature=0.2, cosent_temperature=0.3, beta=0.8, **loss)
+    return Objective(tuple(tasks.values()), config, DIMS, WEIGHTS)
+
+
+def losses_of_a_query(part: QueryPart, query: int, rows: Tensor) -> Tensor:
+    """The sum of the task's losses, by loops over levels, positives and negatives."""
+    task = TASKS[part.task]
+    places = [[place for place in listed[query] if place >= 0] for listed in (part.positive_BP, part.negative_BM)]
+    assert part.positive_score_BP is not None
+    assert part.negative_score_BM is not None
+    scores = torch.from_numpy(np.concatenate([part.positive_score_BP[query], part.negative_score_BM[query]])).double()
+    teacher = scores[~scores.isnan()] / task.teacher_temperature
+    count, total = len(places[0]), rows.new_zeros(())
+    for dim, weight in zip(DIMS, WEIGHTS, strict=True):
+        unit = F.normalize(rows[:, :dim], dim=1)
+        student = (
+            unit[part.document_N[[*places[0], *places[1]]]] @ unit[part.query_B[query]] / (task.temperature or 0.2)
+        )
+        for name in task.losses:
+            if name == "info_nce":
+                losses = [
+                    torch.cat([student[p : p + 1], student[count:]]).logsumexp(0) - student[p] for p in range(count)
+                ]
+                total = total + weight * torch.stack(losses).mean()
+            elif name == "kl":
+                total = total + weight * F.kl_div(student.log_softmax(0), teacher.softmax(0), reduction="sum")
+            elif len(student) > count:
+                margins = [(values[:count, None] - values[None, count:]) for values in (student, teacher)]
+                total = total + weight * (margins[0] - margins[1]).square().mean()
+    return total
+
+
+def loss_of_pairs(part: PairPart, rows: Tensor) -> Tensor:
+    task, total = TASKS[part.task], rows.new_zeros(())
+    similarities: dict[str, Callable[..., Tensor]] = {"cosent": F.cosine_similarity, "angle": pairwise_angle_sim}
+    for dim, weight in zip(DIMS, WEIGHTS, strict=True):
+        for name in task.losses:
+            logit = similarities[name](rows[part.text1_S, :dim], rows[part.text2_S, :dim]) / (task.temperature or 0.3)
+            terms = [
+                (logit[j] - logit[i]).exp() for i in range(7) for j in range(7) if part.score_S[i] > part.score_S[j]
+            ]
+            total = total + weight * torch.stack(terms).sum().log1p()
+    return total
+
+
+def test_the_loss_is_the_weighted_mean_over_all_queries_plus_beta_times_that_over_the_pair_tasks() -> None:
+    """Query losses of every name in one mean, pair losses in the other; a task with two losses takes their sum."""
+    rows = table()
+    queries = {part.task: [losses_of_a_query(part, i, rows) for i in range(len(part.query_B))] for part in PARTS[:3]}
+    pairs = {part.task: loss_of_pairs(part, rows) for part in PARTS[3:]}
+    query_weight = sum(TASKS[name].weight * len(values) for name, values in queries.items())
+    expected = sum(TASKS[name].weight * torch.stack(values).sum() for name, values in queries.items()) / query_weight
+    expected = expected + 0.8 * (2 * pairs["angles"] + pairs["pairs"]) / 3
+    output = objective()(step(), rows)
+    torch.testing.assert_close(output.loss, expected, rtol=1e-9, atol=0)
+    gradient, expected_gradient = (torch.autograd.grad(loss, rows)[0] for loss in (output.loss, expected))
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-8, atol=1e-11)
+    for name, values in queries.items():
+        mean = torch.stack(values).detach().mean()
+        torch.testing.assert_close(output.metrics[f"loss/{name}"], mean, rtol=1e-9, atol=0)
+    for name, value in pairs.items():
+        torch.testing.assert_close(output.metrics[f"loss/{name}"], value.detach(), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("names", [(), ("both",), ("margin", "angles")])
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_the_shares_of_a_step_with_losses_of_every_kind_add_up_to_the_whole(names: tuple[str, ...], count: int) -> None:
+    """Seven shares: most hold no query of a task, five or more no pair."""
+    rows, whole = table(), objective()(step(*names), table())
+    shares = [objective()(step(*names), rows, (index, count)) for index in range(count)]
+    assert sum(share.loss.item() for share in shares) == pytest.approx(whole.loss.item(), rel=1e-12)
+    summed = torch.stack([torch.autograd.grad(share.loss, rows)[0] for share in shares]).sum(0)
+    expected = table()
+    gradient = torch.autograd.grad(objective()(step(*names), expected).loss, expected)[0]
+    torch.testing.assert_close(summed, gradient, rtol=1e-9, atol=1e-12)
+    for key, metric in whole.metrics.items():
+        torch.testing.assert_close(torch.stack([share.metrics[key] for share in shares]).sum(), metric)
+    for task, similarity in whole.own_similarity.items():
+        summed = torch.stack([share.own_similarity[task] for share in shares]).sum(0)
+        torch.testing.assert_close(summed, similarity, equal_nan=True)
+
+
+def test_the_similarities_are_reported_once_whichever_losses_a_task_has() -> None:
+    """The bank reads them, so that negatives of distilled tasks can be watched too."""
+    found = {}
+    for losses in (("info_nce",), ("kl",), ("info_nce", "kl"), ("kl", "info_nce")):
+        output = objective(TASKS | {"both": replace(TASKS["both"], losses=losses)})(step("both"), table())
+        found[losses] = output
+    expected = found["info_nce",]
+    for output in found.values():
+        for key in ("positive_similarity", "negative_similarity"):
+            torch.testing.assert_close(output.metrics[key], expected.metrics[key])
+        torch.testing.assert_close(output.own_similarity["both"], expected.own_similarity["both"], equal_nan=True)
+
+
+def test_masks_are_those_of_info_nce_wherever_it_stands_among_the_losses() -> None:
+    found = []
+    for losses in (("info_nce",), ("info_nce", "kl"), ("kl", "info_nce")):
+        tasks = TASKS | {"both": replace(TASKS["both"], losses=losses, margin=-0.2)}
+        found.append(objective(tasks)(step("both"), table()))
+    assert 0 < found[0].metrics["false_negatives_masked"] < 4
+    for output in found:
+        assert output.metrics["false_negatives_masked"] == found[0].metrics["false_negatives_masked"]
+        similarities = output.own_similarity["both"], found[0].own_similarity["both"]
+        torch.testing.assert_close(*similarities, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("both", {"temperature": 0.7}),
+        ("margin", {"temperature": 0.7}),
+        ("angles", {"temperature": 0.7}),
+        ("both", {"teacher_temperature": 5.0}),
+        ("several", {"margin": -0.2}),
+        ("margin", {"losses": ("kl",)}),
+    ],
+)
+def test_a_setting_of_a_task_changes_that_tasks_loss_and_no_others(name: str, change: dict[str, Any]) -> None:
+    changed = TASKS | {name: replace(TASKS[name], **change)}
+    before, after = (objective(tasks)(step(), table()).metrics for tasks in (TASKS, changed))
+    different = {key.removeprefix("loss/") for key in before if key.startswith("loss/") and before[key] != after[key]}
+    assert different == {name}
+
+
+@pytest.mark.parametrize("name", ["several", "angles"])
+def test_a_weight_changes_what_a_task_adds_to_the_loss_and_no_tasks_own_loss(name: str) -> None:
+    """Within its kind: twice the weight moves the mean of its kind by the formula, the other kind's mean not at all."""
+    changed = TASKS | {name: replace(TASKS[name], weight=2 * TASKS[name].weight)}
+    for tasks in (TASKS, changed):
+        metrics = objective(tasks)(step(), table()).metrics
+        counts = {part.task: len(part.query_B) for part in PARTS[:3]} | {"angles": 1, "pairs": 1}
+        means = []
+        for kind in (("several", "both", "margin"), ("angles", "pairs")):
+            weights = {task: tasks[task].weight * counts[task] for task in kind}
+            means.append(sum(weights[task] * metrics[f"loss/{task}"] for task in kind) / sum(weights.values()))
+        torch.testing.assert_close(metrics["loss"], means[0] + 0.8 * means[1], rtol=1e-9, atol=0)
+    before, after = (objective(tasks)(step(), table()).metrics for tasks in (TASKS, changed))
+    assert before["loss"] != after["loss"]
+    assert all(before[key] == after[key] for key in before if key != "loss")

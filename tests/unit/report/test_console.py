@@ -1,0 +1,105 @@
+"""What the user sees: a live line on a terminal, few plain lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from harness.report import console as module
+from harness.report.console import ReadingConsole, RunConsole, duration
+from harness.types import StepStats
+from tests.unit.report.test_files import STATS
+
+
+class Clock:
+    """Time that passes only with the steps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def run(monkeypatch: pytest.MonkeyPatch, total: int, seconds: float, *, first: int = 0, terminal: bool = False) -> str:
+    clock, stream = Clock(), io.StringIO()
+    monkeypatch.setattr(module, "time", clock)
+    with RunConsole(total, first, Console(file=stream, force_terminal=terminal, width=100)) as console:
+        for step in range(first + 1, total + 1):
+            clock.now += seconds
+            console.step(replace(STATS, step=step, seconds=seconds))
+    return stream.getvalue()
+
+
+def shown_steps(text: str) -> list[int]:
+    return [int(line.split()[1].split("/")[0]) for line in text.splitlines()]
+
+
+def test_without_a_terminal_lines_are_plain_and_tell_loss_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = run(monkeypatch, total=3, seconds=2.0).splitlines()
+    assert lines == [
+        "step 1/3  loss 1.5000  20 texts/s  4 s left",
+        "step 2/3  loss 1.5000  20 texts/s  2 s left",
+        "step 3/3  loss 1.5000  20 texts/s",
+    ]
+
+
+def test_a_fast_run_shows_the_first_the_last_and_every_tenth_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = run(monkeypatch, total=1000, seconds=0.001)
+    assert shown_steps(text) == [1, *range(101, 1000, 100), 1000]
+
+
+def test_a_slow_run_shows_a_line_every_10_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = run(monkeypatch, total=100, seconds=4.0)
+    assert shown_steps(text) == [*range(1, 100, 3), 100]
+
+
+def test_the_time_left_of_a_continued_run_counts_its_own_steps_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    first_line = run(monkeypatch, total=12, seconds=3.0, first=10).splitlines()[0]
+    assert first_line.startswith("step 11/12")
+    assert first_line.endswith("3 s left")
+
+
+def test_on_a_terminal_one_line_moves_and_the_cursor_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = run(monkeypatch, total=5, seconds=1.0, terminal=True)
+    assert "step 5/5  loss 1.5000  40 texts/s" in text
+    assert text.count("\n") <= 3
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+def test_messages_are_never_wrapped_and_never_read_as_markup() -> None:
+    stream = io.StringIO()
+    message = "PATH:1: FIELD: got [red]" + " word" * 60 + " :smile:"
+    RunConsole(1, 0, Console(file=stream)).message(message)
+    assert stream.getvalue() == message + "\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(59.4, "59 s"), (59.6, "1:00 min"), (185, "3:05 min"), (7800, "2:10 h")]
+)
+def test_durations_are_told_in_the_unit_that_fits(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_stats_of_a_step_without_measurable_time_do_not_divide_by_zero() -> None:
+    stats: StepStats = replace(STATS, seconds=0.0)
+    stream = io.StringIO()
+    RunConsole(1, 0, Console(file=stream)).step(stats)
+    assert stream.getvalue().startswith("step 1/1")
+
+
+def test_a_long_first_reading_says_how_far_it_is_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 million rows take hours to validate: silence would look like a hang."""
+    clock = iter([0.0, 4.0, 11.0, 15.0, 22.0])
+    monkeypatch.setattr("harness.report.console.time.monotonic", lambda: next(clock))
+    output = io.StringIO()
+    reading = ReadingConsole("task faq", Console(file=output))
+    for _ in range(4):
+        reading(1000)
+    assert output.getvalue().splitlines() == [
+        "task faq: 2,000 texts read or tokenised, 182 a second",
+        "task faq: 4,000 texts read or tokenised, 182 a second",
+    ]

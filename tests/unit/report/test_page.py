@@ -1,0 +1,170 @@
+"""report.html: every figure with words for those who cannot see it, nothing requested, honest about what is missing."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from harness.report.figures.catalogue import FIGURES, loss
+from harness.report.figures.negatives import draw_limits, draw_replacements, negatives
+from harness.report.figures.phases import mean_seconds
+from harness.report.history import RunHistory, group
+from harness.report.page import write_report
+from harness.report.tables import results
+from tests.report_runs import Rule, write_run
+
+NAMES = [draw.__name__ for draw in FIGURES]
+REPLACED_AT = (2, 3, 5)
+
+
+def replacing(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "negatives_replaced": float(row["step"] if row["step"] in REPLACED_AT else 0)}
+
+
+def page_of(runs: list[RunHistory], out: Path) -> str:
+    return write_report(runs, out).read_text(encoding="utf-8")
+
+
+def figure_of(page: str, name: str) -> str:
+    found = re.search(rf'<figure id="{name}">(.*?)</figure>', page, re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+def alt_of(page: str, name: str) -> str:
+    return unescape(re.findall(r'<img [^>]*alt="([^"]*)"', figure_of(page, name))[0])
+
+
+def test_every_figure_stands_in_the_page_with_its_picture_its_file_and_words_for_it(tmp_path: Path) -> None:
+    page = page_of([write_run(tmp_path / "run", rule=Rule(), change=replacing)], tmp_path / "out")
+    for name in NAMES:
+        png = (tmp_path / "out" / "figures" / f"{name}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+        assert 'src="data:image/png;base64,' in figure_of(page, name)
+        assert len(alt_of(page, name)) > 40
+    assert "loss of the step, over step: run from 2 at 1 to 0.3333 at 6" in alt_of(page, "loss")
+
+
+def test_nothing_in_the_page_is_requested_from_anywhere(tmp_path: Path) -> None:
+    page = page_of([write_run(tmp_path / "run")], tmp_path / "run")
+    addresses = re.findall(r'(?:src|href|action|data)\s*=\s*"([^"]*)"', page) + re.findall(r"url\(([^)]*)\)", page)
+    assert addresses
+    assert [one for one in addresses if not one.startswith(("data:", "#"))] == []
+    assert not re.search(r"https?://|@import|<script", page)
+
+
+def test_an_old_or_unfinished_run_says_what_was_not_recorded(tmp_path: Path) -> None:
+    def old(row: dict[str, Any]) -> dict[str, Any]:
+        return {key: row[key] for key in row if not key.startswith(("seconds/", "memory", "negative"))}
+
+    page = page_of([write_run(tmp_path / "run", change=old, evaluated=False)], tmp_path / "run")
+    missing = [name for name in NAMES if "Not recorded" in figure_of(page, name)]
+    assert missing == ["evaluation", "matryoshka", "negatives", "phases", "memory"]
+    assert "Not recorded: no evaluation yet" in page
+    assert {path.stem for path in (tmp_path / "run" / "figures").iterdir()} == set(NAMES) - set(missing)
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_run_of_no_step_or_one_has_a_report(tmp_path: Path, steps: int) -> None:
+    page = page_of([write_run(tmp_path / "run", steps=steps, rule=Rule(), evaluated=steps > 0)], tmp_path / "run")
+    assert ("Not recorded" in figure_of(page, "loss")) == (steps == 0)
+
+
+def test_a_task_that_a_step_does_not_hold_leaves_no_point(tmp_path: Path) -> None:
+    """loss.balance: alternate writes null there; 0, or a line broken into single points, would not be its loss."""
+
+    def alternate(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "loss/faq": row["loss/faq"] if row["step"] % 2 else None}
+
+    picture = loss(group([write_run(tmp_path / "run", change=alternate)]))
+    assert "task faq, over step: run from 1.5 at 1 to 0.3 at 5, between 0.3 and 1.5." in picture.alt
+
+
+def test_the_marks_stand_at_the_steps_with_replacements_on_the_line(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rule=Rule(), change=replacing)
+    axes, strip = Figure().subplots(2)
+    words = draw_replacements(axes, strip, group([run])[0], "black")
+    marks = axes.collections[0]
+    at = [(step, run.column("negative_similarity")[step - 1]) for step in REPLACED_AT]
+    np.testing.assert_allclose(np.asarray(marks.get_offsets()), at)
+    area = marks.get_sizes()
+    assert area[0] < area[1] < area[2]
+    bars = [segment[:, 1].max() for segment in strip.collections[0].get_segments()]
+    assert bars == list(REPLACED_AT)  # as many were replaced there as the step's number
+    assert words == "run: 10 negatives replaced at 3 steps, the first at 2, the last at 5."
+
+
+def test_static_and_dynamic_stand_in_the_same_axes(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "static"), write_run(tmp_path / "dynamic", rule=Rule(), change=replacing)]
+    page = page_of(runs, tmp_path / "both")
+    words = alt_of(page, "negatives")
+    assert words.count("mean similarity") == 1
+    assert "S, static from 0.499 at 1" in words
+    assert "S, dynamic from 0.499 at 1" in words
+    assert "S0 from 0.5 at 1" in words
+    assert "S0 / 1.15 from 0.4348 at 1" in words
+    assert all(name in alt_of(page, "loss") for name in ("static", "dynamic"))
+    settings = page[page.index("Where the recipes differ") :]
+    assert re.findall(r'<th scope="row">([^<]*)</th>', settings[: settings.index("<details>")]) == ["mining.rule"]
+
+
+def test_a_limit_far_from_the_curves_is_said_and_not_drawn() -> None:
+    axes = Figure().subplots()
+    axes.plot([1, 2], [0.45, 0.5])
+    said = draw_limits(axes, Rule(ceiling=0.8, floor=0.44))
+    assert said == ["Outside the picture: S below 0.8 only."]
+    assert [line.get_ydata()[0] for line in axes.lines[1:]] == [0.44]
+    assert axes.lines[1].get_label() == "S0 below 0.44: replaced at once"
+
+
+def test_missing_starts_are_no_zeros(tmp_path: Path) -> None:
+    """A step without watched negatives reports 0 for S0, which no line must go through."""
+
+    def sometimes(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "negative_similarity_start": 0.5 if row["step"] % 2 else 0.0}
+
+    picture = negatives(group([write_run(tmp_path / "run", rule=Rule(), change=sometimes)]))
+    assert "S0 from 0.5 at 1 to 0.5 at 5, between 0.5 and 0.5;" in picture.alt
+
+
+def test_the_phases_of_a_step_add_up_to_its_seconds(tmp_path: Path) -> None:
+    seconds = mean_seconds(group([write_run(tmp_path / "run")])[0])
+    assert seconds.pop("communication") == pytest.approx(0.1)  # a part of the others
+    assert sum(seconds.values()) == pytest.approx(1.0)
+    assert seconds["other"] == pytest.approx(1.0 - 6 * 0.1)
+
+
+def test_results_are_given_before_and_after_with_the_spread_over_seeds(tmp_path: Path) -> None:
+    groups = group([write_run(tmp_path / f"run{seed}", seed=seed) for seed in (0, 1, 2)])
+    first = results(groups, all_metrics=False)[0]
+    assert (first.dataset, first.metric, first.group) == ("faq", "ndcg_at_10", "run, 3 seeds")
+    assert (first.before, first.after, first.change) == ("0.2500 ± 0.0000", "0.6000 ± 0.1000", "+0.3500 ± 0.1000")
+    assert [one.metric for one in results(groups, all_metrics=True)][:3] == [
+        "ndcg_at_10", "ndcg_at_10@8", "ndcg_at_10@16",
+    ]  # fmt: skip
+
+
+def test_a_run_without_a_second_evaluation_has_no_result_yet(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", steps=0)
+    first = results(group([run]), all_metrics=False)[0]
+    assert (first.before, first.after, first.change) == ("0.5000", "–", "–")
+
+
+def test_names_are_text_and_no_markup(tmp_path: Path) -> None:
+    page = page_of([write_run(tmp_path / "run", **{"model.name": "<b>&</b>"})], tmp_path / "run")
+    assert "&lt;b&gt;&amp;&lt;/b&gt;" in page
+    assert "<b>" not in page
+
+
+def test_a_report_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    page_of([run], tmp_path / "out")
+    shorter = write_run(tmp_path / "shorter", evaluated=False)
+    page_of([shorter], tmp_path / "out")
+    assert not (tmp_path / "out" / "figures" / "evaluation.png").exists()

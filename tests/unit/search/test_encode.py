@@ -1,0 +1,49 @@
+"""Which prompt and length a text of each role is encoded with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data.table.tokenisation import Tokeniser
+from harness.search.encode import TextEncoder
+from harness.types import EncodingRole, TokenBatch
+from tests.tiny import make_model, text
+
+
+def embed(batch: TokenBatch) -> torch.Tensor:
+    """(sum of the token ids, number of tokens) of each text."""
+    ids, mask = batch.input_ids_BL, batch.attention_mask_BL
+    return torch.stack([(ids * mask).sum(1), mask.sum(1)], dim=1).float()
+
+
+@pytest.fixture(scope="module")
+def tokeniser(tmp_path_factory: pytest.TempPathFactory) -> Tokeniser:
+    folder: Path = make_model(tmp_path_factory.mktemp("model"))
+    return Tokeniser(str(folder))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_each_role_has_its_prompt_and_length_and_a_sentence_without_them_takes_the_querys(
+    tokeniser: Tokeniser, own: bool
+) -> None:
+    lengths: dict[EncodingRole, int] = {"query": 5, "document": 9}
+    prompts: dict[EncodingRole, str] = {"query": "aral ", "document": ""}
+    if own:
+        lengths["sentence"], prompts["sentence"] = 7, "btin "
+    encode = TextEncoder(embed, tokeniser, max_lengths=lengths, prompts=prompts, micro_batch_tokens=32)
+    texts = [text(i, 1 + i) for i in range(12)]
+    for role in ("query", "document", "sentence"):
+        used: EncodingRole = role if own or role != "sentence" else "query"
+        expected = tokeniser.encode([prompts[used] + one for one in texts], lengths[used])
+        np.testing.assert_array_equal(encode(texts, role), [[sum(ids), len(ids)] for ids in expected])
+
+
+def test_no_texts_give_no_rows_of_the_same_width(tokeniser: Tokeniser) -> None:
+    lengths: dict[EncodingRole, int] = {"query": 5, "document": 9}
+    prompts: dict[EncodingRole, str] = {"query": "", "document": ""}
+    encode = TextEncoder(embed, tokeniser, max_lengths=lengths, prompts=prompts, micro_batch_tokens=32)
+    assert encode([], "document").shape == (0, 2)
