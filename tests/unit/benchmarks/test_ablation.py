@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.ablation_data import HELD_OUT, RERANKING, RETRIEVAL, AblationSize, write_data
-from benchmarks.ablation_recipes import ARMS, NUM_TASKS, SIZES, Size, recipe
-from benchmarks.ablation_result import AVERAGE, PAPER, finished_runs, write_result
-from benchmarks.ablation_swing import Swing, step_losses, swing, task_losses
-from benchmarks.experiment_data import RetrievalSize
+from benchmarks.ablation.data import HELD_OUT, RERANKING, RETRIEVAL, AblationSize, write_data
+from benchmarks.ablation.recipes import ARMS, NUM_TASKS, SIZES, Size, recipe
+from benchmarks.ablation.result import AVERAGE, PAPER, finished_runs, write_result
+from benchmarks.ablation.swing import Swing, step_losses, swing, task_losses
+from benchmarks.runner.data import RetrievalSize
 from harness.config import LoadedRecipe, RunConfig
 from harness.data.plan.draw import draw_examples
 from harness.data.plan.task import Task

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import balance
-from benchmarks.balance import GOAL, WAYS, greedy_cut, in_order, measure, of_the_paper, verdict
+from benchmarks.balance import benchmark as balance
+from benchmarks.balance.benchmark import GOAL, WAYS, greedy_cut, in_order, measure, of_the_paper, verdict
 from harness.types import StepPlan
 from tests.golden import tiny_plan, tiny_texts
 from tests.tiny import make_data, make_model, make_recipe

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks import experiment
-from benchmarks.experiment import agreed_facts, chosen_runs, mine, run_all
-from benchmarks.experiment_result import in_figures, markdown_table, mean_and_spread
+from benchmarks.runner import experiment
+from benchmarks.runner.experiment import agreed_facts, chosen_runs, mine, run_all
+from benchmarks.runner.result import in_figures, markdown_table, mean_and_spread
 
 ARMS = ("static", "v1")
 

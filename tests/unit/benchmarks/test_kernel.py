@@ -15,14 +15,17 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import kernel, kernel_agreement, kernel_run, kernel_sides
-from benchmarks.kernel_agreement import check_at_size, in_panels, relative_errors, small_check
-from benchmarks.kernel_cases import DIMS_1792, Case, cases, make_inputs
-from benchmarks.kernel_goals import GOALS, verdicts
-from benchmarks.kernel_measure import forward_backward, peak_extra_bytes, quantiles
-from benchmarks.kernel_report import Row, not_run_here, table
-from benchmarks.kernel_run import prepared_row
-from benchmarks.kernel_sides import NAIVE, Side, sides
+from benchmarks.kernel import agreement as kernel_agreement
+from benchmarks.kernel import benchmark as kernel
+from benchmarks.kernel import run as kernel_run
+from benchmarks.kernel import sides as kernel_sides
+from benchmarks.kernel.agreement import check_at_size, in_panels, relative_errors, small_check
+from benchmarks.kernel.cases import DIMS_1792, Case, cases, make_inputs
+from benchmarks.kernel.goals import GOALS, verdicts
+from benchmarks.kernel.measure import forward_backward, peak_extra_bytes, quantiles
+from benchmarks.kernel.report import Row, not_run_here, table
+from benchmarks.kernel.run import prepared_row
+from benchmarks.kernel.sides import NAIVE, Side, sides
 
 CPU = torch.device("cpu")
 TINY = Case(queries=24, documents=40, dims=(8, 24, 32), dtype=torch.float32)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.experiment_data import RetrievalSize
-from benchmarks.negatives import prepare, runs_in_order
-from benchmarks.negatives_data import MINED_IN_TRAINING_ROWS, TRAIN_FILES, write_data
-from benchmarks.negatives_recipes import ARMS, MAX_LENGTH, PUBLISHED_ARMS, SIZES, equal_token_quota, recipe
-from benchmarks.negatives_result import MEAN, FinishedRun, compare, describe, finished_runs, totals, write_result
+from benchmarks.negatives.benchmark import prepare, runs_in_order
+from benchmarks.negatives.data import MINED_IN_TRAINING_ROWS, TRAIN_FILES, write_data
+from benchmarks.negatives.recipes import ARMS, MAX_LENGTH, PUBLISHED_ARMS, SIZES, equal_token_quota, recipe
+from benchmarks.negatives.result import MEAN, FinishedRun, compare, describe, finished_runs, totals, write_result
+from benchmarks.runner.data import RetrievalSize
 from harness.config import RunConfig
 from harness.data.table.tokenisation import Tokeniser
 from harness.mining.rules import Rule

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from benchmarks.compare_sentence_transformers import judge, write_pairs
-from benchmarks.training_sides import Settings, Side, train_ours, train_theirs
+from benchmarks.step.benchmark import judge, write_pairs
+from benchmarks.step.sides import Settings, Side, train_ours, train_theirs
 from tests.ranks import run_ranks
 from tests.tiny import make_model, text
 

@@ -1,0 +1,1 @@
+"""A bank of ten million queries: opening, memory, the cost of watching."""

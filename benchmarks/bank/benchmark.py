@@ -1,0 +1,213 @@
+"""A large negative bank: how fast it opens, what it holds in memory, and what watching every negative costs a step.
+
+    python -m benchmarks.bank [--queries 10000000] [--candidates 100] [--slots 7] [--batch 4096] [--steps 300]
+        [--step-ms 1000] [--folder DIR] [--out FILE.json]
+
+The candidates (int32 ids, float16 scores) are memory-mapped files of zeros, sparse on disk. The similarities are made
+up, and far more of them call for a replacement than in training. Every drawn query comes three times; then every other
+query of the bank once. Each rule runs in a process of its own. Memory is RssAnon of /proc/self/status beyond what it
+was before the bank was opened: what memory maps page in is not in it. Linux only. Exit status 1: a limit is exceeded.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.runner import command_line
+from benchmarks.runner.process import in_own_process
+from harness.data.bank.history import BankHistory
+from harness.data.bank.negatives import NegativeBank
+from harness.mining.config import MiningConfig
+from harness.mining.dynamic import DynamicNegatives
+from harness.types import QueryPart, StepPlan, StepTexts
+
+Rules = Literal["v1", "v2"]
+RULES: tuple[Rules, ...] = ("v1", "v2")
+LIMITS = {"open_seconds": 1.0, "opened_mb": 200.0, "watched_mb": 200.0, "share_of_step": 0.01}
+VISITS = 3  # how often a drawn query comes
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the bank and the steps are."""
+
+    queries: int
+    candidates: int
+    slots: int
+    batch: int
+    steps: int
+    step_ms: float  # how long a step of training is taken to be
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one rule's run showed. Milliseconds are those of one step of `batch` queries."""
+
+    rule: Rules
+    open_seconds: float
+    opened_mb: float
+    watched_mb: float  # after `steps` steps
+    epoch_mb: float  # after every query of the bank has been seen
+    median_ms: float
+    slowest_ms: float  # v1: the check of all queries since the last one
+    mean_ms: float
+    share_of_step: float  # mean_ms of step_ms
+    plan_ms: float  # looking the ranks in use and their candidates up, beside the training
+    replaced: int
+    state_seconds: float
+    state_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class MappedCandidates:
+    """See `harness.data.bank.negatives.Candidates`: two memory-mapped arrays, every row of them full."""
+
+    candidate_RC: np.ndarray
+    score_RC: np.ndarray
+    offset: int = 10
+    texts: Any = None
+
+    @classmethod
+    def open(cls, folder: Path) -> MappedCandidates:
+        return cls(*(np.load(folder / name, mmap_mode="r") for name in ("candidate_RC.npy", "score_RC.npy")))
+
+    def count(self, row_B: np.ndarray) -> np.ndarray:
+        return np.full(len(row_B), self.candidate_RC.shape[1], dtype=np.int64)
+
+    def text_ids(self, row_B: np.ndarray, rank_BM: np.ndarray) -> np.ndarray:
+        return self.candidate_RC[row_B[:, None], rank_BM].astype(np.int64)
+
+    def scores(self, row_B: np.ndarray, rank_BM: np.ndarray) -> np.ndarray:
+        return self.score_RC[row_B[:, None], rank_BM].astype(np.float32)
+
+
+def main() -> None:
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--queries", type=int, default=10_000_000)
+    parser.add_argument("--candidates", type=int, default=100)
+    parser.add_argument("--slots", type=int, default=7, help="negatives in use of a query")
+    parser.add_argument("--batch", type=int, default=4096, help="queries of a step")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--step-ms", type=float, default=1000.0, help="what a step of training is taken to last")
+    parser.add_argument("--folder", type=Path, help="where the files are made; default: a temporary folder")
+    command_line.add_out(parser)
+    given = parser.parse_args()
+    size = Size(given.queries, given.candidates, given.slots, given.batch, given.steps, given.step_ms)
+    if not 0 < size.steps // VISITS * size.batch <= size.queries:
+        parser.error(
+            f"--steps: got {size.steps}, expected at least {VISITS}, and {VISITS} visits to at most all queries"
+        )
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        make(Path(folder), size)
+        figures = [in_own_process(measure, rule, Path(folder), size) for rule in RULES]
+    print(describe(figures, size))
+    command_line.write_json(given.out, {"size": asdict(size), "figures": [asdict(row) for row in figures]})
+    sys.exit(1 if any(getattr(row, name) > limit for row in figures for name, limit in LIMITS.items()) else 0)
+
+
+def make(folder: Path, size: Size) -> None:
+    """Write the files of a bank. Nothing is written into them: the file system keeps the zeros as holes."""
+    shape = (size.queries, size.candidates)
+    for name, dtype in (("candidate_RC.npy", np.int32), ("score_RC.npy", np.float16)):
+        np.lib.format.open_memmap(folder / name, mode="w+", dtype=dtype, shape=shape)
+
+
+def measure(rule: Rules, folder: Path, size: Size) -> Figures:
+    """Open the bank, watch `steps` steps of it under the clock, then the rest of an epoch."""
+    random = np.random.default_rng(0)
+    row_Q = random.permutation(size.queries)
+    timed = row_Q[: size.steps // VISITS * size.batch].reshape(-1, size.batch)
+    similarity_BM = random.uniform(0.3, 0.9, (size.batch, size.slots))
+    before_mb, started = resident_mb(), time.perf_counter()
+    candidates = MappedCandidates.open(folder)
+    bank = NegativeBank(size.queries, candidates, size.slots)
+    task: Any = SimpleNamespace(config=SimpleNamespace(name="task"), bank=BankHistory(bank))
+    negatives = DynamicNegatives(MiningConfig(rule=rule), [task], num_steps=size.queries)
+    open_seconds, opened_mb = time.perf_counter() - started, resident_mb() - before_mb
+
+    plan_ms, watch_ms, replaced = [], [], 0.0
+    for step in range(1, size.steps + 1):
+        row_B = np.sort(timed[(step - 1) % len(timed)])
+        started = time.perf_counter()
+        rank_BM = bank.ranks(row_B, step)
+        candidates.text_ids(row_B, rank_BM)
+        plan_ms.append(1e3 * (time.perf_counter() - started))
+        seen = {"task": random.permuted(similarity_BM, axis=0)}
+        plan = _plan(step, row_B, rank_BM)
+        started = time.perf_counter()
+        replaced += negatives.observe(plan, seen, _not_asked, _not_asked)["negatives_replaced"]
+        watch_ms.append(1e3 * (time.perf_counter() - started))
+    watched_mb = resident_mb() - before_mb
+    for number, row_B in enumerate(_blocks(row_Q[timed.size :], size.batch), start=size.steps + 1):
+        plan = _plan(number, row_B, bank.ranks(row_B, number))
+        negatives.observe(plan, {"task": similarity_BM[: len(row_B)]}, _not_asked, _not_asked)
+    epoch_mb, started = resident_mb() - before_mb, time.perf_counter()
+    state = negatives.state()
+    return Figures(
+        rule=rule,
+        open_seconds=open_seconds,
+        opened_mb=opened_mb,
+        watched_mb=watched_mb,
+        epoch_mb=epoch_mb,
+        median_ms=float(np.median(watch_ms)),
+        slowest_ms=max(watch_ms),
+        mean_ms=float(np.mean(watch_ms)),
+        share_of_step=float(np.mean(watch_ms)) / size.step_ms,
+        plan_ms=float(np.median(plan_ms)),
+        replaced=int(replaced),
+        state_seconds=time.perf_counter() - started,
+        state_mb=sum(array.nbytes for array in state.values()) / 2**20,
+    )
+
+
+def _not_asked(*_: Any) -> Any:
+    raise AssertionError("this rule neither looks ahead nor ranks anew")
+
+
+def _plan(step: int, row_B: np.ndarray, rank_BM: np.ndarray) -> StepPlan:
+    """A step of one task whose texts and documents nobody asks for."""
+    none = np.empty((len(row_B), 0), dtype=np.int64)
+    texts = StepTexts(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
+    part = QueryPart("task", row_B, row_B, row_B, row_B[:, None], rank_BM, rank_BM, none, "task")
+    return StepPlan(step, texts, (part,))
+
+
+def _blocks(row_Q: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (row_Q[first : first + size] for first in range(0, len(row_Q), size))
+
+
+def resident_mb() -> float:
+    """Anonymous memory of this process that is in RAM, MiB."""
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def describe(figures: list[Figures], size: Size) -> str:
+    """A table, the conditions before it, the limits behind."""
+    texts = size.batch * (2 + size.slots)
+    names = [name for name in asdict(figures[0]) if name != "rule"]
+    return "\n".join(
+        [
+            f"{size.queries:,} queries with {size.candidates} candidates; steps of {size.batch:,} queries with "
+            f"{size.slots} negatives; a step of {size.step_ms:g} ms would be {1e3 * texts / size.step_ms:,.0f} texts a "
+            "second",
+            f"{'':14s}" + "".join(f"{row.rule:>12s}" for row in figures) + "       limit",
+            *(
+                f"{name:14s}"
+                + "".join(f"{getattr(row, name):12,.4g}" for row in figures)
+                + (f"{LIMITS[name]:12g}" if name in LIMITS else "")
+                for name in names
+            ),
+        ]
+    )

@@ -1,0 +1,1 @@
+"""The loss beside naive torch and other packages: time, memory, agreement."""

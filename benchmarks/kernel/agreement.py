@@ -1,0 +1,103 @@
+"""Whether a side computes the loss: its value and both gradients against a truth computed another way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from fused_contrastive import info_nce
+from torch import Tensor
+
+from benchmarks.kernel.cases import TEMPERATURE, Case, Inputs, make_inputs
+from benchmarks.kernel.measure import forward_backward
+from benchmarks.kernel.sides import NAIVE, Loss
+
+SMALL_QUERIES, SMALL_DOCUMENTS = 256, 512
+# Allowed at the small size: this many times the error that naive torch makes in the same dtype.
+FACTOR = 4
+# At the measured size errors add up over more rows; garbage (an overflow, a race) is much further off.
+FACTOR_AT_SIZE = 16
+_PANEL_ROWS = 1024
+_NAMES = ("value", "gradient of the queries", "gradient of the documents")
+# value, gradient of the queries, gradient of the documents
+Outcome = tuple[Tensor, Tensor, Tensor]
+Errors = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Inputs, what is true of them, and the relative errors that naive torch makes in their dtype."""
+
+    inputs: Inputs
+    dims: tuple[int, ...]
+    truth: Outcome
+    naive_errors: Errors
+    factor: int
+
+    @property
+    def allowed(self) -> Errors:
+        """A multiple of naive's errors. At least of one rounding, for an error can be 0 by chance; but never more than
+        half the digits, for naive may itself be wrong."""
+        epsilon = torch.finfo(self.inputs.query_BD.dtype).eps
+        value, query, document = (min(self.factor * max(error, epsilon), epsilon**0.5) for error in self.naive_errors)
+        return value, query, document
+
+    def complaint(self, loss: Loss) -> str | None:
+        """None where `loss` is right, else the first quantity that is not, its error and what is allowed."""
+        errors = relative_errors(forward_backward(loss, self.inputs, self.dims), self.truth)
+        for name, error, allowed in zip(_NAMES, errors, self.allowed, strict=True):
+            if not error <= allowed:  # also where it is nan
+                where = f"B={len(self.inputs.query_BD)} N={len(self.inputs.document_ND)}"
+                return f"{name} off by {error:.1e} at {where}, allowed {allowed:.1e}"
+        return None
+
+
+def small_check(case: Case, device: torch.device) -> Check:
+    """The case with few rows, against the package's reference in float64."""
+    queries, documents = min(case.queries, SMALL_QUERIES), min(case.documents, SMALL_DOCUMENTS)
+    inputs = make_inputs(replace(case, queries=queries, documents=documents), device)
+    truth = forward_backward(_reference, _cast(inputs, torch.float64), case.dims)
+    naive_errors = relative_errors(forward_backward(NAIVE.loss, inputs, case.dims), truth)
+    return Check(inputs, case.dims, truth, naive_errors, FACTOR)
+
+
+def check_at_size(inputs: Inputs, small: Check) -> Check:
+    """The measured inputs, against naive torch in float32 panels; the errors allowed follow from the small size."""
+    truth = in_panels(_cast(inputs, torch.float32), small.dims)
+    return Check(inputs, small.dims, truth, small.naive_errors, FACTOR_AT_SIZE)
+
+
+def in_panels(inputs: Inputs, dims: tuple[int, ...]) -> Outcome:
+    """Naive torch without the B x N matrix: the queries' losses do not depend on each other."""
+    query_BD, document_ND, positive_B = inputs
+    value = query_BD.new_zeros(())
+    query_gradient_BD, document_gradient_ND = torch.empty_like(query_BD), torch.zeros_like(document_ND)
+    for start in range(0, len(query_BD), _PANEL_ROWS):
+        rows = slice(start, min(start + _PANEL_ROWS, len(query_BD)))
+        share = (rows.stop - rows.start) / len(query_BD)
+        panel = Inputs(query_BD[rows].detach().requires_grad_(), document_ND, positive_B[rows])
+        panel_value, panel_query_gradient, panel_document_gradient = forward_backward(NAIVE.loss, panel, dims)
+        value += share * panel_value
+        query_gradient_BD[rows] = share * panel_query_gradient
+        document_gradient_ND.add_(panel_document_gradient, alpha=share)
+    return value, query_gradient_BD, document_gradient_ND
+
+
+def relative_errors(outcome: Outcome, truth: Outcome) -> Errors:
+    """|outcome - truth| / |truth| of each, in the dtype of the truth."""
+    value, query, document = (
+        float(torch.linalg.vector_norm(got.to(true) - true) / torch.linalg.vector_norm(true))
+        for got, true in zip(outcome, truth, strict=True)
+    )
+    return value, query, document
+
+
+def _reference(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor, dims: tuple[int, ...]) -> Tensor:
+    return info_nce(
+        query_BD, document_ND, positive_B, temperature=TEMPERATURE, matryoshka_dims=dims, implementation="reference"
+    ).loss
+
+
+def _cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    query_BD, document_ND = (rows.detach().to(dtype).requires_grad_() for rows in inputs[:2])
+    return Inputs(query_BD, document_ND, inputs.positive_B)

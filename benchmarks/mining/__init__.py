@@ -1,0 +1,1 @@
+"""What dynamic mining costs a step."""

@@ -1,0 +1,1 @@
+"""Static, replaced and no hard negatives on real data."""

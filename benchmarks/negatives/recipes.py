@@ -1,0 +1,86 @@
+"""The arms of `python -m benchmarks.negatives` and their recipes: equal in everything but the negatives."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.negatives.data import TRAIN_FILES
+from benchmarks.runner.data import RetrievalSize
+from harness.data.table.tokenisation import Tokeniser
+
+MAX_LENGTH = 64  # tokens of every text: in mining, training and evaluation
+TEMPERATURE = 0.05
+
+# What an arm's `mining` section says beside the interval of v1. `none` has no negatives of its own at all.
+ARMS: dict[str, dict[str, Any]] = {
+    "static": {"rule": "none"},
+    "v1": {"rule": "v1"},
+    "v2": {"rule": "v2"},
+    "none": {"rule": "none"},
+    "v2_no_floor": {"rule": "v2", "floor": -1.0},
+}
+PUBLISHED_ARMS = ("static", "v1", "v2", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How long a run is. `quota` and `per_query` are per data set and step, of the arms with negatives."""
+
+    data: RetrievalSize
+    candidates: int
+    quota: int
+    per_query: int
+    steps: int
+    learning_rate: float
+    v1_interval: int  # steps
+
+
+SIZES = {
+    "tiny": Size(RetrievalSize(4, 40, 4, 20), 30, 2, 2, 6, 1e-4, 2),
+    "small": Size(RetrievalSize(24, 1000, 80, 300), 60, 3, 4, 40, 1e-4, 8),
+    "full": Size(RetrievalSize(None, None, None, None), 100, 32, 7, 500, 2e-5, 100),
+}
+
+
+def equal_token_quota(model: str, data: Path, name: str, quota: int, per_query: int) -> int:
+    """Queries without negatives of their own that hold as many tokens as `quota` queries with `per_query` each."""
+    tokeniser = Tokeniser(model)
+
+    def mean_length(file: Path, key: str) -> float:
+        texts = [json.loads(line)[key] for line in file.read_text(encoding="utf-8").split("\n") if line]
+        return sum(len(ids) for ids in tokeniser.encode(texts, MAX_LENGTH)) / len(texts)
+
+    query = mean_length(data / "train" / f"{name}.jsonl", "query")
+    document = mean_length(data / "corpus" / f"{name}.jsonl", "text")
+    return max(1, round(quota * (query + (1 + per_query) * document) / (query + document)))
+
+
+def recipe(arm: str, seed: int, size: Size, *, model: str, out: Path, quotas: dict[str, int]) -> dict[str, Any]:
+    """The recipe of one run. `quotas`: of the arm `none`, per data set."""
+    mining = dict(ARMS[arm])
+    if mining["rule"] == "v1":
+        mining["interval"] = size.v1_interval
+
+    def task(name: str) -> dict[str, Any]:
+        own = {"per_query": size.per_query, "bank": str(out / "banks" / name)}
+        return {
+            "name": name,
+            "kind": "retrieval",
+            "path": str(out / "data" / "train" / f"{name}.jsonl"),
+            "quota": quotas[name] if arm == "none" else size.quota,
+            "negatives": {"scope": "task", **({} if arm == "none" else own)},
+        }
+
+    return {
+        "name": f"{arm}-{seed}",
+        "model": {"name_or_path": model, "pooling": "mean", "max_length": MAX_LENGTH},
+        "tasks": [task(name) for name in TRAIN_FILES],
+        "data": {"cache": str(out / "cache")},
+        "loss": {"temperature": TEMPERATURE},
+        "mining": mining,
+        "training": {"steps": size.steps, "learning_rate": size.learning_rate, "seed": seed},
+        "output": str(out / "runs" / f"{arm}-{seed}"),
+    }

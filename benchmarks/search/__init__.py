@@ -1,0 +1,1 @@
+"""Exact search for hard negatives beside sentence-transformers."""

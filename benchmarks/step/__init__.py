@@ -1,0 +1,1 @@
+"""Loss curve, speed and memory of a step beside sentence-transformers' cached loss."""

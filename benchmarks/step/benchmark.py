@@ -1,0 +1,162 @@
+"""The loss curve, speed and memory of the harness beside sentence-transformers' CachedMultipleNegativesRankingLoss.
+
+    pip install -c constraints.txt accelerate        # sentence-transformers' Trainer needs it, the harness does not
+    python -m benchmarks.step --data-root DIR [--pairs 2048] [--batch 256] [--steps N]
+        [--threads N] [--precision fp32] [--model NAME] [--evaluate] [--out FILE.json]
+
+Both sides train the same model on the first pairs of DIR/prompt_response/alpaca_en/train.jsonl.gz, for at most one
+epoch, on the same rows in every step: those of our plan. All settings are those of alpaca_in_batch.yaml. Each side runs
+in a process of its own. Exit status 1: in some step the losses differ by more than 2 %.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runner import command_line
+from benchmarks.runner.process import in_own_process
+from benchmarks.step.sides import RECIPE, Settings, Side, train_ours, train_theirs
+from harness.quiet import prepare_environment
+
+BOUND = 0.02  # largest relative difference of the losses of a step
+TRAIN_FILE = Path("prompt_response/alpaca_en/train.jsonl.gz")
+EVALUATION_FOLDER = Path("retrieval/alpaca_en")
+PACKAGES = ("torch", "transformers", "deepspeed", "sentence-transformers")
+
+
+def main() -> None:
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--pairs", type=int, default=2048)
+    parser.add_argument("--batch", type=int, default=256, help="pairs of a step")
+    parser.add_argument("--steps", type=int, help="default: one epoch")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--model", default="demo-minilm", help="a name or folder that both sides can load")
+    parser.add_argument("--evaluate", action="store_true", help=f"nDCG@10 on DIR/{EVALUATION_FOLDER}, too")
+    command_line.add_out(parser)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(
+            folder=Path(folder),
+            model=arguments.model,
+            batch=arguments.batch,
+            steps=arguments.pairs // max(1, arguments.batch) if arguments.steps is None else arguments.steps,
+            precision=arguments.precision,
+            evaluation=arguments.data_root / EVALUATION_FOLDER if arguments.evaluate else None,
+        )
+        try:
+            write_pairs(arguments.data_root / TRAIN_FILE, arguments.pairs, settings)
+            result = compare(settings, arguments.threads)
+        except ValueError as error:
+            parser.error(str(error))
+    show(result)
+    command_line.write_json(arguments.out, result)
+    sys.exit(1 if result["failed_steps"] else 0)
+
+
+def write_pairs(source: Path, count: int, settings: Settings) -> None:
+    """Copy the first `count` rows of a gzipped JSON lines file to the scratch folder.
+
+    Raises:
+        ValueError: no such file, too few rows, or more steps than one epoch has.
+    """
+    if not source.is_file():
+        raise ValueError(f"--data-root: got no file {source}, expected one; name the folder that holds {TRAIN_FILE}")
+    if settings.batch < 2 or settings.steps < 1 or settings.batch * settings.steps > count:
+        raise ValueError(
+            f"--batch, --steps: got {settings.steps} steps of {settings.batch} pairs, expected at least 1 step of 2 "
+            f"and at most one epoch of {count} pairs; raise --pairs or lower the others"
+        )
+    with gzip.open(source, "rt", encoding="utf-8") as stream:
+        lines = list(islice(stream, count))
+    if len(lines) < count:
+        raise ValueError(f"--pairs: got {count}, expected at most the {len(lines)} rows of {source}; lower --pairs")
+    settings.pairs_file.write_text("".join(lines), encoding="utf-8")
+
+
+def compare(settings: Settings, threads: int) -> dict[str, Any]:
+    """Train both sides, one after the other, and hold their curves against each other.
+
+    Raises:
+        ValueError: the sides' learning rates differ, or accelerate is not installed.
+    """
+    if find_spec("accelerate") is None:
+        raise ValueError(
+            "sentence-transformers: got no accelerate, which its Trainer needs, expected it installed; "
+            "pip install -c constraints.txt accelerate"
+        )
+    prepare_environment()
+    # Before the sides start: torch and the tokenizers read these when they are imported.
+    os.environ.update(OMP_NUM_THREADS=str(threads), RAYON_NUM_THREADS=str(threads))
+    ours, plan_facts = in_own_process(train_ours, settings)
+    theirs = in_own_process(train_theirs, settings, plan_facts.rows)
+    return {
+        "versions": {package: version(package) for package in PACKAGES},
+        "precision": settings.precision,
+        "batch": settings.batch,
+        "ours": asdict(ours),
+        "theirs": asdict(theirs),
+        "plan": asdict(plan_facts),
+        **judge(ours, theirs),
+    }
+
+
+def judge(ours: Side, theirs: Side) -> dict[str, Any]:
+    """|ours − theirs| / |theirs| of every step's loss, and the steps (from 1) that break the bound, as nan does.
+
+    Raises:
+        ValueError: the sides took different learning rates, so that their curves say nothing about each other.
+    """
+    if any(rate > 1e-9 for rate in relative_differences(ours.learning_rates, theirs.learning_rates)):
+        raise ValueError(
+            f"learning rates: got {ours.learning_rates} on our side, expected theirs, {theirs.learning_rates}; "
+            f"set training.warmup_ratio: 0.0 in {RECIPE.name}"
+        )
+    differences = relative_differences(ours.losses, theirs.losses)
+    return {
+        "relative_differences": differences,
+        "bound": BOUND,
+        "failed_steps": [step for step, difference in enumerate(differences, start=1) if not difference <= BOUND],
+    }
+
+
+def relative_differences(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """|ours − theirs| / |theirs|, element by element."""
+    return [abs(our - their) / max(abs(their), 1e-12) for our, their in zip(ours, theirs, strict=True)]
+
+
+def show(result: dict[str, Any]) -> None:
+    """The curves step by step, then what the plan masked, speed, memory, and the verdict."""
+    ours, theirs, plan = result["ours"], result["theirs"], result["plan"]
+    differences = result["relative_differences"]
+    print(", ".join(f"{package} {number}" for package, number in result["versions"].items()))
+    print(f"{result['precision']}, {ours['threads']} threads, {result['batch']} pairs a step\n")
+    print(f"{'step':>4} {'ours':>10} {'theirs':>10} {'relative difference':>20}")
+    for step, row in enumerate(zip(ours["losses"], theirs["losses"], differences, strict=True), start=1):
+        print("{:>4} {:>10.6f} {:>10.6f} {:>20.4%}".format(step, *row))
+    norms = relative_differences(ours["gradient_norms"], theirs["gradient_norms"])
+    print(f"\ngradient norms differ by at most {max(norms):.4%}; learning rates are equal")
+    print(f"(query, known positive) pairs that ours masks and theirs counts as negatives: {sum(plan['masked_pairs'])}")
+    print(f"documents equal to another of their step, counted once by ours: {sum(plan['repeated_documents'])}\n")
+    print(f"{'':<7}{'texts/s':>9} {'peak MiB':>9}  nDCG@10 on {EVALUATION_FOLDER}")
+    for name, side in (("ours", ours), ("theirs", theirs)):
+        scores = ", ".join(f"{when} {score:.4f}" for when, score in side["ndcg_at_10"].items()) or "not asked for"
+        print(f"{name:<7}{side['texts_per_second']:>9.1f} {side['peak_memory_bytes'] / 2**20:>9.0f}  {scores}")
+    speed, memory = (ours[key] / theirs[key] for key in ("texts_per_second", "peak_memory_bytes"))
+    print(f"{'ratio':<7}{speed:>9.2f} {memory:>9.2f}\n")
+    failed = ", ".join(map(str, result["failed_steps"]))
+    if failed:
+        print(f"FAIL: losses differ by more than {result['bound']:.0%} in step {failed}")
+    else:
+        print(f"PASS: losses differ by at most {max(differences):.4%}, allowed {result['bound']:.0%}")
