@@ -24,7 +24,7 @@ from harness.losses.config import LossConfig
 from harness.mining.config import GuideConfig, MiningConfig
 from harness.recipe_file import apply_override, build, did_you_mean, read_yaml, show
 from harness.section import Section
-from harness.types import DISTILLATION_LOSSES, EncodingRole, TaskKind
+from harness.types import EncodingRole, TaskKind
 
 RECIPES = Path(__file__).parent / "recipes"
 DS_CONFIGS = Path(__file__).parent.parent / "ds_configs"
@@ -85,7 +85,7 @@ class RunConfig(Section):
         if twice is not None:
             raise ValueError(f"tasks: got the name {twice} twice, expected a name of its own for every task")
         check_shares(self.tasks, self.data)
-        distilled = next((task for task in self.tasks if set(task.losses) & set(DISTILLATION_LOSSES)), None)
+        distilled = next((task for task in self.tasks if task.distillation_losses), None)
         if distilled is not None and (self.mining.remine.every or self.mining.exhausted == "remine"):
             raise ValueError(
                 f"mining: got re-ranking with tasks.{distilled.name}.loss {', '.join(distilled.losses)}, expected "

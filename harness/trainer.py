@@ -24,7 +24,7 @@ from harness.report.run_file import peak_memory_bytes
 from harness.run.build import Run, build_run
 from harness.run.folder import RunFolder
 from harness.stopwatch import Stopwatch
-from harness.types import QueryPart, StepStats
+from harness.types import StepStats
 
 
 def train(loaded: LoadedRecipe) -> None:
@@ -95,15 +95,14 @@ def train_step(run: Run, step: Step) -> StepStats:
     with watch("mining"):
         mined = run.observe(step.plan, scores.own_similarity)
     seconds = {"data": step.seconds_waiting, **watch.take(), **comm.stopwatch.take()}
-    has_queries = any(isinstance(part, QueryPart) for part in step.plan.parts)
     return StepStats(
         step=step.plan.step,
         loss=metrics["loss"],
-        loss_per_task=_loss_per_task(step, metrics),
+        loss_per_task=_loss_per_task(metrics),
         learning_rate=rate,
         gradient_norm=norm,
-        positive_similarity=metrics["positive_similarity"] if has_queries else float("nan"),
-        negative_similarity=metrics["negative_similarity"] if has_queries else float("nan"),
+        positive_similarity=metrics["positive_similarity"],
+        negative_similarity=metrics["negative_similarity"],
         num_texts=len(step.plan.texts),
         num_tokens=int(step.plan.texts.length_T.sum()),
         seconds=step.seconds_waiting + time.perf_counter() - started,
@@ -117,11 +116,8 @@ def train_step(run: Run, step: Step) -> StepStats:
     )
 
 
-def _loss_per_task(step: Step, metrics: dict[str, float]) -> dict[str, float]:
-    """Every task of the run; nan (null in metrics.jsonl) for those the step does not hold (loss.balance: alternate)."""
-    held = {part.task for part in step.plan.parts}
-    names = [name.removeprefix("loss/") for name in metrics if name.startswith("loss/")]
-    return {name: metrics[f"loss/{name}"] if name in held else float("nan") for name in names}
+def _loss_per_task(metrics: dict[str, float]) -> dict[str, float]:
+    return {name.removeprefix("loss/"): value for name, value in metrics.items() if name.startswith("loss/")}
 
 
 def _step_or_stop(run: Run, step: Step, folder: RunFolder, checkpoints: Checkpoints) -> StepStats:

@@ -30,13 +30,6 @@ EncodingRole = Literal["query", "document", "sentence"]  # sentence: STS and cla
 NegativesScope = Literal["own", "task", "step"]
 Positives = Literal["one", "all"]
 Balance = Literal["cbb", "alternate", "homogeneous"]
-LossName = str  # one of LOSSES_OF_KIND; what each computes: the tables of `harness/losses/terms.py`
-LOSSES_OF_KIND: dict[TaskKind, tuple[LossName, ...]] = {  # those a kind of task may have; the first is its default
-    "retrieval": ("info_nce", "margin_mse", "kl"),
-    "classification": ("info_nce",),
-    "sts": ("cosent", "angle"),
-}
-DISTILLATION_LOSSES: tuple[LossName, ...] = ("margin_mse", "kl")  # need a ranker's scores
 ROLES: tuple[TextRole, ...] = ("query", "document")  # the uint8 code of a role is its position here
 
 

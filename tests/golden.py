@@ -22,11 +22,11 @@ from harness.engine import phases
 from harness.engine.config import TrainingConfig
 from harness.engine.zero import ZeroEngine
 from harness.losses.config import LossConfig
+from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
-from harness.losses.terms import TaskTerms
 from harness.quiet import prepare_environment
 from harness.types import PairPart, QueryPart, Schedule, StepPlan, StepTexts, TokenBatch
-from tests.golden_mixtures import Mixture, mixed_plan, mixed_terms
+from tests.golden_mixtures import Mixture, mixed_loss_settings, mixed_plan
 from tests.golden_negatives import masked_by_loops, tiny_guide, with_all_options, with_queries_joined
 from tests.ranks import run_ranks
 
@@ -113,11 +113,11 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
 
 
 def tiny_objective(implementation: str, mixture: Mixture | None = None, *, negatives: bool = False) -> Objective:
-    terms = [TaskTerms("faq", 0.05, 1.0, 0.3), TaskTerms("intents", 0.1, 2.0, None)]
-    terms += [TaskTerms(name, 0.05, losses=("cosent",)) for name in ("similar", "alike")]
-    terms = mixed_terms() if mixture else terms
-    terms = with_all_options(terms) if negatives else terms
-    return Objective(terms, LossConfig(implementation=implementation), (8, 16, 24), (0.5, 1.0, 1.0))  # type: ignore[arg-type]
+    tasks = [TaskLossSettings("faq", 0.05, 1.0, 0.3), TaskLossSettings("intents", 0.1, 2.0, None)]
+    tasks += [TaskLossSettings(name, 0.05, losses=("cosent",)) for name in ("similar", "alike")]
+    tasks = mixed_loss_settings() if mixture else tasks
+    tasks = with_all_options(tasks) if negatives else tasks
+    return Objective(tasks, LossConfig(implementation=implementation), (8, 16, 24), (0.5, 1.0, 1.0))  # type: ignore[arg-type]
 
 
 def pad(ids: list[list[int]]) -> TokenBatch:

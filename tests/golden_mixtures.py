@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.losses.terms import TaskTerms
+from harness.losses.interface import TaskLossSettings
 from harness.types import PairPart, QueryPart, StepPlan, StepTexts
 
 Mixture = Literal["uneven", "alternate", "homogeneous", "shared"]
@@ -30,13 +30,13 @@ def mixed_plan(mixture: Mixture, texts: StepTexts) -> StepPlan:
     return StepPlan(1, texts, parts[mixture])
 
 
-def mixed_terms() -> list[TaskTerms]:
+def mixed_loss_settings() -> list[TaskLossSettings]:
     return [
-        TaskTerms("faq", 0.1, losses=("info_nce", "kl"), teacher_temperature=2.0),
-        TaskTerms("single", 0.2, 2.0, losses=("margin_mse",)),
-        TaskTerms("joint", 0.2, 2.0),
-        TaskTerms("lone", losses=("angle",)),
-        TaskTerms("similar", 0.1, 2.0, losses=("cosent", "angle")),
+        TaskLossSettings("faq", 0.1, losses=("info_nce", "kl"), teacher_temperature=2.0),
+        TaskLossSettings("single", 0.2, 2.0, losses=("margin_mse",)),
+        TaskLossSettings("joint", 0.2, 2.0),
+        TaskLossSettings("lone", losses=("angle",)),
+        TaskLossSettings("similar", 0.1, 2.0, losses=("cosent", "angle")),
     ]
 
 

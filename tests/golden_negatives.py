@@ -1,4 +1,4 @@
-"""The golden equalities with every option of negatives: a step's plan and terms, a tiny guide, its masks by loops."""
+"""The golden equalities with every option of negatives: a step's plan and losses, a tiny guide, its masks by loops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from harness.encoder.encoder import Encoder
-from harness.losses.terms import TaskTerms
+from harness.loss_table import LOSSES
+from harness.losses.interface import TaskLossSettings
 from harness.mining.guide import Guide
 from harness.search.encode import TextEncoder
 from harness.types import QueryPart, RaggedLists, StepPlan, TokenBatch
@@ -18,10 +19,15 @@ from harness.types import QueryPart, RaggedLists, StepPlan, TokenBatch
 GUIDED, MARGIN = {"faq", "intents"}, 0.02  # masks some negatives of either task and spares some
 
 
-def with_all_options(terms: list[TaskTerms]) -> list[TaskTerms]:
+def with_all_options(tasks: list[TaskLossSettings]) -> list[TaskLossSettings]:
     """Symmetric, hardness, and for tasks that see more than their own negatives the document tower."""
     more: dict = {"symmetric": True, "hardness": 2.0}
-    return [replace(t, document_tower=t.name == "faq", **more) if "info_nce" in t.losses else t for t in terms]
+    return [
+        replace(task, document_tower=task.name == "faq", **more)
+        if LOSSES[task.reporting_loss].uses_negatives_options
+        else task
+        for task in tasks
+    ]
 
 
 def with_queries_joined(plan: StepPlan) -> StepPlan:

@@ -7,16 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from harness.loss_table import DISTILLATION_LOSSES, LOSSES, LossName, default_loss, losses_of_kind
 from harness.section import Section
-from harness.types import (
-    DISTILLATION_LOSSES,
-    LOSSES_OF_KIND,
-    EncodingRole,
-    LossName,
-    NegativesScope,
-    Positives,
-    TaskKind,
-)
+from harness.types import EncodingRole, NegativesScope, Positives, TaskKind
 
 
 class NegativesConfig(Section):
@@ -47,6 +40,14 @@ class NegativesConfig(Section):
     same_tower: Literal["queries", "documents", "both"] | None = None
     guide: bool = False
 
+    @property
+    def query_tower(self) -> bool:
+        return self.same_tower in ("queries", "both")
+
+    @property
+    def document_tower(self) -> bool:
+        return self.same_tower in ("documents", "both")
+
 
 class PromptsConfig(Section):
     """Text put before every query or document. Both texts of an STS or classification task take `query`."""
@@ -70,7 +71,7 @@ class TaskConfig(Section):
     """One data source, how many examples of it a step holds, and what they train.
 
     quota: examples of the global step, over all ranks. share, instead of it: a part of `data.batch`, or `auto`, a part
-    of what the others leave, by size (see `harness.data.plan.quotas`). loss: one of `harness.types.LOSSES_OF_KIND`, or
+    of what the others leave, by size (see `harness.data.plan.quotas`). loss: one of `harness.loss_table.LOSSES`, or
     several that are added up. weight: against the other tasks whose losses stand in the same mean in the same step
     (retrieval and classification in one, sts in the other); for a task that is alone there it changes nothing.
     """
@@ -84,7 +85,7 @@ class TaskConfig(Section):
     loss: Annotated[tuple[LossName, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
     weight: float = Field(1.0, gt=0)
     temperature: float | None = Field(None, gt=0)
-    teacher_temperature: float | None = Field(None, gt=0)  # of the ranker's scores (margin_mse, kl); default 1
+    teacher_temperature: float | None = Field(None, gt=0)  # of a ranker's scores, for distillation; default 1
     positives: Positives = "one"  # of a row with several: one, another every epoch, or all of them at once
     negatives: NegativesConfig = NegativesConfig()
     prompts: PromptsConfig = PromptsConfig()
@@ -97,7 +98,12 @@ class TaskConfig(Section):
 
     @property
     def losses(self) -> tuple[LossName, ...]:
-        return self.loss or LOSSES_OF_KIND[self.kind][:1]
+        return self.loss or (default_loss(self.kind),)
+
+    @property
+    def distillation_losses(self) -> tuple[LossName, ...]:
+        """Those of the task's losses that need a ranker's scores."""
+        return tuple(name for name in self.losses if LOSSES[name].needs_ranker_scores)
 
     @model_validator(mode="after")
     def _check_quota(self) -> TaskConfig:
@@ -111,34 +117,44 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _check_losses(self) -> TaskConfig:
-        known, distilled = LOSSES_OF_KIND[self.kind], [name for name in self.losses if name in DISTILLATION_LOSSES]
-        if not set(self.losses) <= set(known) or len(set(self.losses)) < len(self.losses):
+        allowed = losses_of_kind(self.kind)
+        if not set(self.losses) <= set(allowed) or len(set(self.losses)) < len(self.losses):
             raise ValueError(
                 f"tasks.{self.name}.loss: got {', '.join(self.losses)} with kind {self.kind}, expected "
-                f"{' or '.join(known)}, or a list of different ones of them"
+                f"{' or '.join(allowed)}, or a list of different ones of them"
             )
-        if distilled and self.negatives.per_query == 0:
-            raise ValueError(
-                f"tasks.{self.name}.negatives.per_query: got 0, expected at least 1 with loss {distilled[0]} (it "
-                "compares a query's own documents); raise per_query"
-            )
-        if distilled and self.negatives.bank:
-            raise ValueError(
-                f"tasks.{self.name}.negatives.bank: got {self.negatives.bank} with loss {distilled[0]}, expected the "
-                "negatives that the ranker has scored (neg_scores in the data); remove the bank or set loss: info_nce"
-            )
-        masks = self.negatives.model_dump(exclude={"scope", "per_query", "offset"}, exclude_defaults=True)
-        if masks and self.kind == "retrieval" and "info_nce" not in self.losses:
-            raise ValueError(
-                f"tasks.{self.name}.negatives: got {', '.join(masks)} with loss {', '.join(self.losses)}, which masks "
-                f"nothing, expected none of them; remove {', '.join(masks)} or add info_nce to loss"
-            )
-        if self.teacher_temperature is not None and not distilled:
+        if self.distillation_losses:
+            self._check_distillation(self.distillation_losses[0])
+        self._check_negatives_options()
+        if self.teacher_temperature is not None and not self.distillation_losses:
             raise ValueError(
                 f"tasks.{self.name}.teacher_temperature: got {self.teacher_temperature} with loss "
                 f"{', '.join(self.losses)}, expected it with {' or '.join(DISTILLATION_LOSSES)} only; remove the key"
             )
         return self
+
+    def _check_distillation(self, loss: LossName) -> None:
+        if self.negatives.per_query == 0:
+            raise ValueError(
+                f"tasks.{self.name}.negatives.per_query: got 0, expected at least 1 with loss {loss} (it "
+                "compares a query's own documents); raise per_query"
+            )
+        if self.negatives.bank:
+            raise ValueError(
+                f"tasks.{self.name}.negatives.bank: got {self.negatives.bank} with loss {loss}, expected the "
+                "negatives that the ranker has scored (neg_scores in the data); remove the bank or set loss: info_nce"
+            )
+
+    def _check_negatives_options(self) -> None:
+        """Options of `negatives` that no loss of the task obeys."""
+        obeying = [name for name in losses_of_kind(self.kind) if LOSSES[name].uses_negatives_options]
+        advice = f"or add {' or '.join(obeying)} to loss"
+        options = self.negatives.model_dump(exclude={"scope", "per_query", "offset"}, exclude_defaults=True)
+        if options and obeying and not set(self.losses) & set(obeying):
+            raise ValueError(
+                f"tasks.{self.name}.negatives: got {', '.join(options)} with loss {', '.join(self.losses)}, which "
+                f"masks nothing, expected none of them; remove {', '.join(options)} {advice}"
+            )
 
     @model_validator(mode="after")
     def _check_kind(self) -> TaskConfig:

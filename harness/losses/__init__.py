@@ -1,1 +1,1 @@
-"""Floor 2: the objective table (task kind → loss) and the balanced sum of the paper's eq. 3."""
+"""From the embeddings of a step and the plan's row indices to the step's loss: one file per loss, one objective."""

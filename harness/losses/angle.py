@@ -1,7 +1,8 @@
-"""AnglE's angle objective (Li and Li 2023, arXiv 2309.12871): pairs are ordered by an angle that does not saturate.
+"""The loss `angle`: pairs with a higher score shall have a smaller angle in complex space (AnglE).
 
-The paper adds two objectives to it: CoSENT on cosines (`loss: [cosent, angle]`) and in-batch negatives of the similar
-pairs (give these pairs as a retrieval task as well).
+Li and Li 2023, arXiv 2309.12871: unlike the cosine, this angle keeps a gradient where two texts are nearly equal or
+opposite. The paper adds two objectives to it: CoSENT on cosines (`loss: [cosent, angle]`) and in-batch negatives of the
+similar pairs (give these pairs as a retrieval task as well).
 """
 
 from __future__ import annotations
@@ -15,6 +16,15 @@ from fused_contrastive import cosent_of_similarities
 from fused_contrastive.checks import check_pair_rows, checked_dims
 from fused_contrastive.cosine import prefix_inverse_norms
 from torch import Tensor
+
+from harness.losses.interface import LossTerm, StepShare, TaskLossSettings
+from harness.losses.pairs import pair_term
+from harness.types import PairPart
+
+
+def angle_term(task: TaskLossSettings, part: PairPart, table_TD: Tensor, share: StepShare) -> LossTerm:
+    """`angle` of all pairs of the task."""
+    return pair_term(angle, task, part, table_TD, share)
 
 
 def angle(

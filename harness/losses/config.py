@@ -11,10 +11,14 @@ from harness.types import Balance
 
 
 class LossConfig(Section):
-    """Temperatures, the weight beta of the pair losses, and which tasks a step holds.
+    """The settings of the step's loss that all tasks share.
 
-    balance: `cbb` all of them; `alternate` one; `homogeneous` one retrieval task and all others (see
-    `harness.data.plan.draw.draw_examples`).
+    temperature: of query losses, where the task sets none.
+    cosent_temperature: of pair losses, where the task sets none.
+    beta: the weight of the pair losses beside the query losses.
+    balance: which tasks a step holds. `cbb`: all; `alternate`: one; `homogeneous`: one retrieval task and all tasks
+        of the other kinds (see `harness.data.plan.draw.draw_examples`).
+    implementation: how losses are computed; `reference` is simple and slow, `auto` is the fastest that runs here.
     """
 
     temperature: float = Field(0.05, gt=0)

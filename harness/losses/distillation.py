@@ -1,65 +1,88 @@
-"""Distillation: a query's similarities to its own documents take after the scores that a ranker gave them.
+"""What distillation losses have in common: they compare a query's similarities to its own documents with ranker scores.
 
-Student: cosine / temperature, of the query and each of its sampled positives and own negatives. Teacher: the row's
-`pos_scores` and `neg_scores` / teacher temperature. Cosines, not raw dot products: the other losses and the evaluation
-compare cosines, so that a dot product could fit the teacher by the lengths of the embeddings, which nothing else reads.
-The temperature gives the student the teacher's scale: 0.05 lets a margin reach 40, as those of a cross-encoder's logits
-do; set 1 where the teacher's scores are cosines themselves.
+The student's similarity is cosine / temperature, for the query and each of its sampled positives and own negatives. The
+teacher's score is the row's `pos_scores` or `neg_scores` / teacher temperature. The student uses cosines because the
+other losses and the evaluation do: with raw dot products the student could imitate the teacher by the lengths of the
+embeddings, which nothing else reads. The temperature brings cosines to the teacher's scale. With 0.05 the difference of
+two similarities reaches 40, as that of a cross-encoder's logits does; where the teacher's scores are cosines, set 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fused_contrastive.cosine import prefix_cosines
 from torch import Tensor
 
+from harness.losses.interface import LossTerm, QuerySimilarities, StepShare, TaskLossSettings, on_device_of
+from harness.types import QueryPart
 
-def margin_mse(
-    positive_BP: Tensor, negative_BM: Tensor, positive_score_BP: Tensor, negative_score_BM: Tensor
-) -> Tensor:
-    """loss_i = mean over p, m of ((s_ip - s_im) - (t_ip - t_im))^2, 0 for a query without negatives: [B].
+# (positive_BP, negative_BM, positive_score_BP, negative_score_BM) -> loss_B; see `harness.losses.kl.kl`
+DistillationLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
-    Margin-MSE (Hofstätter et al. 2020, arXiv 2010.02666, section 3.2), over every pair of a positive and a negative as
-    sentence-transformers has it, but on cosine / temperature where both take dot products.
 
-    Args:
-        positive_BP: student s, anything where padded.
-        negative_BM: student s, anything where padded.
-        positive_score_BP: teacher t, NaN where padded.
-        negative_score_BM: teacher t, NaN where padded.
+def distillation_term(
+    loss_of_queries: DistillationLoss, task: TaskLossSettings, part: QueryPart, table_TD: Tensor, share: StepShare
+) -> LossTerm:
+    """A distillation loss of the share's queries, summed over the Matryoshka levels.
+
+    No document is left out as a suspected positive: the teacher's score says how near it shall be.
     """
-    margin_BPM = positive_BP[:, :, None] - negative_BM[:, None, :]
-    teacher_BPM = positive_score_BP[:, :, None] - negative_score_BM[:, None, :]
-    valid_BPM = ~teacher_BPM.isnan()
-    squared_BPM = (margin_BPM - teacher_BPM.nan_to_num()).square().masked_fill(~valid_BPM, 0.0)
-    return squared_BPM.sum((1, 2)) / valid_BPM.sum((1, 2)).clamp_min(1)
-
-
-def kl(positive_BP: Tensor, negative_BM: Tensor, positive_score_BP: Tensor, negative_score_BM: Tensor) -> Tensor:
-    """loss_i = sum over c of softmax(t_i)_c * (log softmax(t_i)_c - log softmax(s_i)_c), c over all documents: [B].
-
-    Its gradient is that of FlagEmbedding's `kl_div`, which leaves out the teacher's entropy and adds InfoNCE: for both
-    together let the task have the losses info_nce and kl. sentence-transformers' DistillKLDivLoss (Lin et al. 2020,
-    arXiv 2010.11386) is this times the square of the temperature. Arguments as in `margin_mse`.
-    """
-    student_BC = torch.cat([positive_BP, negative_BM], dim=1)
-    teacher_BC = torch.cat([positive_score_BP, negative_score_BM], dim=1)
-    padded_BC = teacher_BC.isnan()
-    student_log_BC, teacher_log_BC = (
-        logit_BC.masked_fill(padded_BC, float("-inf")).log_softmax(1).masked_fill(padded_BC, 0.0)
-        for logit_BC in (student_BC, teacher_BC)
+    queries = part.share(share.index, share.count)
+    dims = share.matryoshka_dims or (table_TD.shape[1],)
+    positive_KBP = _cosines(part, part.positive_BP, queries, table_TD, dims)
+    negative_KBM = _cosines(part, part.negative_BM, queries, table_TD, dims)
+    positive_score_BP = _teacher_scores(part.positive_score_BP, queries, positive_KBP, task)
+    negative_score_BM = _teacher_scores(part.negative_score_BM, queries, negative_KBM, task)
+    temperature = share.query_temperature(task)
+    loss_B = positive_KBP.new_zeros(positive_KBP.shape[1])
+    weights = share.matryoshka_weights or (1.0,) * len(dims)
+    for weight, positive_BP, negative_BM in zip(weights, positive_KBP, negative_KBM, strict=True):
+        loss_B = loss_B + weight * loss_of_queries(
+            positive_BP / temperature, negative_BM / temperature, positive_score_BP, negative_score_BM
+        )
+    own_negative_BM = table_TD.new_zeros(part.negative_BM.shape)
+    is_padded_BM = on_device_of(table_TD, part.negative_BM[queries]) < 0
+    own_negative_BM[queries] = negative_KBM[-1].detach().to(table_TD.dtype).masked_fill(is_padded_BM, torch.nan)
+    similarities = QuerySimilarities(
+        positive=_mean_cosine(positive_KBP, positive_score_BP).sum() / share.num_queries,
+        negative=_mean_cosine(negative_KBM, negative_score_BM).sum() / share.num_queries,
+        false_negatives_masked=table_TD.new_zeros(()),
+        own_negative_BM=own_negative_BM,
     )
-    probability_BC = teacher_log_BC.exp().masked_fill(padded_BC, 0.0)
-    return (probability_BC * (teacher_log_BC - student_log_BC)).sum(1)
+    weighted_loss = task.weight * loss_B.sum() / share.sum_of_query_weights
+    return LossTerm(weighted_loss, loss_B.detach().sum() / len(part.query_B), similarities)
+
+
+def _cosines(part: QueryPart, place_BC: np.ndarray, queries: slice, table_TD: Tensor, dims: Sequence[int]) -> Tensor:
+    """[K, B, C]: the cosines of some of the part's queries and the documents at `place_BC` of `document_N`."""
+    place_BC = place_BC[queries]
+    document_BC = np.where(place_BC >= 0, part.document_N[place_BC], -1)
+    query_B = on_device_of(table_TD, part.query_B[queries])
+    return cosines_of_lists(table_TD, query_B, on_device_of(table_TD, document_BC), dims)
+
+
+def _teacher_scores(score_BC: np.ndarray | None, queries: slice, cosine_KBC: Tensor, task: TaskLossSettings) -> Tensor:
+    """[B, C]: the ranker's scores of some queries / teacher temperature, in the cosines' precision."""
+    assert score_BC is not None  # the plan gives scores to every task with a distillation loss
+    return on_device_of(cosine_KBC, score_BC[queries]).to(cosine_KBC.dtype) / task.teacher_temperature
+
+
+def _mean_cosine(cosine_KBC: Tensor, score_BC: Tensor) -> Tensor:
+    """[B]: each query's mean cosine to its documents at the last level, 0 without any. Padded: score NaN, cosine 0."""
+    return cosine_KBC[-1].detach().sum(1) / (~score_BC.isnan()).sum(1).clamp_min(1)
 
 
 def cosines_of_lists(table_TD: Tensor, query_B: Tensor, document_BC: Tensor, dims: Sequence[int]) -> Tensor:
-    """[K, B, C], at least float32: cosine of each query and each row of the table in its -1 padded list, per level.
+    """[K, B, C], at least float32: cosine of each query to every document of its list, per Matryoshka level.
 
-    0 where padded.
+    Args:
+        query_B: rows of the table.
+        document_BC: rows of the table, each query's list padded with -1; there the cosine is 0.
+        dims: how many of the first dimensions each level compares.
     """
     owner_E, column_E = (document_BC >= 0).nonzero(as_tuple=True)
     dtype = torch.promote_types(table_TD.dtype, torch.float32)

@@ -1,45 +1,35 @@
-"""The step's loss, from the embedding table and the plan's row indices alone (balanced as in the paper's eq. 3).
-
-    L = (sum over the queries of all retrieval and classification tasks of weight * loss) / (sum of weights)
-        + beta * (mean over the STS tasks, weighted by their weights, of loss)
-
-A task's loss is the sum of those that its recipe names. Query losses (`info_nce`, `margin_mse`, `kl`) have a value per
-query and make the first mean; pair losses (`cosent`, `angle`) have one value over all pairs of a task and make the
-second. A query's weight counts once however many losses it takes.
-
-To add a loss: its mathematics in a file beside this one; a line in `QUERY_TERMS` or `PAIR_TERMS` of `terms.py`, which
-computes it; its name in `LOSSES_OF_KIND` of `harness.types`, from which the recipe's checks take the names (the data
-floor must not import this one), and in `DISTILLATION_LOSSES` there if it reads a ranker's scores. Nothing else.
-"""
+"""The step's loss, its gradient and its metrics, from the embedding table and the plan's row indices alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
+import torch
 from fused_contrastive import Peers
 from torch import Tensor
 
+from harness.loss_table import LOSSES, LossName
 from harness.losses.config import LossConfig
-from harness.losses.terms import Share, TaskTerms, term_of
+from harness.losses.interface import LossFunction, StepShare, TaskLossSettings
 from harness.types import PairPart, QueryPart, StepPlan
-
-_METRICS = ("positive_similarity", "negative_similarity", "false_negatives_masked")
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveOutput:
-    """The step's `loss`; `metrics`, detached scalars with the same keys at every step and share.
+    """Loss, metrics and similarities of one share of a step. The shares' values add up to the step's.
 
-    `own_similarity`, per retrieval or classification task of the step: [B, M], cosine of every query to its own
-    negatives: NaN where padded or left out of the denominator (known, by the margin or a guide suspected to be a
-    positive), 0 for the queries of other shares.
-
-    Keys: `loss`; `loss/<task>`, unweighted, 0 when the step does not hold the task; `positive_similarity` and
-    `negative_similarity`, means over the step's queries (a query's own negatives if it has any, else those of its
-    denominator; a query without any counts 0); `false_negatives_masked`, candidates left out of denominators because
-    they are known or, by the margin or a guide, suspected to be positives (and each query itself where queries stand
-    among the documents). What shares of a step give adds up to the whole's.
+    loss: the share's part of the step's loss.
+    metrics: detached scalars, with the same keys in the same order for every step and share:
+        `loss`;
+        `loss/<task>` for every task of the run: its mean loss without weights, NaN if the step does not hold the task;
+        `positive_similarity`, `negative_similarity`: mean cosines over the step's queries, NaN if it holds none. The
+            negatives of a query are its own if it has any, else those of its denominator; without any it counts 0;
+        `false_negatives_masked`: how many documents were left out of denominators because they are known positives, or
+            the margin or a guide suspects them to be (where queries stand among the documents, also each query itself).
+    own_similarity: per task of the step with queries, [B, M]: cosine of every query to its own negatives. NaN where
+        padded or left out of the denominator, 0 for queries of other shares.
     """
 
     loss: Tensor
@@ -48,11 +38,21 @@ class ObjectiveOutput:
 
 
 class Objective:
-    """The loss of a run: call it with a step's plan and embedding table."""
+    """The loss of a run (balanced as in the paper's eq. 3):
+
+        L = (sum over the queries of all retrieval and classification tasks of weight * loss) / (sum of weights)
+            + beta * (sum over the STS tasks of weight * loss) / (sum of weights)
+
+    Both sums of weights are those of the whole step. A task's loss is the sum of the losses that its recipe names.
+    Query losses have a value per query and stand in the first mean; pair losses have one value for all pairs of a task
+    and stand in the second. A query's weight counts once, however many losses it has.
+
+    To add a loss: see `harness/loss_table.py`.
+    """
 
     def __init__(
         self,
-        tasks: Sequence[TaskTerms],
+        tasks: Sequence[TaskLossSettings],
         loss: LossConfig,
         matryoshka_dims: Sequence[int] | None,
         matryoshka_weights: Sequence[float] | None,
@@ -61,6 +61,7 @@ class Objective:
         self.loss = loss
         self.matryoshka_dims = None if matryoshka_dims is None else tuple(matryoshka_dims)
         self.matryoshka_weights = None if matryoshka_weights is None else tuple(matryoshka_weights)
+        self._functions = {name: loss_function(name) for task in tasks for name in task.losses}
 
     def check_shares(self, count: int) -> None:
         """Say before the first step that a step cannot be divided among `count` ranks.
@@ -79,54 +80,67 @@ class Objective:
     def __call__(
         self, plan: StepPlan, table_TD: Tensor, share: tuple[int, int] = (0, 1), peers: Peers | None = None
     ) -> ObjectiveOutput:
-        """Loss and metrics of one share (index, count) of the step; loss, gradients and metrics of all shares add up.
+        """Loss, with a graph, and metrics of one share of the step.
 
-        A share holds the index-th slice of every task's queries, against all documents of the task, and every count-th
-        STS task. The loss carries the graph.
+        A share holds a slice of every task's queries, against all documents of the task, and every count-th STS task.
+        Losses, gradients and metrics of all shares add up to those of the step.
 
         Args:
             plan: names the step's texts and how the tasks refer to them.
             table_TD: row t is the embedding of text t of the plan, not normalised.
-            share: which part of the work to do, and among how many it is divided.
-            peers: those who do the other shares at the same time; symmetric tasks sum over the queries of all.
+            share: (index, count): the index-th of `count` equal parts of the work, counted from 0.
+            peers: the ranks that compute the other shares at the same time; symmetric tasks sum over all their queries.
 
         Raises:
-            ValueError: the share is not one of count, or the plan names a task the run does not have.
+            ValueError: no such share, or the plan names a task that the run does not have.
         """
-        return self._sum_terms(plan, table_TD, self._share(plan, share, peers), lambda loss: loss)
+        return self._sum_terms(plan, table_TD, self._share(plan, share, peers), keep_graph=True)
 
     def backward(
         self, plan: StepPlan, table_TD: Tensor, share: tuple[int, int] = (0, 1), peers: Peers | None = None
     ) -> ObjectiveOutput:
-        """The same numbers without a graph; their gradient joins `table_TD.grad`, term by term.
+        """The same numbers without a graph; the loss's gradient is added to `table_TD.grad`, one term after the other.
 
-        Each term's graph, with its copies of embeddings and their gradients, is freed before the next term is computed:
-        memory is that of the largest, however many tasks a step holds. Arguments and errors as above.
+        A term is one loss of one task. Its graph, with copies of embeddings and their gradients, is freed before the
+        next term is computed, so that a step with many tasks needs no more memory than its largest term. Arguments and
+        errors are those of `__call__`.
         """
-        return self._sum_terms(plan, table_TD, self._share(plan, share, peers), _differentiated)
+        return self._sum_terms(plan, table_TD, self._share(plan, share, peers), keep_graph=False)
 
-    def _sum_terms(
-        self, plan: StepPlan, table_TD: Tensor, share: Share, taken: Callable[[Tensor], Tensor]
-    ) -> ObjectiveOutput:
-        """`taken`: what becomes of a term's loss before it is added."""
-        keys = ("loss", *(f"loss/{name}" for name in self.tasks), *_METRICS)
-        metrics = {key: table_TD.new_zeros(()) for key in keys}
+    def _sum_terms(self, plan: StepPlan, table_TD: Tensor, share: StepShare, *, keep_graph: bool) -> ObjectiveOutput:
+        metrics = self._metrics_before_any_term(plan, table_TD)
         own_similarity: dict[str, Tensor] = {}
-        loss = taken(table_TD[:0].sum())  # zero, but part of the graph: a share may hold nothing
+        loss = table_TD[:0].sum()  # 0, but with a graph: a share that holds nothing has a gradient, too
+        loss = loss if keep_graph else _differentiate(loss)
         for part in plan.parts:
             task = self.tasks[part.task]
             for name in task.losses:
-                term = term_of(name, task, part, table_TD, share)
-                loss = loss + taken(term.loss)
-                for key, metric in term.metrics.items():
-                    if name == task.reporting or key == f"loss/{part.task}":
-                        metrics[key] += metric
-                if term.own_similarity_BM is not None and name == task.reporting:
-                    own_similarity[part.task] = term.own_similarity_BM
+                term = self._functions[name](task, part, table_TD, share)
+                loss = loss + (term.weighted_loss if keep_graph else _differentiate(term.weighted_loss))
+                metrics[f"loss/{part.task}"] += term.task_loss
+                if term.similarities is not None and name == task.reporting_loss:
+                    metrics["positive_similarity"] += term.similarities.positive
+                    metrics["negative_similarity"] += term.similarities.negative
+                    metrics["false_negatives_masked"] += term.similarities.false_negatives_masked
+                    own_similarity[part.task] = term.similarities.own_negative_BM
         metrics["loss"] += loss.detach()
         return ObjectiveOutput(loss, metrics, own_similarity)
 
-    def _share(self, plan: StepPlan, share: tuple[int, int], peers: Peers | None) -> Share:
+    def _metrics_before_any_term(self, plan: StepPlan, table_TD: Tensor) -> dict[str, Tensor]:
+        """Every metric: NaN where the step holds nothing to measure, whatever the share, else 0."""
+        tasks = {part.task for part in plan.parts}
+        has_queries = any(isinstance(part, QueryPart) for part in plan.parts)
+        is_measured = {
+            "loss": True,
+            **{f"loss/{name}": name in tasks for name in self.tasks},
+            "positive_similarity": has_queries,
+            "negative_similarity": has_queries,
+            "false_negatives_masked": True,
+        }
+        return {key: table_TD.new_full((), 0.0 if value else torch.nan) for key, value in is_measured.items()}
+
+    def _share(self, plan: StepPlan, share: tuple[int, int], peers: Peers | None) -> StepShare:
+        """The share with the denominators of the whole step."""
         index, count = share
         if not 0 <= index < count:
             raise ValueError(f"objective share: got {share}, expected (index, count) with 0 <= index < count")
@@ -135,24 +149,33 @@ class Objective:
             raise ValueError(
                 f"step {plan.step}: got parts of {sorted(unknown)}, expected the run's tasks {sorted(self.tasks)}"
             )
-        retrieval = [part for part in plan.parts if isinstance(part, QueryPart)]
-        sts = [part.task for part in plan.parts if isinstance(part, PairPart)]
-        return Share(
+        query_parts = [part for part in plan.parts if isinstance(part, QueryPart)]
+        pair_tasks = [part.task for part in plan.parts if isinstance(part, PairPart)]
+        return StepShare(
             index=index,
             count=count,
-            loss=self.loss,
-            dims=self.matryoshka_dims,
-            level_weights=self.matryoshka_weights,
-            query_weight=sum(self.tasks[part.task].weight * len(part.query_B) for part in retrieval),
-            num_queries=sum(len(part.query_B) for part in retrieval),
-            sts_weight=sum(self.tasks[name].weight for name in sts),
-            pair_tasks=frozenset(sts[index::count]),
+            config=self.loss,
+            matryoshka_dims=self.matryoshka_dims,
+            matryoshka_weights=self.matryoshka_weights,
+            sum_of_query_weights=sum(self.tasks[part.task].weight * len(part.query_B) for part in query_parts),
+            num_queries=sum(len(part.query_B) for part in query_parts),
+            sum_of_pair_task_weights=sum(self.tasks[name].weight for name in pair_tasks),
+            pair_tasks=frozenset(pair_tasks[index::count]),
             peers=peers,
         )
 
 
-def _differentiated(loss: Tensor) -> Tensor:
-    """The value alone, once its gradient is in the leaves; a share that holds nothing of a task has no graph."""
+def loss_function(name: LossName) -> LossFunction:
+    """The function that the table of losses gives for a name, imported from its module."""
+    module, _, function = LOSSES[name].function.partition(":")
+    return getattr(import_module(module), function)
+
+
+def _differentiate(loss: Tensor) -> Tensor:
+    """Add the loss's gradient to its leaves' `.grad`, free its graph, and return its value.
+
+    The loss of a share that holds nothing of a task has no graph and adds nothing.
+    """
     if loss.requires_grad:
         loss.backward()
     return loss.detach()

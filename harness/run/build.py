@@ -34,11 +34,11 @@ from harness.engine.phases import Step
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import LoadedData, check_main_metric, load
 from harness.losses.objective import Objective
-from harness.losses.terms import TaskTerms
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import Guide, load_guide
 from harness.mining.remine import Reranking
 from harness.mining.upcoming import Upcoming
+from harness.run.objective import build_objective
 from harness.run.tasks import (
     bank_hashes,
     check_lengths,
@@ -210,21 +210,7 @@ def build_run(loaded: LoadedRecipe) -> Run:
     tasks = open_tasks(loaded, tokeniser)
     encoder = load_encoder(config.model, config.training.dropout, config.training.seed)
     check_ranking(loaded, encoder, tasks)
-    terms = [
-        TaskTerms(
-            t.name,
-            t.temperature,
-            t.weight,
-            t.negatives.margin,
-            symmetric=t.negatives.symmetric,
-            document_tower=t.negatives.same_tower in ("documents", "both"),
-            hardness=t.negatives.hardness,
-            losses=t.losses,
-            teacher_temperature=t.teacher_temperature or 1.0,
-        )
-        for t in config.tasks
-    ]
-    objective = Objective(terms, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights)
+    objective = build_objective(config)
     objective.check_shares(comm.world_size())
     run = Run(
         config=config,

@@ -18,7 +18,7 @@ from harness.data.plan.known_positives import (
     same_meaning_pairs,
 )
 from harness.data.plan.task import Task, TextSource, text_sources
-from harness.types import DISTILLATION_LOSSES, Balance, PairPart, QueryPart, RaggedLists, StepPlan, StepTexts
+from harness.types import Balance, PairPart, QueryPart, RaggedLists, StepPlan, StepTexts
 
 
 def plan(tasks: Sequence[Task], *, seed: int, step: int, balance: Balance = "cbb") -> StepPlan:
@@ -148,7 +148,7 @@ def _places(document_N: np.ndarray, row_BM: np.ndarray) -> np.ndarray:
 
 def _scores(task: Task, draw: Draw) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The ranker's scores of the sampled positives and negatives, if a loss of the task asks for them."""
-    if not set(task.config.losses) & set(DISTILLATION_LOSSES):
+    if not task.config.distillation_losses:
         return None, None
     score_G = task.data.document_score_G
     assert score_G is not None

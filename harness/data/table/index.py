@@ -26,7 +26,7 @@ from harness.data.table.npy import open_array
 from harness.data.table.tokenisation import Tokeniser
 from harness.data.table.writer import TEXTS_FILE, BadRowError, Progress, write_rows, write_tokens
 from harness.files import sync
-from harness.types import DISTILLATION_LOSSES, SourceKind
+from harness.types import SourceKind
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -111,8 +111,7 @@ def check_scores(task: TaskConfig, data: TaskData) -> None:
     Raises:
         ValueError: the first text without one, as `PATH:LINE: ...`.
     """
-    distilled = [name for name in task.losses if name in DISTILLATION_LOSSES]
-    if not distilled:
+    if not task.distillation_losses:
         return
     assert data.document_score_G is not None
     for start in range(0, data.num_rows, CHUNK_ROWS):
@@ -125,7 +124,8 @@ def check_scores(task: TaskConfig, data: TaskData) -> None:
             is_positive = text - data.row_start_R1[row] <= data.num_positives_R[row]
             raise ValueError(
                 f"{data.location(text)}: {'pos_scores' if is_positive else 'neg_scores'}: got no score, expected one "
-                f"per text: task {task.name} has loss {distilled[0]}; add the scores, or set loss: info_nce"
+                f"per text: task {task.name} has loss {task.distillation_losses[0]}; add the scores, or set loss: "
+                "info_nce"
             )
 
 

@@ -13,17 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.losses.config import LossConfig
+from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
-from harness.losses.terms import TaskTerms
 from harness.types import NegativesScope, PairPart, QueryPart, StepPlan, StepTexts
 
 NUM_TEXTS, WIDTH = 60, 8
 TASKS = (
-    TaskTerms("faq", weight=2.0, margin=0.3),
-    TaskTerms("intents", temperature=0.2),
-    TaskTerms("similarity", losses=("cosent",)),
-    TaskTerms("paraphrase", temperature=0.1, losses=("cosent",)),
-    TaskTerms("absent"),
+    TaskLossSettings("faq", weight=2.0, margin=0.3),
+    TaskLossSettings("intents", temperature=0.2),
+    TaskLossSettings("similarity", losses=("cosent",)),
+    TaskLossSettings("paraphrase", temperature=0.1, losses=("cosent",)),
+    TaskLossSettings("absent"),
 )
 LEVELS = {"matryoshka_dims": (3, 8), "matryoshka_weights": (0.5, 1.0)}
 
@@ -131,7 +131,8 @@ def test_the_shares_of_a_step_add_up_to_the_whole(kinds: tuple[str, ...], count:
     torch.testing.assert_close(sum_of(gradients), torch.autograd.grad(whole.loss, rows)[0], rtol=1e-10, atol=1e-13)
     assert all(share.metrics.keys() == whole.metrics.keys() for share in shares)
     for key, metric in whole.metrics.items():
-        torch.testing.assert_close(sum_of(share.metrics[key] for share in shares), metric, rtol=1e-10, atol=1e-12)
+        found = sum_of(share.metrics[key] for share in shares)
+        torch.testing.assert_close(found, metric, rtol=1e-10, atol=1e-12, equal_nan=True)
 
 
 def sum_of(values: Any) -> Tensor:
@@ -139,17 +140,41 @@ def sum_of(values: Any) -> Tensor:
 
 
 def test_every_task_of_the_run_has_a_metric_at_every_step() -> None:
-    output = objective()(plan("faq"), table())
-    names = {f"loss/{task.name}" for task in TASKS}
-    assert output.metrics.keys() == {
-        "loss",
-        "positive_similarity",
-        "negative_similarity",
-        "false_negatives_masked",
-        *names,
-    }
-    assert output.metrics["loss/absent"] == output.metrics["loss/similarity"] == 0
-    assert all(metric.isfinite() and not metric.requires_grad for metric in output.metrics.values())
+    """In one order; the keys of metrics.jsonl are those of its first row."""
+    for kinds in (("faq",), ("similarity",), ()):
+        metrics = objective()(plan(*kinds), table()).metrics
+        similarities = ["positive_similarity", "negative_similarity"]
+        names = [f"loss/{task.name}" for task in TASKS]
+        assert list(metrics) == ["loss", *names, *similarities, "false_negatives_masked"]
+        assert not any(metric.requires_grad for metric in metrics.values())
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (("faq",), {"loss/intents", "loss/similarity", "loss/paraphrase", "loss/absent"}),
+        (
+            ("similarity",),
+            {
+                "loss/faq",
+                "loss/intents",
+                "loss/paraphrase",
+                "loss/absent",
+                "positive_similarity",
+                "negative_similarity",
+            },
+        ),
+        ((), {"loss/absent"}),
+    ],
+)
+def test_a_metric_is_nan_on_every_share_where_the_step_holds_nothing_to_measure_and_on_no_other(
+    kinds: tuple[str, ...], expected: set[str]
+) -> None:
+    """Of 11 shares some hold no query and most no pair: their zeros are not NaN, or the sum over ranks would be."""
+    for index in range(11):
+        metrics = objective()(plan(*kinds), table(), (index, 11)).metrics
+        assert {key for key, metric in metrics.items() if metric.isnan()} == expected
+        assert all(metric.isfinite() for key, metric in metrics.items() if key not in expected)
 
 
 def test_the_metrics_hold_the_similarities_to_positives_and_own_negatives() -> None:
@@ -188,7 +213,7 @@ def test_a_query_without_any_negative_counts_zero_in_the_similarity_of_negatives
 def test_the_implementations_agree() -> None:
     reference, chunked = (objective(implementation=name)(plan(), table()) for name in ("reference", "chunked"))
     for key, metric in reference.metrics.items():
-        torch.testing.assert_close(metric, chunked.metrics[key], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(metric, chunked.metrics[key], rtol=1e-10, atol=1e-12, equal_nan=True)
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -212,7 +237,7 @@ def test_the_gradient_term_by_term_is_that_of_the_whole_loss() -> None:
         torch.testing.assert_close(other.grad, gradient, rtol=1e-12, atol=1e-14)
         assert not found.loss.requires_grad
         assert found.loss == expected.loss
-        assert found.metrics == expected.metrics
+        torch.testing.assert_close(found.metrics, expected.metrics, rtol=0, atol=0, equal_nan=True)
 
 
 def test_memory_does_not_grow_with_the_number_of_tasks_of_a_step() -> None:
@@ -225,7 +250,7 @@ def test_memory_does_not_grow_with_the_number_of_tasks_of_a_step() -> None:
 def many_tasks(count: int) -> tuple[Objective, StepPlan]:
     names = [f"task{number}" for number in range(count)]
     parts = tuple(info_nce_part(name, "task", 7, 2, np.random.default_rng(0)) for name in names)
-    return Objective([TaskTerms(name) for name in names], LossConfig(), **LEVELS), replace(plan(), parts=parts)
+    return Objective([TaskLossSettings(name) for name in names], LossConfig(), **LEVELS), replace(plan(), parts=parts)
 
 
 def peak(run: Callable[[], object]) -> int:
@@ -246,7 +271,7 @@ def peak(run: Callable[[], object]) -> int:
 
 
 def test_a_symmetric_task_on_several_ranks_refuses_the_reference_and_names_the_knob() -> None:
-    terms = [TaskTerms("faq"), TaskTerms("pairs", symmetric=True)]
+    terms = [TaskLossSettings("faq"), TaskLossSettings("pairs", symmetric=True)]
     reference, chunked = (
         Objective(terms, LossConfig(implementation=name), None, None) for name in ("reference", "chunked")
     )

@@ -13,19 +13,20 @@ import torch.nn.functional as F
 from sentence_transformers.util import pairwise_angle_sim
 from torch import Tensor
 
+from harness.loss_table import LOSSES
 from harness.losses.config import LossConfig
+from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
-from harness.losses.terms import TaskTerms
 from harness.types import PairPart, QueryPart, StepPlan, StepTexts
 
 NUM_TEXTS, WIDTH = 40, 6
 DIMS, WEIGHTS = (3, 6), (0.5, 1.0)
 TASKS = {
-    "several": TaskTerms("several"),  # several positives, also none of the negatives
-    "both": TaskTerms("both", temperature=0.5, weight=3.0, losses=("info_nce", "kl"), teacher_temperature=2.0),
-    "margin": TaskTerms("margin", losses=("margin_mse",)),
-    "angles": TaskTerms("angles", weight=2.0, losses=("cosent", "angle")),
-    "pairs": TaskTerms("pairs", temperature=0.1, losses=("cosent",)),
+    "several": TaskLossSettings("several"),  # several positives, also none of the negatives
+    "both": TaskLossSettings("both", temperature=0.5, weight=3.0, losses=("info_nce", "kl"), teacher_temperature=2.0),
+    "margin": TaskLossSettings("margin", losses=("margin_mse",)),
+    "angles": TaskLossSettings("angles", weight=2.0, losses=("cosent", "angle")),
+    "pairs": TaskLossSettings("pairs", temperature=0.1, losses=("cosent",)),
 }
 NONE = np.full((4, 0), -1)
 
@@ -71,9 +72,51 @@ def table() -> Tensor:
     return torch.randn(NUM_TEXTS, WIDTH, generator=generator, dtype=torch.float64).requires_grad_()
 
 
-def objective(tasks: dict[str, TaskTerms] = TASKS, **loss: Any) -> Objective:
+def objective(tasks: dict[str, TaskLossSettings] = TASKS, **loss: Any) -> Objective:
     config = LossConfig(temperature=0.2, cosent_temperature=0.3, beta=0.8, **loss)
     return Objective(tuple(tasks.values()), config, DIMS, WEIGHTS)
+
+
+def naive_info_nce(positive: Tensor, negative: Tensor, teacher: Tensor) -> Tensor:
+    losses = [torch.cat([one[None], negative]).logsumexp(0) - one for one in positive]
+    return torch.stack(losses).mean()
+
+
+def naive_margin_mse(positive: Tensor, negative: Tensor, teacher: Tensor) -> Tensor:
+    if not len(negative):
+        return positive.new_zeros(())
+    count = len(positive)
+    margin, expected = positive[:, None] - negative, teacher[:count, None] - teacher[count:]
+    return (margin - expected).square().mean()
+
+
+def naive_kl(positive: Tensor, negative: Tensor, teacher: Tensor) -> Tensor:
+    return F.kl_div(torch.cat([positive, negative]).log_softmax(0), teacher.softmax(0), reduction="sum")
+
+
+def naive_cosent(similarity: Tensor, score: np.ndarray) -> Tensor:
+    pairs = [(i, j) for i in range(len(score)) for j in range(len(score)) if score[i] > score[j]]
+    return torch.stack([(similarity[j] - similarity[i]).exp() for i, j in pairs]).sum().log1p()
+
+
+# From a query's similarities / temperature to its positives and its negatives, and a teacher's scores of both.
+NAIVE_QUERY_LOSS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "info_nce": naive_info_nce,
+    "margin_mse": naive_margin_mse,
+    "kl": naive_kl,
+}
+# What a pair loss compares, and from the pairs' similarities / temperature and scores to the loss.
+NAIVE_PAIR_LOSS: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, np.ndarray], Tensor]]] = {
+    "cosent": (F.cosine_similarity, naive_cosent),
+    "angle": (pairwise_angle_sim, naive_cosent),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_of_the_table_has_a_naive_form_and_a_task_here(name: str) -> None:
+    """So that the tests below compare it with its formula and add up its shares."""
+    assert name in NAIVE_QUERY_LOSS or name in NAIVE_PAIR_LOSS
+    assert any(name in task.losses for task in TASKS.values())
 
 
 def losses_of_a_query(part: QueryPart, query: int, rows: Tensor) -> Tensor:
@@ -91,29 +134,17 @@ def losses_of_a_query(part: QueryPart, query: int, rows: Tensor) -> Tensor:
             unit[part.document_N[[*places[0], *places[1]]]] @ unit[part.query_B[query]] / (task.temperature or 0.2)
         )
         for name in task.losses:
-            if name == "info_nce":
-                losses = [
-                    torch.cat([student[p : p + 1], student[count:]]).logsumexp(0) - student[p] for p in range(count)
-                ]
-                total = total + weight * torch.stack(losses).mean()
-            elif name == "kl":
-                total = total + weight * F.kl_div(student.log_softmax(0), teacher.softmax(0), reduction="sum")
-            elif len(student) > count:
-                margins = [(values[:count, None] - values[None, count:]) for values in (student, teacher)]
-                total = total + weight * (margins[0] - margins[1]).square().mean()
+            total = total + weight * NAIVE_QUERY_LOSS[name](student[:count], student[count:], teacher)
     return total
 
 
 def loss_of_pairs(part: PairPart, rows: Tensor) -> Tensor:
     task, total = TASKS[part.task], rows.new_zeros(())
-    similarities: dict[str, Callable[..., Tensor]] = {"cosent": F.cosine_similarity, "angle": pairwise_angle_sim}
     for dim, weight in zip(DIMS, WEIGHTS, strict=True):
         for name in task.losses:
-            logit = similarities[name](rows[part.text1_S, :dim], rows[part.text2_S, :dim]) / (task.temperature or 0.3)
-            terms = [
-                (logit[j] - logit[i]).exp() for i in range(7) for j in range(7) if part.score_S[i] > part.score_S[j]
-            ]
-            total = total + weight * torch.stack(terms).sum().log1p()
+            similarity, loss = NAIVE_PAIR_LOSS[name]
+            compared = similarity(rows[part.text1_S, :dim], rows[part.text2_S, :dim]) / (task.temperature or 0.3)
+            total = total + weight * loss(compared, part.score_S)
     return total
 
 
@@ -148,7 +179,8 @@ def test_the_shares_of_a_step_with_losses_of_every_kind_add_up_to_the_whole(name
     gradient = torch.autograd.grad(objective()(step(*names), expected).loss, expected)[0]
     torch.testing.assert_close(summed, gradient, rtol=1e-9, atol=1e-12)
     for key, metric in whole.metrics.items():
-        torch.testing.assert_close(torch.stack([share.metrics[key] for share in shares]).sum(), metric)
+        found = torch.stack([share.metrics[key] for share in shares]).sum()
+        torch.testing.assert_close(found, metric, equal_nan=True)
     for task, similarity in whole.own_similarity.items():
         summed = torch.stack([share.own_similarity[task] for share in shares]).sum(0)
         torch.testing.assert_close(summed, similarity, equal_nan=True)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from harness import comm
 from harness.losses.config import LossConfig
+from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
-from harness.losses.terms import TaskTerms
 from harness.types import QueryPart, StepPlan, StepTexts
 from tests.ranks import run_ranks
 
@@ -48,11 +48,11 @@ def step(scope: str, num_queries: int) -> StepPlan:
     return StepPlan(1, StepTexts(np.zeros(NUM_TEXTS, np.int32), number, np.ones(NUM_TEXTS, np.int64)), (part,))
 
 
-def objective(terms: TaskTerms) -> Objective:
+def objective(terms: TaskLossSettings) -> Objective:
     return Objective([terms], LossConfig(implementation="chunked"), DIMS, (0.5, 1.0))
 
 
-def loss_by_loops(part: QueryPart, rows: Tensor, terms: TaskTerms) -> Tensor:
+def loss_by_loops(part: QueryPart, rows: Tensor, terms: TaskLossSettings) -> Tensor:
     """Mean over the queries; kept(i) are i's negatives, t the temperature, s the level's cosines."""
     kept = []
     for i, positive in enumerate(part.positive_BP[:, 0]):
@@ -82,14 +82,14 @@ def loss_by_loops(part: QueryPart, rows: Tensor, terms: TaskTerms) -> Tensor:
 
 @pytest.mark.parametrize(("scope", "options"), OPTIONS, ids=str)
 def test_the_loss_with_each_option_is_its_formula(scope: str, options: dict) -> None:
-    terms, rows, made = TaskTerms("faq", 0.1, **options), table(), step(scope, 7)
+    terms, rows, made = TaskLossSettings("faq", 0.1, **options), table(), step(scope, 7)
     part = made.parts[0]
     assert isinstance(part, QueryPart)
     loss, expected = objective(terms)(made, rows).loss, loss_by_loops(part, rows, terms)
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
     gradient, expected_gradient = (torch.autograd.grad(value, rows)[0] for value in (loss, expected))
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-10, atol=1e-13)
-    plain = objective(TaskTerms("faq", 0.1))(made, rows).loss
+    plain = objective(TaskLossSettings("faq", 0.1))(made, rows).loss
     assert (abs(loss - plain) > 1e-3) == any(options.values())  # each does something
 
 
@@ -101,7 +101,7 @@ def test_the_similarity_of_an_own_negative_that_the_loss_left_out_is_unknown(sco
     rows, made = table().detach(), step(scope, 7)
     part = made.parts[0]
     assert isinstance(part, QueryPart)
-    output = objective(TaskTerms("faq", 0.1, margin=margin, hardness=hardness))(made, rows)
+    output = objective(TaskLossSettings("faq", 0.1, margin=margin, hardness=hardness))(made, rows)
     unit, left_out = F.normalize(rows, dim=1), 0
     for i, positive in enumerate(part.positive_BP[:, 0]):
         cosine = unit[part.document_N] @ unit[part.query_B[i]]
@@ -121,7 +121,7 @@ def largest_differences(num_queries: int) -> dict[str, float]:
     """Runs on a rank: what all shares add up to, less the whole."""
     found = {}
     for scope, options in OPTIONS:
-        terms, made = replace(TaskTerms("faq", 0.1), **options), step(scope, num_queries)
+        terms, made = replace(TaskLossSettings("faq", 0.1), **options), step(scope, num_queries)
         results = []
         for share, peers in (((0, 1), None), ((comm.rank(), comm.world_size()), comm.RingPeers())):
             rows = table()

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from harness.data.config import NegativesConfig
 from harness.data.plan.plan import plan
 from harness.losses.config import LossConfig
+from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
-from harness.losses.terms import TaskTerms
 from tests.tiny import text
 
 GPUS, NEGATIVES_PER_GPU, QUERIES, TEMPERATURE = 4, 3, 5, 0.1
@@ -73,7 +73,9 @@ def test_our_gradient_is_that_of_the_papers_form_with_the_repeats_counted_once(s
     encoder = nn.Sequential(nn.Linear(7, 16), nn.Tanh(), nn.Linear(16, 8)).double()
     feature_TF = torch.randn(len(step.texts), 7, dtype=torch.float64)
     assert len(step.texts) == QUERIES * (2 + GPUS * NEGATIVES_PER_GPU)  # each text once
-    ours = Objective([TaskTerms("task")], LossConfig(temperature=TEMPERATURE), None, None)(step, encoder(feature_TF))
+    ours = Objective([TaskLossSettings("task")], LossConfig(temperature=TEMPERATURE), None, None)(
+        step, encoder(feature_TF)
+    )
     found = gradient(ours.loss, encoder)
     of_gpus = gradients_of_the_gpus(step, encoder, feature_TF, gather_with_gradient=True)
     torch.testing.assert_close(found, of_gpus.mean(0), rtol=1e-9, atol=1e-12)

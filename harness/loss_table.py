@@ -1,0 +1,51 @@
+"""The table of losses: every loss that a recipe may name, where its function lies, and which tasks it may train.
+
+To add a loss: write its function in a file of `harness/losses/` and give it an entry in `LOSSES`. Nothing else lists
+losses. The recipe's checks read this table, so it imports neither torch nor the losses themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.types import TaskKind
+
+LossName = str  # a key of LOSSES
+
+
+@dataclass(frozen=True, slots=True)
+class LossEntry:
+    """What the table says of one loss.
+
+    kinds: the kinds of task that it may train.
+    function: `module:function`, a `harness.losses.interface.LossFunction`; imported when a run builds its objective.
+    needs_ranker_scores: it reads a ranker's scores (`pos_scores` and `neg_scores` of the data).
+    uses_negatives_options: it obeys the recipe's `negatives.margin`, `hardness`, `symmetric`, `same_tower` and `guide`.
+    """
+
+    kinds: tuple[TaskKind, ...]
+    function: str
+    needs_ranker_scores: bool = False
+    uses_negatives_options: bool = False
+
+
+LOSSES: dict[LossName, LossEntry] = {  # the first loss of a kind is the default of its tasks
+    "info_nce": LossEntry(
+        ("retrieval", "classification"), "harness.losses.info_nce:info_nce_term", uses_negatives_options=True
+    ),
+    "margin_mse": LossEntry(("retrieval",), "harness.losses.margin_mse:margin_mse_term", needs_ranker_scores=True),
+    "kl": LossEntry(("retrieval",), "harness.losses.kl:kl_term", needs_ranker_scores=True),
+    "cosent": LossEntry(("sts",), "harness.losses.cosent:cosent_term"),
+    "angle": LossEntry(("sts",), "harness.losses.angle:angle_term"),
+}
+DISTILLATION_LOSSES = tuple(name for name, entry in LOSSES.items() if entry.needs_ranker_scores)
+
+
+def losses_of_kind(kind: TaskKind) -> tuple[LossName, ...]:
+    """The losses that a task of this kind may have, its default first."""
+    return tuple(name for name, entry in LOSSES.items() if kind in entry.kinds)
+
+
+def default_loss(kind: TaskKind) -> LossName:
+    """The loss of a task whose recipe names none."""
+    return losses_of_kind(kind)[0]

@@ -1,0 +1,79 @@
+"""The loss `info_nce`: queries against positives and negatives, through the fused kernel."""
+
+from __future__ import annotations
+
+import torch
+from fused_contrastive import InfoNCEOutput, InfoNCEStats, info_nce
+from torch import Tensor
+
+from harness.losses.interface import (
+    LossTerm,
+    QuerySimilarities,
+    StepShare,
+    TaskLossSettings,
+    embeddings_at,
+    on_device_of,
+)
+from harness.types import QueryPart
+
+
+def info_nce_term(task: TaskLossSettings, part: QueryPart, table_TD: Tensor, share: StepShare) -> LossTerm:
+    """Per query, -log(e^(s_p / t) / (e^(s_p / t) + sum over its negatives n of e^(s_n / t))); s cosines, t temperature.
+
+    See `fused_contrastive.info_nce` for several positives, Matryoshka levels and the options of `negatives`.
+    """
+    queries = part.share(share.index, share.count)
+    # A symmetric task sums over the queries of all shares: the others wait for this one even if it holds no query.
+    if queries.start == queries.stop and not task.symmetric:
+        return LossTerm.without_queries(table_TD, *part.negative_BM.shape)
+    loss, stats = _info_nce(task, part, table_TD, share, queries)
+    own_negative_BM = table_TD.new_zeros(part.negative_BM.shape)
+    if stats.negative_similarity_BM is not None:
+        assert stats.negative_kept_BM is not None
+        own_negative_BM[queries] = stats.negative_similarity_BM.masked_fill(~stats.negative_kept_BM, torch.nan)
+    similarities = QuerySimilarities(
+        positive=stats.positive_similarity_B.sum() / share.num_queries,
+        negative=_negative_similarity(stats).sum() / share.num_queries,
+        false_negatives_masked=stats.masked_B.sum(),
+        own_negative_BM=own_negative_BM,
+    )
+    return LossTerm(loss, stats.loss_B.sum() / len(part.query_B), similarities)
+
+
+def _info_nce(
+    task: TaskLossSettings, part: QueryPart, table_TD: Tensor, share: StepShare, queries: slice
+) -> InfoNCEOutput:
+    """The kernel on some of the task's queries against all its documents.
+
+    The plan has put into `document_N` what the recipe's scope says, so that the kernel need not tell `task` from
+    `step`.
+    """
+    query_BD = embeddings_at(table_TD, part.query_B[queries])
+    return info_nce(
+        query_BD,
+        embeddings_at(table_TD, part.document_N),
+        positive_BP=on_device_of(table_TD, part.positive_BP[queries]),
+        temperature=share.query_temperature(task),
+        matryoshka_dims=share.matryoshka_dims,
+        matryoshka_weights=share.matryoshka_weights,
+        weight_B=table_TD.new_full((len(query_BD),), task.weight),
+        negative_BM=on_device_of(table_TD, part.negative_BM[queries]),
+        excluded_BX=on_device_of(table_TD, part.excluded_BX[queries]),
+        scope="own" if part.scope == "own" else "step",
+        false_negative_margin=task.margin,
+        hardness=task.hardness,
+        symmetric=task.symmetric,
+        same_tower="document" if task.document_tower else None,
+        peers=share.peers if task.symmetric else None,
+        denominator=share.sum_of_query_weights,
+        implementation=share.config.implementation,
+    )
+
+
+def _negative_similarity(stats: InfoNCEStats) -> Tensor:
+    """[B]: mean cosine to the query's own negatives if it has any, else to those of its denominator, else 0."""
+    mean_B = stats.mean_negative_similarity_B
+    if stats.negative_similarity_BM is not None:
+        own_mean_B = stats.negative_similarity_BM.nanmean(1)
+        mean_B = own_mean_B.where((~stats.negative_similarity_BM.isnan()).any(1), mean_B)
+    return mean_B.nan_to_num()

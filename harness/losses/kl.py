@@ -1,0 +1,39 @@
+"""The loss `kl`: the softmax over a query's documents shall be that of the scores that a ranker gave."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.losses.distillation import distillation_term
+from harness.losses.interface import LossTerm, StepShare, TaskLossSettings
+from harness.types import QueryPart
+
+
+def kl_term(task: TaskLossSettings, part: QueryPart, table_TD: Tensor, share: StepShare) -> LossTerm:
+    """`kl` of the share's queries."""
+    return distillation_term(kl, task, part, table_TD, share)
+
+
+def kl(positive_BP: Tensor, negative_BM: Tensor, positive_score_BP: Tensor, negative_score_BM: Tensor) -> Tensor:
+    """loss_i = sum over c of softmax(t_i)_c * (log softmax(t_i)_c - log softmax(s_i)_c), c over all documents: [B].
+
+    It has the gradient of FlagEmbedding's `kl_div`, which leaves out the teacher's entropy (a constant) and adds
+    InfoNCE: to have both, give the task the losses info_nce and kl. sentence-transformers' DistillKLDivLoss (Lin et al.
+    2020, arXiv 2010.11386) is this loss times the square of the temperature.
+
+    Args:
+        positive_BP: the student's similarities s; padded cells may hold any number.
+        negative_BM: the same for the negatives.
+        positive_score_BP: the teacher's scores t, NaN where padded.
+        negative_score_BM: the same for the negatives.
+    """
+    student_BC = torch.cat([positive_BP, negative_BM], dim=1)
+    teacher_BC = torch.cat([positive_score_BP, negative_score_BM], dim=1)
+    padded_BC = teacher_BC.isnan()
+    student_log_BC, teacher_log_BC = (
+        logit_BC.masked_fill(padded_BC, float("-inf")).log_softmax(1).masked_fill(padded_BC, 0.0)
+        for logit_BC in (student_BC, teacher_BC)
+    )
+    probability_BC = teacher_log_BC.exp().masked_fill(padded_BC, 0.0)
+    return (probability_BC * (teacher_log_BC - student_log_BC)).sum(1)

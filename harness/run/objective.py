@@ -1,0 +1,29 @@
+"""The recipe's settings of the loss, as the values that the losses take."""
+
+from __future__ import annotations
+
+from harness.config import RunConfig
+from harness.data.config import TaskConfig
+from harness.losses.interface import TaskLossSettings
+from harness.losses.objective import Objective
+
+
+def build_objective(config: RunConfig) -> Objective:
+    """The loss of the run."""
+    tasks = [loss_settings(task) for task in config.tasks]
+    return Objective(tasks, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights)
+
+
+def loss_settings(task: TaskConfig) -> TaskLossSettings:
+    """What a task's losses read of its recipe."""
+    return TaskLossSettings(
+        name=task.name,
+        temperature=task.temperature,
+        weight=task.weight,
+        margin=task.negatives.margin,
+        symmetric=task.negatives.symmetric,
+        document_tower=task.negatives.document_tower,
+        hardness=task.negatives.hardness,
+        losses=task.losses,
+        teacher_temperature=task.teacher_temperature or 1.0,
+    )

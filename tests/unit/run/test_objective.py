@@ -1,0 +1,55 @@
+"""What the recipe says of a task's losses reaches the objective."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from harness.config import RunConfig
+from harness.losses.interface import TaskLossSettings
+from harness.recipe_file import build, parse_yaml
+from harness.run.objective import build_objective
+
+RECIPE = """
+name: x
+model: {name_or_path: demo-minilm, matryoshka_dims: [2, 4], matryoshka_weights: [0.5, 1]}
+training: {steps: 2}
+loss: {temperature: 0.3}
+tasks:
+  - name: a
+    kind: retrieval
+    path: a.jsonl
+    quota: 2
+    temperature: 0.2
+    weight: 3
+    loss: [kl, info_nce]
+    teacher_temperature: 4
+    negatives: {per_query: 1, margin: 0.1, symmetric: true, same_tower: both, hardness: 5}
+  - {name: b, kind: retrieval, path: b.jsonl, quota: 2}
+  - {name: c, kind: sts, path: c.jsonl, quota: 2}
+"""
+
+
+def test_every_setting_of_a_task_that_its_losses_read_reaches_them() -> None:
+    config = build(RunConfig, parse_yaml(RECIPE, "r.yaml"), "r.yaml")
+    objective = build_objective(config)
+    assert objective.tasks["a"] == TaskLossSettings(
+        name="a",
+        temperature=0.2,
+        weight=3.0,
+        margin=0.1,
+        symmetric=True,
+        document_tower=True,
+        hardness=5.0,
+        losses=("kl", "info_nce"),
+        teacher_temperature=4.0,
+    )
+    defaults = TaskLossSettings("b")
+    assert objective.tasks["b"] == defaults
+    unset = [f.name for f in fields(defaults) if getattr(defaults, f.name) == getattr(objective.tasks["a"], f.name)]
+    assert unset == []  # a new setting is set above, too
+    assert objective.tasks["c"].losses == ("cosent",)
+    assert (objective.loss, objective.matryoshka_dims, objective.matryoshka_weights) == (
+        config.loss,
+        (2, 4),
+        (0.5, 1.0),
+    )
