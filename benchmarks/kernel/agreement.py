@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from fused_contrastive import info_nce
+from fused_contrastive import Matryoshka, info_nce
 from torch import Tensor
 
 from benchmarks.kernel.cases import TEMPERATURE, Case, Inputs, make_inputs
@@ -94,7 +94,12 @@ def relative_errors(outcome: Outcome, truth: Outcome) -> Errors:
 
 def _reference(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor, dims: tuple[int, ...]) -> Tensor:
     return info_nce(
-        query_BD, document_ND, positive_B, temperature=TEMPERATURE, matryoshka_dims=dims, implementation="reference"
+        query_BD,
+        document_ND,
+        positive_B,
+        temperature=TEMPERATURE,
+        matryoshka=Matryoshka(dims),
+        implementation="reference",
     ).loss
 
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 import psutil
 import torch
 import torch.nn.functional as F
-from fused_contrastive import info_nce
+from fused_contrastive import Matryoshka, info_nce
 from torch import Tensor
 
 from benchmarks.kernel.cases import TEMPERATURE, Case
@@ -140,7 +140,7 @@ def ours(implementation: str) -> Loss:
             document_ND,
             positive_B,
             temperature=TEMPERATURE,
-            matryoshka_dims=dims,
+            matryoshka=Matryoshka(dims),
             implementation=implementation,  # type: ignore[arg-type]
         ).loss
 

@@ -7,13 +7,10 @@ similar pairs (give these pairs as a retrieval task as well).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
-from fused_contrastive import cosent_of_similarities
-from fused_contrastive.checks import check_pair_rows, checked_dims
+from fused_contrastive import Implementation, Matryoshka, cosent_of_similarities
+from fused_contrastive.checks import check_pair_rows, checked_matryoshka
 from fused_contrastive.cosine import prefix_inverse_norms
 from torch import Tensor
 
@@ -33,9 +30,8 @@ def angle(
     score_E: Tensor,
     *,
     temperature: float,
-    matryoshka_dims: Sequence[int] | None = None,
-    matryoshka_weights: Sequence[float] | None = None,
-    implementation: Literal["auto", "reference", "chunked", "triton"] = "auto",
+    matryoshka: Matryoshka | None = None,
+    implementation: Implementation = "auto",
 ) -> Tensor:
     """Scalar: sum over levels of level weight * CoSENT's formula with `angle_similarities` in place of cosines.
 
@@ -45,7 +41,7 @@ def angle(
         ValueError: an argument is out of its range; the message names it, what came and what is allowed.
     """
     check_pair_rows(embedding1_ED, embedding2_ED, "angle")
-    dims = checked_dims(matryoshka_dims, embedding1_ED.shape[1], "angle")
+    dims, level_weights = checked_matryoshka(matryoshka, embedding1_ED.shape[1], "angle")
     dtype = torch.promote_types(embedding1_ED.dtype, torch.float32)
     rows = embedding1_ED.to(dtype), embedding2_ED.to(dtype)
     similarity_KE = torch.stack([angle_similarities(rows[0][:, :dim], rows[1][:, :dim]) for dim in dims])
@@ -53,7 +49,7 @@ def angle(
         similarity_KE,
         score_E,
         temperature=temperature,
-        matryoshka_weights=matryoshka_weights,
+        level_weights=level_weights,
         implementation=implementation,
     )
 

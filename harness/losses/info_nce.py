@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from fused_contrastive import InfoNCEOutput, InfoNCEStats, info_nce
+from fused_contrastive import InfoNCEOutput, InfoNCEStats, Negatives, Towers, info_nce
 from torch import Tensor
 
 from harness.losses.interface import (
@@ -45,8 +45,7 @@ def _info_nce(
 ) -> InfoNCEOutput:
     """The kernel on some of the task's queries against all its documents.
 
-    The plan has put into `document_N` what the recipe's scope says, so that the kernel need not tell `task` from
-    `step`.
+    The plan has put into `document_N` the documents that the recipe's scope `task` or `step` brings: all are offered.
     """
     query_BD = embeddings_at(table_TD, part.query_B[queries])
     return info_nce(
@@ -54,18 +53,18 @@ def _info_nce(
         embeddings_at(table_TD, part.document_N),
         positive_BP=on_device_of(table_TD, part.positive_BP[queries]),
         temperature=share.query_temperature(task),
-        matryoshka_dims=share.matryoshka_dims,
-        matryoshka_weights=share.matryoshka_weights,
         weight_B=table_TD.new_full((len(query_BD),), task.weight),
-        negative_BM=on_device_of(table_TD, part.negative_BM[queries]),
-        excluded_BX=on_device_of(table_TD, part.excluded_BX[queries]),
-        scope="own" if part.scope == "own" else "step",
-        false_negative_margin=task.margin,
-        hardness=task.hardness,
-        symmetric=task.symmetric,
-        same_tower="document" if task.document_tower else None,
-        peers=share.peers if task.symmetric else None,
         denominator=share.sum_of_query_weights,
+        matryoshka=share.matryoshka,
+        negatives=Negatives(
+            scope="own" if part.scope == "own" else "all",
+            own_BM=on_device_of(table_TD, part.negative_BM[queries]),
+            excluded_BX=on_device_of(table_TD, part.excluded_BX[queries]),
+            margin=task.margin,
+            hardness=task.hardness,
+        ),
+        towers=Towers(symmetric=task.symmetric, document_tower=task.document_tower),
+        peers=share.peers if task.symmetric else None,
         implementation=share.config.implementation,
     )
 

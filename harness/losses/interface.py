@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fused_contrastive import Peers
+from fused_contrastive import Matryoshka, Peers
 from torch import Tensor
 
 from harness.loss_table import LOSSES, LossName, default_loss
@@ -61,6 +61,11 @@ class StepShare:
     sum_of_pair_task_weights: float  # over all pair tasks of the step
     pair_tasks: frozenset[str]  # the pair tasks of the step that are assigned to this share
     peers: Peers | None  # the ranks that compute the other shares
+
+    @property
+    def matryoshka(self) -> Matryoshka | None:
+        """The levels in the form that the kernels take."""
+        return None if self.matryoshka_dims is None else Matryoshka(self.matryoshka_dims, self.matryoshka_weights)
 
     def query_temperature(self, task: TaskLossSettings) -> float:
         """The temperature of the task's query losses."""

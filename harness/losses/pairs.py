@@ -25,8 +25,7 @@ def pair_term(
         embeddings_at(table_TD, part.text2_S),
         on_device_of(table_TD, part.score_S),
         temperature=share.pair_temperature(task),
-        matryoshka_dims=share.matryoshka_dims,
-        matryoshka_weights=share.matryoshka_weights,
+        matryoshka=share.matryoshka,
         implementation=share.config.implementation,
     )
     return LossTerm(share.config.beta * task.weight / share.sum_of_pair_task_weights * loss, loss.detach())

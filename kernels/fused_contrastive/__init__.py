@@ -11,6 +11,20 @@ Shape legend, used as suffixes everywhere in this package:
 
 from fused_contrastive.cosent import cosent, cosent_of_similarities
 from fused_contrastive.info_nce import info_nce
-from fused_contrastive.problem import InfoNCEOutput, InfoNCEStats, PassedOn, Peers
+from fused_contrastive.options import DocumentShard, Implementation, Matryoshka, Negatives, PassedOn, Peers, Towers
+from fused_contrastive.problem import InfoNCEOutput, InfoNCEStats
 
-__all__ = ["InfoNCEOutput", "InfoNCEStats", "PassedOn", "Peers", "cosent", "cosent_of_similarities", "info_nce"]
+__all__ = [
+    "DocumentShard",
+    "Implementation",
+    "InfoNCEOutput",
+    "InfoNCEStats",
+    "Matryoshka",
+    "Negatives",
+    "PassedOn",
+    "Peers",
+    "Towers",
+    "cosent",
+    "cosent_of_similarities",
+    "info_nce",
+]

@@ -1,22 +1,26 @@
-"""One check per kind of argument. Shapes and types are looked at at once, values together in one transfer.
+"""One check per kind of argument: takes what the caller gave, returns it in one form or raises one line.
 
-Every error is one line: `FUNCTION ARGUMENT: got ..., expected ...`.
+Every error reads `FUNCTION ARGUMENT: got ..., expected ...`. Shapes and types are checked immediately. Values lie on
+the device; `ValueChecks` collects the checks that need them and reads all of them in one transfer.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from fused_contrastive.options import Matryoshka
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 def require(condition: bool, argument: str, got: str, expected: str, function: str = "info_nce") -> None:
-    """One line naming the argument, what came and what is allowed.
+    """Raise one line that names the argument, what came and what is allowed, unless the condition holds.
 
     Raises:
         ValueError: the condition does not hold.
@@ -30,15 +34,25 @@ def describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)} on {tensor.device}"
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the shapes, device and type of every other argument are compared with."""
+
+    num_queries: int
+    num_documents: int  # of the whole table
+    device: torch.device
+    dtype: torch.dtype  # of sums
+
+
 class ValueChecks:
-    """Checks that need values from the device, collected so that it is waited for once."""
+    """Checks that need values from the device, collected so that the host waits for the device once."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pending: list[tuple[Tensor, Callable[..., None]]] = []
 
     def add(self, number_E: Tensor, check: Callable[..., None]) -> None:
-        """`check` is called with the numbers, as integers, by `run`."""
+        """Let `run` call `check` with the numbers, as integers."""
         self._pending.append((number_E.detach().to(self._device, torch.int64), check))
 
     def require(self, condition: Tensor, argument: str, got: str, expected: str) -> None:
@@ -52,7 +66,7 @@ class ValueChecks:
             self.add(first, lambda holds, row: require(bool(holds), argument, f"{got} {row}", expected))
 
     def run(self) -> None:
-        """Read all numbers back and check them in the order in which they came.
+        """Read all numbers back and check them in the order in which they were added.
 
         Raises:
             ValueError: the first check that fails.
@@ -85,56 +99,57 @@ def check_pair_rows(embedding1_ED: Tensor, embedding2_ED: Tensor, function: str)
     require(fits, "embedding2_ED", describe(embedding2_ED), wanted, function)
 
 
-def checked_dims(dims: Sequence[int] | None, width: int, function: str = "info_nce") -> tuple[int, ...]:
-    """Ascending prefix lengths; None is the whole width."""
-    chosen = (width,) if dims is None else tuple(dims)
-    whole = all(int(dim) == dim for dim in chosen)
-    ascending = (
-        whole and bool(chosen) and list(chosen) == sorted(set(chosen)) and chosen[0] >= 1 and chosen[-1] <= width
-    )
+def checked_matryoshka(
+    matryoshka: Matryoshka | None, width: int, function: str = "info_nce"
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Prefix lengths and one weight per level; None: one level of the whole width with weight 1."""
+    if matryoshka is None:
+        return (width,), (1.0,)
+    dims = tuple(matryoshka.dims)
+    integers = bool(dims) and all(int(dim) == dim for dim in dims)
+    ascending = integers and list(dims) == sorted(set(dims)) and dims[0] >= 1 and dims[-1] <= width
     wanted = f"ascending numbers from 1 to {width} (D), each once"
-    require(ascending, "matryoshka_dims", str(list(chosen)), wanted, function)
-    return tuple(int(dim) for dim in chosen)
+    require(ascending, "matryoshka.dims", str(list(dims)), wanted, function)
+    weights = checked_level_weights(matryoshka.weights, len(dims), "matryoshka.weights", function)
+    return tuple(int(dim) for dim in dims), weights
 
 
 def checked_level_weights(
-    weights: Sequence[float] | None, num_levels: int, function: str = "info_nce"
+    weights: Sequence[float] | None, num_levels: int, argument: str, function: str = "info_nce"
 ) -> tuple[float, ...]:
     """One finite weight per level; None is 1 for each."""
     chosen = (1.0,) * num_levels if weights is None else tuple(float(weight) for weight in weights)
     fits = len(chosen) == num_levels and all(0 <= weight < math.inf for weight in chosen)
     wanted = f"{num_levels} numbers of at least 0, one per level"
-    require(fits, "matryoshka_weights", str(list(chosen)), wanted, function)
+    require(fits, argument, str(list(chosen)), wanted, function)
     return chosen
 
 
-def checked_temperature(
-    temperature: float | Tensor, num_queries: int, dtype: torch.dtype, device: torch.device, values: ValueChecks
-) -> Tensor:
+def checked_temperature(temperature: float | Tensor, sizes: Sizes, values: ValueChecks) -> Tensor:
     """[B], with the graph of a tensor."""
+    num_queries, device = sizes.num_queries, sizes.device
     if not isinstance(temperature, Tensor):
         require(0 < temperature < math.inf, "temperature", str(temperature), "a finite number above 0")
-        return torch.full((num_queries,), temperature, dtype=dtype, device=device)
+        return torch.full((num_queries,), temperature, dtype=sizes.dtype, device=device)
     fits = temperature.ndim == 0 or temperature.shape == (num_queries,)
     fits = fits and temperature.dtype in FLOATS and (temperature.ndim == 0 or temperature.device == device)
     require(fits, "temperature", describe(temperature), f"a number or floats of shape [{num_queries}] on {device}")
     in_range = ((temperature > 0) & temperature.isfinite()).all()
     values.require(in_range, "temperature", "a value that is not finite and above 0", "finite numbers above 0")
-    return temperature.to(device, dtype).expand(num_queries)
+    return temperature.to(device, sizes.dtype).expand(num_queries)
 
 
-def checked_weights(
-    weight_B: Tensor | None, num_queries: int, dtype: torch.dtype, device: torch.device, values: ValueChecks
-) -> Tensor:
+def checked_weights(weight_B: Tensor | None, sizes: Sizes, values: ValueChecks) -> Tensor:
     """[B]; None is 1 for each query."""
+    num_queries, device = sizes.num_queries, sizes.device
     if weight_B is None:
-        return torch.ones(num_queries, dtype=dtype, device=device)
+        return torch.ones(num_queries, dtype=sizes.dtype, device=device)
     fits = weight_B.shape == (num_queries,) and weight_B.device == device
     require(fits, "weight_B", describe(weight_B), f"shape [{num_queries}] on {device}")
     require(not weight_B.requires_grad, "weight_B", "a tensor that requires a gradient", "constants; detach it")
     in_range = ((weight_B >= 0) & weight_B.isfinite()).all()
     values.require(in_range, "weight_B", "a negative, NaN or infinite weight", "finite numbers of at least 0")
-    return weight_B.to(dtype)
+    return weight_B.to(sizes.dtype)
 
 
 def checked_denominator(denominator: float | Tensor | None, weight_B: Tensor, values: ValueChecks) -> Tensor:
@@ -152,50 +167,45 @@ def checked_denominator(denominator: float | Tensor | None, weight_B: Tensor, va
     return denominator.reshape(()).to(weight_B)
 
 
-def checked_index(
-    index: Tensor,
-    argument: str,
-    shape: tuple[int, ...],
-    device: torch.device,
-    num_documents: int,
-    lowest: int,
-    values: ValueChecks,
+def checked_lists(index: Tensor | None, argument: str, sizes: Sizes, values: ValueChecks) -> Tensor | None:
+    """[B, any] rows of the document table, -1 padded; None if there are no columns."""
+    if index is None:
+        return None
+    expected = f"integers of shape [{sizes.num_queries}, any] on {sizes.device}"
+    require(index.ndim == 2, argument, describe(index), expected)
+    checked = _checked_index(index, argument, (sizes.num_queries, index.shape[1]), sizes, values, lowest=-1)
+    return checked if checked.shape[1] else None
+
+
+def checked_rows(
+    index: Tensor | None, argument: str, sizes: Sizes, values: ValueChecks, lowest: int = -1
+) -> Tensor | None:
+    """[B] rows of the document table."""
+    return None if index is None else _checked_index(index, argument, (sizes.num_queries,), sizes, values, lowest)
+
+
+def _checked_index(
+    index: Tensor, argument: str, shape: tuple[int, ...], sizes: Sizes, values: ValueChecks, lowest: int
 ) -> Tensor:
     """int64 rows of the document table from `lowest` (-1 with padding) on."""
-    fits = index.dtype in _INTEGERS and tuple(index.shape) == shape and index.device == device
-    require(fits, argument, describe(index), f"integers of shape {list(shape)} on {device}")
-    wanted = f"rows of document_ND, {lowest} to {num_documents - 1}" + (" (-1 pads)" if lowest < 0 else "")
+    fits = index.dtype in _INTEGERS and tuple(index.shape) == shape and index.device == sizes.device
+    require(fits, argument, describe(index), f"integers of shape {list(shape)} on {sizes.device}")
+    last = sizes.num_documents - 1
+    expected = f"rows of document_ND, {lowest} to {last}" + (" (-1 pads)" if lowest < 0 else "")
 
     def check(smallest: int, largest: int) -> None:
-        in_range = smallest >= lowest and largest < num_documents
-        require(in_range, argument, f"values from {smallest} to {largest}", wanted)
+        in_range = smallest >= lowest and largest <= last
+        require(in_range, argument, f"values from {smallest} to {largest}", expected)
 
     if index.numel():
         values.add(torch.stack(index.aminmax()), check)
     return index.long()
 
 
-def checked_lists(
-    index: Tensor | None,
-    argument: str,
-    num_queries: int,
-    device: torch.device,
-    num_documents: int,
-    values: ValueChecks,
-) -> Tensor | None:
-    """A -1 padded list per query; without columns it is None."""
-    if index is None:
-        return None
-    require(index.ndim == 2, argument, describe(index), f"integers of shape [{num_queries}, any] on {device}")
-    shape = (num_queries, index.shape[1])
-    checked = checked_index(index, argument, shape, device, num_documents, lowest=-1, values=values)
-    return checked if checked.shape[1] else None
-
-
-def checked_labels(label: Tensor | None, argument: str, length: int, device: torch.device) -> Tensor | None:
+def checked_labels(label: Tensor | None, argument: str, length: int, sizes: Sizes) -> Tensor | None:
     """int64 labels of any value."""
     if label is None:
         return None
-    fits = label.dtype in _INTEGERS and tuple(label.shape) == (length,) and label.device == device
-    require(fits, argument, describe(label), f"integers of shape [{length}] on {device}")
+    fits = label.dtype in _INTEGERS and tuple(label.shape) == (length,) and label.device == sizes.device
+    require(fits, argument, describe(label), f"integers of shape [{length}] on {sizes.device}")
     return label.long()

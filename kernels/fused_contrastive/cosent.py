@@ -1,4 +1,4 @@
-"""CoSENT: pairs of texts with a higher score shall be more similar than pairs with a lower one.
+"""CoSENT (Su 2022): a pair of texts with a higher score shall be more similar than a pair with a lower one.
 
 Over all entries i, j with score_i > score_j, c = cosine / temperature:
     loss = log(1 + sum exp(c_j - c_i)) = log(1 + sum_i exp(-c_i) * sum_{j: score_j < score_i} exp(c_j))
@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fused_contrastive.checks import check_pair_rows, checked_dims, checked_level_weights, describe
-from fused_contrastive.checks import require as require_of
+from fused_contrastive.checks import check_pair_rows, checked_level_weights, checked_matryoshka, describe, require
 from fused_contrastive.cosine import prefix_cosines
+from fused_contrastive.options import Implementation, Matryoshka
 
-_require = partial(require_of, function="cosent")
-Implementation = Literal["auto", "reference", "chunked", "triton"]
+_require = partial(require, function="cosent")
 
 
 def cosent(
@@ -28,26 +26,26 @@ def cosent(
     score_E: Tensor,
     *,
     temperature: float,
-    matryoshka_dims: Sequence[int] | None = None,
-    matryoshka_weights: Sequence[float] | None = None,
+    matryoshka: Matryoshka | None = None,
     implementation: Implementation = "auto",
 ) -> Tensor:
     """Scalar loss (at least float32): sum over levels of level weight * CoSENT on the cosines of the prefixes.
 
     Rows need no normalisation. Fewer than two different scores give 0 with zero gradients. Only the order of the
-    scores counts. `reference` builds the E x E matrix; the other names are one form that does not.
+    scores counts. `reference` builds the E x E matrix; `chunked`, `triton` and `auto` are one and the same form, which
+    does not.
 
     Raises:
         ValueError: an argument is out of its range; the message names it, what came and what is allowed.
     """
     check_pair_rows(embedding1_ED, embedding2_ED, "cosent")
-    dims = checked_dims(matryoshka_dims, embedding1_ED.shape[1], "cosent")
+    dims, level_weights = checked_matryoshka(matryoshka, embedding1_ED.shape[1], "cosent")
     dtype = torch.promote_types(embedding1_ED.dtype, torch.float32)
     return cosent_of_similarities(
         prefix_cosines(embedding1_ED.to(dtype), embedding2_ED.to(dtype), dims),
         score_E,
         temperature=temperature,
-        matryoshka_weights=matryoshka_weights,
+        level_weights=level_weights,
         implementation=implementation,
     )
 
@@ -57,16 +55,18 @@ def cosent_of_similarities(
     score_E: Tensor,
     *,
     temperature: float,
-    matryoshka_weights: Sequence[float] | None = None,
+    level_weights: Sequence[float] | None = None,
     implementation: Implementation = "auto",
 ) -> Tensor:
-    """`cosent` with similarities of any kind: one row per level, one column per pair.
+    """The loss of `cosent` from similarities of any kind: one row per level, one column per pair.
+
+    level_weights: one per row; None is 1 for each.
 
     Raises:
         ValueError: see `cosent`.
     """
     _check_scores(similarity_KE, score_E, temperature, implementation)
-    weights = checked_level_weights(matryoshka_weights, len(similarity_KE), "cosent")
+    weights = checked_level_weights(level_weights, len(similarity_KE), "level_weights", "cosent")
     one_level = _IMPLEMENTATIONS[implementation]
     levels = zip(weights, similarity_KE, strict=True)
     return torch.stack(
@@ -81,7 +81,7 @@ def _reference(cosine_E: Tensor, score_E: Tensor, temperature: float) -> Tensor:
     return torch.cat([logit_E.new_zeros(1), ordered]).logsumexp(0)
 
 
-def _running(cosine_E: Tensor, score_E: Tensor, temperature: float) -> Tensor:
+def _sorted(cosine_E: Tensor, score_E: Tensor, temperature: float) -> Tensor:
     score_E, order_E = score_E.sort()
     logit_E = cosine_E[order_E] / temperature
     num_lower_E = torch.searchsorted(score_E, score_E)  # entries with a strictly lower score; ties share the number
@@ -91,10 +91,10 @@ def _running(cosine_E: Tensor, score_E: Tensor, temperature: float) -> Tensor:
 
 
 _IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "auto": _running,
-    "chunked": _running,
+    "auto": _sorted,
+    "chunked": _sorted,
     "reference": _reference,
-    "triton": _running,  # O(E D) with no matrix product: a sort and a scan, which a kernel of ours would not speed up
+    "triton": _sorted,  # a sort and a running sum, no matrix product: a kernel of our own would not be faster
 }
 
 

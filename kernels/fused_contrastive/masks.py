@@ -44,7 +44,7 @@ class Rules:
         def rows(index_B: Tensor | None) -> Tensor | None:
             return None if index_B is None else index_B[owner_S]
 
-        by_group = problem.scope == "task"
+        by_group = problem.scope == "group"
         found = (*_document_key_equalities(problem), *_query_key_equalities(problem))
         keys = {id(equality.row_S): equality.row_S[owner_S] for equality in found}  # rounds share one
         positive_SP = problem.positive_BP[owner_S]
@@ -53,7 +53,7 @@ class Rules:
             excluded_SX = _with_own(problem, excluded_SX, owner_S)
         return cls(
             positive_SP=positive_SP,
-            own_SM=rows(problem.negative_BM) if by_group else None,
+            own_SM=rows(problem.own_BM) if by_group else None,
             excluded_SX=excluded_SX,
             group_S=rows(problem.query_group_B) if by_group else None,
             group_N=problem.document_group_N if by_group else None,
@@ -87,7 +87,7 @@ class Rules:
 def count_candidates(problem: Problem) -> Tensor:
     """int64 [B]: the documents that scope `step` or `task` offers each query, its positives left out."""
     positive_BP = problem.positive_BP
-    if problem.scope == "step":
+    if problem.scope == "all":
         return problem.num_documents - (positive_BP >= 0).sum(1)
     assert problem.query_group_B is not None
     assert problem.document_group_N is not None
@@ -97,9 +97,9 @@ def count_candidates(problem: Problem) -> Tensor:
     count_B = torch.searchsorted(sorted_N, query_group_B, right=True) - torch.searchsorted(sorted_N, query_group_B)
     in_group_BP = (positive_BP >= 0) & (group_N[positive_BP.clamp_min(0)] == group_B1)
     count_B -= in_group_BP.sum(1)
-    if problem.negative_BM is not None:
-        offered_BM, _ = listed_masks(problem, problem.negative_BM)
-        count_B += (offered_BM & (group_N[problem.negative_BM.clamp_min(0)] != group_B1)).sum(1)
+    if problem.own_BM is not None:
+        offered_BM, _ = listed_masks(problem, problem.own_BM)
+        count_B += (offered_BM & (group_N[problem.own_BM.clamp_min(0)] != group_B1)).sum(1)
     return count_B
 
 
@@ -115,8 +115,8 @@ def _with_own(problem: Problem, excluded_SX: Tensor | None, owner_S: Tensor) -> 
 
     Nothing is lost to the count of masked documents: both ways to score add up what they keep.
     """
-    assert problem.negative_BM is not None
-    own_SM = problem.negative_BM[owner_S]
+    assert problem.own_BM is not None
+    own_SM = problem.own_BM[owner_S]
     own_SM[len(problem.query_BD) :] = -1
     return own_SM if excluded_SX is None else torch.cat([excluded_SX, own_SM], dim=1)
 

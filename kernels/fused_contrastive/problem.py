@@ -1,73 +1,46 @@
-"""What every implementation of InfoNCE takes and gives."""
+"""What every implementation of InfoNCE takes (`Problem`, checked) and gives (`InfoNCEOutput`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Scope = Literal["own", "task", "step"]
-
-
-class Peers(Protocol):
-    """The other callers of a loss that several processes compute together; each calls with its own queries.
-
-    All of them call `info_nce` with the same arguments but the queries' (and, with `first_document`, the documents').
-    """
-
-    rank: int
-    count: int
-
-    def sum(self, tensor: Tensor) -> Tensor:
-        """Element by element over all peers, the same bits on each."""
-        ...
-
-    def max(self, tensor: Tensor) -> Tensor:
-        """Element by element over all peers."""
-        ...
-
-    def pass_on(self, tensor: Tensor, num_rows: int) -> PassedOn:
-        """Start to send `tensor` to the next peer, and to receive `num_rows` rows of its like from the previous."""
-        ...
-
-
-class PassedOn(Protocol):
-    """A tensor on its way."""
-
-    def wait(self) -> Tensor:
-        """What the previous peer sent; afterwards the sent tensor may be written to again."""
-        ...
+from fused_contrastive.options import DocumentShard, MarginDims, Peers, Scope
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Checked arguments in one form: indices int64, temperatures and weights per query, defaults filled in."""
+    """The arguments of `info_nce`, checked and in one form: indices int64, one temperature per query, no defaults left.
+
+    Names are those of the options; see `options.Negatives` and `options.Towers` for their meaning.
+    """
 
     query_BD: Tensor
     document_ND: Tensor
     positive_BP: Tensor  # -1 padded, each document once; column 0 is never padding
     temperature_B: Tensor
-    share_B: Tensor  # weight / denominator: loss = sum of share * loss of the query
+    normalized_weight_B: Tensor  # weight / denominator: loss = sum of normalized weight * loss of the query
     dims: tuple[int, ...]
     level_weights: tuple[float, ...]
-    negative_BM: Tensor | None
+    own_BM: Tensor | None
     excluded_BX: Tensor | None
-    query_row_B: Tensor | None  # where the query itself stands among the documents
+    query_row_B: Tensor | None
     scope: Scope
     query_group_B: Tensor | None
     document_group_N: Tensor | None
     query_key_B: Tensor | None
     document_key_N: Tensor | None
     margin: float | None
-    margin_dims: Literal["level", "full"]  # at which dims a negative is compared with positive + margin
-    hardness: float | None  # own negatives weigh e^(hardness * cosine) in their query's denominator; None: 1
+    margin_dims: MarginDims
+    hardness: float | None  # None where it changes nothing
     symmetric: bool
-    document_tower: bool  # each positive's cosines with the documents join the query's denominator
+    document_tower: bool  # `query_tower` has become rows of document_ND
     workspace_bytes: int
-    peers: Peers | None  # with `symmetric`: the columns' sums run over all peers' queries
-    first_document: int | None  # with a ring: where this peer's documents start in the whole table; else None
+    peers: Peers | None
+    shard: DocumentShard | None
     num_documents: int  # of the whole table
 
     @property
@@ -76,19 +49,19 @@ class Problem:
         return torch.float64 if self.query_BD.dtype == torch.float64 else torch.float32
 
     @property
-    def lists_own(self) -> bool:
-        """Whether own negatives are scored pair by pair, not as cells of tiles."""
+    def scores_own_by_pair(self) -> bool:
+        """Whether own negatives are scored pair by pair instead of as cells of the similarity matrix."""
         return self.scope == "own" or self.hardness is not None
 
     @property
-    def tie(self) -> float:
-        """Cosines nearer than this are equal: one document's cosine differs by as much between two ways to sum it."""
+    def rounding(self) -> float:
+        """Cosines that differ by no more than this are equal: two ways to sum one cosine can differ by as much."""
         return 16 * torch.finfo(self.dtype).eps
 
 
 @dataclass(frozen=True, slots=True)
 class InfoNCEStats:
-    """Per query, without a graph. "Full" is the last Matryoshka level (all D dimensions without levels)."""
+    """Statistics per query, without a graph. "Full" is the last Matryoshka level (all D columns without levels)."""
 
     positive_similarity_B: Tensor  # cosine to the positive (mean over several), full
     negative_similarity_BM: Tensor | None  # cosine to each own negative, dropped or not, full; nan where padded
@@ -101,7 +74,7 @@ class InfoNCEStats:
 
 
 class InfoNCEOutput(NamedTuple):
-    """A scalar loss (float32, or float64 for float64 rows) and what was learned on the way."""
+    """A scalar loss (float32, or float64 for float64 rows), and statistics that cost nothing more to compute."""
 
     loss: Tensor
     stats: InfoNCEStats

@@ -50,7 +50,7 @@ def _reference(problem: Problem) -> InfoNCEOutput:
     tables = problem.query_BD.detach(), problem.document_ND.detach()
     norms = [prefix_inverse_norms(rows.to(problem.dtype), problem.dims).sum() for rows in tables]
     poison = 0 * (norms[0] + norms[1])  # NaN if any row is not finite, also one that no denominator holds
-    return InfoNCEOutput((problem.share_B * loss_B).sum() + poison, stats)
+    return InfoNCEOutput((problem.normalized_weight_B * loss_B).sum() + poison, stats)
 
 
 def _level(problem: Problem, dim: int, pair_E2: Tensor) -> _Level:
@@ -70,7 +70,7 @@ def _level(problem: Problem, dim: int, pair_E2: Tensor) -> _Level:
 def _within_margin(problem: Problem, similarity_EN: Tensor, lowest_E: Tensor) -> Tensor:
     if problem.margin is None:
         return torch.ones_like(similarity_EN, dtype=torch.bool)
-    return ~(similarity_EN.detach() > lowest_E[:, None] + problem.margin + problem.tie)
+    return ~(similarity_EN.detach() > lowest_E[:, None] + problem.margin + problem.rounding)
 
 
 def _pair_losses(
@@ -107,12 +107,12 @@ def _documents(problem: Problem) -> _Documents:
     nothing_BN = torch.zeros(
         len(problem.query_BD), problem.num_documents, dtype=torch.bool, device=problem.query_BD.device
     )
-    own_BN = _listed(problem.negative_BM, nothing_BN)
+    own_BN = _listed(problem.own_BM, nothing_BN)
     positive_BN = _listed(problem.positive_BP, nothing_BN)
     itself_BN = nothing_BN if problem.query_row_B is None else _listed(problem.query_row_B[:, None], nothing_BN)
     if problem.scope == "own":
         scope_BN = own_BN
-    elif problem.scope == "task":
+    elif problem.scope == "group":
         assert problem.query_group_B is not None
         assert problem.document_group_N is not None
         scope_BN = own_BN | (problem.query_group_B[:, None] == problem.document_group_N)
@@ -145,7 +145,7 @@ def _any_of(left: Tensor, right: Tensor) -> Tensor:
 def _stats(
     problem: Problem, documents: _Documents, last: _Level, kept_BN: Tensor, lse_KB: Tensor, loss_B: Tensor
 ) -> InfoNCEStats:
-    similarity_BN, positive_BN, own = last.similarity_BN.detach(), documents.positive_BN, problem.negative_BM
+    similarity_BN, positive_BN, own = last.similarity_BN.detach(), documents.positive_BN, problem.own_BM
     positive_BP = similarity_BN.gather(1, problem.positive_BP.clamp_min(0))
     best_B = positive_BP.masked_fill(problem.positive_BP < 0, -torch.inf).amax(1)
     return InfoNCEStats(
@@ -156,7 +156,7 @@ def _stats(
         negative_kept_BM=None if own is None else kept_BN.gather(1, own.clamp_min(0)) & (own >= 0),
         lse_KB=lse_KB.detach(),
         loss_B=loss_B.detach(),
-        correct_B=(kept_BN & (similarity_BN >= best_B[:, None] - problem.tie)).sum(1) == 0,
+        correct_B=(kept_BN & (similarity_BN >= best_B[:, None] - problem.rounding)).sum(1) == 0,
         masked_B=(documents.candidate_BN & ~kept_BN).sum(1),
         mean_negative_similarity_B=similarity_BN.masked_fill(~kept_BN, 0.0).sum(1) / kept_BN.sum(1),
     )

@@ -7,24 +7,25 @@ from typing import Any
 
 import pytest
 import torch
-from fused_contrastive import InfoNCEOutput, info_nce
+from fused_contrastive import DocumentShard, InfoNCEOutput, info_nce
 from torch import Tensor
 
 from harness import comm
+from tests.kernels.cases import grouped
 from tests.ranks import run_ranks
 
 pytestmark = pytest.mark.distributed
 
 NUM_QUERIES, NUM_DOCUMENTS, WIDTH = 11, 23, 12
-BY_QUERY = ("query_BD", "positive_BP", "temperature", "weight_B", "negative_BM", "excluded_BX", "query_group_B")
+BY_QUERY = ("query_BD", "positive_BP", "temperature", "weight_B", "own_BM", "excluded_BX", "query_group_B")
 CASES = [
     case
-    for case in product(("step", "task", "own"), (False, True), (None, "document"), (None, 3.0))
-    if case[:3:2] != ("own", "document")
+    for case in product(("all", "group", "own"), (False, True), (False, True), (None, 3.0))
+    if case[:3:2] != ("own", True)
 ]
 
 
-def _arguments(scope: str, symmetric: bool, same_tower: str | None, hardness: float | None) -> dict[str, Any]:
+def _arguments(scope: str, symmetric: bool, document_tower: bool, hardness: float | None) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(3)
 
     def whole(low: int, high: int, *shape: int) -> Tensor:
@@ -41,16 +42,16 @@ def _arguments(scope: str, symmetric: bool, same_tower: str | None, hardness: fl
         "positive_BP": positive_BP,
         "temperature": real(NUM_QUERIES) + 0.05,
         "weight_B": real(NUM_QUERIES),
-        "negative_BM": whole(-1, NUM_DOCUMENTS, NUM_QUERIES, 4),
+        "own_BM": whole(-1, NUM_DOCUMENTS, NUM_QUERIES, 4),
         "excluded_BX": whole(-1, NUM_DOCUMENTS, NUM_QUERIES, 2),
         "query_group_B": whole(0, 2, NUM_QUERIES),
         "document_group_N": whole(0, 2, NUM_DOCUMENTS),
         "document_key_N": whole(0, 15, NUM_DOCUMENTS),
-        "false_negative_margin": 0.05,
+        "margin": 0.05,
         "matryoshka_dims": (3, 7, 12),
         "scope": scope,
         "symmetric": symmetric,
-        "same_tower": same_tower,
+        "document_tower": document_tower,
         "hardness": hardness,
     }
 
@@ -64,11 +65,11 @@ def _part(length: int) -> slice:
 def _loss_and_gradients(arguments: dict[str, Any], **more: Any) -> tuple[InfoNCEOutput, tuple[Tensor, ...]]:
     leaves = [arguments[name].detach().requires_grad_() for name in ("query_BD", "document_ND", "temperature")]
     arguments = arguments | dict(zip(("query_BD", "document_ND", "temperature"), leaves, strict=True))
-    output = info_nce(**arguments, **more, implementation="chunked")
+    output = info_nce(**grouped(arguments), **more, implementation="chunked")
     return output, torch.autograd.grad(output.loss, leaves)
 
 
-def _error(case: tuple[str, bool, str | None, float | None], ring: bool, workspace: int | None) -> float:
+def _error(case: tuple[str, bool, bool, float | None], ring: bool, workspace: int | None) -> float:
     """Largest difference between this rank's part and the same part of one call with everything."""
     whole = _arguments(*case)
     truth, (query_BD, document_ND, temperature_B) = _loss_and_gradients(whole, workspace_bytes=workspace)
@@ -77,7 +78,7 @@ def _error(case: tuple[str, bool, str | None, float | None], ring: bool, workspa
     more = {"peers": comm.RingPeers(), "denominator": whole["weight_B"].sum(), "workspace_bytes": workspace}
     if ring:
         mine["document_ND"] = whole["document_ND"][documents]
-        more |= {"first_document": documents.start, "num_documents": NUM_DOCUMENTS}
+        more["shard"] = DocumentShard(documents.start, NUM_DOCUMENTS)
     output, (my_query, my_document, my_temperature) = _loss_and_gradients(mine, **more)
     if not ring:
         my_document, documents = comm.all_reduce_sum(my_document), slice(None)
@@ -100,12 +101,12 @@ def _errors() -> dict[str, float]:
 
 
 def _gap() -> str:
-    arguments = _arguments("step", False, None, None)
+    arguments = _arguments("all", False, False, None)
     mine = arguments | {name: arguments[name][_part(NUM_QUERIES)] for name in BY_QUERY}
     mine["document_ND"] = arguments["document_ND"][_part(NUM_DOCUMENTS)]
     first = _part(NUM_DOCUMENTS).start - comm.rank()  # the second rank's begin one too early
     try:
-        info_nce(**mine, peers=comm.RingPeers(), first_document=first, num_documents=NUM_DOCUMENTS)
+        info_nce(**grouped(mine), peers=comm.RingPeers(), shard=DocumentShard(first, NUM_DOCUMENTS))
     except ValueError as error:
         return str(error)
     return ""
@@ -113,7 +114,7 @@ def _gap() -> str:
 
 def test_parts_of_a_ring_that_overlap_are_refused_on_every_rank() -> None:
     for message in run_ranks(2, _gap):
-        assert message.startswith("info_nce first_document: got documents 0 to 4, 3 to 22 from the peers")
+        assert message.startswith("info_nce shard.first: got documents 0 to 4, 3 to 22 from the peers")
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from fused_contrastive import InfoNCEOutput, InfoNCEStats, info_nce
+from fused_contrastive import InfoNCEOutput, InfoNCEStats, Matryoshka, Negatives, Towers, info_nce
 from torch import Tensor
 
 LEAVES = ("query_BD", "document_ND", "temperature")
@@ -27,14 +28,14 @@ FEATURES = (
     "positives",
     "query_row",
     "symmetric",
-    "tower_query",
-    "tower_document",
+    "query_tower",
+    "document_tower",
 )
 
 
 @dataclass
 class Case:
-    """Arguments of `info_nce` by name, in float64."""
+    """Arguments of `info_nce` in float64, by the names of its arguments and of its options' fields."""
 
     arguments: dict[str, Any]
 
@@ -51,13 +52,28 @@ class Case:
             if name in LEAVES and isinstance(value, Tensor):
                 leaf_dtype = torch.promote_types(dtype, torch.float32) if name == "temperature" else dtype
                 leaves[name] = value.detach().to(leaf_dtype, copy=True).requires_grad_()
-        output = info_nce(**(arguments | leaves), implementation=implementation)
+        output = info_nce(**grouped(arguments | leaves), implementation=implementation)
         return output, torch.autograd.grad(1.5 * output.loss, list(leaves.values()))
+
+
+def grouped(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same arguments with the fields of `Matryoshka`, `Negatives` and `Towers` put into these objects."""
+    grouped = dict(arguments)
+
+    def take(names: Iterable[str]) -> dict[str, Any]:
+        return {name: grouped.pop(name) for name in names if name in grouped}
+
+    levels = take(("matryoshka_dims", "matryoshka_weights"))
+    if levels:
+        grouped["matryoshka"] = Matryoshka(levels["matryoshka_dims"], levels.get("matryoshka_weights"))
+    grouped["negatives"] = Negatives(**take(field.name for field in fields(Negatives)))
+    grouped["towers"] = Towers(**take(field.name for field in fields(Towers)))
+    return grouped
 
 
 def make_case(
     features: set[str],
-    scope: str = "step",
+    scope: str = "all",
     num_queries: int = 7,
     num_documents: int = 17,
     width: int = 12,
@@ -65,7 +81,7 @@ def make_case(
 ) -> Case:
     """Few keys and groups and short lists, so that every rule hits some query and spares another.
 
-    What cannot go together leaves one out: scope `own` the towers, `tower_query` the `query_row`.
+    What cannot go together leaves one out: scope `own` the towers, `query_tower` the `query_row`.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -82,10 +98,10 @@ def make_case(
         "temperature": real(num_queries) + 0.05 if "temperatures" in features else 0.1,
         "scope": scope,
     }
-    if scope == "task":
+    if scope == "group":
         arguments |= {"query_group_B": whole(0, 2, num_queries), "document_group_N": whole(0, 2, num_documents)}
     if "own" in features:
-        arguments["negative_BM"] = whole(-1, num_documents, num_queries, 5)
+        arguments["own_BM"] = whole(-1, num_documents, num_queries, 5)
     if "excluded" in features:
         arguments["excluded_BX"] = whole(-1, num_documents, num_queries, 3)
     if "query_key" in features:
@@ -93,9 +109,9 @@ def make_case(
     if "document_key" in features:
         arguments["document_key_N"] = whole(0, 1 + num_documents // 2, num_documents)
     if features & {"margin", "margin_full"}:
-        arguments["false_negative_margin"] = 0.05
+        arguments["margin"] = 0.05
     if "margin_full" in features:
-        arguments["false_negative_margin_dims"] = "full"
+        arguments["margin_dims"] = "full"
     if "hardness" in features:
         arguments["hardness"] = 3.0
     if "weights" in features:
@@ -110,13 +126,11 @@ def make_case(
         first_B1, second_B1 = whole(-num_documents // 2, num_documents, 2, num_queries, 1).clamp_min(-1)
         sure_B1 = arguments.pop("positive_B")[:, None]
         arguments["positive_BP"] = torch.cat([first_B1, second_B1, sure_B1, first_B1], dim=1)
-    if "query_row" in features and "tower_query" not in features:
+    if "query_row" in features and "query_tower" not in features:
         arguments["query_row_B"] = whole(-1, num_documents, num_queries)
     if "symmetric" in features:
         arguments["symmetric"] = True
-    towers = [tower for tower in ("query", "document") if f"tower_{tower}" in features and scope != "own"]
-    if towers:
-        arguments["same_tower"] = "both" if len(towers) == 2 else towers[0]
+    arguments |= {tower: True for tower in ("query_tower", "document_tower") if tower in features and scope != "own"}
     return Case(arguments)
 
 
@@ -131,14 +145,14 @@ def loss_by_loops(case: Case) -> tuple[float, InfoNCEStats]:
     pairs = [(o, p) for o in range(num_queries) for p in sorted(positives[o])]
     loss, lse = [0.0] * num_queries, []
     for dim, level_weight in zip(dims, level_weights, strict=True):
-        judged = dims[-1] if a.get("false_negative_margin_dims") == "full" else dim
+        judged = dims[-1] if a.get("margin_dims") == "full" else dim
         kept = [_negatives(a, i, query[i], judged) for i in range(num_queries)]
         lse.append([0.0] * num_queries)
         for i, p in pairs:
             own = math.exp(_cosine(query[i][:dim], document[p][:dim]) / temperature[i])
             row = sum(_row_term(a, i, j, _cosine(query[i][:dim], document[j][:dim]), temperature[i]) for j in kept[i])
             lse[-1][i] += math.log(own + row) / len(positives[i])
-            if a.get("same_tower") in ("document", "both"):
+            if a.get("document_tower"):
                 tower = _negatives(a, i, document[p], judged)
                 row += sum(math.exp(_cosine(document[p][:dim], document[j][:dim]) / temperature[i]) for j in tower)
             term = math.log((own + row) / own)
@@ -154,7 +168,7 @@ def loss_by_loops(case: Case) -> tuple[float, InfoNCEStats]:
 
 def _row_term(a: dict[str, Any], i: int, j: int, cosine: float, temperature: float) -> float:
     """What negative j puts into query i's denominator."""
-    weighted = "hardness" in a and "negative_BM" in a and j in a["negative_BM"][i].tolist()
+    weighted = "hardness" in a and "own_BM" in a and j in a["own_BM"][i].tolist()
     return math.exp(cosine / temperature + (a["hardness"] * cosine if weighted else 0.0))
 
 
@@ -166,7 +180,7 @@ def _stats_by_loops(
     cosine = [[_cosine(row, other) for other in document] for row in query]
     of_positives = [[cosine[i][p] for p in sorted(positives[i])] for i in range(len(query))]
     of_kept = [[cosine[i][j] for j in sorted(kept[i])] for i in range(len(query))]
-    own = a.get("negative_BM")
+    own = a.get("own_BM")
     return InfoNCEStats(
         positive_similarity_B=_float64([_mean(values) for values in of_positives]),
         negative_similarity_BM=None
@@ -184,7 +198,7 @@ def _stats_by_loops(
 
 
 def _with_queries_as_documents(a: dict[str, Any]) -> dict[str, Any]:
-    if a.get("same_tower") not in ("query", "both"):
+    if not a.get("query_tower"):
         return a
     num_queries, num_documents = len(a["query_BD"]), len(a["document_ND"])
     changes = {
@@ -205,8 +219,8 @@ def _positives(a: dict[str, Any]) -> list[set[int]]:
 
 def _candidates(a: dict[str, Any], i: int) -> set[int]:
     everything = set(range(len(a["document_ND"])))
-    own = set(a["negative_BM"][i].tolist()) - {-1} if "negative_BM" in a else set()
-    in_scope = {"own": set(), "step": everything}.get(a["scope"])
+    own = set(a["own_BM"][i].tolist()) - {-1} if "own_BM" in a else set()
+    in_scope = {"own": set(), "all": everything}.get(a["scope"])
     if in_scope is None:
         in_scope = {j for j in everything if a["document_group_N"][j] == a["query_group_B"][i]}
     return (own | in_scope) - _positives(a)[i]
@@ -225,9 +239,9 @@ def _negatives(a: dict[str, Any], i: int, row: list[float], judged: int) -> set[
     if "query_key_B" in a:
         equal = [o for o in range(len(positives)) if a["query_key_B"][o] == a["query_key_B"][i]]
         kept = kept - set().union(*(known[o] for o in equal))
-    if "false_negative_margin" in a:
+    if "margin" in a:
         document, query = a["document_ND"][:, :judged].tolist(), a["query_BD"][i, :judged].tolist()
-        highest = min(_cosine(query, document[p]) for p in positives[i]) + a["false_negative_margin"]
+        highest = min(_cosine(query, document[p]) for p in positives[i]) + a["margin"]
         kept = {j for j in kept if _cosine(row[:judged], document[j]) <= highest + 1e-13}
     return kept
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.kernels.cases import FEATURES, LEAVES, assert_equal_outputs, make_case
+from tests.kernels.cases import FEATURES, LEAVES, assert_equal_outputs, grouped, make_case
 
-SCOPES = ("step", "task", "own")
+SCOPES = ("all", "group", "own")
 WORKSPACES = (None, 500)  # all queries and documents at once; square tiles that cut both
 
 
@@ -58,7 +58,7 @@ def test_panels_of_a_few_queries_against_all_documents_equal_the_reference(
     scope: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_tiles, "_MAX_ROWS", 3)
-    case = make_case({*FEATURES} - {"symmetric", "tower_document"}, scope)
+    case = make_case({*FEATURES} - {"symmetric", "document_tower"}, scope)
     assert_equal_outputs(case.run("chunked"), case.run("reference"), 1e-12)
 
 
@@ -72,13 +72,13 @@ def test_the_gradient_equals_finite_differences(scope: str, workspace: int | Non
 
     def loss(*rows: Tensor) -> Tensor:
         arguments = case.arguments | dict(zip(LEAVES, rows, strict=True))
-        return 1.5 * info_nce(**arguments, workspace_bytes=workspace).loss
+        return 1.5 * info_nce(**grouped(arguments), workspace_bytes=workspace).loss
 
     assert torch.autograd.gradcheck(loss, leaves)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("scope", ["step", "own"])
+@pytest.mark.parametrize("scope", ["all", "own"])
 def test_the_error_is_that_of_the_reference_in_the_same_type(scope: str, dtype: torch.dtype) -> None:
     """Against float64 on the same rounded rows; at most twice the reference's error, plus one rounding."""
     case = make_case({"own", "levels", "margin"}, scope, num_queries=61, num_documents=131, width=67)
@@ -97,16 +97,16 @@ def test_a_document_counts_once_however_often_a_query_names_it() -> None:
     """Listed twice, or listed although the scope brings it anyway."""
     for scope in SCOPES:
         case = make_case({"own"}, scope)
-        own = case.arguments["negative_BM"]
+        own = case.arguments["own_BM"]
         once = case.run("chunked")[0].loss
-        twice = case.run("chunked", negative_BM=torch.cat([own, own.flip(1)], dim=1))[0].loss
+        twice = case.run("chunked", own_BM=torch.cat([own, own.flip(1)], dim=1))[0].loss
         torch.testing.assert_close(once, twice, rtol=1e-14, atol=0)
 
 
 def test_an_own_negative_that_is_the_positive_or_excluded_is_dropped() -> None:
     case = make_case({"own"}, "own")
-    positive, own = case.arguments["positive_B"], case.arguments["negative_BM"]
-    output, _ = case.run("chunked", negative_BM=torch.stack([positive, own[:, 0]], dim=1), excluded_BX=own[:, :1])
+    positive, own = case.arguments["positive_B"], case.arguments["own_BM"]
+    output, _ = case.run("chunked", own_BM=torch.stack([positive, own[:, 0]], dim=1), excluded_BX=own[:, :1])
     assert output.loss == 0
     assert output.stats.masked_B.tolist() == ((own[:, 0] >= 0) & (own[:, 0] != positive)).tolist()
 
@@ -189,7 +189,7 @@ def test_a_second_backward_and_a_scaled_one_are_right() -> None:
     """The first hands out the stored gradient itself; nothing done to it later may leak into the second."""
     case = make_case({"own"})
     query = case.arguments["query_BD"].requires_grad_()
-    output = info_nce(**case.arguments)
+    output = info_nce(**grouped(case.arguments))
     output.loss.backward(retain_graph=True)
     once = query.grad.clone()
     query.grad.mul_(7)
@@ -201,7 +201,7 @@ def test_a_second_backward_and_a_scaled_one_are_right() -> None:
 def test_without_gradients_the_numbers_are_the_same() -> None:
     case = make_case(set(FEATURES))
     with torch.no_grad():
-        output = info_nce(**case.arguments, implementation="chunked")
+        output = info_nce(**grouped(case.arguments), implementation="chunked")
     assert not output.loss.requires_grad
     torch.testing.assert_close(output.loss, case.run("reference")[0].loss.detach(), rtol=1e-12, atol=0)
 
@@ -209,7 +209,7 @@ def test_without_gradients_the_numbers_are_the_same() -> None:
 def test_only_the_gradient_asked_for_is_computed() -> None:
     case = make_case({"levels"})
     document = case.arguments["document_ND"].requires_grad_()
-    (gradient,) = torch.autograd.grad(1.5 * info_nce(**case.arguments).loss, document)
+    (gradient,) = torch.autograd.grad(1.5 * info_nce(**grouped(case.arguments)).loss, document)
     torch.testing.assert_close(gradient, case.run("reference")[1][1], rtol=1e-11, atol=1e-14)
 
 
@@ -231,7 +231,7 @@ def test_an_upstream_gradient_is_multiplied_in_before_the_gradient_is_rounded(
     arguments = {name: value for name, value in case.arguments.items() if name not in ("query_BD", "document_ND")}
     exact = [row.detach().double().requires_grad_() for row in rows]
     for leaves, implementation in ((rows, "chunked"), (exact, "reference")):
-        loss = info_nce(*leaves, **arguments, denominator=64e3, implementation=implementation).loss
+        loss = info_nce(*leaves, **grouped(arguments), denominator=64e3, implementation=implementation).loss
         (loss * upstream).backward()
     for row, truth in zip(rows, exact, strict=True):
         assert row.grad is not None
@@ -241,16 +241,16 @@ def test_an_upstream_gradient_is_multiplied_in_before_the_gradient_is_rounded(
 
 
 @pytest.mark.parametrize("implementation", ["reference", "chunked"])
-@pytest.mark.parametrize("scope", ["task", "own"])
+@pytest.mark.parametrize("scope", ["group", "own"])
 def test_a_document_that_is_not_finite_gives_a_nan_loss_even_if_no_denominator_holds_it(
     scope: str, implementation: str
 ) -> None:
     """Its gradient is NaN, too: the loss must say so."""
     case = make_case({"own"}, scope)
-    if scope == "task":
+    if scope == "group":
         case.arguments["document_group_N"][5] = 7
     case.arguments["positive_B"].fill_(0)
-    case.arguments["negative_BM"].fill_(1)
+    case.arguments["own_BM"].fill_(1)
     case.arguments["document_ND"][5] = float("nan")
     assert case.run(implementation)[0].loss.isnan()
 
@@ -296,7 +296,7 @@ def test_no_tensor_grows_with_queries_times_documents(scope: str) -> None:
 def test_the_peak_of_all_memory_is_the_workspace_and_a_linear_rest(workspace: int) -> None:
     """By torch's own allocator; the matrix would be 16 MiB, and naive code holds three of them."""
     num_queries, num_documents, width = 2048, 2048, 16
-    case = make_case({"own", "margin", "document_key"}, "step", num_queries, num_documents, width)
+    case = make_case({"own", "margin", "document_key"}, "all", num_queries, num_documents, width)
     for name in ("query_BD", "document_ND"):
         case.arguments[name] = case.arguments[name].float()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
@@ -309,14 +309,14 @@ def test_the_peak_of_all_memory_is_the_workspace_and_a_linear_rest(workspace: in
 
 
 @pytest.mark.parametrize("implementation", ["reference", "chunked"])
-@pytest.mark.parametrize("scope", ["step", "own"])
+@pytest.mark.parametrize("scope", ["all", "own"])
 def test_a_copy_of_the_positive_is_kept_at_margin_zero_and_is_no_success(scope: str, implementation: str) -> None:
     """A copy of the positive in another row: rounding must not decide, and a collapsed model is not accurate."""
     case = make_case({"levels"}, scope, num_queries=40, num_documents=80, width=33)
     document = case.arguments["document_ND"]
     document[40:] = document[:40]
-    case.arguments |= {"positive_B": torch.arange(40), "negative_BM": torch.arange(40, 80)[:, None]}
-    stats = case.run(implementation, torch.float32, false_negative_margin=0.0)[0].stats
+    case.arguments |= {"positive_B": torch.arange(40), "own_BM": torch.arange(40, 80)[:, None]}
+    stats = case.run(implementation, torch.float32, margin=0.0)[0].stats
     assert not stats.correct_B.any()
     if scope == "own":
         assert stats.masked_B.sum() == 0

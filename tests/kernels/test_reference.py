@@ -10,11 +10,11 @@ from fused_contrastive import info_nce
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.kernels.cases import FEATURES, LEAVES, Case, assert_equal_stats, loss_by_loops, make_case
+from tests.kernels.cases import FEATURES, LEAVES, Case, assert_equal_stats, grouped, loss_by_loops, make_case
 
-SCOPES = ("step", "task", "own")
-TOWERS = ({"tower_query"}, {"tower_document"}, {"tower_query", "tower_document"})
-CHANGING = ("positives", "hardness", "symmetric", "query_row", "margin_full", "tower_query", "tower_document")
+SCOPES = ("all", "group", "own")
+TOWERS = ({"query_tower"}, {"document_tower"}, {"query_tower", "document_tower"})
+CHANGING = ("positives", "hardness", "symmetric", "query_row", "margin_full", "query_tower", "document_tower")
 DROPPING = {"excluded", "query_key", "document_key", "margin"}
 
 
@@ -50,7 +50,7 @@ def test_any_combination_of_features_and_sizes_equals_the_loops(
 
 @pytest.mark.parametrize(
     ("feature", "scope"),
-    [(feature, scope) for feature in CHANGING for scope in SCOPES if (feature[:5], scope) != ("tower", "own")],
+    [(feature, scope) for feature in CHANGING for scope in SCOPES if scope != "own" or not feature.endswith("_tower")],
 )
 def test_each_feature_changes_the_loss(feature: str, scope: str) -> None:
     """Else the equalities above could hold for a feature that does nothing."""
@@ -62,13 +62,13 @@ def test_each_feature_changes_the_loss(feature: str, scope: str) -> None:
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("towers", TOWERS)
 def test_the_gradient_of_the_reference_equals_finite_differences(scope: str, towers: set[str]) -> None:
-    every = {*FEATURES} - {"margin", "margin_full", "hardness", "tower_query", "tower_document"}
+    every = {*FEATURES} - {"margin", "margin_full", "hardness", "query_tower", "document_tower"}
     case = make_case(every | towers, scope, num_queries=5, num_documents=11, width=8)
     leaves = [case.arguments[name].requires_grad_() for name in LEAVES]
 
     def loss(*rows: torch.Tensor) -> torch.Tensor:
         arguments = case.arguments | dict(zip(LEAVES, rows, strict=True))
-        return info_nce(**arguments, implementation="reference").loss
+        return info_nce(**grouped(arguments), implementation="reference").loss
 
     assert torch.autograd.gradcheck(loss, leaves)
 
@@ -85,8 +85,8 @@ def test_the_weight_of_a_hard_negative_takes_no_gradient(scope: str) -> None:
         query, document = (torch.nn.functional.normalize(row[:, :dim]) for row in rows.values())
         cosine = query @ document.T
         for i, positive in enumerate(a["positive_B"].tolist()):
-            own = set(a["negative_BM"][i].tolist()) - {-1}
-            group = range(17) if scope != "task" else (a["document_group_N"] == a["query_group_B"][i]).nonzero()[:, 0]
+            own = set(a["own_BM"][i].tolist()) - {-1}
+            group = range(17) if scope != "group" else (a["document_group_N"] == a["query_group_B"][i]).nonzero()[:, 0]
             kept = sorted((own if scope == "own" else own | {int(j) for j in group}) - {positive})
             kept = [j for j in kept if j not in a["excluded_BX"][i].tolist()]
             weight = torch.tensor(
@@ -126,7 +126,7 @@ def test_symmetric_pairs_are_the_mean_of_the_cross_entropies_of_rows_and_columns
 
 def test_all_towers_of_pairs_are_the_four_sums_of_gte() -> None:
     """log of the sum over q-d, q-q, d-d and d-q, less the positive's logit (GTE, arXiv 2308.03281)."""
-    case = make_case({"tower_query", "tower_document"}, num_queries=9, num_documents=9)
+    case = make_case({"query_tower", "document_tower"}, num_queries=9, num_documents=9)
     query, document = (torch.nn.functional.normalize(case.arguments[name]) for name in ("query_BD", "document_ND"))
     others = ~torch.eye(9, dtype=torch.bool)
     logits = [query @ document.T, query @ query.T, document @ document.T, document @ query.T]
@@ -136,20 +136,21 @@ def test_all_towers_of_pairs_are_the_four_sums_of_gte() -> None:
     torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
 
 
-@pytest.mark.parametrize("scope", ["step", "task"])
-@pytest.mark.parametrize("tower", [None, "document"])
-def test_queries_that_the_caller_puts_among_the_documents_are_those_of_same_tower(
-    scope: str, tower: str | None
+@pytest.mark.parametrize("scope", ["all", "group"])
+@pytest.mark.parametrize("document_tower", [False, True])
+def test_queries_that_the_caller_puts_among_the_documents_are_those_of_the_query_tower(
+    scope: str, document_tower: bool
 ) -> None:
-    """The form for several processes, whose queries `same_tower` does not see."""
-    towers = {"tower_query", "tower_document"} if tower else {"tower_query"}
+    """The form for several processes, whose queries `query_tower` does not see."""
+    towers = {"query_tower", "document_tower"} if document_tower else {"query_tower"}
     case = make_case({"query_key", "levels", "symmetric", "positives", "margin", *towers}, scope)
     expected, (by_query, by_document) = case.run("reference")
     arguments = case.arguments
     num_queries, num_documents = len(arguments["query_BD"]), len(arguments["document_ND"])
     table = torch.cat([arguments["document_ND"], arguments["query_BD"]])
-    changes = {"document_ND": table, "query_row_B": num_documents + torch.arange(num_queries), "same_tower": tower}
-    if scope == "task":
+    query_row_B = num_documents + torch.arange(num_queries)
+    changes = {"document_ND": table, "query_row_B": query_row_B, "query_tower": False}
+    if scope == "group":
         changes["document_group_N"] = torch.cat([arguments["document_group_N"], arguments["query_group_B"]])
     output, (query_part, by_table) = case.run("reference", **changes)
     assert_equal_stats(output.stats, expected.stats, 1e-12)

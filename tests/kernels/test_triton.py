@@ -17,7 +17,7 @@ from torch import Tensor
 from tests.kernels.cases import FEATURES, Case, make_case
 
 ON_GPU = torch.cuda.is_available()
-SCOPES = ("step", "task", "own")
+SCOPES = ("all", "group", "own")
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if ON_GPU else [])]
 WORKSPACES = (None, 4096)  # panels that see all documents; tiles that are computed twice
 
@@ -59,7 +59,7 @@ def test_each_feature_equals_the_reference(feature: str, scope: str, workspace: 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     features=st.sets(st.sampled_from(FEATURES)),
-    scope=st.sampled_from(("step", "task")),
+    scope=st.sampled_from(("all", "group")),
     sizes=st.sampled_from([(1, 1, 1), (7, 31, 5), (13, 3, 37), (2, 97, 24), (33, 65, 48), (40, 40, 16)]),
     workspace=st.sampled_from(WORKSPACES),
     dtype=st.sampled_from(DTYPES),

@@ -5,7 +5,6 @@ What `info_nce` makes of the tiles is in `test_triton.py`.
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ from fused_contrastive.triton.variants import NoteTaker, Variant, all_variants, 
 from fused_contrastive.validation import checked_problem
 from torch import Tensor
 
-from tests.kernels.cases import FEATURES, make_case
+from tests.kernels.cases import FEATURES, grouped, make_case
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels are compiled here, not interpreted")
 
@@ -112,17 +111,13 @@ def make_tile(
     features: set[str],
     dtype: torch.dtype = torch.float32,
     size: tuple[int, int] = (19, 47),
-    scope: str = "step",
+    scope: str = "all",
     **changes: Any,
 ) -> Tile:
     arguments = make_case(features, scope, *size, width=34).arguments | changes
-    renamed = {"false_negative_margin": "margin", "false_negative_margin_dims": "margin_dims"}
-    arguments = {renamed.get(name, name): value for name, value in arguments.items()}
-    query, document = (arguments.pop(name).to(dtype) for name in ("query_BD", "document_ND"))
-    absent: dict[str, Any] = dict.fromkeys(inspect.getfullargspec(checked_problem).kwonlyargs)
-    absent |= {"margin_dims": "level", "symmetric": False}
-    problem = checked_problem(query, document, arguments.pop("positive_B", None), **(absent | arguments))
-    return tile_of(problem)
+    for name in ("query_BD", "document_ND"):
+        arguments[name] = arguments[name].to(dtype)
+    return tile_of(checked_problem(**grouped(arguments)))
 
 
 def tile_of(problem: Problem) -> Tile:
@@ -174,7 +169,7 @@ def assert_slopes(tile: Tile, tiles: TritonTiles, slopes: TileSlopes, weights: S
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("scope", ["step", "task"])
+@pytest.mark.parametrize("scope", ["all", "group"])
 @pytest.mark.parametrize("levels", [{"nothing"}, {"levels"}])
 @pytest.mark.parametrize("feature", RULES)
 def test_scores_and_slopes_are_those_of_the_formulas(
@@ -205,7 +200,7 @@ def test_ragged_sizes_and_levels_that_are_no_whole_blocks(size: tuple[int, int],
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_more_equalities_than_the_kernel_compares_are_all_obeyed(dtype: torch.dtype) -> None:
-    tile = make_tile({"positives", "document_key", "query_key", "query_row"}, dtype, scope="task")
+    tile = make_tile({"positives", "document_key", "query_key", "query_row"}, dtype, scope="group")
     assert len(tile.rules.equalities) > 3
     assert_scores(tile, tile.score(tile.tiles(), by_column=True))
 
@@ -224,7 +219,7 @@ def test_no_temperature_overflows(temperature: float, dtype: torch.dtype) -> Non
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_row_and_a_column_of_which_nothing_is_kept_have_no_weight(keep: bool, length: float) -> None:
     """Whatever the rows' length, which dropped cells are multiplied by, too."""
-    tile = make_tile({"levels"}, scope="task")
+    tile = make_tile({"levels"}, scope="group")
     tile.left.row_SD.mul_(length)
     tile = tile_of(tile.problem)
     group_N = tile.rules.group_N.clone()
@@ -300,7 +295,7 @@ def test_half_precision_slopes_neither_overflow_nor_vanish(symmetric: bool) -> N
     tile = make_tile({"levels"}, torch.float16, weight_B=weight_B, positive_B=positive_B, symmetric=symmetric)
     tiles = tile.tiles()
     scores = tile.expected_scores(torch.float64)
-    share_KR = tile.problem.share_B * torch.tensor(tile.problem.level_weights)[:, None]
+    share_KR = tile.problem.normalized_weight_B * torch.tensor(tile.problem.level_weights)[:, None]
     weights = SlopeWeights(scores["lse_KR"].float(), share_KR)
     if symmetric:
         column_weight_KC = torch.zeros_like(scores["column_lse_KC"], dtype=torch.float32)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from fused_contrastive import info_nce
+from fused_contrastive import DocumentShard, info_nce
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.kernels.cases import FEATURES, Case, make_case
+from tests.kernels.cases import FEATURES, Case, grouped, make_case
 
 PEERS = SimpleNamespace(rank=0, count=2)
 ONE_PEER = SimpleNamespace(rank=0, count=1)
-UNKEPT = {"short_levels", "positives", "query_row", "tower_query", "tower_document"}
+UNKEPT = {"short_levels", "positives", "query_row", "query_tower", "document_tower"}
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("query_BD", {"query_BD": torch.zeros(7)}, r"float32 \[7\]"),
@@ -50,23 +51,23 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         },
         "than positive_BP in row 2,",
     ),
-    ("negative_BM", {"negative_BM": torch.zeros(7, dtype=torch.int64)}, r"\[7, any\]"),
-    ("negative_BM", {"negative_BM": torch.full((7, 2), 17)}, r"-1 to 16 \(-1 pads\)"),
-    ("excluded_BX", {"excluded_BX": torch.full((7, 2), -2)}, "-1 to 16"),
-    ("excluded_BX", {"excluded_BX": torch.zeros(6, 2, dtype=torch.int64)}, r"\[6, 2\]"),
-    ("query_row_B", {"query_row_B": torch.zeros(6, dtype=torch.int64)}, r"\[6\]"),
-    ("query_row_B", {"query_row_B": torch.full((7,), 17)}, "-1 to 16"),
+    ("negatives.own_BM", {"own_BM": torch.zeros(7, dtype=torch.int64)}, r"\[7, any\]"),
+    ("negatives.own_BM", {"own_BM": torch.full((7, 2), 17)}, r"-1 to 16 \(-1 pads\)"),
+    ("negatives.excluded_BX", {"excluded_BX": torch.full((7, 2), -2)}, "-1 to 16"),
+    ("negatives.excluded_BX", {"excluded_BX": torch.zeros(6, 2, dtype=torch.int64)}, r"\[6, 2\]"),
+    ("negatives.query_row_B", {"query_row_B": torch.zeros(6, dtype=torch.int64)}, r"\[6\]"),
+    ("negatives.query_row_B", {"query_row_B": torch.full((7,), 17)}, "-1 to 16"),
     ("temperature", {"temperature": 0.0}, "above 0"),
     ("temperature", {"temperature": float("nan")}, "above 0"),
     ("temperature", {"temperature": torch.zeros(7)}, "above 0"),
     ("temperature", {"temperature": torch.ones(6)}, r"\[6\]"),
-    ("matryoshka_dims", {"matryoshka_dims": [4, 4, 12]}, "ascending"),
-    ("matryoshka_dims", {"matryoshka_dims": [8, 4, 12]}, "ascending"),
-    ("matryoshka_dims", {"matryoshka_dims": [0, 12]}, "ascending"),
-    ("matryoshka_dims", {"matryoshka_dims": [4, 13]}, r"1 to 12 \(D\)"),
-    ("matryoshka_dims", {"matryoshka_dims": []}, "ascending"),
-    ("matryoshka_weights", {"matryoshka_weights": [1.0]}, "3 numbers"),
-    ("matryoshka_weights", {"matryoshka_weights": [1.0, -1.0, 1.0]}, "at least 0"),
+    ("matryoshka.dims", {"matryoshka_dims": [4, 4, 12]}, "ascending"),
+    ("matryoshka.dims", {"matryoshka_dims": [8, 4, 12]}, "ascending"),
+    ("matryoshka.dims", {"matryoshka_dims": [0, 12]}, "ascending"),
+    ("matryoshka.dims", {"matryoshka_dims": [4, 13]}, r"1 to 12 \(D\)"),
+    ("matryoshka.dims", {"matryoshka_dims": []}, "ascending"),
+    ("matryoshka.weights", {"matryoshka_weights": [1.0]}, "3 numbers"),
+    ("matryoshka.weights", {"matryoshka_weights": [1.0, -1.0, 1.0]}, "at least 0"),
     ("weight_B", {"weight_B": torch.ones(6)}, r"\[6\]"),
     ("weight_B", {"weight_B": -torch.ones(7)}, "at least 0"),
     ("weight_B", {"weight_B": torch.full((7,), torch.nan)}, "at least 0"),
@@ -75,35 +76,32 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("denominator", {"denominator": torch.zeros(())}, "above 0"),
     ("denominator", {"denominator": torch.ones(2)}, "one number"),
     ("denominator", {"denominator": torch.ones((), requires_grad=True)}, "detach"),
-    ("scope", {"scope": "all"}, "'own', 'task' or 'step'"),
-    ("query_group_B", {"query_group_B": None}, "scope='task'"),
-    ("document_group_N", {"document_group_N": None}, "scope='task'"),
-    ("document_key_N", {"document_key_N": torch.zeros(7, dtype=torch.int64)}, r"\[17\]"),
-    ("query_key_B", {"query_key_B": torch.zeros(7)}, "float32"),
-    ("false_negative_margin", {"false_negative_margin": float("nan")}, "finite"),
-    ("hardness", {"hardness": -1.0}, "at least 0"),
-    ("hardness", {"hardness": float("inf")}, "finite"),
-    ("false_negative_margin_dims", {"false_negative_margin_dims": "first"}, "'level' or 'full'"),
-    ("same_tower", {"same_tower": "queries"}, "'query', 'document' or 'both'"),
-    ("same_tower", {"same_tower": "document", "scope": "own"}, "scope='step' or 'task'"),
-    ("same_tower", {"same_tower": "query", "scope": "own"}, "scope='step' or 'task'"),
-    ("same_tower", {"same_tower": "both", "peers": PEERS}, "query_row_B="),
-    ("query_row_B", {"same_tower": "query", "query_row_B": torch.arange(7)}, "None"),
+    ("negatives.scope", {"scope": "step"}, "'all', 'group' or 'own'"),
+    ("negatives.query_group_B", {"query_group_B": None}, "scope='group'"),
+    ("negatives.document_group_N", {"document_group_N": None}, "scope='group'"),
+    ("negatives.document_key_N", {"document_key_N": torch.zeros(7, dtype=torch.int64)}, r"\[17\]"),
+    ("negatives.query_key_B", {"query_key_B": torch.zeros(7)}, "float32"),
+    ("negatives.margin", {"margin": float("nan")}, "finite"),
+    ("negatives.hardness", {"hardness": -1.0}, "at least 0"),
+    ("negatives.hardness", {"hardness": float("inf")}, "finite"),
+    ("negatives.margin_dims", {"margin_dims": "first"}, "'level' or 'full'"),
+    ("towers.document_tower", {"document_tower": True, "scope": "own"}, "scope='all' or 'group'"),
+    ("towers.query_tower", {"query_tower": True, "scope": "own"}, "scope='all' or 'group'"),
+    ("towers.query_tower", {"query_tower": True, "document_tower": True, "peers": PEERS}, "negatives.query_row_B"),
+    ("negatives.query_row_B", {"query_tower": True, "query_row_B": torch.arange(7)}, "None"),
     ("implementation", {"implementation": "fast"}, "'chunked' or 'triton'"),
     ("implementation", {"implementation": "reference", "peers": PEERS}, "'chunked' or 'triton'"),
     ("implementation", {"implementation": "triton"}, "'chunked' or 'auto'"),
     ("workspace_bytes", {"workspace_bytes": 0}, "positive"),
-    ("num_documents", {"peers": PEERS, "first_document": 0}, "a ring needs both"),
-    ("first_document", {"peers": PEERS, "num_documents": 17}, "a ring needs both"),
-    ("peers", {"first_document": 0, "num_documents": 17}, "the other callers"),
-    ("num_documents", {"peers": PEERS, "first_document": 0, "num_documents": 16}, "at least the 17 rows"),
-    ("num_documents", {"peers": ONE_PEER, "first_document": 0, "num_documents": 18}, "one peer"),
-    ("first_document", {"peers": PEERS, "first_document": 4, "num_documents": 20}, "0 to 3"),
-    ("first_document", {"peers": PEERS, "first_document": -1, "num_documents": 20}, "0 to 3"),
-    ("document_group_N", {"peers": PEERS, "first_document": 3, "num_documents": 20}, r"\[20\]"),
+    ("peers", {"shard": DocumentShard(0, 17)}, "the other callers"),
+    ("shard.num_documents", {"peers": PEERS, "shard": DocumentShard(0, 16)}, "at least the 17 rows"),
+    ("shard.num_documents", {"peers": ONE_PEER, "shard": DocumentShard(0, 18)}, "one peer"),
+    ("shard.first", {"peers": PEERS, "shard": DocumentShard(4, 20)}, "0 to 3"),
+    ("shard.first", {"peers": PEERS, "shard": DocumentShard(-1, 20)}, "0 to 3"),
+    ("negatives.document_group_N", {"peers": PEERS, "shard": DocumentShard(3, 20)}, r"\[20\]"),
     (
-        "document_key_N",
-        {"peers": PEERS, "first_document": 3, "num_documents": 20, "document_group_N": torch.zeros(20).long()},
+        "negatives.document_key_N",
+        {"peers": PEERS, "shard": DocumentShard(3, 20), "document_group_N": torch.zeros(20).long()},
         r"\[20\]",
     ),
 ]
@@ -115,19 +113,19 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def good_case() -> Case:
-    return make_case(set(FEATURES) - UNKEPT, "task")
+    return make_case(set(FEATURES) - UNKEPT, "group")
 
 
 @pytest.mark.parametrize(("argument", "changes", "expected"), BAD)
 def test_a_bad_argument_is_named(argument: str, changes: dict[str, Any], expected: str) -> None:
-    with pytest.raises(ValueError, match=f"^info_nce {argument}: got .*, expected ") as caught:
-        info_nce(**(good_case().arguments | changes))
+    with pytest.raises(ValueError, match=f"^info_nce {re.escape(argument)}: got .*, expected ") as caught:
+        info_nce(**grouped(good_case().arguments | changes))
     assert caught.match(expected)
     assert "\n" not in str(caught.value)
 
 
 def test_the_case_that_the_bad_arguments_change_is_good() -> None:
-    assert info_nce(**good_case().arguments).loss.isfinite()
+    assert info_nce(**grouped(good_case().arguments)).loss.isfinite()
 
 
 def test_triton_without_a_gpu_says_how_it_would_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,10 +168,10 @@ def test_all_values_are_checked_in_one_transfer(monkeypatch: pytest.MonkeyPatch)
     lists, read = [], Tensor.tolist
     monkeypatch.setattr(Tensor, "tolist", lambda tensor: lists.append(tensor) or read(tensor))
     monkeypatch.setattr(sys.modules["fused_contrastive.info_nce"], "_run", lambda problem, implementation: problem)
-    arguments = make_case(set(FEATURES) - {"tower_query"}, "task").arguments
+    arguments = make_case(set(FEATURES) - {"query_tower"}, "group").arguments
     arguments |= {"denominator": torch.tensor(5.5), "positive_B": arguments["positive_BP"][:, 2]}
     with _Reads() as reads:
-        info_nce(**arguments)
+        info_nce(**grouped(arguments))
         assert reads.count == 0
         bool(arguments["denominator"] > 0)
         assert reads.count == 1  # such reads are seen

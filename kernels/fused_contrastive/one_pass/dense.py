@@ -21,7 +21,7 @@ from fused_contrastive.cosine import chunks
 from fused_contrastive.one_pass.documents import Documents
 from fused_contrastive.one_pass.passes import LeftGradient, RowSums, panels
 from fused_contrastive.one_pass.tiles import Left, Shard, SlopeWeights, Tiles
-from fused_contrastive.problem import Peers
+from fused_contrastive.options import Peers
 
 
 class Dense:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fused_contrastive.cosine import prefix_inverse_norms
 from fused_contrastive.one_pass.tiles import Shard
-from fused_contrastive.problem import Peers
+from fused_contrastive.options import DocumentShard, Peers
 
 
 class Documents(Protocol):
@@ -59,16 +59,15 @@ class Ring:
         dtype: torch.dtype,
         needs_gradient: bool,
         peers: Peers,
-        first: int,
-        num_documents: int,
+        shard: DocumentShard,
     ) -> None:
         self.peers, self.num_shards = peers, peers.count
         self._row_ND, self._dims, self._dtype = row_ND, dims, dtype
         self._gradient = torch.zeros_like(row_ND, dtype=dtype) if needs_gradient else None
         place = torch.zeros(2, peers.count, dtype=torch.int64, device=row_ND.device)
-        place[:, peers.rank] = torch.tensor([first, len(row_ND)])
+        place[:, peers.rank] = torch.tensor([shard.first, len(row_ND)])
         self._first, self._length = peers.sum(place).tolist()
-        self._check(num_documents)
+        self._check(shard.num_documents)
 
     def _check(self, num_documents: int) -> None:
         """Every peer sees the same numbers, so all of them raise or none."""
@@ -80,7 +79,7 @@ class Ring:
         if end != num_documents:
             parts = ", ".join(f"{a} to {a + n}" for a, n in zip(self._first, self._length, strict=True))
             raise ValueError(
-                f"info_nce first_document: got documents {parts} from the peers, expected parts that follow each other "
+                f"info_nce shard.first: got documents {parts} from the peers, expected parts that follow each other "
                 f"from 0 to {num_documents}"
             )
 

@@ -26,7 +26,7 @@ def fused(problem: Problem, tiles: Literal["torch", "triton"]) -> InfoNCEOutput:
     with torch.no_grad(), torch.autocast(problem.query_BD.device.type, enabled=False):
         documents = _documents(problem, tiles_type.row_dtype(problem), needs.document)
         result = LossPass(problem, needs, documents, tiles_type).run()
-        loss = (problem.share_B * result.stats.loss_B).sum() + result.poison
+        loss = (problem.normalized_weight_B * result.stats.loss_B).sum() + result.poison
     gradients = (result.query_BD, result.document_ND, result.temperature_B)
     return InfoNCEOutput(_KnownGradient.apply(loss, *gradients, *inputs), result.stats)
 
@@ -43,11 +43,10 @@ def _tiles_type(name: Literal["torch", "triton"]) -> type[Tiles]:
 
 def _documents(problem: Problem, row_dtype: torch.dtype, needs_gradient: bool) -> Documents:
     row_ND = problem.document_ND.detach().to(row_dtype).contiguous()
-    if problem.first_document is None:
+    if problem.shard is None:
         return Gathered(row_ND, problem.dims, problem.dtype, needs_gradient)
     assert problem.peers is not None
-    place = problem.first_document, problem.num_documents
-    return Ring(row_ND, problem.dims, problem.dtype, needs_gradient, problem.peers, *place)
+    return Ring(row_ND, problem.dims, problem.dtype, needs_gradient, problem.peers, problem.shard)
 
 
 class _KnownGradient(torch.autograd.Function):

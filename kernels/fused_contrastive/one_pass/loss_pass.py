@@ -23,11 +23,12 @@ class LossPass:
         self.problem, self.needs, self.documents = problem, needs, documents
         self.rows = LeftRows(problem, documents, tiles_type.row_dtype(problem))
         self.left, self.num_queries = self.rows.left, len(problem.query_BD)
-        self.level_share_KB = problem.share_B * problem.share_B.new_tensor(problem.level_weights)[:, None]
+        level_weight_K1 = problem.normalized_weight_B.new_tensor(problem.level_weights)[:, None]
+        self.weight_KB = problem.normalized_weight_B * level_weight_K1
         self.sums = RowSums(self.left.inverse_KS)
         self._allocate_slopes()
         self.listed: Listed | None = None
-        if problem.lists_own:
+        if problem.scores_own_by_pair:
             self.listed = Listed(problem, self.rows.own, self.rows.own_KBM, self.left)
         self.dense, scale = None, None
         if problem.scope != "own":
@@ -90,14 +91,14 @@ class LossPass:
             column_KBP = self.column_lse_KN[:, positive_BP.clamp_min(0)]
         logit_KBP = self.rows.positive_KBP[:, rows] * inverse_temperature_B[:, None]
         terms = query_terms(logit_KBP, positive_BP >= 0, self.sums.lse_KS[:, rows], tower_KBP, column_KBP)
-        share_KB = self.level_share_KB[:, rows]
+        weight_KB = self.weight_KB[:, rows]
         self.loss_KB[:, rows], self.denominator_lse_KB[:, rows] = terms.loss_KB, terms.denominator_lse_KB
-        self.by_positive_KBP[:, rows] = share_KB[..., None] * terms.by_positive_KBP
-        self.row_weight_KS[:, rows] = share_KB * terms.by_row_KB
+        self.by_positive_KBP[:, rows] = weight_KB[..., None] * terms.by_positive_KBP
+        self.row_weight_KS[:, rows] = weight_KB * terms.by_row_KB
         if terms.by_tower_KBP is not None:
-            self.row_weight_KS[:, num_queries:] = (share_KB[..., None] * terms.by_tower_KBP).flatten(1)
+            self.row_weight_KS[:, num_queries:] = (weight_KB[..., None] * terms.by_tower_KBP).flatten(1)
         if terms.by_column_KBP is not None:
-            weight_KBP = share_KB[..., None] * terms.by_column_KBP
+            weight_KBP = weight_KB[..., None] * terms.by_column_KBP
             weight_KN = self.rows.positives.sum_by_document(weight_KBP, 0, problem.num_documents)
             self.column_weight_KN = weight_KN if problem.peers is None else problem.peers.sum(weight_KN)
 
@@ -163,14 +164,14 @@ class LossPass:
             num_offered_B = count_candidates(problem)
         level_weight_K1 = self.loss_KB.new_tensor(problem.level_weights)[:, None]
         best_B = cosine_BP.masked_fill(~valid_BP, -torch.inf).amax(1)
-        own_BM = problem.negative_BM
+        own_BM = problem.own_BM
         return InfoNCEStats(
             positive_similarity_B=cosine_BP.sum(1) / valid_BP.sum(1),
             negative_similarity_BM=None if own_BM is None else rows.own_KBM[-1].masked_fill(own_BM < 0, torch.nan),
             negative_kept_BM=None if own_BM is None else self._own_kept(own_BM),
             lse_KB=self.denominator_lse_KB,
             loss_B=(level_weight_K1 * self.loss_KB).sum(0),
-            correct_B=best_B - sums.hardest_S[queries] > problem.tie,
+            correct_B=best_B - sums.hardest_S[queries] > problem.rounding,
             masked_B=num_offered_B - num_kept_B,
             mean_negative_similarity_B=sums.similarity_sum_S[queries] / num_kept_B,
         )

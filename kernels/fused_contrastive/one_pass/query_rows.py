@@ -21,10 +21,10 @@ class LeftRows:
 
     def __init__(self, problem: Problem, documents: Documents, row_dtype: torch.dtype) -> None:
         self.problem = problem
-        listed_BM = problem.positive_BP[:, :0] if problem.negative_BM is None else problem.negative_BM
+        listed_BM = problem.positive_BP[:, :0] if problem.own_BM is None else problem.own_BM
         self.positives = Pairs(problem.positive_BP, problem.workspace_bytes)
         self.own = Pairs(listed_BM, problem.workspace_bytes)
-        own_dims = problem.dims if problem.lists_own else problem.dims[-1:]  # elsewhere a statistic only
+        own_dims = problem.dims if problem.scores_own_by_pair else problem.dims[-1:]  # elsewhere a statistic only
         query = problem.query_BD.detach().to(row_dtype).contiguous()
         inverse_KB = prefix_inverse_norms(query, problem.dims, problem.dtype)
         queries = Left(query, inverse_KB, problem.temperature_B.detach().reciprocal(), None)
@@ -60,7 +60,7 @@ class LeftRows:
         highest_KS = None
         if problem.margin is not None:
             lowest_KB = self.positive_KBP.masked_fill(problem.positive_BP < 0, torch.inf).amin(2)
-            highest_KS = (lowest_KB + problem.margin + problem.tie)[:, self.owner_S]
+            highest_KS = (lowest_KB + problem.margin + problem.rounding)[:, self.owner_S]
         inverse_KX = prefix_inverse_norms(tower_XD, problem.dims, problem.dtype)
         return Left(
             row_SD=torch.cat([queries.row_SD, tower_XD]) if len(tower_XD) else queries.row_SD,

@@ -17,7 +17,7 @@ def gradient_scale(problem: Problem) -> Tensor:
     Summed over levels, |slope| <= (row weight + column weight) / temperature. A row's weight is at most its query's
     share, a column's at most the sum of those of the queries, of all peers, of which the document is a positive.
     """
-    share, total = _largest(problem.share_B), problem.share_B.sum()
+    share, total = _largest(problem.normalized_weight_B), problem.normalized_weight_B.sum()
     left = _largest(prefix_inverse_norms(problem.query_BD.detach(), problem.dims, torch.float32))
     right = _largest(prefix_inverse_norms(problem.document_ND.detach(), problem.dims, torch.float32))
     times = _largest(problem.positive_BP[problem.positive_BP >= 0].unique(return_counts=True)[1].to(share.dtype))

@@ -12,6 +12,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from fused_contrastive.cosine import prefix_inverse_norms
 from fused_contrastive.masks import Rules
 from fused_contrastive.one_pass.tiles import Left, Shard, SlopeWeights
+from fused_contrastive.options import Matryoshka, Negatives, Towers
 from fused_contrastive.problem import Problem
 from fused_contrastive.triton.launch import Architecture, Block, Launcher
 from fused_contrastive.triton.tiles import TritonTiles
@@ -65,18 +66,24 @@ def all_variants(architecture: Architecture, dtype: torch.dtype) -> list[Variant
     notes = NoteTaker(architecture, dtype)
     for dims in ((64,), (64, 128)):
         for excluded_BX in (None, torch.zeros(_NUM_ROWS, 1, dtype=torch.int64)):
-            _drive(notes, _problem(dtype, matryoshka_dims=dims, excluded_BX=excluded_BX))
-    _drive(notes, _problem(dtype, matryoshka_dims=(64, 128), margin=0.0, margin_dims="full"))
-    _drive(notes, _problem(dtype, matryoshka_dims=(64,), document_key_N=torch.zeros(_NUM_ROWS, dtype=torch.int64)))
+            _drive(notes, _problem(dtype, dims, Negatives(excluded_BX=excluded_BX)))
+    _drive(notes, _problem(dtype, (64, 128), Negatives(margin=0.0, margin_dims="full")))
+    same_key_N = torch.zeros(_NUM_ROWS, dtype=torch.int64)
+    _drive(notes, _problem(dtype, (64,), Negatives(document_key_N=same_key_N)))
     return sorted(notes.variants, key=lambda variant: (variant.kernel.__name__, str(variant[1:])))
 
 
-def _problem(dtype: torch.dtype, **given: Any) -> Problem:
-    """Few queries; every argument of `checked_problem` that is not given is switched off."""
+def _problem(dtype: torch.dtype, dims: tuple[int, ...], negatives: Negatives) -> Problem:
     rows = torch.ones(_NUM_ROWS, 128, dtype=dtype)
-    arguments: dict[str, Any] = dict.fromkeys(inspect.getfullargspec(checked_problem).kwonlyargs)
-    arguments |= {"temperature": 1.0, "scope": "step", "margin_dims": "level", "symmetric": True}
-    return checked_problem(rows, rows, torch.arange(_NUM_ROWS), **(arguments | given))
+    return checked_problem(
+        rows,
+        rows,
+        torch.arange(_NUM_ROWS),
+        temperature=1.0,
+        matryoshka=Matryoshka(dims),
+        negatives=negatives,
+        towers=Towers(symmetric=True),
+    )
 
 
 def _drive(launcher: Launcher, problem: Problem) -> None:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from fused_contrastive import Matryoshka
 from sentence_transformers.util import pairwise_angle_sim
 from torch import Tensor
 
@@ -40,7 +41,7 @@ def test_the_angle_similarity_is_that_of_complex_numbers_and_of_sentence_transfo
 
 def test_angle_is_cosents_sum_over_ordered_pairs_at_every_level_in_value_and_gradient() -> None:
     left, right, score = pairs(15, 6)
-    loss = angle(left, right, score, temperature=0.1, matryoshka_dims=[3, 6], matryoshka_weights=[0.5, 2.0])
+    loss = angle(left, right, score, temperature=0.1, matryoshka=Matryoshka([3, 6], [0.5, 2.0]))
     expected = torch.zeros((), dtype=torch.float64)
     for dim, weight in ((3, 0.5), (6, 2.0)):
         similarity = pairwise_angle_sim(left[:, :dim], right[:, :dim]) / 0.1
@@ -59,8 +60,8 @@ def test_angle_gives_a_zero_row_no_gradient_and_names_dims_that_do_not_fit() -> 
     gradient = torch.autograd.grad(angle(left, right, score, temperature=0.05), left)[0]
     assert gradient.isfinite().all()
     assert gradient[0].abs().sum() == 0
-    with pytest.raises(ValueError, match=r"angle matryoshka_dims: got \[9\], expected ascending numbers from 1 to 4"):
-        angle(left, right, score, temperature=0.05, matryoshka_dims=[9])
+    with pytest.raises(ValueError, match=r"angle matryoshka\.dims: got \[9\], expected ascending numbers from 1 to 4"):
+        angle(left, right, score, temperature=0.05, matryoshka=Matryoshka([9]))
 
 
 def test_angle_says_which_embeddings_are_not_pairs() -> None:
