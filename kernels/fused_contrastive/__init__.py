@@ -1,12 +1,15 @@
-"""Contrastive losses over unnormalised embeddings; knows nothing of any training harness.
+"""InfoNCE and CoSENT for embeddings that need no normalisation. The package knows nothing of any training harness.
 
 Shape legend, used as suffixes everywhere in this package:
     B  queries                                       N  documents of the whole table
     D  embedding dimensions                          K  Matryoshka levels
     P  positives of a query (-1 padded)              M  own negatives of a query (-1 padded)
-    X  excluded documents of a query (-1 padded)     S  left rows of the similarity matrix
+    X  excluded documents of a query (-1 padded)     S  query rows: queries, then tower rows
     R  rows of a tile                                C  columns of a tile or of a shard of the documents
     E  entries of a list of pairs
+
+Query rows are the rows of the similarity matrix: the queries and, with the document tower, their positives as tower
+rows.
 """
 
 from fused_contrastive.cosent import cosent, cosent_of_similarities

@@ -1,7 +1,7 @@
-"""Which documents stand in a query's denominator, without a B x N matrix.
+"""Which documents are negatives of which query, without a B x N matrix.
 
-A negative is a candidate of the scope that is not dropped: neither a positive, nor excluded, nor equal by key. (The
-margin is judged where the cosines are computed.)
+A candidate is a document that the scope offers and that is no positive of the query. A negative is a candidate that is
+neither excluded nor equal by key. (`Negatives.margin` drops more, where the cosines are computed.)
 """
 
 from __future__ import annotations
@@ -17,59 +17,66 @@ from fused_contrastive.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
-class Equality:
-    """Where row_S[s] == value_E[e], document column_E[e] is no negative of left row s. Columns ascend, each once."""
+class EqualKeys:
+    """If query_key_S[s] == document_key_E[e], document column_E[e] is no negative of query row s.
 
-    row_S: Tensor
+    `column_E` ascends and names each document at most once.
+    """
+
+    query_key_S: Tensor
     column_E: Tensor
-    value_E: Tensor
-    host_column_E: np.ndarray  # the columns again, so that a tile finds its own without waiting for the device
+    document_key_E: Tensor
+    host_column_E: np.ndarray  # column_E in host memory: looking up a tile's columns must not wait for the GPU
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What decides the mask, per left row and per document of the whole table. Padding is -1 everywhere."""
+class MaskRules:
+    """What decides which cells of the similarity matrix are dropped, for all query rows and the whole table.
+
+    Lists are padded with -1.
+    """
 
     positive_SP: Tensor
-    own_SM: Tensor | None  # candidates whatever their group; None where the scope brings every document
+    own_SM: Tensor | None  # candidates whatever their group; None if groups do not matter
     excluded_SX: Tensor | None
-    group_S: Tensor | None  # with scope `task`: only documents of this group are candidates
+    group_S: Tensor | None  # scope `group`: only documents of this group, and own negatives, are candidates
     group_N: Tensor | None
-    equalities: tuple[Equality, ...]  # values and rows are dense numbers from 0; a row without a key has -1
+    equal_keys: tuple[EqualKeys, ...]  # keys are numbered from 0; a query row without a key has -1
 
     @classmethod
-    def of(cls, problem: Problem, owner_S: Tensor) -> Rules:
-        """`owner_S`: the query whose candidates left row s has."""
+    def of(cls, problem: Problem, query_S: Tensor) -> MaskRules:
+        """`query_S`: the query that each query row belongs to; the row has that query's negatives."""
 
         def rows(index_B: Tensor | None) -> Tensor | None:
-            return None if index_B is None else index_B[owner_S]
+            return None if index_B is None else index_B[query_S]
 
         by_group = problem.scope == "group"
-        found = (*_document_key_equalities(problem), *_query_key_equalities(problem))
-        keys = {id(equality.row_S): equality.row_S[owner_S] for equality in found}  # rounds share one
-        positive_SP = problem.positive_BP[owner_S]
+        equal_keys = (*_equal_document_keys(problem), *_equal_query_keys(problem))
+        # Several entries share one tensor of keys, which is expanded to the query rows once.
+        row_keys = {id(keys.query_key_S): keys.query_key_S[query_S] for keys in equal_keys}
+        positive_SP = problem.positive_BP[query_S]
         excluded_SX = rows(_excluded(problem))
         if problem.hardness is not None:
-            excluded_SX = _with_own(problem, excluded_SX, owner_S)
+            excluded_SX = _with_own(problem, excluded_SX, query_S)
         return cls(
             positive_SP=positive_SP,
             own_SM=rows(problem.own_BM) if by_group else None,
             excluded_SX=excluded_SX,
             group_S=rows(problem.query_group_B) if by_group else None,
             group_N=problem.document_group_N if by_group else None,
-            equalities=tuple(replace(equality, row_S=keys[id(equality.row_S)]) for equality in found),
+            equal_keys=tuple(replace(keys, query_key_S=row_keys[id(keys.query_key_S)]) for keys in equal_keys),
         )
 
     @property
     def bytes_per_row(self) -> int:
-        """Scratch of `fill` beside the tile: index lists of a row, moved into the tile's columns."""
+        """Memory that `fill` needs per row beside the tile: copies of the row's index lists."""
         lists = (self.positive_SP, self.own_SM, self.excluded_SX)
         return sum(24 * index.shape[1] for index in lists if index is not None)
 
     def fill(self, buffer: Tensor, rows: slice, columns: slice) -> None:
-        """Write True where document c of the whole table's `columns` is no negative of left row r.
+        """Write True where a document among the whole table's `columns` is no negative of a query row among `rows`.
 
-        `buffer` is bool [R, C + 1]; its last column takes the indices that point outside the tile.
+        buffer: bool [R, C + 1]; indices that point outside the tile are written into the last column.
         """
         mask_RC = buffer[:, :-1]
         if self.group_S is not None:
@@ -80,12 +87,12 @@ class Rules:
             buffer.zero_()
         scatter_listed(buffer, self.positive_SP, rows, columns, True)
         scatter_listed(buffer, self.excluded_SX, rows, columns, True)
-        for equality in self.equalities:
-            mark_equal(mask_RC, equality, rows, columns)
+        for keys in self.equal_keys:
+            mark_equal(mask_RC, keys, rows, columns)
 
 
 def count_candidates(problem: Problem) -> Tensor:
-    """int64 [B]: the documents that scope `step` or `task` offers each query, its positives left out."""
+    """int64 [B]: the number of candidates of each query in scope `all` or `group`."""
     positive_BP = problem.positive_BP
     if problem.scope == "all":
         return problem.num_documents - (positive_BP >= 0).sum(1)
@@ -98,43 +105,50 @@ def count_candidates(problem: Problem) -> Tensor:
     in_group_BP = (positive_BP >= 0) & (group_N[positive_BP.clamp_min(0)] == group_B1)
     count_B -= in_group_BP.sum(1)
     if problem.own_BM is not None:
-        offered_BM, _ = listed_masks(problem, problem.own_BM)
-        count_B += (offered_BM & (group_N[problem.own_BM.clamp_min(0)] != group_B1)).sum(1)
+        candidate_BM, _ = listed_masks(problem, problem.own_BM)
+        count_B += (candidate_BM & (group_N[problem.own_BM.clamp_min(0)] != group_B1)).sum(1)
     return count_B
 
 
 def _excluded(problem: Problem) -> Tensor | None:
-    """[B, X]: the listed documents and the query itself, if it is one."""
+    """[B, X]: the excluded documents and, if it stands among the documents, the query itself."""
     lists = [problem.excluded_BX, None if problem.query_row_B is None else problem.query_row_B[:, None]]
     given = [index for index in lists if index is not None]
     return torch.cat(given, dim=1) if given else None
 
 
-def _with_own(problem: Problem, excluded_SX: Tensor | None, owner_S: Tensor) -> Tensor:
-    """[S, X + M]: the queries' own negatives as well, which `Listed` scores; tower rows (after the queries) keep them.
+def _with_own(problem: Problem, excluded_SX: Tensor | None, query_S: Tensor) -> Tensor:
+    """[S, X + M]: excluded documents and own negatives, for `ListedNegatives` scores the latter pair by pair.
 
-    Nothing is lost to the count of masked documents: both ways to score add up what they keep.
+    Tower rows, which follow the queries, are scored against own negatives in the tiles: they exclude none of them.
     """
     assert problem.own_BM is not None
-    own_SM = problem.own_BM[owner_S]
+    own_SM = problem.own_BM[query_S]
     own_SM[len(problem.query_BD) :] = -1
     return own_SM if excluded_SX is None else torch.cat([excluded_SX, own_SM], dim=1)
 
 
-def _known(problem: Problem) -> Tensor:
-    """[B, P]: what is no negative of queries with an equal key: the positives and the query itself."""
+def _positives_and_query(problem: Problem) -> Tensor:
+    """[B, P]: what is no negative of queries with an equal key: the query's positives, and the query itself."""
     if problem.query_row_B is None:
         return problem.positive_BP
     return torch.cat([problem.positive_BP, problem.query_row_B[:, None]], dim=1)
 
 
 def count_false(mask_RC: Tensor, scratch_RC: Tensor) -> Tensor:
-    """int64 [R], by way of a float buffer: summing bools would build an int64 tile. Exact up to 2^24 columns."""
+    """int64 [R]: how many cells of each row are False.
+
+    The sum runs over a float copy in `scratch_RC`, because torch would sum bools by way of an int64 tile. Exact up to
+    2^24 columns.
+    """
     return mask_RC.shape[1] - scratch_RC.copy_(mask_RC).sum(1).long()
 
 
 def scatter_listed(buffer: Tensor, index_SM: Tensor | None, rows: slice, columns: slice, value: bool | int) -> None:
-    """Write `value` at the listed documents in `columns`; buffer [R, C + 1], its last column takes the rest."""
+    """Write `value` at the listed documents that lie in `columns`.
+
+    buffer: [R, C + 1]; for the other documents the value is written into the last column.
+    """
     if index_SM is None:
         return
     outside = buffer.shape[1] - 1
@@ -143,16 +157,19 @@ def scatter_listed(buffer: Tensor, index_SM: Tensor | None, rows: slice, columns
     buffer.scatter_(1, local_RM, value)
 
 
-def mark_equal(mask_RC: Tensor, equality: Equality, rows: slice, columns: slice) -> None:
-    """Set to True (1) every cell whose row's key equals its document's."""
-    start, stop = np.searchsorted(equality.host_column_E, (columns.start, columns.stop))
-    column_E = equality.column_E[start:stop] - columns.start
-    equal_RE = equality.row_S[rows, None] == equality.value_E[start:stop]
+def mark_equal(mask_RC: Tensor, keys: EqualKeys, rows: slice, columns: slice) -> None:
+    """Set to True (1) every cell whose query row and document have equal keys."""
+    start, stop = np.searchsorted(keys.host_column_E, (columns.start, columns.stop))
+    column_E = keys.column_E[start:stop] - columns.start
+    equal_RE = keys.query_key_S[rows, None] == keys.document_key_E[start:stop]
     mask_RC[:, column_E] = mask_RC[:, column_E].masked_fill_(equal_RE, 1)
 
 
-def _document_key_equalities(problem: Problem) -> list[Equality]:
-    """One per column of positives. Only keys that two documents share can drop anything."""
+def _equal_document_keys(problem: Problem) -> list[EqualKeys]:
+    """A document with the key of a positive is no negative: one entry per column of `positive_BP`.
+
+    Documents whose key no other document has are left out: they drop nothing.
+    """
     key_N = problem.document_key_N
     if key_N is None or not len(key_N):
         return []
@@ -162,39 +179,43 @@ def _document_key_equalities(problem: Problem) -> list[Equality]:
         return []
     row_BP = number_N[problem.positive_BP.clamp_min(0)].masked_fill(problem.positive_BP < 0, -1)
     host_column_E = column_E.cpu().numpy()
-    return [Equality(row_B, column_E, number_N[column_E], host_column_E) for row_B in row_BP.unbind(1)]
+    return [EqualKeys(row_B, column_E, number_N[column_E], host_column_E) for row_B in row_BP.unbind(1)]
 
 
-def _query_key_equalities(problem: Problem) -> list[Equality]:
-    """One round per distinct key of the document with most of them, so that a round names a column once."""
+def _equal_query_keys(problem: Problem) -> list[EqualKeys]:
+    """A positive of a query with an equal key is no negative.
+
+    A document may be a positive of queries with several keys, but an `EqualKeys` names it once: so there are as many
+    entries as the document with most keys has keys.
+    """
     if problem.query_key_B is None:
         return []
-    known_BP = _known(problem)
+    listed_BP = _positives_and_query(problem)
     _, number_B, count = problem.query_key_B.unique(return_inverse=True, return_counts=True)
-    owner_E, place_E = ((known_BP >= 0) & (count[number_B] > 1)[:, None]).nonzero(as_tuple=True)
-    pair_E2 = torch.stack([known_BP[owner_E, place_E], number_B[owner_E]], dim=1).unique(dim=0)
+    query_E, place_E = ((listed_BP >= 0) & (count[number_B] > 1)[:, None]).nonzero(as_tuple=True)
+    pair_E2 = torch.stack([listed_BP[query_E, place_E], number_B[query_E]], dim=1).unique(dim=0)
     column_E, value_E = pair_E2[:, 0].contiguous(), pair_E2[:, 1]  # sorted by document
     round_E = torch.arange(len(column_E), device=column_E.device) - torch.searchsorted(column_E, column_E)
     num_rounds = int(round_E.max()) + 1 if len(round_E) else 0
     rounds = (round_E == number for number in range(num_rounds))
-    return [Equality(number_B, column_E[chosen], value_E[chosen], column_E[chosen].cpu().numpy()) for chosen in rounds]
+    return [EqualKeys(number_B, column_E[chosen], value_E[chosen], column_E[chosen].cpu().numpy()) for chosen in rounds]
 
 
 def listed_masks(problem: Problem, index_BM: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, M] twice: distinct candidates of the list that are no positive; those of them that are kept."""
-    offered_BM = (index_BM >= 0) & ~repeated(index_BM)
-    offered_BM &= ~_members(index_BM, problem.positive_BP, problem.workspace_bytes)
-    return offered_BM, offered_BM & ~_dropped(problem, index_BM)
+    """[B, M] twice: which listed documents are candidates, each at its first mention; which of them are negatives."""
+    candidate_BM = (index_BM >= 0) & ~repeated(index_BM)
+    candidate_BM &= ~_members(index_BM, problem.positive_BP, problem.workspace_bytes)
+    return candidate_BM, candidate_BM & ~_dropped(problem, index_BM)
 
 
 def kept_of_list(problem: Problem, index_BM: Tensor) -> Tensor:
-    """[B, M]: which of the listed documents, all of them candidates, are negatives but for the margin; with repeats."""
+    """[B, M]: which of the listed documents are negatives, before the margin; repeats are marked, too."""
     positive_BM = _members(index_BM, problem.positive_BP, problem.workspace_bytes)
     return (index_BM >= 0) & ~positive_BM & ~_dropped(problem, index_BM)
 
 
 def _dropped(problem: Problem, index_BM: Tensor) -> Tensor:
-    """[B, M]: which of the listed documents are excluded or equal by key; anything where padded."""
+    """[B, M]: which of the listed documents are excluded or equal by key; undefined where padded."""
     positive_BP = problem.positive_BP
     dropped_BM = torch.zeros_like(index_BM, dtype=torch.bool)
     listed_BM = index_BM.clamp_min(0)
@@ -207,9 +228,9 @@ def _dropped(problem: Problem, index_BM: Tensor) -> Tensor:
         dropped_BM |= _members(problem.document_key_N[listed_BM], key_BP, problem.workspace_bytes)
     if problem.query_key_B is not None:
         number_B1 = problem.query_key_B.unique(return_inverse=True)[1][:, None]
-        known_BP = _known(problem)
-        known = (number_B1 * problem.num_documents + known_BP)[known_BP >= 0]
-        dropped_BM |= torch.isin(number_B1 * problem.num_documents + listed_BM, known)
+        listed_BP = _positives_and_query(problem)
+        dropped = (number_B1 * problem.num_documents + listed_BP)[listed_BP >= 0]
+        dropped_BM |= torch.isin(number_B1 * problem.num_documents + listed_BM, dropped)
     return dropped_BM
 
 

@@ -1,4 +1,4 @@
-"""InfoNCE as the formulas read: materialises every matrix, gradients by autograd. The truth of every test."""
+"""InfoNCE as its formula reads: builds every matrix and leaves the gradients to autograd. Tests compare with it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from fused_contrastive.problem import InfoNCEOutput, InfoNCEStats, Problem
 
 
 class _Documents(NamedTuple):
-    """[B, N] each: what a document is to a query."""
+    """[B, N] each: what document n is to query b."""
 
-    own_BN: Tensor
+    own_BN: Tensor  # an own negative, dropped or not
     positive_BN: Tensor
-    candidate_BN: Tensor  # the scope's documents but the positives
-    allowed_BN: Tensor  # candidates that are neither excluded nor equal by key
+    candidate_BN: Tensor  # offered by the scope, and no positive
+    allowed_BN: Tensor  # a candidate that is neither excluded nor equal by key
 
 
 class _Level(NamedTuple):
-    """Cosines at one Matryoshka level; E are the pairs of a query and one of its positives."""
+    """Cosines at one Matryoshka level. E: the pairs of a query and one of its positives."""
 
     similarity_BN: Tensor
     tower_EN: Tensor | None  # the positive's cosines with the documents
@@ -40,17 +40,17 @@ def _reference(problem: Problem) -> InfoNCEOutput:
     levels = [_level(problem, dim, pair_E2) for dim in problem.dims]
     losses, lse = [], []
     for level, weight in zip(levels, problem.level_weights, strict=True):
-        judged = levels[-1] if problem.margin_dims == "full" else level
-        kept_BN = documents.allowed_BN & _within_margin(problem, judged.similarity_BN, judged.lowest_B)
-        loss_E, lse_E = _pair_losses(problem, level, judged, documents, kept_BN, pair_E2)
+        compared = levels[-1] if problem.margin_dims == "full" else level
+        kept_BN = documents.allowed_BN & _within_margin(problem, compared.similarity_BN, compared.lowest_B)
+        loss_E, lse_E = _pair_losses(problem, level, compared, documents, kept_BN, pair_E2)
         losses.append(weight * _mean_over_positives(loss_E, pair_E2, kept_BN))
         lse.append(_mean_over_positives(lse_E, pair_E2, kept_BN))
     loss_B = torch.stack(losses).sum(0)
     stats = _stats(problem, documents, levels[-1], kept_BN, torch.stack(lse), loss_B)
     tables = problem.query_BD.detach(), problem.document_ND.detach()
     norms = [prefix_inverse_norms(rows.to(problem.dtype), problem.dims).sum() for rows in tables]
-    poison = 0 * (norms[0] + norms[1])  # NaN if any row is not finite, also one that no denominator holds
-    return InfoNCEOutput((problem.normalized_weight_B * loss_B).sum() + poison, stats)
+    zero_or_nan = 0 * (norms[0] + norms[1])  # NaN if any row is not finite, also one that no denominator holds
+    return InfoNCEOutput((problem.normalized_weight_B * loss_B).sum() + zero_or_nan, stats)
 
 
 def _level(problem: Problem, dim: int, pair_E2: Tensor) -> _Level:
@@ -74,7 +74,7 @@ def _within_margin(problem: Problem, similarity_EN: Tensor, lowest_E: Tensor) ->
 
 
 def _pair_losses(
-    problem: Problem, level: _Level, judged: _Level, documents: _Documents, kept_BN: Tensor, pair_E2: Tensor
+    problem: Problem, level: _Level, compared: _Level, documents: _Documents, kept_BN: Tensor, pair_E2: Tensor
 ) -> tuple[Tensor, Tensor]:
     """[E] twice: the loss of a query and one of its positives, and the log of the denominator in the query's row."""
     query_E, document_E = pair_E2.unbind(1)
@@ -87,8 +87,8 @@ def _pair_losses(
     row = [positive_E1, weighted_BN[query_E]]
     lse_E = torch.cat(row, dim=1).logsumexp(1)
     if level.tower_EN is not None:
-        assert judged.tower_EN is not None
-        kept_EN = documents.allowed_BN[query_E] & _within_margin(problem, judged.tower_EN, judged.lowest_B[query_E])
+        assert compared.tower_EN is not None
+        kept_EN = documents.allowed_BN[query_E] & _within_margin(problem, compared.tower_EN, compared.lowest_B[query_E])
         tower_EN = level.tower_EN / problem.temperature_B[query_E, None]
         row.append(tower_EN.masked_fill(~kept_EN, -torch.inf))
     loss_E = torch.cat(row, dim=1).logsumexp(1) - positive_E1[:, 0]
@@ -138,7 +138,7 @@ def _listed(index_BM: Tensor | None, nothing_BN: Tensor) -> Tensor:
 
 
 def _any_of(left: Tensor, right: Tensor) -> Tensor:
-    """The product of two relations."""
+    """[B, N]: whether left[b, c] and right[c, n] hold for any c."""
     return (left.float() @ right.float()) > 0
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 from fused_contrastive.cosine import chunks, prefix_inverse_norms, prefix_sums, suffix_sums
-from fused_contrastive.masks import Rules
-from fused_contrastive.one_pass.tiles import MASKED, Left, Shard, SlopeWeights, TileScores, TileSlopes
+from fused_contrastive.masks import MaskRules
+from fused_contrastive.one_pass.tiles import MASKED, QueryRows, Shard, SlopeWeights, TileScores, TileSlopes
 from fused_contrastive.problem import Problem
 from fused_contrastive.triton.launch import Launcher
 from fused_contrastive.triton.tiles import TritonTiles
-from fused_contrastive.triton.variants import NoteTaker, Variant, all_variants, variant_of
+from fused_contrastive.triton.variants import Variant, VariantRecorder, all_variants, variant_of
 from fused_contrastive.validation import checked_problem
 from torch import Tensor
 
@@ -32,20 +32,20 @@ FIRST, START = 4, 3  # of the shard in the whole table, of the tile in the shard
 
 @dataclass
 class Tile:
-    """All left rows by most of a shard's columns, and the formulas for what is asked about it."""
+    """All query rows by most of a shard's columns, and the formulas for what is asked about it."""
 
     problem: Problem
-    rules: Rules
-    left: Left
+    rules: MaskRules
+    query_rows: QueryRows
     shard: Shard
     rows: slice
     columns: slice
 
     def score(self, tiles: TritonTiles, *, keep: bool = False, by_column: bool = False) -> TileScores:
-        return tiles.score(self.left, self.shard, self.rows, self.columns, keep=keep, by_column=by_column)
+        return tiles.score(self.query_rows, self.shard, self.rows, self.columns, keep=keep, by_column=by_column)
 
     def slopes(self, tiles: TritonTiles, weights: SlopeWeights, *, kept: bool = False) -> TileSlopes:
-        return tiles.slopes(self.left, self.shard, self.rows, self.columns, weights, kept=kept)
+        return tiles.slopes(self.query_rows, self.shard, self.rows, self.columns, weights, kept=kept)
 
     def tiles(self, *, by_column: bool = True) -> TritonTiles:
         return TritonTiles(self.problem, self.rules, by_column=by_column, needs_gradient=True)
@@ -53,27 +53,32 @@ class Tile:
     @property
     def rounding(self) -> float:
         """Relative error of e^logit when the logit is rounded once, and a few roundings more."""
-        return torch.finfo(torch.float32).eps * (4 + self.left.inverse_temperature_S.max().item())
+        return torch.finfo(torch.float32).eps * (4 + self.query_rows.inverse_temperature_S.max().item())
 
     def cosines(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """[K, R, C]: cosines computed in `dtype`, and which of them to drop."""
-        rows_RD, rows_CD = self.left.row_SD.to(dtype), self.shard.row_CD[self.columns].to(dtype)
+        rows_RD, rows_CD = self.query_rows.row_SD.to(dtype), self.shard.row_CD[self.columns].to(dtype)
         dot_KRC = prefix_sums(rows_RD[:, chunk] @ rows_CD[:, chunk].T for chunk in chunks(self.problem.dims))
-        inverse_KR, inverse_KC = self.left.inverse_KS.to(dtype), self.shard.inverse_KC[:, self.columns].to(dtype)
-        cosine_KRC = dot_KRC * inverse_KR[..., None] * inverse_KC[:, None]
+        inverse_norm_KR, inverse_norm_KC = (
+            self.query_rows.inverse_norm_KS.to(dtype),
+            self.shard.inverse_norm_KC[:, self.columns].to(dtype),
+        )
+        cosine_KRC = dot_KRC * inverse_norm_KR[..., None] * inverse_norm_KC[:, None]
         dropped_RC = torch.zeros(len(rows_RD), len(rows_CD) + 1, dtype=torch.bool)
         whole = slice(self.shard.first + self.columns.start, self.shard.first + self.columns.stop)
         self.rules.fill(dropped_RC, self.rows, whole)
         dropped_KRC = dropped_RC[:, :-1].expand_as(cosine_KRC)
-        if self.left.highest_KS is not None:
-            above_KRC = cosine_KRC > self.left.highest_KS[..., None]
+        if self.query_rows.max_cosine_KS is not None:
+            above_KRC = cosine_KRC > self.query_rows.max_cosine_KS[..., None]
             full = self.problem.margin_dims == "full"
             dropped_KRC = dropped_KRC | (above_KRC[-1:] if full else above_KRC)
         return cosine_KRC, dropped_KRC
 
     def expected_scores(self, dtype: torch.dtype) -> dict[str, Tensor]:
         cosine_KRC, dropped_KRC = self.cosines(dtype)
-        logit_KRC = (cosine_KRC * self.left.inverse_temperature_S.to(dtype)[:, None]).masked_fill(dropped_KRC, MASKED)
+        logit_KRC = (cosine_KRC * self.query_rows.inverse_temperature_S.to(dtype)[:, None]).masked_fill(
+            dropped_KRC, MASKED
+        )
         return {
             "lse_KR": logit_KRC.logsumexp(2),
             "hardest_R": cosine_KRC[-1].masked_fill(dropped_KRC[-1], MASKED).amax(1),
@@ -84,17 +89,20 @@ class Tile:
 
     def expected_slopes(self, weights: SlopeWeights, dtype: torch.dtype) -> dict[str, Tensor]:
         cosine_KRC, dropped_KRC = self.cosines(dtype)
-        inverse_temperature_R1 = self.left.inverse_temperature_S.to(dtype)[:, None]
+        inverse_temperature_R1 = self.query_rows.inverse_temperature_S.to(dtype)[:, None]
         logit_KRC = cosine_KRC * inverse_temperature_R1
         slope_KRC = (logit_KRC - weights.row_lse_KR.to(dtype)[..., None]).exp() * weights.row_weight_KR[..., None]
         if weights.column_lse_KC is not None:
             by_column_KRC = (logit_KRC - weights.column_lse_KC.to(dtype)[:, None]).exp()
             slope_KRC += by_column_KRC * weights.column_weight_KC[:, None]
         slope_KRC = (slope_KRC * inverse_temperature_R1).masked_fill(dropped_KRC, 0)
-        inverse_KR, inverse_KC = self.left.inverse_KS.to(dtype), self.shard.inverse_KC[:, self.columns].to(dtype)
+        inverse_norm_KR, inverse_norm_KC = (
+            self.query_rows.inverse_norm_KS.to(dtype),
+            self.shard.inverse_norm_KC[:, self.columns].to(dtype),
+        )
         return {
-            "pair_weight_KRC": suffix_sums(slope_KRC * inverse_KR[..., None] * inverse_KC[:, None]),
-            "left_dot_KR": (slope_KRC * cosine_KRC).sum(2),
+            "pair_weight_KRC": suffix_sums(slope_KRC * inverse_norm_KR[..., None] * inverse_norm_KC[:, None]),
+            "query_dot_KR": (slope_KRC * cosine_KRC).sum(2),
             "document_dot_KC": (slope_KRC * cosine_KRC).sum(1),
         }
 
@@ -122,14 +130,14 @@ def make_tile(
 
 def tile_of(problem: Problem) -> Tile:
     shard_rows = problem.document_ND[FIRST:]
-    inverse_KB = prefix_inverse_norms(problem.query_BD, problem.dims, torch.float32)
-    highest_KB = None
+    inverse_norm_KB = prefix_inverse_norms(problem.query_BD, problem.dims, torch.float32)
+    max_cosine_KB = None
     if problem.margin is not None:  # any bound between the cosines will do
-        highest_KB = torch.linspace(0, 0.6, inverse_KB.numel()).view_as(inverse_KB)
+        max_cosine_KB = torch.linspace(0, 0.6, inverse_norm_KB.numel()).view_as(inverse_norm_KB)
     return Tile(
         problem,
-        Rules.of(problem, torch.arange(len(problem.query_BD))),
-        Left(problem.query_BD, inverse_KB, problem.temperature_B.float().reciprocal(), highest_KB),
+        MaskRules.of(problem, torch.arange(len(problem.query_BD))),
+        QueryRows(problem.query_BD, inverse_norm_KB, problem.temperature_B.float().reciprocal(), max_cosine_KB),
         Shard(FIRST, shard_rows, prefix_inverse_norms(shard_rows, problem.dims, torch.float32), None),
         slice(0, len(problem.query_BD)),
         slice(START, len(shard_rows)),
@@ -164,7 +172,7 @@ def assert_slopes(tile: Tile, tiles: TritonTiles, slopes: TileSlopes, weights: S
     dtype = tile.problem.query_BD.dtype  # of what is stored on the way, once or (weights, then slopes) twice
     rounding = tile.rounding + (0.0 if dtype == torch.float32 else 2 * torch.finfo(dtype).eps)
     assert_no_worse("pair_weight_KRC", tested, plain["pair_weight_KRC"], exact["pair_weight_KRC"], rounding)
-    for name in ("left_dot_KR", "document_dot_KC"):
+    for name in ("query_dot_KR", "document_dot_KC"):
         assert_no_worse(name, getattr(slopes, name), plain[name], exact[name], rounding)
 
 
@@ -201,7 +209,7 @@ def test_ragged_sizes_and_levels_that_are_no_whole_blocks(size: tuple[int, int],
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_more_equalities_than_the_kernel_compares_are_all_obeyed(dtype: torch.dtype) -> None:
     tile = make_tile({"positives", "document_key", "query_key", "query_row"}, dtype, scope="group")
-    assert len(tile.rules.equalities) > 3
+    assert len(tile.rules.equal_keys) > 3
     assert_scores(tile, tile.score(tile.tiles(), by_column=True))
 
 
@@ -220,11 +228,11 @@ def test_no_temperature_overflows(temperature: float, dtype: torch.dtype) -> Non
 def test_a_row_and_a_column_of_which_nothing_is_kept_have_no_weight(keep: bool, length: float) -> None:
     """Whatever the rows' length, which dropped cells are multiplied by, too."""
     tile = make_tile({"levels"}, scope="group")
-    tile.left.row_SD.mul_(length)
+    tile.query_rows.row_SD.mul_(length)
     tile = tile_of(tile.problem)
     group_N = tile.rules.group_N.clone()
     group_N[FIRST + START + 5] = 7
-    tile.rules = Rules(**{**{name: getattr(tile.rules, name) for name in tile.rules.__slots__}, "group_N": group_N})
+    tile.rules = MaskRules(**{**{name: getattr(tile.rules, name) for name in tile.rules.__slots__}, "group_N": group_N})
     tile.rules.group_S[11] = 9
     tiles, weights = tile.tiles(), tile.weights(columns=not keep)
     scores = tile.score(tiles, keep=keep, by_column=not keep)
@@ -239,7 +247,7 @@ def test_a_row_and_a_column_of_which_nothing_is_kept_have_no_weight(keep: bool, 
 
 def test_zero_rows_have_cosine_zero_and_no_pair_weight() -> None:
     tile = make_tile({"levels", "margin"})
-    tile.left.row_SD[3] = 0
+    tile.query_rows.row_SD[3] = 0
     tile.shard.row_CD[START + 6, :8] = 0  # the first level only
     tile = tile_of(tile.problem)
     tiles, weights = tile.tiles(), tile.weights(columns=True)
@@ -252,7 +260,7 @@ def test_zero_rows_have_cosine_zero_and_no_pair_weight() -> None:
 @pytest.mark.parametrize("features", [set(), {"levels", "excluded"}])
 def test_a_row_that_is_not_finite_gives_nan_and_leaves_the_others_alone(features: set[str]) -> None:
     tile = make_tile(features)
-    tile.left.row_SD[5, 2] = torch.nan
+    tile.query_rows.row_SD[5, 2] = torch.nan
     tile = tile_of(tile.problem)
     lse_KR = tile.score(tile.tiles()).lse_KR
     assert lse_KR[:, 5].isnan().all()
@@ -315,7 +323,7 @@ def test_buffers_stay_within_the_workspace_or_one_program(features: set[str], wo
     """Nothing is computed here: the sizes are those of any launcher."""
     size = (150, 700)
     tile = make_tile(features, size=size, workspace_bytes=workspace)
-    launcher = NoteTaker("interpreter", torch.float32)
+    launcher = VariantRecorder("interpreter", torch.float32)
     tiles = TritonTiles(tile.problem, tile.rules, by_column=True, needs_gradient=True, launcher=launcher)
     for keep in (False, True):
         num_rows, num_columns = tiles.shape(*size, slopes=True, keep=keep)
@@ -324,7 +332,7 @@ def test_buffers_stay_within_the_workspace_or_one_program(features: set[str], wo
         tile.score(tiles, keep=keeps, by_column=not keeps)
         zero_KR = torch.zeros(len(tile.problem.dims), tile.rows.stop)
         tile.slopes(tiles, SlopeWeights(zero_KR, zero_KR), kept=keeps)
-    buffers = [buffer for owner in (tiles, tiles.inputs.marks) for buffer in owner.buffers.flat.values()]
+    buffers = [buffer for owner in (tiles, tiles.inputs.drop_mask) for buffer in owner.buffers.flat.values()]
     one_program = 16 * 32 * 4 * 8  # its tile, a few times
     assert sum(buffer.nbytes for buffer in buffers) <= max(workspace, one_program)
 

@@ -1,1 +1,1 @@
-"""Value, slopes and gradients of InfoNCE in one pass over tiles of the similarity matrix."""
+"""InfoNCE without a B x N matrix: value and gradients of the loss, computed tile by tile."""

@@ -1,4 +1,4 @@
-"""Scopes `task` and `step`: the similarity matrix tile by tile, all Matryoshka levels in one pass over D.
+"""Scopes `all` and `group`: the similarity matrix tile by tile, all Matryoshka levels in one pass over D.
 
 With P_c = Q_c D_c^T over the columns c that level c adds, rq_k = 1 / |q[:dim_k]| and rd_k likewise:
     s_k  = (sum_{c <= k} P_c) * rq_k * rd_k                              similarity of level k
@@ -6,8 +6,9 @@ With P_c = Q_c D_c^T over the columns c that level c adds, rq_k = 1 / |q[:dim_k]
     G_c  = sum_{k >= c} g_k * rq_k * rd_k
     dQ_c = G_c D_c   - (sum_{k >= c} rq_k^2 * sum_j g_k s_k) Q_c
     dD_c = G_c^T Q_c - (sum_{k >= c} rd_k^2 * sum_i g_k s_k) D_c
-Where a panel of rows sees all documents at once and only rows are normalised, three matrix products do (6BND operations
-for any number of levels); otherwise tiles are computed twice, once for the denominators, once for the slopes (8BND).
+If the workspace holds a panel (some query rows against all documents) and the loss is not symmetric, the panel is
+computed once: three matrix products, 6BND operations for any number of levels. Otherwise every tile is computed twice,
+once for the denominators and once for the slopes: four products, 8BND operations.
 """
 
 from __future__ import annotations
@@ -18,67 +19,74 @@ import torch
 from torch import Tensor
 
 from fused_contrastive.cosine import chunks
+from fused_contrastive.one_pass.accumulators import QueryRowGradient, RowSums, consecutive_slices
 from fused_contrastive.one_pass.documents import Documents
-from fused_contrastive.one_pass.passes import LeftGradient, RowSums, panels
-from fused_contrastive.one_pass.tiles import Left, Shard, SlopeWeights, Tiles
+from fused_contrastive.one_pass.tiles import QueryRows, Shard, SlopeWeights, Tiles
 from fused_contrastive.options import Peers
 
 
-class Dense:
-    """Denominators and slopes of left rows against all documents; the first `num_queries` rows are the queries."""
+class DenseNegatives:
+    """Log-sum-exps and gradients of query rows against all documents; the first `num_queries` rows are the queries."""
 
-    def __init__(self, tiles: Tiles, left: Left, num_queries: int, documents: Documents, dims: tuple[int, ...]) -> None:
-        self.tiles, self.left, self.num_queries, self.documents = tiles, left, num_queries, documents
+    def __init__(
+        self, tiles: Tiles, query_rows: QueryRows, num_queries: int, documents: Documents, dims: tuple[int, ...]
+    ) -> None:
+        self.tiles, self.query_rows, self.num_queries, self.documents = tiles, query_rows, num_queries, documents
         self.chunks = chunks(dims)
 
-    def panels_at_once(self) -> list[slice]:
-        """Row panels for `score_panel` and `add_panel_gradients`; none if it does not pay."""
-        if self.documents.num_shards > 1 or len(self.left.row_SD) > self.num_queries:
+    def one_pass_panels(self) -> list[slice]:
+        """Panels of query rows for `score_panel` and `add_panel_gradients`; none if tiles computed twice are faster."""
+        if self.documents.num_shards > 1 or len(self.query_rows.row_SD) > self.num_queries:
             return []
-        (shard,) = self.documents.circle()
+        (shard,) = self.documents.shards()
         num_columns = len(shard.row_CD)
         shape = self.tiles.shape(self.num_queries, num_columns, slopes=True, keep=True)
-        return list(panels(self.num_queries, shape[0])) if shape[1] >= num_columns else []
+        return list(consecutive_slices(self.num_queries, shape[0])) if shape[1] >= num_columns else []
 
     def score_panel(self, rows: slice, shard: Shard, sums: RowSums) -> None:
-        """Score rows against all documents, and keep the tile for `add_panel_gradients`."""
+        """Add the scores of rows against all documents to `sums`, and keep the tile for `add_panel_gradients`."""
         columns = slice(0, len(shard.row_CD))
-        sums.add(rows, self.tiles.score(self.left, shard, rows, columns, keep=True, by_column=False))
+        sums.add(rows, self.tiles.score(self.query_rows, shard, rows, columns, keep=True, by_column=False))
 
-    def add_panel_gradients(self, rows: slice, shard: Shard, weights: SlopeWeights, gradient: LeftGradient) -> Tensor:
-        """Gradients of the panel just scored; returns sum_i g_k s_k per document, [K, N]."""
+    def add_panel_gradients(
+        self, rows: slice, shard: Shard, weights: SlopeWeights, gradient: QueryRowGradient
+    ) -> Tensor:
+        """Add the gradients of the panel that was scored last; returns sum_i g_k s_k per document, [K, N]."""
         return self._add_tile(shard, rows, slice(0, len(shard.row_CD)), weights, gradient, kept=True)
 
     def score(self, sums: RowSums, column_lse_KN: Tensor | None) -> None:
-        """Score everything; down the columns, too, for the query rows, if asked for."""
-        for shard in self.documents.circle():
+        """Add the scores of all rows against all documents to `sums`, and those of the queries to `column_lse_KN`.
+
+        column_lse_KN: log-sum-exp over the queries, per document of the whole table; None: not needed.
+        """
+        for shard in self.documents.shards():
             for rows, columns in self._tiles(shard, slopes=False):
                 by_column = column_lse_KN is not None and rows.start < self.num_queries
-                scores = self.tiles.score(self.left, shard, rows, columns, keep=False, by_column=by_column)
+                scores = self.tiles.score(self.query_rows, shard, rows, columns, keep=False, by_column=by_column)
                 sums.add(rows, scores)
                 if by_column and column_lse_KN is not None and scores.column_lse_KC is not None:
                     column_KC = column_lse_KN[:, shard.first + columns.start : shard.first + columns.stop]
                     column_KC.copy_(torch.logaddexp(column_KC, scores.column_lse_KC))
 
-    def add_gradients(self, shard: Shard, weights: SlopeWeights, gradient: LeftGradient) -> Tensor:
-        """Gradients of all rows against a shard; returns sum_i g_k s_k per document of the shard, [K, C].
+    def add_gradients(self, shard: Shard, weights: SlopeWeights, gradient: QueryRowGradient) -> Tensor:
+        """Add the gradients of all rows against a shard; returns sum_i g_k s_k per document of the shard, [K, C].
 
-        weights: for all left rows, and for all documents of the whole table.
+        weights: for all query rows, and for all documents of the whole table.
         """
-        dot_KC = torch.zeros_like(shard.inverse_KC)
+        dot_KC = torch.zeros_like(shard.inverse_norm_KC)
         for rows, columns in self._tiles(shard, slopes=True):
-            whole = slice(shard.first + columns.start, shard.first + columns.stop)
-            part = weights.part(rows, whole if rows.start < self.num_queries else None)
+            table_columns = slice(shard.first + columns.start, shard.first + columns.stop)
+            part = weights.part(rows, table_columns if rows.start < self.num_queries else None)
             dot_KC[:, columns] += self._add_tile(shard, rows, columns, part, gradient, kept=False)
         return dot_KC
 
     def _tiles(self, shard: Shard, *, slopes: bool) -> Iterator[tuple[slice, slice]]:
-        """A tile holds queries or tower rows, never both."""
-        num_columns, num_left = len(shard.row_CD), len(self.left.row_SD)
-        for first, stop in ((0, self.num_queries), (self.num_queries, num_left)):
+        """Rows and columns of every tile. A tile holds queries or tower rows, never both."""
+        num_columns, num_rows = len(shard.row_CD), len(self.query_rows.row_SD)
+        for first, stop in ((0, self.num_queries), (self.num_queries, num_rows)):
             tile_rows, tile_columns = self.tiles.shape(stop - first, num_columns, slopes=slopes, keep=False)
-            for rows in panels(stop - first, tile_rows):
-                for columns in panels(num_columns, tile_columns):
+            for rows in consecutive_slices(stop - first, tile_rows):
+                for columns in consecutive_slices(num_columns, tile_columns):
                     yield slice(first + rows.start, first + rows.stop), columns
 
     def _add_tile(
@@ -87,26 +95,26 @@ class Dense:
         rows: slice,
         columns: slice,
         weights: SlopeWeights,
-        gradient: LeftGradient,
+        gradient: QueryRowGradient,
         *,
         kept: bool,
     ) -> Tensor:
-        slopes = self.tiles.slopes(self.left, shard, rows, columns, weights, kept=kept)
-        gradient.dot_KS[:, rows] += slopes.left_dot_KR
+        slopes = self.tiles.slopes(self.query_rows, shard, rows, columns, weights, kept=kept)
+        gradient.dot_KS[:, rows] += slopes.query_dot_KR
         for weight_RC, chunk in zip(slopes.pair_weight_KRC, self.chunks, strict=True):
             if gradient.row_SD is not None:
                 _add_product(gradient.row_SD[rows, chunk], weight_RC, shard.row_CD[columns, chunk])
             if shard.gradient_CD is not None:
-                _add_product(shard.gradient_CD[columns, chunk], weight_RC.T, self.left.row_SD[rows, chunk])
+                _add_product(shard.gradient_CD[columns, chunk], weight_RC.T, self.query_rows.row_SD[rows, chunk])
         return slopes.document_dot_KC
 
 
 def column_lse_of_all(column_lse_KN: Tensor, peers: Peers | None) -> Tensor:
-    """Log-sum-exp over all peers' queries."""
+    """From the log-sum-exp over this caller's queries to that over all peers' queries."""
     if peers is None:
         return column_lse_KN
-    highest_KN = peers.max(column_lse_KN)
-    return highest_KN + peers.sum((column_lse_KN - highest_KN).exp()).log()
+    max_lse_KN = peers.max(column_lse_KN)
+    return max_lse_KN + peers.sum((column_lse_KN - max_lse_KN).exp()).log()
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

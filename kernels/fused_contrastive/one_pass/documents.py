@@ -1,4 +1,4 @@
-"""Where the documents are: all at hand, or a part on every peer, passed round a ring."""
+"""Where the documents are: all in this process, or a shard in every peer, passed round a ring."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from fused_contrastive.options import DocumentShard, Peers
 
 
 class Documents(Protocol):
-    """Visits every document of the whole table once per circle, shard by shard."""
+    """The document table, visited shard by shard."""
 
     num_shards: int
 
-    def circle(self, *, with_gradient: bool = False) -> Iterator[Shard]:
-        """Shards to read; with gradient, what is added to their gradients arrives in `gradient`."""
+    def shards(self, *, with_gradient: bool = False) -> Iterator[Shard]:
+        """Every document of the whole table once.
+
+        With gradient, what the caller adds to `Shard.gradient_CD` reaches `gradient` of the peer that owns the shard.
+        """
         ...
 
     @property
     def gradient(self) -> Tensor:
-        """[N, D] of the documents this caller brought, summed over all circles with gradient."""
+        """[N, D] of the documents that this caller brought, summed over all peers and all visits with gradient."""
         ...
 
 
-class Gathered:
-    """The whole table is one shard."""
+class GatheredDocuments:
+    """The whole table is here, as one shard."""
 
     num_shards = 1
 
@@ -37,7 +40,7 @@ class Gathered:
         self._gradient = torch.zeros_like(row_ND, dtype=dtype) if needs_gradient else None
         self._shard = Shard(0, row_ND, prefix_inverse_norms(row_ND, dims, dtype), self._gradient)
 
-    def circle(self, *, with_gradient: bool = False) -> Iterator[Shard]:
+    def shards(self, *, with_gradient: bool = False) -> Iterator[Shard]:
         yield self._shard
 
     @property
@@ -46,10 +49,10 @@ class Gathered:
         return self._gradient
 
 
-class Ring:
-    """Every peer holds some rows; they travel from peer to peer while tiles are computed (Inf-CL, arXiv 2410.17243).
+class RingDocuments:
+    """Every peer holds a shard; shards travel from peer to peer while tiles are computed (Inf-CL, arXiv 2410.17243).
 
-    A shard's gradient follows one step behind it, so that its transfer, too, overlaps with the computation.
+    The gradient of a shard is sent one hop later than the shard, so that this transfer, too, overlaps with computation.
     """
 
     def __init__(
@@ -64,40 +67,40 @@ class Ring:
         self.peers, self.num_shards = peers, peers.count
         self._row_ND, self._dims, self._dtype = row_ND, dims, dtype
         self._gradient = torch.zeros_like(row_ND, dtype=dtype) if needs_gradient else None
-        place = torch.zeros(2, peers.count, dtype=torch.int64, device=row_ND.device)
-        place[:, peers.rank] = torch.tensor([shard.first, len(row_ND)])
-        self._first, self._length = peers.sum(place).tolist()
-        self._check(shard.num_documents)
+        first_and_length = torch.zeros(2, peers.count, dtype=torch.int64, device=row_ND.device)
+        first_and_length[:, peers.rank] = torch.tensor([shard.first, len(row_ND)])
+        self._first, self._length = peers.sum(first_and_length).tolist()
+        self._check_cover(shard.num_documents)
 
-    def _check(self, num_documents: int) -> None:
-        """Every peer sees the same numbers, so all of them raise or none."""
+    def _check_cover(self, num_documents: int) -> None:
+        """The shards must follow each other without gap. Peers see the same numbers: all of them raise or none."""
         end = 0
         for first, length in sorted(zip(self._first, self._length, strict=True)):
             if length and first != end:
                 break
             end += length
         if end != num_documents:
-            parts = ", ".join(f"{a} to {a + n}" for a, n in zip(self._first, self._length, strict=True))
+            shards = ", ".join(f"{a} to {a + n}" for a, n in zip(self._first, self._length, strict=True))
             raise ValueError(
-                f"info_nce shard.first: got documents {parts} from the peers, expected parts that follow each other "
+                f"info_nce shard.first: got documents {shards} from the peers, expected parts that follow each other "
                 f"from 0 to {num_documents}"
             )
 
-    def circle(self, *, with_gradient: bool = False) -> Iterator[Shard]:
-        peers, row_CD, travelling = self.peers, self._row_ND, None
+    def shards(self, *, with_gradient: bool = False) -> Iterator[Shard]:
+        peers, row_CD, gradient_transfer = self.peers, self._row_ND, None
         for hop in range(peers.count):
             owner, next_owner = (peers.rank - hop) % peers.count, (peers.rank - hop - 1) % peers.count
-            coming = peers.pass_on(row_CD, self._length[next_owner]) if hop + 1 < peers.count else None
+            row_transfer = peers.pass_on(row_CD, self._length[next_owner]) if hop + 1 < peers.count else None
             part_CD = torch.zeros_like(row_CD, dtype=self._dtype) if with_gradient else None
             yield Shard(self._first[owner], row_CD, prefix_inverse_norms(row_CD, self._dims, self._dtype), part_CD)
             if part_CD is not None:
-                if travelling is not None:
-                    part_CD += travelling.wait()
-                travelling = peers.pass_on(part_CD, self._length[next_owner])
-            if coming is not None:
-                row_CD = coming.wait()
-        if travelling is not None:
-            self.gradient.add_(travelling.wait())
+                if gradient_transfer is not None:
+                    part_CD += gradient_transfer.wait()
+                gradient_transfer = peers.pass_on(part_CD, self._length[next_owner])
+            if row_transfer is not None:
+                row_CD = row_transfer.wait()
+        if gradient_transfer is not None:
+            self.gradient.add_(gradient_transfer.wait())
 
     @property
     def gradient(self) -> Tensor:

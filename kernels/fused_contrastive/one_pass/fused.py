@@ -1,7 +1,7 @@
-"""InfoNCE without a B x N matrix: `chunked` in plain torch on any device, `triton` with its tiles in Triton.
+"""InfoNCE from a checked problem without a B x N matrix; the tiles come from plain torch or from Triton's kernels.
 
-The gradient is computed together with the value, so the backward pass only scales it. Deterministic: no atomics, sums
-in a fixed order.
+The gradient is computed together with the value, so the backward pass only multiplies it by the upstream gradient. The
+results are deterministic: no atomics, and every sum runs in a fixed order.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from typing import Literal
 import torch
 from torch.autograd.function import once_differentiable
 
-from fused_contrastive.one_pass.documents import Documents, Gathered, Ring
+from fused_contrastive.one_pass.accumulators import NeededGradients
+from fused_contrastive.one_pass.documents import Documents, GatheredDocuments, RingDocuments
 from fused_contrastive.one_pass.loss_pass import LossPass
-from fused_contrastive.one_pass.passes import Needs
 from fused_contrastive.one_pass.tiles import Tiles
 from fused_contrastive.problem import InfoNCEOutput, Problem
 
 
 def fused(problem: Problem, tiles: Literal["torch", "triton"]) -> InfoNCEOutput:
-    """The same numbers as `reference`, without a B x N matrix."""
+    """The same numbers as `reference` up to rounding. `tiles`: what computes the tiles of the similarity matrix."""
     inputs = (problem.query_BD, problem.document_ND, problem.temperature_B)
-    needs = Needs(*(torch.is_grad_enabled() and tensor.requires_grad for tensor in inputs))
+    needs = NeededGradients(*(torch.is_grad_enabled() and tensor.requires_grad for tensor in inputs))
     tiles_type = _tiles_type(tiles)
     with torch.no_grad(), torch.autocast(problem.query_BD.device.type, enabled=False):
         documents = _documents(problem, tiles_type.row_dtype(problem), needs.document)
         result = LossPass(problem, needs, documents, tiles_type).run()
-        loss = (problem.normalized_weight_B * result.stats.loss_B).sum() + result.poison
-    gradients = (result.query_BD, result.document_ND, result.temperature_B)
-    return InfoNCEOutput(_KnownGradient.apply(loss, *gradients, *inputs), result.stats)
+        loss = (problem.normalized_weight_B * result.stats.loss_B).sum() + result.zero_or_nan
+    gradients = (result.query_gradient_BD, result.document_gradient_ND, result.temperature_gradient_B)
+    return InfoNCEOutput(_PrecomputedGradient.apply(loss, *gradients, *inputs), result.stats)
 
 
 def _tiles_type(name: Literal["torch", "triton"]) -> type[Tiles]:
     if name == "triton":
-        from fused_contrastive.triton.tiles import TritonTiles  # a machine without Triton can do without
+        from fused_contrastive.triton.tiles import TritonTiles  # here, because Triton may not be installed
 
         return TritonTiles
     from fused_contrastive.one_pass.torch_tiles import TorchTiles
@@ -44,16 +44,16 @@ def _tiles_type(name: Literal["torch", "triton"]) -> type[Tiles]:
 def _documents(problem: Problem, row_dtype: torch.dtype, needs_gradient: bool) -> Documents:
     row_ND = problem.document_ND.detach().to(row_dtype).contiguous()
     if problem.shard is None:
-        return Gathered(row_ND, problem.dims, problem.dtype, needs_gradient)
+        return GatheredDocuments(row_ND, problem.dims, problem.dtype, needs_gradient)
     assert problem.peers is not None
-    return Ring(row_ND, problem.dims, problem.dtype, needs_gradient, problem.peers, problem.shard)
+    return RingDocuments(row_ND, problem.dims, problem.dtype, needs_gradient, problem.peers, problem.shard)
 
 
-class _KnownGradient(torch.autograd.Function):
-    """A value whose gradient by each input is already known (None: not needed), in the type it was summed in.
+class _PrecomputedGradient(torch.autograd.Function):
+    """Returns the value in `forward` and the gradient of each input, computed before (None: not needed), in `backward`.
 
-    It is rounded to the input's type only after the upstream gradient has been multiplied in: a loss scale that keeps
-    half-precision gradients in range comes from there.
+    The gradient is rounded to its input's type only after the multiplication by the upstream gradient: that may be a
+    loss scale, without which half-precision gradients would vanish.
     """
 
     @staticmethod

@@ -1,40 +1,45 @@
-"""Every query against its own negatives, O(B * M * D): all there is in scope `own`, and what `hardness` weighs."""
+"""Every query against its own negatives, pair by pair, in O(B * M * D).
+
+These are all negatives of scope `own`. In the other scopes own negatives are scored here if `hardness` weighs them, and
+left out of the tiles.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from fused_contrastive.masks import listed_masks
+from fused_contrastive.one_pass.accumulators import QueryRowGradient, RowSums
 from fused_contrastive.one_pass.pairs import Pairs
-from fused_contrastive.one_pass.passes import LeftGradient, RowSums
-from fused_contrastive.one_pass.tiles import MASKED, Left, Shard, SlopeWeights, TileScores
+from fused_contrastive.one_pass.tiles import MASKED, QueryRows, Shard, SlopeWeights, TileScores
 from fused_contrastive.problem import Problem
 
 
-class Listed:
-    """The same questions as `dense.Dense` answers, from the cosines of the listed pairs.
+class ListedNegatives:
+    """Adds scores and gradients as `dense.DenseNegatives` does, from the cosines of the listed pairs.
 
-    With `hardness` a pair counts e^(logit + hardness * cosine) in its query's denominator, at each level by the
-    level's own cosine, and e^logit down its column.
+    With `hardness` a pair counts e^(logit + hardness * cosine) in its query's denominator, at each level with that
+    level's cosine, and e^logit down its column.
     """
 
-    def __init__(self, problem: Problem, pairs: Pairs, cosine_KBM: Tensor, left: Left) -> None:
-        self.problem, self.pairs, self.cosine_KBM, self.left = problem, pairs, cosine_KBM, left
-        self.offered_BM, kept_BM = listed_masks(problem, pairs.index_BC)
+    def __init__(self, problem: Problem, pairs: Pairs, cosine_KBM: Tensor, query_rows: QueryRows) -> None:
+        self.problem, self.pairs, self.cosine_KBM, self.query_rows = problem, pairs, cosine_KBM, query_rows
+        self.candidate_BM, kept_BM = listed_masks(problem, pairs.index_BC)
         kept_KBM = kept_BM.expand_as(cosine_KBM)
-        if left.highest_KS is not None:
-            judged = slice(-1, None) if problem.margin_dims == "full" else slice(None)
-            highest_KB = left.highest_KS[judged, : len(pairs.index_BC)]
-            kept_KBM = kept_KBM & ~(cosine_KBM[judged] > highest_KB[..., None])
+        if query_rows.max_cosine_KS is not None:
+            compared = slice(-1, None) if problem.margin_dims == "full" else slice(None)
+            max_cosine_KB = query_rows.max_cosine_KS[compared, : len(pairs.index_BC)]
+            kept_KBM = kept_KBM & ~(cosine_KBM[compared] > max_cosine_KB[..., None])
         self.kept_KBM = kept_KBM
         num_queries = len(pairs.index_BC)  # tower rows follow the queries
-        logit_KBM = cosine_KBM * left.inverse_temperature_S[:num_queries, None]
+        logit_KBM = cosine_KBM * query_rows.inverse_temperature_S[:num_queries, None]
         self.logit_KBM = logit_KBM.masked_fill(~kept_KBM, MASKED)
         self.weighted_KBM = self.logit_KBM
         if problem.hardness is not None:
             self.weighted_KBM = (logit_KBM + problem.hardness * cosine_KBM).masked_fill(~kept_KBM, MASKED)
 
     def score(self, sums: RowSums, column_lse_KN: Tensor | None) -> None:
+        """See `DenseNegatives.score`."""
         if not self.logit_KBM.numel():
             return
         last_BM, kept_BM = self.cosine_KBM[-1], self.kept_KBM[-1]
@@ -49,11 +54,12 @@ class Listed:
         if column_lse_KN is not None:
             column_lse_KN.copy_(self.pairs.column_lse(self.logit_KBM, self.problem.num_documents))
 
-    def add_gradients(self, shard: Shard, weights: SlopeWeights, gradient: LeftGradient) -> Tensor:
+    def add_gradients(self, shard: Shard, weights: SlopeWeights, gradient: QueryRowGradient) -> Tensor:
+        """See `DenseNegatives.add_gradients`."""
         own = weights.part(slice(0, len(self.pairs.index_BC)), slice(None))
         slope_KBM = own.row_weight_KR[..., None] * (self.weighted_KBM - own.row_lse_KR[..., None]).exp()
         if own.column_lse_KC is not None and own.column_weight_KC is not None:
             index_BM = self.pairs.index_BC.clamp_min(0)
             above_KBM = self.logit_KBM - own.column_lse_KC[:, index_BM]
             slope_KBM += own.column_weight_KC[:, index_BM] * above_KBM.exp()
-        return self.pairs.add_gradients(slope_KBM, self.cosine_KBM, self.left, shard, self.problem.dims, gradient)
+        return self.pairs.add_gradients(slope_KBM, self.cosine_KBM, self.query_rows, shard, self.problem.dims, gradient)

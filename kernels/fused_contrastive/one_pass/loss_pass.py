@@ -1,183 +1,198 @@
-"""Value, statistics and gradients of InfoNCE with memory linear in B + N; see `terms.py` for the loss of a query."""
+"""Value, statistics and gradients of InfoNCE with memory linear in B + N; see `loss.py` for the loss of a query."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from fused_contrastive.masks import Rules, count_candidates, kept_of_list
-from fused_contrastive.one_pass.dense import Dense, column_lse_of_all
+from fused_contrastive.masks import MaskRules, count_candidates, kept_of_list
+from fused_contrastive.one_pass.accumulators import (
+    NeededGradients,
+    PassResult,
+    QueryRowGradient,
+    RowSums,
+    remove_radial_part,
+)
+from fused_contrastive.one_pass.dense import DenseNegatives, column_lse_of_all
 from fused_contrastive.one_pass.documents import Documents
-from fused_contrastive.one_pass.listed import Listed
-from fused_contrastive.one_pass.passes import LeftGradient, Needs, PassResult, RowSums, remove_radial
-from fused_contrastive.one_pass.query_loss import query_terms
-from fused_contrastive.one_pass.query_rows import LeftRows
+from fused_contrastive.one_pass.listed import ListedNegatives
+from fused_contrastive.one_pass.preparation import Preparation
+from fused_contrastive.one_pass.query_loss import query_loss
 from fused_contrastive.one_pass.tiles import MASKED, Shard, SlopeWeights, Tiles
 from fused_contrastive.problem import InfoNCEStats, Problem
 
 
 class LossPass:
-    """Runs once: cosines of the listed pairs, log-sum-exps over the negatives, loss, slopes, gradients."""
+    """One computation of the loss: make it, then call `run` once."""
 
-    def __init__(self, problem: Problem, needs: Needs, documents: Documents, tiles_type: type[Tiles]) -> None:
+    def __init__(self, problem: Problem, needs: NeededGradients, documents: Documents, tiles_type: type[Tiles]) -> None:
         self.problem, self.needs, self.documents = problem, needs, documents
-        self.rows = LeftRows(problem, documents, tiles_type.row_dtype(problem))
-        self.left, self.num_queries = self.rows.left, len(problem.query_BD)
+        self.prepared = Preparation(problem, documents, tiles_type.row_dtype(problem))
+        self.query_rows, self.num_queries = self.prepared.query_rows, len(problem.query_BD)
         level_weight_K1 = problem.normalized_weight_B.new_tensor(problem.level_weights)[:, None]
         self.weight_KB = problem.normalized_weight_B * level_weight_K1
-        self.sums = RowSums(self.left.inverse_KS)
+        self.sums = RowSums(self.query_rows.inverse_norm_KS)
         self._allocate_slopes()
-        self.listed: Listed | None = None
+        self.listed: ListedNegatives | None = None
         if problem.scores_own_by_pair:
-            self.listed = Listed(problem, self.rows.own, self.rows.own_KBM, self.left)
+            self.listed = ListedNegatives(problem, self.prepared.own, self.prepared.own_cosine_KBM, self.query_rows)
         self.dense, scale = None, None
         if problem.scope != "own":
-            rules = Rules.of(problem, self.rows.owner_S)
+            rules = MaskRules.of(problem, self.prepared.query_S)
             tiles = tiles_type(problem, rules, by_column=problem.symmetric, needs_gradient=any(needs))
             scale = tiles.gradient_scale
-            self.dense = Dense(tiles, self.left, self.num_queries, documents, problem.dims)
-        wants_left = needs.query or (needs.document and problem.document_tower)
-        gradient_SD = torch.zeros_like(self.left.row_SD, dtype=problem.dtype) if wants_left else None
-        self.gradient = LeftGradient(gradient_SD, self.left.inverse_KS, scale)
+            self.dense = DenseNegatives(tiles, self.query_rows, self.num_queries, documents, problem.dims)
+        needs_query_rows = needs.query or (needs.document and problem.document_tower)
+        gradient_SD = torch.zeros_like(self.query_rows.row_SD, dtype=problem.dtype) if needs_query_rows else None
+        self.gradient = QueryRowGradient(gradient_SD, self.query_rows.inverse_norm_KS, scale)
 
     def run(self) -> PassResult:
+        """The statistics, and the gradients that are needed."""
         if self.listed is not None:
             self.listed.score(self.sums, self.column_lse_KN)
         one_pass = self.dense is not None and any(self.needs) and not self.problem.symmetric
-        row_panels = self.dense.panels_at_once() if self.dense is not None and one_pass else []
-        if row_panels:
-            self._at_once(row_panels)
+        panels = self.dense.one_pass_panels() if self.dense is not None and one_pass else []
+        if panels:
+            self._run_panel_by_panel(panels)
         else:
             if self.dense is not None:
                 self.dense.score(self.sums, self.column_lse_KN)
-            self._set_terms(slice(0, self.num_queries))
+            self._compute_losses(slice(0, self.num_queries))
             if any(self.needs):
                 self._differentiate()
         return self._result()
 
     def _allocate_slopes(self) -> None:
-        positive_KBP, inverse_KS = self.rows.positive_KBP, self.left.inverse_KS
-        self.loss_KB, self.denominator_lse_KB = positive_KBP.new_zeros(2, *positive_KBP.shape[:2])
-        self.by_positive_KBP = torch.zeros_like(positive_KBP)
-        self.row_weight_KS = torch.zeros_like(inverse_KS)
+        positive_cosine_KBP, inverse_norm_KS = self.prepared.positive_cosine_KBP, self.query_rows.inverse_norm_KS
+        self.loss_KB, self.denominator_lse_KB = positive_cosine_KBP.new_zeros(2, *positive_cosine_KBP.shape[:2])
+        self.positive_slope_KBP = torch.zeros_like(positive_cosine_KBP)
+        self.row_weight_KS = torch.zeros_like(inverse_norm_KS)
         self.column_lse_KN: Tensor | None = None
         self.column_weight_KN: Tensor | None = None
         if self.problem.symmetric:
-            self.column_lse_KN = inverse_KS.new_full((len(inverse_KS), self.problem.num_documents), MASKED)
+            self.column_lse_KN = inverse_norm_KS.new_full((len(inverse_norm_KS), self.problem.num_documents), MASKED)
 
-    def _at_once(self, row_panels: list[slice]) -> None:
-        """A panel's value and gradient, then the next: its denominators depend on nothing else."""
+    def _run_panel_by_panel(self, panels: list[slice]) -> None:
+        """Value and gradient of some queries against all documents, then of the next queries.
+
+        This is possible because a query's loss depends on no other query (the loss is not symmetric).
+        """
         assert self.dense is not None
         weights = SlopeWeights(self.sums.lse_KS, self.row_weight_KS)  # filled panel by panel
-        for shard in self.documents.circle(with_gradient=self.needs.document):
-            dot_KC = torch.zeros_like(shard.inverse_KC)
-            for rows in row_panels:
+        for shard in self.documents.shards(with_gradient=self.needs.document):
+            dot_KC = torch.zeros_like(shard.inverse_norm_KC)
+            for rows in panels:
                 self.dense.score_panel(rows, shard, self.sums)
-                self._set_terms(rows)
+                self._compute_losses(rows)
                 dot_KC += self.dense.add_panel_gradients(rows, shard, weights.part(rows, None), self.gradient)
             self._finish_shard(shard, dot_KC, weights)
-        self._finish_left()
+        self._finish_query_rows()
 
-    def _set_terms(self, rows: slice) -> None:
-        """The loss of these queries, and its slopes by their logits and log-sum-exps."""
+    def _compute_losses(self, rows: slice) -> None:
+        """The loss of these queries, and its derivatives by their logits and log-sum-exps."""
         problem, num_queries = self.problem, self.num_queries
         positive_BP = problem.positive_BP[rows]
-        inverse_temperature_B = self.left.inverse_temperature_S[rows]
+        inverse_temperature_B = self.query_rows.inverse_temperature_S[rows]
         tower_KBP = column_KBP = None
         if problem.document_tower:
-            tower_KBP = self.sums.lse_KS[:, num_queries:].view_as(self.rows.positive_KBP)
+            tower_KBP = self.sums.lse_KS[:, num_queries:].view_as(self.prepared.positive_cosine_KBP)
         if self.column_lse_KN is not None:
             self.column_lse_KN = column_lse_of_all(self.column_lse_KN, problem.peers)
             column_KBP = self.column_lse_KN[:, positive_BP.clamp_min(0)]
-        logit_KBP = self.rows.positive_KBP[:, rows] * inverse_temperature_B[:, None]
-        terms = query_terms(logit_KBP, positive_BP >= 0, self.sums.lse_KS[:, rows], tower_KBP, column_KBP)
+        logit_KBP = self.prepared.positive_cosine_KBP[:, rows] * inverse_temperature_B[:, None]
+        loss = query_loss(logit_KBP, positive_BP >= 0, self.sums.lse_KS[:, rows], tower_KBP, column_KBP)
         weight_KB = self.weight_KB[:, rows]
-        self.loss_KB[:, rows], self.denominator_lse_KB[:, rows] = terms.loss_KB, terms.denominator_lse_KB
-        self.by_positive_KBP[:, rows] = weight_KB[..., None] * terms.by_positive_KBP
-        self.row_weight_KS[:, rows] = weight_KB * terms.by_row_KB
-        if terms.by_tower_KBP is not None:
-            self.row_weight_KS[:, num_queries:] = (weight_KB[..., None] * terms.by_tower_KBP).flatten(1)
-        if terms.by_column_KBP is not None:
-            weight_KBP = weight_KB[..., None] * terms.by_column_KBP
-            weight_KN = self.rows.positives.sum_by_document(weight_KBP, 0, problem.num_documents)
+        self.loss_KB[:, rows], self.denominator_lse_KB[:, rows] = loss.loss_KB, loss.denominator_lse_KB
+        self.positive_slope_KBP[:, rows] = weight_KB[..., None] * loss.positive_slope_KBP
+        self.row_weight_KS[:, rows] = weight_KB * loss.row_slope_KB
+        if loss.tower_slope_KBP is not None:
+            self.row_weight_KS[:, num_queries:] = (weight_KB[..., None] * loss.tower_slope_KBP).flatten(1)
+        if loss.column_slope_KBP is not None:
+            weight_KBP = weight_KB[..., None] * loss.column_slope_KBP
+            weight_KN = self.prepared.positives.sum_by_document(weight_KBP, 0, problem.num_documents)
             self.column_weight_KN = weight_KN if problem.peers is None else problem.peers.sum(weight_KN)
 
     def _differentiate(self) -> None:
+        """All gradients, once the loss of every query is known."""
         weights = SlopeWeights(self.sums.lse_KS, self.row_weight_KS, self.column_lse_KN, self.column_weight_KN)
-        for shard in self.documents.circle(with_gradient=self.needs.document):
-            dot_KC = torch.zeros_like(shard.inverse_KC)
+        for shard in self.documents.shards(with_gradient=self.needs.document):
+            dot_KC = torch.zeros_like(shard.inverse_norm_KC)
             if self.dense is not None:
                 dot_KC += self.dense.add_gradients(shard, weights, self.gradient)
             self._finish_shard(shard, dot_KC, weights)
-        self._finish_left()
+        self._finish_query_rows()
         if self.problem.document_tower and self.needs.document:
             assert self.gradient.row_SD is not None
-            for shard in self.documents.circle(with_gradient=True):
+            for shard in self.documents.shards(with_gradient=True):  # a positive that acts as a query is a document
                 assert shard.gradient_CD is not None
                 tower_XD = self.gradient.row_SD[self.num_queries :]
-                self.rows.positives.sum_rows_by_document(tower_XD, shard.gradient_CD, shard.first)
+                self.prepared.positives.sum_rows_by_document(tower_XD, shard.gradient_CD, shard.first)
 
     def _finish_shard(self, shard: Shard, dot_KC: Tensor, weights: SlopeWeights) -> None:
-        """Add the listed negatives and the positives, then take out what lies along the rows."""
-        rows, dims = self.rows, self.problem.dims
+        """Add the gradients from own negatives and positives; then, as all sums are known, remove the radial part."""
+        prepared, dims = self.prepared, self.problem.dims
         if self.listed is not None:
             dot_KC = dot_KC + self.listed.add_gradients(shard, weights, self.gradient)
-        dot_KC = dot_KC + rows.positives.add_gradients(
-            self.by_positive_KBP, rows.positive_KBP, self.left, shard, dims, self.gradient
+        dot_KC = dot_KC + prepared.positives.add_gradients(
+            self.positive_slope_KBP, prepared.positive_cosine_KBP, self.query_rows, shard, dims, self.gradient
         )
         if shard.gradient_CD is not None:
             self.gradient.unscale(shard.gradient_CD)
-            remove_radial(shard.gradient_CD, shard.row_CD, shard.inverse_KC, dot_KC, dims)
+            remove_radial_part(shard.gradient_CD, shard.row_CD, shard.inverse_norm_KC, dot_KC, dims)
 
-    def _finish_left(self) -> None:
+    def _finish_query_rows(self) -> None:
         if self.gradient.row_SD is not None:
             self.gradient.unscale(self.gradient.row_SD)
-            left, dims = self.left, self.problem.dims
-            remove_radial(self.gradient.row_SD, left.row_SD, left.inverse_KS, self.gradient.dot_KS, dims)
+            query_rows, dims = self.query_rows, self.problem.dims
+            remove_radial_part(
+                self.gradient.row_SD, query_rows.row_SD, query_rows.inverse_norm_KS, self.gradient.dot_KS, dims
+            )
 
     def _result(self) -> PassResult:
         problem, needs = self.problem, self.needs
         temperature_gradient_B = None
         if needs.temperature:
-            by_row_S = -self.gradient.dot_KS.sum(0) * self.left.inverse_temperature_S
-            temperature_gradient_B = by_row_S[: self.num_queries].clone()
+            temperature_gradient_S = -self.gradient.dot_KS.sum(0) * self.query_rows.inverse_temperature_S
+            temperature_gradient_B = temperature_gradient_S[: self.num_queries].clone()
             if problem.document_tower:
-                temperature_gradient_B += by_row_S[self.num_queries :].view(problem.positive_BP.shape).sum(1)
-        query_gradient = self.gradient.row_SD
+                tower_BP = temperature_gradient_S[self.num_queries :].view(problem.positive_BP.shape)
+                temperature_gradient_B += tower_BP.sum(1)
+        gradient_SD = self.gradient.row_SD
         return PassResult(
-            self._stats(),
-            self.rows.poison,
-            query_gradient[: self.num_queries] if needs.query and query_gradient is not None else None,
-            self.documents.gradient if needs.document else None,
-            temperature_gradient_B,
+            stats=self._stats(),
+            zero_or_nan=self.prepared.zero_or_nan,
+            query_gradient_BD=gradient_SD[: self.num_queries] if needs.query and gradient_SD is not None else None,
+            document_gradient_ND=self.documents.gradient if needs.document else None,
+            temperature_gradient_B=temperature_gradient_B,
         )
 
     def _stats(self) -> InfoNCEStats:
-        problem, rows, sums = self.problem, self.rows, self.sums
+        problem, prepared, sums = self.problem, self.prepared, self.sums
         queries = slice(0, self.num_queries)
         valid_BP = problem.positive_BP >= 0
-        cosine_BP, num_kept_B = rows.positive_KBP[-1], sums.num_kept_S[queries]
+        cosine_BP, num_kept_B = prepared.positive_cosine_KBP[-1], sums.num_kept_S[queries]
         if self.dense is None:
             assert self.listed is not None
-            num_offered_B = self.listed.offered_BM.sum(1)
+            num_candidates_B = self.listed.candidate_BM.sum(1)
         else:
-            num_offered_B = count_candidates(problem)
+            num_candidates_B = count_candidates(problem)
         level_weight_K1 = self.loss_KB.new_tensor(problem.level_weights)[:, None]
         best_B = cosine_BP.masked_fill(~valid_BP, -torch.inf).amax(1)
-        own_BM = problem.own_BM
+        own_BM, own_cosine_BM = problem.own_BM, prepared.own_cosine_KBM[-1]
         return InfoNCEStats(
             positive_similarity_B=cosine_BP.sum(1) / valid_BP.sum(1),
-            negative_similarity_BM=None if own_BM is None else rows.own_KBM[-1].masked_fill(own_BM < 0, torch.nan),
+            negative_similarity_BM=None if own_BM is None else own_cosine_BM.masked_fill(own_BM < 0, torch.nan),
             negative_kept_BM=None if own_BM is None else self._own_kept(own_BM),
             lse_KB=self.denominator_lse_KB,
             loss_B=(level_weight_K1 * self.loss_KB).sum(0),
             correct_B=best_B - sums.hardest_S[queries] > problem.rounding,
-            masked_B=num_offered_B - num_kept_B,
+            masked_B=num_candidates_B - num_kept_B,
             mean_negative_similarity_B=sums.similarity_sum_S[queries] / num_kept_B,
         )
 
     def _own_kept(self, own_BM: Tensor) -> Tensor:
+        """[B, M]: which own negatives no rule drops at the last level; a repeat as its first mention."""
         kept_BM = kept_of_list(self.problem, own_BM)
-        if self.left.highest_KS is not None:
-            kept_BM &= ~(self.rows.own_KBM[-1] > self.left.highest_KS[-1, : self.num_queries, None])
+        if self.query_rows.max_cosine_KS is not None:
+            kept_BM &= ~(self.prepared.own_cosine_KBM[-1] > self.query_rows.max_cosine_KS[-1, : self.num_queries, None])
         return kept_BM

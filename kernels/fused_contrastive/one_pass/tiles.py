@@ -1,8 +1,8 @@
-"""What computes tiles of the similarity matrix, and what goes in and out of it.
+"""The interface of what computes tiles of the similarity matrix, and the types that go in and out of it.
 
-A tile is some left rows by some documents. The left rows are the queries; with the document tower their positives'
-rows follow. The dense pass (`dense.py`) asks for scores, turns them into the loss, and asks for slopes; how a tile is
-computed (`torch_tiles.py`, `triton_tiles.py`) is all that differs between implementations.
+A tile is some query rows by some documents. `dense.py` asks for the scores of tiles; once the loss is known, for their
+slopes, from which the gradients follow. The implementations differ only in how they compute a tile:
+`one_pass/torch_tiles.py` in plain torch, `triton/tiles.py` in Triton.
 """
 
 from __future__ import annotations
@@ -13,49 +13,53 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fused_contrastive.masks import Rules
+from fused_contrastive.masks import MaskRules
 from fused_contrastive.problem import Problem
 
-MASKED = -1e30  # a logit of no weight; finite, so that 0 * MASKED is 0
+MASKED = -1e30  # the logit of a dropped cell: e^MASKED is 0. Finite, so that 0 * MASKED is 0, too
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """Left rows of the similarity matrix, in the type the tiles multiply in; the rest is float32 (or float64)."""
+class QueryRows:
+    """The rows of the similarity matrix: the queries; with the document tower, the positives of each query follow."""
 
-    row_SD: Tensor
-    inverse_KS: Tensor  # 1 / norm of each prefix, 0 for a zero prefix
+    row_SD: Tensor  # in the type that tiles multiply; all else is float32 (float64 for float64 rows)
+    inverse_norm_KS: Tensor  # 1 / norm of each prefix, 0 for a zero prefix
     inverse_temperature_S: Tensor
-    highest_KS: Tensor | None  # drop documents with a cosine above this (positive's + margin); None: no margin
+    max_cosine_KS: (
+        Tensor | None
+    )  # a document with a cosine above this (lowest positive's + margin) is dropped; None: no margin
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Documents at hand: rows `first` to `first + C` of the whole table. Masks and labels use whole-table numbers."""
+    """The documents that are in this process now: rows `first` to `first + C` of the whole table.
+
+    Indices, groups and keys count rows of the whole table.
+    """
 
     first: int
     row_CD: Tensor
-    inverse_KC: Tensor
+    inverse_norm_KC: Tensor
     gradient_CD: Tensor | None  # where to add this caller's part of the gradient, float32 (float64)
 
 
 @dataclass(frozen=True, slots=True)
 class TileScores:
-    """Over the kept negatives of a tile. Logit = cosine / temperature of the left row."""
+    """Sums over the negatives of a tile. Logit = cosine / temperature of the query row."""
 
-    lse_KR: Tensor  # log of the sum of e^logit per left row; about MASKED if none is kept
-    hardest_R: Tensor  # largest cosine at the last level; about MASKED if none
+    lse_KR: Tensor  # log of the sum of e^logit per query row; about MASKED if the row has no negative
+    hardest_R: Tensor  # largest cosine at the last level; about MASKED if the row has no negative
     similarity_sum_R: Tensor  # sum of cosines at the last level
-    num_kept_R: Tensor  # int64
-    column_lse_KC: Tensor | None  # the same as lse_KR down the columns; only if asked for
+    num_kept_R: Tensor  # int64, number of negatives at the last level
+    column_lse_KC: Tensor | None  # as lse_KR, over the query rows of a column; only if asked for
 
 
 @dataclass(frozen=True, slots=True)
 class SlopeWeights:
-    """dloss/dlogit of a kept cell = row_weight * e^(logit - row_lse) + column_weight * e^(logit - column_lse).
+    """dloss/dlogit of a negative = row_weight * e^(logit - row_lse) + column_weight * e^(logit - column_lse).
 
-    The rows' come for the rows of the tile (or for all left rows), the columns' for its columns (or for all documents;
-    None: nothing).
+    For the rows and columns of one tile, or for all query rows and all documents. Columns None: the second term is 0.
     """
 
     row_lse_KR: Tensor
@@ -64,7 +68,7 @@ class SlopeWeights:
     column_weight_KC: Tensor | None = None
 
     def part(self, rows: slice, columns: slice | None) -> SlopeWeights:
-        """Those of a tile; without columns those of its rows only."""
+        """The weights of one tile. `columns` None: only those of its rows."""
         row_lse_KR, row_weight_KR = self.row_lse_KR[:, rows], self.row_weight_KR[:, rows]
         if columns is None or self.column_lse_KC is None or self.column_weight_KC is None:
             return SlopeWeights(row_lse_KR, row_weight_KR)
@@ -75,16 +79,16 @@ class SlopeWeights:
 
 @dataclass(frozen=True, slots=True)
 class TileSlopes:
-    """With slope_k = dloss/dcosine_k of a cell, 0 where dropped.
+    """What the gradients of a tile are made of. The slope of a cell at level k is dloss/dcosine_k, 0 if dropped.
 
-    `pair_weight_KRC[c]` = sum over levels k >= c of slope_k * inverse_left_k * inverse_document_k (times the tiles'
-    `gradient_scale`), so that for the columns that level c adds:
-        dleft[:, c] = pair_weight_KRC[c] @ document[:, c],  ddocument[:, c] = pair_weight_KRC[c].T @ left[:, c]
-    less what lies along the row itself, for which the dots serve (not scaled).
+    `pair_weight_KRC[c]` = sum over levels k >= c of slope_k / (norm of the query row_k * norm of the document_k), times
+    the tiles' `gradient_scale`. For the columns that level c adds, the gradients before `remove_radial_part` are
+        dquery[:, c] = pair_weight_KRC[c] @ document[:, c],  ddocument[:, c] = pair_weight_KRC[c].T @ query[:, c]
+    The dots, which `remove_radial_part` needs, are not scaled.
     """
 
     pair_weight_KRC: list[Tensor]  # one [R, C] per level, in any floating-point type; valid until the next call
-    left_dot_KR: Tensor  # sum over the tile's columns of slope_k * cosine_k
+    query_dot_KR: Tensor  # sum over the tile's columns of slope_k * cosine_k
     document_dot_KC: Tensor  # sum over the tile's rows
 
 
@@ -96,30 +100,33 @@ class Tiles(Protocol):
         """A scalar that keeps half-precision slopes in range; None is 1."""
         ...
 
-    def __init__(self, problem: Problem, rules: Rules, *, by_column: bool, needs_gradient: bool) -> None:
-        """by_column: some score will be asked for by column, too. needs_gradient: slopes may be asked for."""
+    def __init__(self, problem: Problem, rules: MaskRules, *, by_column: bool, needs_gradient: bool) -> None:
+        """by_column: `score` will be called with `by_column`. needs_gradient: `slopes` may be called."""
 
     @staticmethod
     def row_dtype(problem: Problem) -> torch.dtype:
-        """The type that left rows and documents must have."""
+        """The type that query rows and documents must have."""
         ...
 
     def shape(self, num_rows: int, num_columns: int, *, slopes: bool, keep: bool) -> tuple[int, int]:
-        """Rows and columns of a tile that suits the workspace when the whole has so many.
+        """The rows and columns of a tile that fits the workspace, for a matrix of this size.
 
-        slopes: slopes will be asked for, not scores alone. keep: the caller can use `keep`/`kept`, for which a tile
-        must hold all columns; all columns come back if that pays.
+        slopes: `slopes` will be called, not `score` alone. keep: the caller would call `score` with `keep`, for which a
+        tile must have all columns; the answer has all columns if that is faster.
         """
         ...
 
     def score(
-        self, left: Left, shard: Shard, rows: slice, columns: slice, *, keep: bool, by_column: bool
+        self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice, *, keep: bool, by_column: bool
     ) -> TileScores:
-        """Score left rows `rows` against documents `columns` of the shard; `keep` what `slopes` of this tile needs."""
+        """Score query rows `rows` against documents `columns` of the shard.
+
+        keep: store what `slopes` of this tile needs. by_column: sum down the columns, too. Never both.
+        """
         ...
 
     def slopes(
-        self, left: Left, shard: Shard, rows: slice, columns: slice, weights: SlopeWeights, *, kept: bool
+        self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice, weights: SlopeWeights, *, kept: bool
     ) -> TileSlopes:
-        """Slopes of the tile; `kept`: it is the last one scored, with `keep`, and `weights` has no columns."""
+        """Slopes of the tile. `kept`: this tile was scored last, with `keep`, and `weights` has no columns."""
         ...

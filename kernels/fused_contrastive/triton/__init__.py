@@ -1,1 +1,1 @@
-"""The tiles as Triton kernels, and how they are compiled and launched."""
+"""Tiles of the similarity matrix by Triton kernels, and how these are compiled and launched."""

@@ -30,10 +30,10 @@ from fused_contrastive.triton.variants import Variant, all_variants
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _ARCHITECTURES: dict[int, Architecture] = {80: "sm_80", 90: "sm_90"}
 SHARED_LIMIT = {"sm_80": 101376, "sm_90": 232448}  # bytes per program; sm_80's blocks serve 8.6, 8.9 and 12, too
-_MULTIPLIES = {"level_end": "levels", "plane": "plane"}
-_WORDS = {  # by kernel, for arguments whose presence switches something on
-    "score_kernel": _MULTIPLIES | {"panel": "keep", "column_max": "by column"},
-    "slope_kernel": _MULTIPLIES | {"column_weight": "column weights"},
+_TILE_OPTIONS = {"level_end": "levels", "drop_mask": "mask"}
+_OPTION_NAMES = {  # by kernel: what an argument that is not None switches on
+    "score_kernel": _TILE_OPTIONS | {"panel": "keep", "column_max": "by column"},
+    "slope_kernel": _TILE_OPTIONS | {"column_weight": "column weights"},
     "combine_kernel": {"row_max": "kept"},
     "margin_kernel": {},
     "mark_kernel": {},
@@ -41,7 +41,7 @@ _WORDS = {  # by kernel, for arguments whose presence switches something on
 
 
 class Compiled(NamedTuple):
-    """A variant, and what it takes of the chip."""
+    """A variant, and the resources of the chip that it needs."""
 
     architecture: Architecture
     dtype: torch.dtype
@@ -58,7 +58,7 @@ class Compiled(NamedTuple):
 
 
 def compile_all(architectures: Iterable[Architecture], num_processes: int = 2) -> Iterator[Compiled]:
-    """In a fixed order."""
+    """Every variant of these architectures, in a fixed order."""
     jobs = [
         (architecture, dtype, index)
         for architecture in architectures
@@ -92,14 +92,14 @@ def _compile(architecture: Architecture, dtype: torch.dtype, index: int) -> tupl
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
-        resources = _tool("cuobjdump", "-res-usage", file.name)
+        resources = _run_nvidia_tool("cuobjdump", "-res-usage", file.name)
         registers, stack = (int(re.findall(rf"{name}:(\d+)", resources)[0]) for name in ("REG", "STACK"))
-        code = _tool("nvdisasm", file.name) if stack else ""  # nothing spills without a stack
+        code = _run_nvidia_tool("nvdisasm", file.name) if stack else ""  # nothing spills without a stack
     return registers, stack, len(re.findall(r"\bSTL\b", code)), compiled.metadata.shared
 
 
 def _alignment(variant: Variant) -> dict[tuple[int], list[list[Any]]]:
-    """As at a launch: pointers and strides are multiples of 16, and the compiler is told."""
+    """What the compiler is told at a launch, too: pointers and strides are multiples of 16."""
     return {
         (index,): [["tt.divisibility", 16]]
         for index, (parameter, (_, of)) in enumerate(zip(variant.kernel.params, variant.types, strict=True))
@@ -107,13 +107,13 @@ def _alignment(variant: Variant) -> dict[tuple[int], list[list[Any]]]:
     }
 
 
-def _tool(tool: str, *arguments: str) -> str:
+def _run_nvidia_tool(tool: str, *arguments: str) -> str:
     path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / tool
     return subprocess.run([path, *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def row(compiled: Compiled) -> list[str]:
-    """Of the table, as in `HEADER`."""
+def table_row(compiled: Compiled) -> list[str]:
+    """The cells of a variant's line, as named in `HEADER`."""
     variant, block = compiled.variant, compiled.variant.block
     name, constants = variant.kernel.__name__, dict(variant.constants)
     tile = [str(size) for size in (block.rows, block.columns, constants.get("BLOCK_D")) if size is not None]
@@ -121,7 +121,7 @@ def row(compiled: Compiled) -> list[str]:
         compiled.architecture,
         str(compiled.dtype).removeprefix("torch."),
         name.removesuffix("_kernel"),
-        ", ".join(word for argument, word in _WORDS[name].items() if constants.get(argument, 0) is not None),
+        ", ".join(word for argument, word in _OPTION_NAMES[name].items() if constants.get(argument, 0) is not None),
         " x ".join(tile),
         *(str(number) for number in (block.parts, block.warps, block.stages)),
         *(str(number) for number in (compiled.registers, compiled.stack, compiled.spill_stores, compiled.shared)),
@@ -147,7 +147,7 @@ def main() -> int:
         print(form.format(between.join("---" for _ in HEADER)))
     all_fit = True
     for compiled in compile_all([_ARCHITECTURES[number] for number in arguments.arch]):
-        print(form.format(between.join(row(compiled))), flush=True)
+        print(form.format(between.join(table_row(compiled))), flush=True)
         all_fit &= compiled.fits
     return 0 if all_fit else 1
 

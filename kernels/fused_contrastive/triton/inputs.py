@@ -1,4 +1,7 @@
-"""What the tile kernels read: tables in whole blocks of D, scales padded to whole tiles, masks."""
+"""From query rows, a shard and mask rules to the arguments of the tile kernels.
+
+Embeddings are laid out in whole blocks of D per level; vectors are padded to whole tiles.
+"""
 
 from __future__ import annotations
 
@@ -9,119 +12,132 @@ import torch
 from torch import Tensor
 
 from fused_contrastive.cosine import chunks
-from fused_contrastive.masks import Rules
-from fused_contrastive.one_pass.tiles import Left, Shard
+from fused_contrastive.masks import MaskRules
+from fused_contrastive.one_pass.tiles import QueryRows, Shard
 from fused_contrastive.problem import Problem
-from fused_contrastive.triton.helpers import margin_kernel
-from fused_contrastive.triton.launch import Block, Launcher, pad, whole
-from fused_contrastive.triton.plane import Plane
-from fused_contrastive.triton.sums import LOG2_E
+from fused_contrastive.triton.auxiliary_kernels import margin_kernel
+from fused_contrastive.triton.drop_mask import DropMask
+from fused_contrastive.triton.launch import Block, Launcher, pad_to_blocks, round_up
+from fused_contrastive.triton.partial_sums import LOG2_E
 
-_ZERO_ROW = 1e-6  # row scale of a zero row: its logits vanish, yet what is dropped stays far below them
-_ALIGNED = 16  # numbers: rows start where wide loads and descriptors can
+_ZERO_ROW = 1e-6  # row scale of a zero row: not 0, so that DROPPED times it stays far below every logit
+_ALIGNED = 16  # row strides must be multiples of this many numbers for wide loads and tensor descriptors
 
 
 class TileInputs:
-    """Arguments that `score_kernel` and `slope_kernel` have in common."""
+    """Makes the arguments that `score_kernel` and `slope_kernel` have in common."""
 
-    def __init__(self, problem: Problem, rules: Rules, launcher: Launcher) -> None:
+    def __init__(self, problem: Problem, rules: MaskRules, launcher: Launcher) -> None:
         self.problem, self.rules, self.launcher, self.blocks = problem, rules, launcher, launcher.blocks
-        self._judges_full = problem.margin is not None and problem.margin_dims == "full" and len(problem.dims) > 1
+        self._compares_margin_at_full_dims = (
+            problem.margin is not None and problem.margin_dims == "full" and len(problem.dims) > 1
+        )
         lists = rules.own_SM, rules.excluded_SX, rules.group_S
-        several = rules.positive_SP.shape[1] > 1 or len(rules.equalities) > 0
-        self.has_plane = several or self._judges_full or any(rule is not None for rule in lists)
-        self.marks = Plane(rules, problem.num_documents, launcher, problem.query_BD.device)
+        several = rules.positive_SP.shape[1] > 1 or len(rules.equal_keys) > 0
+        self.has_drop_mask = several or self._compares_margin_at_full_dims or any(rule is not None for rule in lists)
+        self.drop_mask = DropMask(rules, problem.num_documents, launcher, problem.query_BD.device)
         self._chunks = chunks(problem.dims)
         ends = list(accumulate(-(-(chunk.stop - chunk.start) // launcher.blocks.dims) for chunk in self._chunks))
         self.num_steps = ends[-1]
         level_end = torch.tensor([*ends, 0], dtype=torch.int32, device=problem.query_BD.device)
         self._level_end = level_end if len(ends) > 1 else None
-        self._tables: dict[str, tuple[Left | Shard, Tensor]] = {}
+        self._tables: dict[str, tuple[QueryRows | Shard, Tensor]] = {}
 
-    def arguments(self, left: Left, shard: Shard, rows: slice, columns: slice, block: Block) -> dict[str, Any]:
-        """Of one tile; valid until the next call."""
-        scale_KR = left.inverse_KS[:, rows] * (left.inverse_temperature_S[rows] * LOG2_E)
-        row_scale = pad(scale_KR.masked_fill(scale_KR == 0, _ZERO_ROW), block.rows, _ZERO_ROW)
-        by_level = left.highest_KS is not None and not self._judges_full
-        plane = self._plane(left, shard, rows, columns) if self.has_plane else None
-        marks, plane_stride = self.launcher.table(plane, block.rows, block.width)
-        return self._multiplied(left, shard, rows, columns, block) | {
+    def arguments(
+        self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice, block: Block
+    ) -> dict[str, Any]:
+        """The arguments for one tile, by name; valid until the next call."""
+        scale_KR = query_rows.inverse_norm_KS[:, rows] * (query_rows.inverse_temperature_S[rows] * LOG2_E)
+        row_scale = pad_to_blocks(scale_KR.masked_fill(scale_KR == 0, _ZERO_ROW), block.rows, _ZERO_ROW)
+        by_level = query_rows.max_cosine_KS is not None and not self._compares_margin_at_full_dims
+        drop_mask = self._filled_mask(query_rows, shard, rows, columns) if self.has_drop_mask else None
+        mask_table, drop_mask_stride = self.launcher.table(drop_mask, block.rows, block.width)
+        return self._table_arguments(query_rows, shard, rows, columns, block) | {
             "row_scale": row_scale,
-            "column_scale": pad(shard.inverse_KC[:, columns], block.columns),
-            "positive": None if self.has_plane else self._positive(shard, rows, columns, block),
-            "ceiling": self._ceiling(left, rows, block) if by_level else row_scale,
-            "plane": marks,
+            "column_scale": pad_to_blocks(shard.inverse_norm_KC[:, columns], block.columns),
+            "positive": None if self.has_drop_mask else self._positive(shard, rows, columns, block),
+            "ceiling": self._ceiling(query_rows, rows, block) if by_level else row_scale,
+            "drop_mask": mask_table,
             "level_end": self._level_end,
             "num_levels": len(self._chunks),
             "has_margin": int(by_level),
-            "plane_stride": plane_stride,
+            "drop_mask_stride": drop_mask_stride,
             "PARTS": block.parts,
         }
 
-    def _multiplied(self, left: Left, shard: Shard, rows: slice, columns: slice, block: Block) -> dict[str, Any]:
-        """The tables and how to walk through them."""
-        left_rows, right_rows = self._table(left, left.row_SD)[rows], self._table(shard, shard.row_CD)[columns]
-        left_table, left_stride = self.launcher.table(left_rows, block.rows, self.blocks.dims)
-        right_table, right_stride = self.launcher.table(right_rows, block.columns, self.blocks.dims)
+    def _table_arguments(
+        self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice, block: Block
+    ) -> dict[str, Any]:
+        """Embeddings of the tile's query rows and documents, their sizes and strides, and the block sizes."""
+        queries = self._table(query_rows, query_rows.row_SD)[rows]
+        documents = self._table(shard, shard.row_CD)[columns]
+        query_table, query_stride = self.launcher.table(queries, block.rows, self.blocks.dims)
+        document_table, document_stride = self.launcher.table(documents, block.columns, self.blocks.dims)
         return {
-            "left": left_table,
-            "right": right_table,
-            "num_rows": len(left_rows),
-            "num_columns": len(right_rows),
+            "query": query_table,
+            "document": document_table,
+            "num_rows": len(queries),
+            "num_columns": len(documents),
             "num_steps": self.num_steps,
-            "left_stride": left_stride,
-            "right_stride": right_stride,
+            "query_stride": query_stride,
+            "document_stride": document_stride,
             "BLOCK_R": block.rows,
             "BLOCK_C": block.columns,
             "BLOCK_D": self.blocks.dims,
         }
 
-    def _table(self, owner: Left | Shard, rows: Tensor) -> Tensor:
-        """The rows as they are, if levels are whole blocks; else a copy, made once, with zeros between the levels."""
+    def _table(self, owner: QueryRows | Shard, rows: Tensor) -> Tensor:
+        """The rows, if every level ends at a whole block of D; else a copy with zeros up to the next whole block.
+
+        The copy is made once per `owner`: a shard of a ring may come to lie where the one before it lay.
+        """
         dims = self.blocks.dims
         aligned = rows.data_ptr() % 16 == 0 and rows.stride(0) % _ALIGNED == 0 and rows.stride(1) == 1
         if aligned and all(chunk.stop % dims == 0 for chunk in self._chunks):
             return rows
-        kind = type(owner).__name__
-        known = self._tables.get(kind)
-        if known is None or known[0] is not owner:
+        owner_type = type(owner).__name__
+        cached = self._tables.get(owner_type)
+        if cached is None or cached[0] is not owner:
             copy = rows.new_zeros(len(rows), self.num_steps * dims)
             start = 0
             for chunk in self._chunks:
                 width = chunk.stop - chunk.start
                 copy[:, start : start + width] = rows[:, chunk]
-                start += whole(width, dims)
-            known = self._tables[kind] = (owner, copy)
-        return known[1]
+                start += round_up(width, dims)
+            cached = self._tables[owner_type] = (owner, copy)
+        return cached[1]
 
     def _positive(self, shard: Shard, rows: slice, columns: slice, block: Block) -> Tensor:
+        """The tile's column that is the row's only positive; outside the tile, a number that is no column."""
         positive_R = self.rules.positive_SP[rows, 0] - (shard.first + columns.start)
-        return pad(positive_R.to(torch.int32), block.rows, -1)
+        return pad_to_blocks(positive_R.to(torch.int32), block.rows, -1)
 
-    def _ceiling(self, left: Left, rows: slice, block: Block) -> Tensor:
-        """The highest dot * column_scale that is kept."""
-        assert left.highest_KS is not None
-        return pad(left.highest_KS[:, rows] / left.inverse_KS[:, rows], block.rows)
+    def _ceiling(self, query_rows: QueryRows, rows: slice, block: Block) -> Tensor:
+        """The highest dot * column_scale that the margin keeps, per level and row."""
+        assert query_rows.max_cosine_KS is not None
+        return pad_to_blocks(query_rows.max_cosine_KS[:, rows] / query_rows.inverse_norm_KS[:, rows], block.rows)
 
-    def _plane(self, left: Left, shard: Shard, rows: slice, columns: slice) -> Tensor:
-        """See `Plane`."""
-        rows_at_once = max(1, self.problem.workspace_bytes // 16 // max(1, self.marks.row_bytes))
-        inside = slice(shard.first + columns.start, shard.first + columns.stop)
-        plane = self.marks.fill(rows, inside, rows_at_once)
-        if self._judges_full:
-            self._judge_at_full_dims(plane, left, shard, rows, columns)
-        return plane
+    def _filled_mask(self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice) -> Tensor:
+        """The tile's `DropMask`, with what the margin drops if it is compared at the full dims."""
+        rows_at_once = max(1, self.problem.workspace_bytes // 16 // max(1, self.drop_mask.row_bytes))
+        table_columns = slice(shard.first + columns.start, shard.first + columns.stop)
+        drop_mask = self.drop_mask.fill(rows, table_columns, rows_at_once)
+        if self._compares_margin_at_full_dims:
+            self._mark_above_margin_at_full_dims(drop_mask, query_rows, shard, rows, columns)
+        return drop_mask
 
-    def _judge_at_full_dims(self, plane: Tensor, left: Left, shard: Shard, rows: slice, columns: slice) -> None:
-        """A first pass over D that compares the cosines of the last level alone."""
+    def _mark_above_margin_at_full_dims(
+        self, drop_mask: Tensor, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice
+    ) -> None:
+        """Set the mask to 1 where the last level's cosine is above the margin: one more pass over D."""
         block = self.blocks.margin
-        arguments = self._multiplied(left, shard, rows, columns, block)
-        marks, plane_stride = self.launcher.table(plane, block.rows, block.columns)
+        arguments = self._table_arguments(query_rows, shard, rows, columns, block)
+        mask_table, drop_mask_stride = self.launcher.table(drop_mask, block.rows, block.columns)
         arguments |= {
-            "column_scale": pad(shard.inverse_KC[-1, columns], block.columns),
-            "ceiling": self._ceiling(left, rows, block)[-1].contiguous(),
-            "plane": marks,
-            "plane_stride": plane_stride,
+            "column_scale": pad_to_blocks(shard.inverse_norm_KC[-1, columns], block.columns),
+            "ceiling": self._ceiling(query_rows, rows, block)[-1].contiguous(),
+            "drop_mask": mask_table,
+            "drop_mask_stride": drop_mask_stride,
         }
         num_programs = block.num_programs(arguments["num_rows"], arguments["num_columns"])
         self.launcher.launch(margin_kernel, num_programs, block, arguments)

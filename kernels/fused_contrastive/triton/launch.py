@@ -1,4 +1,4 @@
-"""How kernels are launched: tile sizes by architecture and type, descriptors, the device."""
+"""How kernels are launched: tile sizes by architecture and type, tensor descriptors, buffers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Architecture = Literal["sm_80", "sm_90", "interpreter"]
 
 
 class Block(NamedTuple):
-    """What a program computes: rows x columns, whose epilogue goes through `parts` of the columns one by one."""
+    """The tile of one program, rows x columns; its epilogue works on 1 / `parts` of the columns at a time."""
 
     rows: int
     columns: int
@@ -30,18 +30,18 @@ class Block(NamedTuple):
 
     @property
     def options(self) -> dict[str, Any]:
-        """How to compile it."""
+        """Compiler options."""
         return {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
 
     def num_programs(self, num_rows: int, num_columns: int) -> int:
-        """That cover so many rows and columns."""
+        """How many programs cover so many rows and columns."""
         return -(-num_rows // self.rows) * -(-num_columns // self.columns)
 
 
 class Blocks(NamedTuple):
-    """By kernel. `score_levels` and `slope_levels`: with several Matryoshka levels."""
+    """Tile sizes by kernel. `score_levels` and `slope_levels` hold with several Matryoshka levels."""
 
-    dims: int  # columns of the rows that one step multiplies
+    dims: int  # how many columns of D one step of the loop over D multiplies
     score: Block
     score_levels: Block
     slope: Block
@@ -53,7 +53,7 @@ class Blocks(NamedTuple):
 
 _SMALL = Block(16, 32, 2, 4, 1)
 _MARK = Block(32, 128, 1, 4, 1)
-BLOCKS: dict[tuple[Architecture, int], Blocks] = {  # by architecture and bytes of a number
+BLOCKS: dict[tuple[Architecture, int], Blocks] = {  # by architecture and bytes of a number of the embeddings
     ("sm_90", 2): Blocks(
         dims=64,
         score=Block(128, 256, 2, 8, 3),
@@ -108,14 +108,14 @@ class Launcher:
 
     @classmethod
     def of(cls, rows: Tensor) -> Launcher:
-        """For the chip that the rows lie on: Hopper with TMA, or any other."""
+        """The launcher for the chip on which the rows lie. sm_90 uses TMA; any other GPU runs as sm_80."""
         if rows.device.type == "cpu":
             return cls("interpreter", rows.dtype)
         major, _ = torch.cuda.get_device_capability(rows.device)
         return cls("sm_90" if major == 9 else "sm_80", rows.dtype)
 
     def table(self, rows: Tensor | None, block_rows: int, block_columns: int) -> tuple[Any, int | None]:
-        """A two-dimensional tensor as a kernel takes it: a descriptor, or a pointer and the rows' stride."""
+        """A matrix as a kernel takes it: a tensor descriptor and None, or a pointer and the stride of its rows."""
         if rows is None:
             return None, None
         if self.architecture == "sm_80":
@@ -123,32 +123,32 @@ class Launcher:
         return TensorDescriptor.from_tensor(rows, [block_rows, block_columns]), None
 
     def launch(self, kernel: Any, num_programs: int, block: Block, arguments: dict[str, Any]) -> None:
-        """Queue a kernel, with all its arguments by name, on the current stream of its tensors' device."""
+        """Queue a kernel on the current stream of the device of its tensors. `arguments`: all of them, by name."""
         tensor = next(value for value in arguments.values() if isinstance(value, Tensor))
         with torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext():
             kernel[(num_programs,)](**arguments, **block.options)
 
 
-def whole(length: int, block: int) -> int:
-    """Rounded up to whole blocks."""
+def round_up(length: int, block: int) -> int:
+    """The smallest multiple of `block` that is at least `length`."""
     return -(-length // block) * block
 
 
-def pad(value: Tensor, block: int, fill: float = 0.0) -> Tensor:
-    """Own memory, contiguous, the last dimension lengthened to whole blocks."""
+def pad_to_blocks(value: Tensor, block: int, fill: float = 0.0) -> Tensor:
+    """A contiguous copy whose last dimension is padded to a multiple of `block`."""
     length = value.shape[-1]
-    return F.pad(value, (0, whole(length, block) - length), value=fill).contiguous()
+    return F.pad(value, (0, round_up(length, block) - length), value=fill).contiguous()
 
 
 class Buffers:
-    """Tensors by name that are allocated once and reused, as long as none larger is asked for."""
+    """Tensors by name, allocated once and reused until a larger one is asked for."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.flat: dict[str, Tensor] = {}
 
     def get(self, name: str, dtype: torch.dtype, *shape: int) -> Tensor:
-        """Uninitialised, contiguous. What `name` held before is gone."""
+        """An uninitialised, contiguous tensor; overwrites what `name` held before."""
         size = math.prod(shape)
         if name not in self.flat or len(self.flat[name]) < size:
             self.flat.pop(name, None)

@@ -1,7 +1,8 @@
-"""Tiles by Triton's kernels: logits never leave the chip, and all Matryoshka levels come from one pass over D.
+"""Tiles of the similarity matrix by Triton kernels; all Matryoshka levels come from one pass over D.
 
-Slopes, two ways. Kept: scoring stores 2^(logit - maximum of the part) of all columns; once the denominators are known,
-`combine_kernel` turns that into slopes. Otherwise the tile is computed once more, as slopes.
+Slopes come in two ways. Kept: `score_kernel` stores 2^(logit - maximum of the part) of every cell, and once the
+denominators are known `combine_kernel` turns these weights into slopes. Otherwise nothing is stored, and `slope_kernel`
+computes the tile once more.
 """
 
 from __future__ import annotations
@@ -12,24 +13,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fused_contrastive.masks import Rules
-from fused_contrastive.one_pass.tiles import Left, Shard, SlopeWeights, TileScores, TileSlopes
+from fused_contrastive.masks import MaskRules
+from fused_contrastive.one_pass.tiles import QueryRows, Shard, SlopeWeights, TileScores, TileSlopes
 from fused_contrastive.problem import Problem
-from fused_contrastive.triton.helpers import combine_kernel
+from fused_contrastive.triton.auxiliary_kernels import combine_kernel
+from fused_contrastive.triton.float16_range import HALF_HEADROOM, gradient_scale
 from fused_contrastive.triton.inputs import TileInputs
-from fused_contrastive.triton.kernels import score_kernel, slope_kernel
-from fused_contrastive.triton.launch import Block, Buffers, Launcher, pad, whole
-from fused_contrastive.triton.scale import HALF_HEADROOM, gradient_scale
-from fused_contrastive.triton.sums import LOG2_E, offset, tile_scores
+from fused_contrastive.triton.launch import Block, Buffers, Launcher, pad_to_blocks, round_up
+from fused_contrastive.triton.partial_sums import LOG2_E, tile_scores, weight_offset
+from fused_contrastive.triton.tile_kernels import score_kernel, slope_kernel
 
-_MIN_ROWS = 1024  # full-width panels thinner than this lose more in the products than computing tiles twice costs
+# A panel (rows against all documents) of fewer rows makes the matrix products slower than small tiles computed twice.
+_MIN_ROWS = 1024
 
 
 class TritonTiles:
     """See `tiles.Tiles`."""
 
     def __init__(
-        self, problem: Problem, rules: Rules, *, by_column: bool, needs_gradient: bool, launcher: Launcher | None = None
+        self,
+        problem: Problem,
+        rules: MaskRules,
+        *,
+        by_column: bool,
+        needs_gradient: bool,
+        launcher: Launcher | None = None,
     ) -> None:
         self.problem, self.by_column, self.num_levels = problem, by_column, len(problem.dims)
         self.launcher = launcher or Launcher.of(problem.query_BD)
@@ -44,34 +52,34 @@ class TritonTiles:
 
     @staticmethod
     def row_dtype(problem: Problem) -> torch.dtype:
-        """The type that left rows and documents must have."""
+        """The type that query rows and documents must have."""
         return problem.query_BD.dtype
 
     def shape(self, num_rows: int, num_columns: int, *, slopes: bool, keep: bool) -> tuple[int, int]:
-        """Whole blocks, tiles about equally large; at least one block, however small the workspace."""
+        """See `Tiles.shape`. Whole blocks, at least one however small the workspace; tiles of about equal size."""
         num_rows, num_columns = max(1, num_rows), max(1, num_columns)
-        used = (self.score_block, self.slope_block) if slopes else (self.score_block,)
-        height, width = max(block.rows for block in used), max(block.columns for block in used)
+        blocks = (self.score_block, self.slope_block) if slopes else (self.score_block,)
+        height, width = max(block.rows for block in blocks), max(block.columns for block in blocks)
         cells = int(self.problem.workspace_bytes / self._cell_bytes(slopes))
-        rows = cells // whole(num_columns, width)
-        if rows >= min(_MIN_ROWS, whole(num_rows, height)):
-            return _even(num_rows, rows, height), whole(num_columns, width)
-        rows = min(whole(num_rows, height), max(height, math.isqrt(cells) // height * height))
-        return _even(num_rows, rows, height), _even(num_columns, cells // rows, width)
+        rows = cells // round_up(num_columns, width)
+        if rows >= min(_MIN_ROWS, round_up(num_rows, height)):
+            return _even_size(num_rows, rows, height), round_up(num_columns, width)
+        rows = min(round_up(num_rows, height), max(height, math.isqrt(cells) // height * height))
+        return _even_size(num_rows, rows, height), _even_size(num_columns, cells // rows, width)
 
     def _cell_bytes(self, slopes: bool) -> float:
-        """Memory per cell of a tile: plane, panel, partial sums and what adding them up takes."""
+        """Memory per cell of a tile: drop mask, panel, partial sums, and temporaries while these are added up."""
         numbers = (5 * self.num_levels + 2) / self.score_block.width
         if self.by_column:
             numbers += 5 * self.num_levels / self.score_block.rows
-        cell_bytes = 4 * numbers + self.inputs.has_plane
+        cell_bytes = 4 * numbers + self.inputs.has_drop_mask
         if slopes:
             cell_bytes += self.num_levels * (self.problem.query_BD.itemsize + 8 / self.slope_block.width)
             cell_bytes += self.num_levels * 8 / self.launcher.blocks.combine_rows
-        return cell_bytes * 16 / 15  # the rest: filling the plane
+        return cell_bytes * 16 / 15  # 1/16 of the workspace is for filling the drop mask
 
     def score(
-        self, left: Left, shard: Shard, rows: slice, columns: slice, *, keep: bool, by_column: bool
+        self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice, *, keep: bool, by_column: bool
     ) -> TileScores:
         assert not (keep and by_column)
         block = self.score_block
@@ -89,78 +97,78 @@ class TritonTiles:
             "column_max": self._floats("column_max", *column_sums) if by_column else None,
             "column_sum": self._floats("column_sum", *column_sums) if by_column else None,
         }
-        arguments = self.inputs.arguments(left, shard, rows, columns, block) | sums
+        arguments = self.inputs.arguments(query_rows, shard, rows, columns, block) | sums
         arguments |= {"panel": panel[0], "panel_stride": panel[1], "HEADROOM": self._headroom}
         self.launcher.launch(score_kernel, block.num_programs(height, width), block, arguments)
-        return tile_scores(sums, left.inverse_temperature_S[rows], columns.stop - columns.start)
+        return tile_scores(sums, query_rows.inverse_temperature_S[rows], columns.stop - columns.start)
 
     def slopes(
-        self, left: Left, shard: Shard, rows: slice, columns: slice, weights: SlopeWeights, *, kept: bool
+        self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice, weights: SlopeWeights, *, kept: bool
     ) -> TileSlopes:
         block = self.score_block if kept else self.slope_block
         height, width = _padded(rows, columns, block)
         panel_KRC = self._panel(height, width)
-        factors = self._row_factors(left, rows, weights, block)
+        factors = self._row_factors(query_rows, rows, weights, block)
         if kept:
             row_dot, column_dot = self._combine_kept(panel_KRC, shard, columns, factors)
         else:
-            row_dot, column_dot = self._recompute(panel_KRC, left, shard, rows, columns, weights, factors)
+            row_dot, column_dot = self._recompute(panel_KRC, query_rows, shard, rows, columns, weights, factors)
         num_rows, num_columns = rows.stop - rows.start, columns.stop - columns.start
         return TileSlopes(
             pair_weight_KRC=[panel_RC[:num_rows, :num_columns] for panel_RC in panel_KRC],
-            left_dot_KR=row_dot[:, :num_rows] / LOG2_E,
+            query_dot_KR=row_dot[:, :num_rows] / LOG2_E,
             document_dot_KC=column_dot.sum(1)[:, :num_columns] / LOG2_E,
         )
 
-    def _row_factors(self, left: Left, rows: slice, weights: SlopeWeights, block: Block) -> dict[str, Any]:
-        factor_KR = left.inverse_KS[:, rows] * left.inverse_temperature_S[rows]
+    def _row_factors(self, query_rows: QueryRows, rows: slice, weights: SlopeWeights, block: Block) -> dict[str, Any]:
+        factor_KR = query_rows.inverse_norm_KS[:, rows] * query_rows.inverse_temperature_S[rows]
         if self.gradient_scale is not None:
             factor_KR *= self.gradient_scale
         return {
-            "row_offset": pad(offset(weights.row_lse_KR), block.rows),
-            "row_weight": pad(weights.row_weight_KR, block.rows),
-            "row_factor": pad(factor_KR, block.rows),
+            "row_offset": pad_to_blocks(weight_offset(weights.row_lse_KR), block.rows),
+            "row_weight": pad_to_blocks(weights.row_weight_KR, block.rows),
+            "row_factor": pad_to_blocks(factor_KR, block.rows),
         }
 
     def _recompute(
         self,
         panel_KRC: Tensor,
-        left: Left,
+        query_rows: QueryRows,
         shard: Shard,
         rows: slice,
         columns: slice,
         weights: SlopeWeights,
         factors: dict[str, Any],
     ) -> tuple[Tensor, Tensor]:
-        """Fill the panel with slopes; the dots by row and, per row of tiles, by column."""
+        """Fill the panel with slopes; returns their dots by row, and by column for each row of tiles."""
         block, (_, height, width) = self.slope_block, panel_KRC.shape
         row_dot = self._floats("row_sum", self.num_levels, width // block.width, height)
         column_dot = self._floats("column_sum", self.num_levels, height // block.rows, width)
         panel = self.launcher.table(panel_KRC.view(-1, width), block.rows, block.width)
-        arguments = self.inputs.arguments(left, shard, rows, columns, block) | factors
+        arguments = self.inputs.arguments(query_rows, shard, rows, columns, block) | factors
         arguments |= {"row_dot": row_dot, "column_dot": column_dot, "panel": panel[0], "panel_stride": panel[1]}
         arguments |= {"column_offset": None, "column_weight": None}
         if weights.column_lse_KC is not None:
             assert weights.column_weight_KC is not None
-            arguments["column_offset"] = pad(offset(weights.column_lse_KC), block.columns)
-            arguments["column_weight"] = pad(weights.column_weight_KC, block.columns)
+            arguments["column_offset"] = pad_to_blocks(weight_offset(weights.column_lse_KC), block.columns)
+            arguments["column_weight"] = pad_to_blocks(weights.column_weight_KC, block.columns)
         self.launcher.launch(slope_kernel, block.num_programs(height, width), block, arguments)
         if self.num_levels > 1:
-            nothing = ("row_max", "row_offset", "row_weight", "row_factor", "column_scale", "column_dot")
-            self._combine(panel_KRC, block.columns, dict.fromkeys(nothing))
+            switched_off = ("row_max", "row_offset", "row_weight", "row_factor", "column_scale", "column_dot")
+            self._combine(panel_KRC, block.columns, dict.fromkeys(switched_off))
         return row_dot.sum(1), column_dot
 
     def _combine_kept(
         self, panel_KRC: Tensor, shard: Shard, columns: slice, factors: dict[str, Any]
     ) -> tuple[Tensor, Tensor]:
-        """The same from the weights that the last `score` left in the panel."""
+        """As `_recompute`, from the weights that the last `score` stored in the panel."""
         block, (_, height, width) = self.score_block, panel_KRC.shape
         row_sums = self.num_levels, width // block.width, height
         row_max, row_product = self._floats("row_max", *row_sums), self._floats("row_product", *row_sums)
         share_KTR = (row_max - factors["row_offset"][:, None]).exp2_()
         row_dot = share_KTR.mul_(row_product).sum(1) * factors["row_weight"]
         column_dot = self._floats("column_sum", self.num_levels, height // self.launcher.blocks.combine_rows, width)
-        column_scale = pad(shard.inverse_KC[:, columns], block.columns)
+        column_scale = pad_to_blocks(shard.inverse_norm_KC[:, columns], block.columns)
         arguments = {"row_max": row_max, "column_scale": column_scale, "column_dot": column_dot}
         self._combine(panel_KRC, block.width, factors | arguments)
         return row_dot, column_dot
@@ -188,11 +196,11 @@ class TritonTiles:
 
 
 def _padded(rows: slice, columns: slice, block: Block) -> tuple[int, int]:
-    return whole(rows.stop - rows.start, block.rows), whole(columns.stop - columns.start, block.columns)
+    return round_up(rows.stop - rows.start, block.rows), round_up(columns.stop - columns.start, block.columns)
 
 
-def _even(length: int, limit: int, block: int) -> int:
-    """Whole blocks up to `limit`, at least one, so that `length` falls into about equal pieces."""
+def _even_size(length: int, limit: int, block: int) -> int:
+    """The size of about equal pieces of `length`: whole blocks, at least one, at most `limit`."""
     limit = max(block, limit // block * block)
     num_pieces = max(1, math.ceil(length / limit))
-    return whole(math.ceil(length / num_pieces), block)
+    return round_up(math.ceil(length / num_pieces), block)

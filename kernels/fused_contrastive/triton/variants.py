@@ -1,4 +1,4 @@
-"""Every kernel variant that can be launched: those that `TritonTiles` launches when driven through all its ways."""
+"""Every kernel variant that can be launched, found by running `TritonTiles` with a launcher that only records."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from fused_contrastive.cosine import prefix_inverse_norms
-from fused_contrastive.masks import Rules
-from fused_contrastive.one_pass.tiles import Left, Shard, SlopeWeights
+from fused_contrastive.masks import MaskRules
+from fused_contrastive.one_pass.tiles import QueryRows, Shard, SlopeWeights
 from fused_contrastive.options import Matryoshka, Negatives, Towers
 from fused_contrastive.problem import Problem
 from fused_contrastive.triton.launch import Architecture, Block, Launcher
@@ -23,28 +23,28 @@ _NUM_ROWS = 4
 
 
 class Variant(NamedTuple):
-    """A kernel as specialised for its arguments; equal ones are one binary."""
+    """A kernel as specialised for its arguments. Equal variants are the same binary."""
 
     kernel: Any
     block: Block
     types: tuple[tuple[str, str], ...]  # by argument; `constexpr` for what is compiled in
-    constants: tuple[tuple[str, Any], ...]  # what is compiled in; None switches a part of the kernel off
+    constants: tuple[tuple[str, Any], ...]  # values that are compiled in; None switches a part of the kernel off
 
 
-class NoteTaker(Launcher):
-    """Takes the variants down instead of launching them."""
+class VariantRecorder(Launcher):
+    """Records the variants instead of launching them."""
 
     def __init__(self, architecture: Architecture, dtype: torch.dtype) -> None:
         super().__init__(architecture, dtype)
         self.variants: set[Variant] = set()
 
     def launch(self, kernel: Any, num_programs: int, block: Block, arguments: dict[str, Any]) -> None:
-        """See `Launcher.launch`."""
+        """Add the variant to `variants`."""
         self.variants.add(variant_of(kernel, block, arguments))
 
 
 def variant_of(kernel: Any, block: Block, arguments: dict[str, Any]) -> Variant:
-    """What Triton makes of these arguments."""
+    """The variant that Triton would compile for these arguments."""
     order = list(inspect.signature(kernel.fn).parameters)
     constants = {name: arguments[name] for name in order if name.isupper() or arguments[name] is None}
     types = {name: "constexpr" if name in constants else _type(arguments[name]) for name in order}
@@ -62,15 +62,15 @@ def _type(argument: Any) -> str:
 
 
 def all_variants(architecture: Architecture, dtype: torch.dtype) -> list[Variant]:
-    """In a fixed order."""
-    notes = NoteTaker(architecture, dtype)
+    """All of them, in a fixed order."""
+    recorder = VariantRecorder(architecture, dtype)
     for dims in ((64,), (64, 128)):
         for excluded_BX in (None, torch.zeros(_NUM_ROWS, 1, dtype=torch.int64)):
-            _drive(notes, _problem(dtype, dims, Negatives(excluded_BX=excluded_BX)))
-    _drive(notes, _problem(dtype, (64, 128), Negatives(margin=0.0, margin_dims="full")))
+            _launch_every_way(recorder, _problem(dtype, dims, Negatives(excluded_BX=excluded_BX)))
+    _launch_every_way(recorder, _problem(dtype, (64, 128), Negatives(margin=0.0, margin_dims="full")))
     same_key_N = torch.zeros(_NUM_ROWS, dtype=torch.int64)
-    _drive(notes, _problem(dtype, (64,), Negatives(document_key_N=same_key_N)))
-    return sorted(notes.variants, key=lambda variant: (variant.kernel.__name__, str(variant[1:])))
+    _launch_every_way(recorder, _problem(dtype, (64,), Negatives(document_key_N=same_key_N)))
+    return sorted(recorder.variants, key=lambda variant: (variant.kernel.__name__, str(variant[1:])))
 
 
 def _problem(dtype: torch.dtype, dims: tuple[int, ...], negatives: Negatives) -> Problem:
@@ -86,18 +86,18 @@ def _problem(dtype: torch.dtype, dims: tuple[int, ...], negatives: Negatives) ->
     )
 
 
-def _drive(launcher: Launcher, problem: Problem) -> None:
-    """Score and differentiate one tile in every way."""
-    rules = Rules.of(problem, torch.arange(_NUM_ROWS))
+def _launch_every_way(launcher: Launcher, problem: Problem) -> None:
+    """Score one tile and compute its slopes with every combination of options."""
+    rules = MaskRules.of(problem, torch.arange(_NUM_ROWS))
     tiles = TritonTiles(problem, rules, by_column=True, needs_gradient=True, launcher=launcher)
-    inverse_KS = prefix_inverse_norms(problem.query_BD, problem.dims, torch.float32)
-    highest_KS = None if problem.margin is None else torch.ones_like(inverse_KS)
-    left = Left(problem.query_BD, inverse_KS, torch.ones(_NUM_ROWS), highest_KS)
-    shard = Shard(0, problem.document_ND, inverse_KS, None)
-    whole, zero_KS = slice(0, _NUM_ROWS), torch.zeros_like(inverse_KS)
+    inverse_norm_KS = prefix_inverse_norms(problem.query_BD, problem.dims, torch.float32)
+    max_cosine_KS = None if problem.margin is None else torch.ones_like(inverse_norm_KS)
+    query_rows = QueryRows(problem.query_BD, inverse_norm_KS, torch.ones(_NUM_ROWS), max_cosine_KS)
+    shard = Shard(0, problem.document_ND, inverse_norm_KS, None)
+    everything, zero_KS = slice(0, _NUM_ROWS), torch.zeros_like(inverse_norm_KS)
     by_row, by_both = SlopeWeights(zero_KS, zero_KS), SlopeWeights(zero_KS, zero_KS, zero_KS, zero_KS)
     for keep, by_column in ((False, False), (False, True), (True, False)):
-        tiles.score(left, shard, whole, whole, keep=keep, by_column=by_column)
-    tiles.slopes(left, shard, whole, whole, by_row, kept=True)
-    tiles.slopes(left, shard, whole, whole, by_row, kept=False)
-    tiles.slopes(left, shard, whole, whole, by_both, kept=False)
+        tiles.score(query_rows, shard, everything, everything, keep=keep, by_column=by_column)
+    tiles.slopes(query_rows, shard, everything, everything, by_row, kept=True)
+    tiles.slopes(query_rows, shard, everything, everything, by_row, kept=False)
+    tiles.slopes(query_rows, shard, everything, everything, by_both, kept=False)

@@ -1,18 +1,18 @@
 # mypy: disable-error-code="no-untyped-def"
-"""The lighter kernels behind `triton_tiles.py`: what precedes and follows those of `triton_kernels.py`."""
+"""Small kernels around those of `tile_kernels.py`: two fill the drop mask, one turns kept weights into slopes."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from fused_contrastive.triton.device import load_tile, multiply, padded, place, store_tile
+from fused_contrastive.triton.device_functions import load_tile, multiply, padded, place, store_tile
 
 
 @triton.jit(do_not_specialize=["row_length", "column_length", "num_levels"])
 def combine_kernel(
     panel,  # [K * R, C]: weights kept by `score_kernel` or, without row_max, slopes; replaced by sums of slopes
-    row_max,  # [K, T, R] or None, with all that follows
+    row_max,  # [K, T, R]; None: it and the arguments up to column_dot are None
     row_offset,  # as in `slope_kernel`
     row_weight,
     row_factor,
@@ -26,7 +26,7 @@ def combine_kernel(
     BLOCK_C: tl.constexpr,
     HEADROOM: tl.constexpr,
 ):
-    """panel[k] = sum of the slopes at levels k and above."""
+    """panel[k] = sum of the slopes at level k and all above it."""
     num_parts = column_length // BLOCK_C
     row_tile, part = tl.program_id(0) // num_parts, tl.program_id(0) % num_parts
     row, column = tl.arange(0, BLOCK_R), tl.arange(0, BLOCK_C)
@@ -53,54 +53,53 @@ def combine_kernel(
 
 @triton.jit(do_not_specialize=["num_rows", "num_columns", "num_steps"])
 def margin_kernel(
-    left,  # to column_scale: as in `score_kernel`; the scales of the last level only
-    right,
+    query,  # this one to ceiling as in `score_kernel`, but the last level only
+    document,
     column_scale,
     ceiling,
-    plane,  # set to 1 where dot * column_scale is above the row's ceiling
+    drop_mask,  # set to 1 where dot * column_scale is above the row's ceiling
     num_rows,
     num_columns,
     num_steps,
-    left_stride,
-    right_stride,
-    plane_stride,
+    query_stride,
+    document_stride,
+    drop_mask_stride,
     BLOCK_R: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     row_tile, column_tile = place(num_rows, num_columns, BLOCK_R, BLOCK_C)
+    tables = (query, query_stride, document, document_stride)
     sizes = (num_rows, num_columns)
     dot = tl.zeros((BLOCK_R, BLOCK_C), tl.float32)
     for step in range(num_steps):
-        dot = multiply(
-            left, left_stride, right, right_stride, sizes, row_tile, column_tile, step, dot, BLOCK_R, BLOCK_C, BLOCK_D
-        )
+        dot = multiply(tables, sizes, row_tile, column_tile, step, dot, BLOCK_R, BLOCK_C, BLOCK_D)
     first_row, first_column = row_tile * BLOCK_R, column_tile * BLOCK_C
     scaled = dot * tl.load(column_scale + first_column + tl.arange(0, BLOCK_C))[None, :]
     above = scaled > tl.load(ceiling + first_row + tl.arange(0, BLOCK_R))[:, None]
-    mark = load_tile(plane, plane_stride, padded(num_rows, BLOCK_R), first_row, first_column, BLOCK_R, BLOCK_C)
-    store_tile(plane, plane_stride, first_row, first_column, tl.where(above, 1, mark))
+    mark = load_tile(drop_mask, drop_mask_stride, padded(num_rows, BLOCK_R), first_row, first_column, BLOCK_R, BLOCK_C)
+    store_tile(drop_mask, drop_mask_stride, first_row, first_column, tl.where(above, 1, mark))
 
 
 @triton.jit(do_not_specialize=["row_length", "column_length"])
 def mark_kernel(
-    plane,  # int8 [R, C]: 0, 1 dropped or 2 kept whatever the group; replaced by 0 or 1
+    drop_mask,  # int8 [R, C]: 0, 1 dropped or 2 kept whatever the group; overwritten by 0 or 1
     row_labels,  # [3, R]: group, key, second key
     column_labels,  # [3, C]
     row_length,  # R and C, whole tiles
     column_length,
-    plane_stride,
+    drop_mask_stride,
     BLOCK_R: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """Drop what is of another group, and what has an equal key."""
+    """Set to 1 the cells whose document has another group than the query row, or an equal key."""
     num_tiles = column_length // BLOCK_C
     first_row, first_column = tl.program_id(0) // num_tiles * BLOCK_R, tl.program_id(0) % num_tiles * BLOCK_C
     row, column = first_row + tl.arange(0, BLOCK_R), first_column + tl.arange(0, BLOCK_C)
-    mark = load_tile(plane, plane_stride, row_length, first_row, first_column, BLOCK_R, BLOCK_C)
+    mark = load_tile(drop_mask, drop_mask_stride, row_length, first_row, first_column, BLOCK_R, BLOCK_C)
     other_group = tl.load(row_labels + row)[:, None] != tl.load(column_labels + column)[None, :]
     dropped = (mark == 1) | ((mark == 0) & other_group)
     for key in tl.static_range(1, 3):
         row_key = tl.load(row_labels + key * row_length + row)
         dropped = dropped | (row_key[:, None] == tl.load(column_labels + key * column_length + column)[None, :])
-    store_tile(plane, plane_stride, first_row, first_column, tl.where(dropped, 1, 0))
+    store_tile(drop_mask, drop_mask_stride, first_row, first_column, tl.where(dropped, 1, 0))

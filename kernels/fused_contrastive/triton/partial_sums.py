@@ -1,4 +1,4 @@
-"""Between what `tiles.py` speaks of and what the kernels do: partial sums, padding to whole blocks, base 2."""
+"""From the partial sums that the kernels store, in base 2 and padded to whole tiles, to `TileScores`, and back."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ LOG2_E = math.log2(math.e)
 
 
 def tile_scores(sums: Mapping[str, Tensor | None], inverse_temperature_R: Tensor, num_columns: int) -> TileScores:
-    """`sums`: what `score_kernel` stored, by argument."""
+    """Add up the partial sums. `sums`: what `score_kernel` stored, by the names of its arguments."""
     num_rows = len(inverse_temperature_R)
-    row_max, row_sum, row_count, row_total = (_given(sums, f"row_{name}") for name in ("max", "sum", "count", "total"))
+    row_max, row_sum, row_count, row_total = (
+        _required(sums, f"row_{name}") for name in ("max", "sum", "count", "total")
+    )
     column_lse_KC = None
     if sums["column_max"] is not None:
-        column_lse_KC = _log_sum(_given(sums, "column_max"), _given(sums, "column_sum"))[:, :num_columns]
-    cosine_R = 1 / (inverse_temperature_R * LOG2_E)  # of a logit of 1
+        column_lse_KC = _log_sum(_required(sums, "column_max"), _required(sums, "column_sum"))[:, :num_columns]
+    cosine_R = 1 / (inverse_temperature_R * LOG2_E)  # the cosine of a logit of 1
     hardest_R = row_max[-1].amax(0)[:num_rows]
     return TileScores(
         lse_KR=_log_sum(row_max, row_sum)[:, :num_rows],
@@ -31,19 +33,19 @@ def tile_scores(sums: Mapping[str, Tensor | None], inverse_temperature_R: Tensor
     )
 
 
-def offset(lse: Tensor) -> Tensor:
-    """In base 2; where nothing is kept, one that makes every weight 0."""
+def weight_offset(lse: Tensor) -> Tensor:
+    """The x in weight = 2^(logit - x): the log-sum-exp in base 2, or inf (weight 0) where there are no negatives."""
     return torch.where(lse <= MASKED / 2, torch.inf, lse * LOG2_E)
 
 
 def _log_sum(max_KTR: Tensor, sum_KTR: Tensor) -> Tensor:
-    """[K, R]: natural logarithm of sum * 2^max over all partials; MASKED if nothing is kept."""
+    """[K, R]: natural logarithm of the sum of sum * 2^max over all parts T; MASKED if there are no negatives."""
     highest_KR = max_KTR.amax(1)
     sum_KR = (max_KTR - highest_KR[:, None]).exp2_().mul_(sum_KTR).sum(1)
     return torch.where(sum_KR == 0, MASKED, (highest_KR + sum_KR.log2()) / LOG2_E)
 
 
-def _given(sums: Mapping[str, Tensor | None], name: str) -> Tensor:
+def _required(sums: Mapping[str, Tensor | None], name: str) -> Tensor:
     value = sums[name]
     assert value is not None
     return value

@@ -1,12 +1,14 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: RUF059, SIM102 (tuples are unpacked whole; an `if` decided at compile time stands alone)
-"""The kernels behind `triton_tiles.py`. Logits are in base 2: cosine / temperature * log2(e).
+"""The two kernels that compute tiles of the similarity matrix. Logits are in base 2: cosine / temperature * log2(e).
 
-A program computes BLOCK_R left rows by BLOCK_C documents in one pass over D. At the end of each Matryoshka level the
-running dot products are that level's, and an epilogue reads them, in PARTS of the columns, for which registers suffice.
-Per row a part yields one partial sum (T parts), per column a program does (U rows of programs): nothing is locked and
-every order of summation is fixed. Vectors are padded to whole tiles, so that only the rows of the tables need bounds.
-An argument that is None switches its part of a kernel off at compile time.
+A program computes the dot products of BLOCK_R query rows and BLOCK_C documents in one pass over D. Where a Matryoshka
+level ends, the running dot products are those of the level, and an epilogue turns them into the level's results. It
+takes 1 / PARTS of the columns at a time, so that they fit into registers.
+
+Each part stores one partial sum per row (T parts), and each program one per column (U rows of programs). So nothing is
+locked, and every order of summation is fixed. Vectors are padded to whole tiles; only row numbers of `query` and
+`document` are compared with their length. An argument that is None switches its part of a kernel off at compile time.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from fused_contrastive.triton.device import (
+from fused_contrastive.triton.device_functions import (
     DROPPED,
     halves,
     hidden_zero,
@@ -26,20 +28,20 @@ from fused_contrastive.triton.device import (
     store_tile,
 )
 
-EMPTY = tl.constexpr(-1e12)  # no logit is below it, every dropped one is
+EMPTY = tl.constexpr(-1e12)  # below every logit, above that of every dropped cell
 MASKED = tl.constexpr(-1.4426950408889634e30)  # tiles.MASKED * log2(e)
-_ANY_VALUE = ["num_rows", "num_columns", "num_steps", "num_levels", "has_margin"]  # all take the same binary
+_ANY_VALUE = ["num_rows", "num_columns", "num_steps", "num_levels", "has_margin"]  # one binary serves all values
 
 
 @triton.jit(do_not_specialize=_ANY_VALUE)
 def score_kernel(
-    left,  # [R, D]
-    right,  # [C, D]
+    query,  # [R, D]
+    document,  # [C, D]
     row_scale,  # [K, R], above 0: logit = dot * column_scale * row_scale
     column_scale,  # [K, C]
-    positive,  # [R]: the column that is no negative; None with a plane, which drops it
+    positive,  # [R]: the column of the row's positive, dropped; None with a drop_mask, which drops it
     ceiling,  # [K, R]: dot * column_scale above it is dropped, if has_margin
-    plane,  # int8 [R, C], not 0 where dropped, or None
+    drop_mask,  # int8 [R, C], not 0 where the cell is dropped, or None
     level_end,  # [K + 1] in blocks of D (the last is read, not used), or None for a single level
     row_max,  # [K, T, R]
     row_sum,  # [K, T, R]: of 2^(logit - maximum)
@@ -54,9 +56,9 @@ def score_kernel(
     num_steps,
     num_levels,
     has_margin,
-    left_stride,
-    right_stride,
-    plane_stride,
+    query_stride,
+    document_stride,
+    drop_mask_stride,
     panel_stride,
     BLOCK_R: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -65,9 +67,10 @@ def score_kernel(
     HEADROOM: tl.constexpr,
 ):
     row_tile, column_tile = place(num_rows, num_columns, BLOCK_R, BLOCK_C)
+    tables = (query, query_stride, document, document_stride)
     sizes = (num_rows, num_columns, padded(num_rows, BLOCK_R), padded(num_columns, BLOCK_C))
     scales = (row_scale, column_scale)
-    masks = (positive, ceiling, plane, plane_stride, has_margin)
+    masks = (positive, ceiling, drop_mask, drop_mask_stride, has_margin)
     sums = (row_max, row_sum, row_product, row_count, row_total, column_max, column_sum, panel, panel_stride)
     compare = must_compare(masks, sizes, row_tile, column_tile, BLOCK_R, BLOCK_C)
     level = 0
@@ -75,9 +78,7 @@ def score_kernel(
         end = tl.load(level_end)
     dot = tl.zeros((BLOCK_R, BLOCK_C), tl.float32)
     for step in range(num_steps):
-        dot = multiply(
-            left, left_stride, right, right_stride, sizes, row_tile, column_tile, step, dot, BLOCK_R, BLOCK_C, BLOCK_D
-        )
+        dot = multiply(tables, sizes, row_tile, column_tile, step, dot, BLOCK_R, BLOCK_C, BLOCK_D)
         if level_end is not None:
             if step + 1 == end:
                 last = level == num_levels - 1
@@ -128,9 +129,9 @@ def _score(
 
 @triton.jit
 def _count(scaled, scale, masks, compare, row_count, row_total, offset):
-    """Kept cells per row, and the sum of their logits."""
-    positive, ceiling, plane, plane_stride, has_margin = masks
-    if (plane is None) & (has_margin == 0) & (compare == 0):
+    """Store the number of negatives per row, and the sum of their logits."""
+    positive, ceiling, drop_mask, drop_mask_stride, has_margin = masks
+    if (drop_mask is None) & (has_margin == 0) & (compare == 0):
         count = tl.full((scaled.shape[0],), scaled.shape[1], tl.float32)
         total = tl.sum(scaled, 1)
     else:
@@ -142,6 +143,7 @@ def _count(scaled, scale, masks, compare, row_count, row_total, offset):
 
 @triton.jit
 def _sum_columns(logit, column_max, column_sum):
+    """Store the maximum and the sum of 2^(logit - maximum) per column."""
     peak = tl.max(logit, 0)
     empty = peak < EMPTY
     weight = tl.exp2(logit - tl.where(empty, 0.0, peak)[None, :])
@@ -151,17 +153,17 @@ def _sum_columns(logit, column_max, column_sum):
 
 @triton.jit(do_not_specialize=_ANY_VALUE)
 def slope_kernel(
-    left,  # to level_end: as in `score_kernel`
-    right,
+    query,  # this one to level_end as in `score_kernel`
+    document,
     row_scale,
     column_scale,
     positive,
     ceiling,
-    plane,
+    drop_mask,
     level_end,
-    row_offset,  # [K, R]: slope by logit = row_weight * 2^(logit - row_offset) + the same with the column's
+    row_offset,  # [K, R]: dloss/dlogit = row_weight * 2^(logit - row_offset) + the same with the column's
     row_weight,  # [K, R]
-    row_factor,  # [K, R]: from there to the panel, times column_scale
+    row_factor,  # [K, R]: panel = dloss/dlogit * row_factor * column_scale
     column_offset,  # [K, C] or None
     column_weight,  # [K, C] or None
     row_dot,  # [K, T, R]: of slope * logit
@@ -172,9 +174,9 @@ def slope_kernel(
     num_steps,
     num_levels,
     has_margin,
-    left_stride,
-    right_stride,
-    plane_stride,
+    query_stride,
+    document_stride,
+    drop_mask_stride,
     panel_stride,
     BLOCK_R: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -182,8 +184,9 @@ def slope_kernel(
     PARTS: tl.constexpr,
 ):
     row_tile, column_tile = place(num_rows, num_columns, BLOCK_R, BLOCK_C)
+    tables = (query, query_stride, document, document_stride)
     sizes = (num_rows, num_columns, padded(num_rows, BLOCK_R), padded(num_columns, BLOCK_C))
-    masks = (positive, ceiling, plane, plane_stride, has_margin)
+    masks = (positive, ceiling, drop_mask, drop_mask_stride, has_margin)
     factors = (row_scale, column_scale, row_offset, row_weight, row_factor, column_offset, column_weight)
     results = (row_dot, column_dot, panel, panel_stride)
     compare = must_compare(masks, sizes, row_tile, column_tile, BLOCK_R, BLOCK_C)
@@ -192,9 +195,7 @@ def slope_kernel(
         end = tl.load(level_end)
     dot = tl.zeros((BLOCK_R, BLOCK_C), tl.float32)
     for step in range(num_steps):
-        dot = multiply(
-            left, left_stride, right, right_stride, sizes, row_tile, column_tile, step, dot, BLOCK_R, BLOCK_C, BLOCK_D
-        )
+        dot = multiply(tables, sizes, row_tile, column_tile, step, dot, BLOCK_R, BLOCK_C, BLOCK_D)
         if level_end is not None:
             if step + 1 == end:
                 row, part = row_tile + hidden_zero(level), (column_tile + hidden_zero(level)) * PARTS

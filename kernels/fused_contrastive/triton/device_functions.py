@@ -1,10 +1,11 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: RUF059 (tuples are unpacked whole)
-"""Device functions that the kernels of `triton_kernels.py` share: the place of a tile, loads, stores, masks.
+"""Device functions that the kernels share: the place of a tile, loads, stores, products, masks.
 
-Tables, planes and panels are descriptors where the chip has TMA; elsewhere pointers, with a row stride that is None for
-descriptors. The tuples passed on: masks = (positive, ceiling, plane, plane_stride, has_margin), sizes = (num_rows,
-num_columns, both padded to whole tiles).
+Matrices (embeddings, drop mask, panel) are tensor descriptors where the chip has TMA, with stride None; elsewhere
+pointers, with the stride of their rows. Arguments travel in tuples: tables = (query, query_stride, document,
+document_stride), masks = (positive, ceiling, drop_mask, drop_mask_stride, has_margin), sizes = (num_rows, num_columns,
+both again padded to whole tiles).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-DROPPED = tl.constexpr(-1e34)  # stands for dot * column_scale in a dropped cell; finite, as 0 times it must be 0
+DROPPED = tl.constexpr(-1e34)  # what dot * column_scale becomes in a dropped cell; finite, so that 0 times it is 0
 
 
 @triton.jit
 def place(num_rows, num_columns, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
-    """The program's tile: 8 rows of tiles walk along the columns together, so that what they read stays in L2."""
+    """Row and column of this program's tile. 8 rows of tiles advance along the columns together: they share L2."""
     program = tl.program_id(0)
     group_size = 8 * tl.cdiv(num_columns, BLOCK_C)
     first = program // group_size * 8
@@ -27,19 +28,22 @@ def place(num_rows, num_columns, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
 
 @triton.jit
 def padded(length, BLOCK: tl.constexpr):
-    """To whole blocks."""
+    """The length rounded up to whole blocks."""
     return tl.cdiv(length, BLOCK) * BLOCK
 
 
 @triton.jit
 def hidden_zero(level):
-    """0, but the compiler cannot know: else it computes the epilogue's addresses before the loop and spills them."""
+    """0, in a form that the compiler cannot see through.
+
+    Otherwise it computes the epilogue's addresses before the loop over D, and these registers spill.
+    """
     return level >> 20
 
 
 @triton.jit
 def load_tile(table, stride, length, first, column, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """[ROWS, COLUMNS] from row `first` and `column` on; what stands for rows past `length` does not matter."""
+    """[ROWS, COLUMNS] from row `first` and `column` on. Rows past `length` have arbitrary values."""
     if stride is None:
         tile = table.load([first, column])
     else:
@@ -51,7 +55,7 @@ def load_tile(table, stride, length, first, column, ROWS: tl.constexpr, COLUMNS:
 
 @triton.jit
 def store_tile(table, stride, first, column, tile):
-    """The counterpart of `load_tile`, for tables padded to whole tiles."""
+    """Store a tile at row `first` and `column` of a matrix that is padded to whole tiles."""
     if stride is None:
         table.store([first, column], tile.to(table.dtype))
     else:
@@ -62,25 +66,26 @@ def store_tile(table, stride, first, column, tile):
 
 @triton.jit
 def multiply(
-    left, left_stride, right, right_stride, sizes, row_tile, column_tile, step, dot,
+    tables, sizes, row_tile, column_tile, step, dot,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Add the products over one block of D. float32 rows: three TF32 products, which is about float32's precision."""
-    a = load_tile(left, left_stride, sizes[0], row_tile * BLOCK_R, step * BLOCK_D, BLOCK_R, BLOCK_D)
-    b = load_tile(right, right_stride, sizes[1], column_tile * BLOCK_C, step * BLOCK_D, BLOCK_C, BLOCK_D)
+    """Add the products over one block of D. float32 rows: three TF32 products, which have about float32's precision."""
+    query, query_stride, document, document_stride = tables
+    a = load_tile(query, query_stride, sizes[0], row_tile * BLOCK_R, step * BLOCK_D, BLOCK_R, BLOCK_D)
+    b = load_tile(document, document_stride, sizes[1], column_tile * BLOCK_C, step * BLOCK_D, BLOCK_C, BLOCK_D)
     return tl.dot(a, b.T, dot, input_precision="tf32x3")
 
 
 @triton.jit
 def halves(tile):
-    """The left and the right columns."""
+    """The first and the second half of the columns."""
     return tl.split(tl.permute(tl.reshape(tile, (tile.shape[0], 2, tile.shape[1] // 2)), (0, 2, 1)))
 
 
 @triton.jit
 def must_compare(masks, sizes, row_tile, column_tile, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Whether the tile holds a positive or reaches past the end. Most do not, which saves comparing every cell."""
-    positive, ceiling, plane, plane_stride, has_margin = masks
+    """Whether the tile holds a positive or reaches past the end. Most tiles do not: their cells need no comparison."""
+    positive, ceiling, drop_mask, drop_mask_stride, has_margin = masks
     num_rows, num_columns, row_length, column_length = sizes
     answer = ((row_tile + 1) * BLOCK_R > num_rows) | ((column_tile + 1) * BLOCK_C > num_columns)
     if positive is not None:
@@ -91,14 +96,14 @@ def must_compare(masks, sizes, row_tile, column_tile, BLOCK_R: tl.constexpr, BLO
 
 @triton.jit
 def scaled_dots(dot, column_scale, masks, sizes, level, compare, first_row, first_column):
-    """dot * column_scale, DROPPED in dropped cells. A NaN is no reason to drop."""
-    positive, ceiling, plane, plane_stride, has_margin = masks
+    """dot * column_scale, and DROPPED in dropped cells. NaN is kept: it must reach the loss."""
+    positive, ceiling, drop_mask, drop_mask_stride, has_margin = masks
     num_rows, num_columns, row_length, column_length = sizes
     row = first_row + tl.arange(0, dot.shape[0])
     column = first_column + tl.arange(0, dot.shape[1])
     scaled = dot * tl.load(column_scale + level * column_length + column)[None, :]
-    if plane is not None:
-        mark = load_tile(plane, plane_stride, row_length, first_row, first_column, dot.shape[0], dot.shape[1])
+    if drop_mask is not None:
+        mark = load_tile(drop_mask, drop_mask_stride, row_length, first_row, first_column, dot.shape[0], dot.shape[1])
         scaled = tl.where(mark != 0, DROPPED, scaled)
     if has_margin:
         scaled = tl.where(scaled > tl.load(ceiling + level * row_length + row)[:, None], DROPPED, scaled)
