@@ -12,7 +12,7 @@ import torch
 from fused_contrastive.triton.variants import all_variants
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-KERNELS = Path(__file__).parents[2] / "kernels"
+KERNELS = Path(__file__).parents[3] / "kernels"
 
 
 @pytest.mark.timeout(2400)  # two or three minutes of two cores, more when they are shared
