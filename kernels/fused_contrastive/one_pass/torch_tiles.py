@@ -12,7 +12,7 @@ from fused_contrastive.masks import MaskRules, count_false
 from fused_contrastive.one_pass.tiles import MASKED, QueryRows, Shard, SlopeWeights, TileScores, TileSlopes
 from fused_contrastive.problem import Problem
 
-# Measured on a CPU. A panel (rows against all documents) of fewer rows makes the matrix products slower than computing
+# A panel (rows against all documents) of fewer rows makes the matrix products slower than computing
 # smaller tiles twice; one of more rows does not fit the processor's cache.
 _MIN_ROWS = 128
 _MAX_ROWS = 512
