@@ -1,7 +1,7 @@
 """Value, statistics and gradients of InfoNCE from a checked problem, with memory linear in B + N.
 
-The steps: cosines of the listed pairs (`preparation.py`); log-sum-exps over the negatives (`dense.py`, `listed.py`); the
-loss of each query and its derivatives (`query_loss.py`); the gradients of the embeddings.
+The steps: cosines of the listed pairs (`preparation.py`); log-sum-exps over the negatives (`dense.py`, `listed.py`);
+the loss of each query and its derivatives (`query_loss.py`); the gradients of the embeddings.
 """
 
 from __future__ import annotations
