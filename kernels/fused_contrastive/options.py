@@ -17,8 +17,9 @@ MarginDims = Literal["level", "full"]
 class Matryoshka:
     """The loss is computed once per level, on the first `dim` columns of the embeddings, and the levels are added up.
 
-    dims: ascending prefix lengths, at most D. Columns above the last are not used.
-    weights: one factor per level, at least 0. None: 1 for each.
+    Attributes:
+        dims: ascending prefix lengths, at most D. Columns above the last are not used.
+        weights: one factor per level, at least 0. None: 1 for each.
     """
 
     dims: Sequence[int]
@@ -30,79 +31,77 @@ class Negatives:
     """Which documents are negatives of a query, and how much they weigh. The default: all documents but its positives.
 
     A document is a negative if the scope offers it and no rule drops it. It counts once, however often it is named.
-    Index tensors hold rows of the document table and are int64; -1 fills up lists that are too short.
+    Index tensors hold row numbers of the document table; -1 fills up lists that are shorter than others.
+
+    Attributes:
+        scope: which documents are offered. `all`: every document; `group`: those whose group equals the query's, and
+            the query's own; `own`: the query's own only, at a cost of B * M * D instead of B * N * D.
+        own_BM: each query's own negatives, for example mined ones.
+        excluded_BX: documents that are never negatives of the query.
+        query_row_B: where the query itself stands among the documents (-1: nowhere). That row is a negative neither of
+            the query nor of queries with an equal `query_key_B`.
+        query_group_B: the query's group, any integer. Needed by scope `group`.
+        document_group_N: the document's group, any integer. Needed by scope `group`.
+        query_key_B: queries with equal keys mean the same: the positives of one are never negatives of another. With
+            `peers`, only queries of the same caller are compared. Time grows with the largest number of different keys
+            whose queries share one positive.
+        document_key_N: documents with equal keys mean the same: one that equals a positive of the query is never its
+            negative.
+        margin: drop a negative whose cosine is above the lowest positive's + margin: it is probably a positive that
+            nobody labelled. Cosines that differ by rounding only are equal. None: drop none.
+        margin_dims: which cosines `margin` compares. `level`: at each Matryoshka level its own; `full`: at all levels
+            those of the last level, which may cost a second pass over D.
+        hardness: an own negative stands in its query's denominator as e^(cosine / temperature + hardness * cosine), at
+            each level with that level's cosine. No gradient flows through the weight e^(hardness * cosine).
+            EmbeddingGemma (arXiv 2509.20354) uses 5. Not weighted are other negatives, the columns of
+            `Towers.symmetric` and the document tower.
     """
 
     scope: Scope = "all"
-    """Which documents are offered. `all`: every document; `group`: those whose group equals the query's, and the
-    query's own; `own`: the query's own only, at a cost of B * M * D instead of B * N * D."""
-
     own_BM: Tensor | None = None
-    """Each query's own negatives, for example mined ones."""
-
     excluded_BX: Tensor | None = None
-    """Documents that are never negatives of the query."""
-
     query_row_B: Tensor | None = None
-    """Where the query itself stands among the documents (-1: nowhere). That row is neither its own negative nor one of
-    queries with an equal `query_key_B`."""
-
     query_group_B: Tensor | None = None
-    """The query's group, any integer. Needed by scope `group`."""
-
     document_group_N: Tensor | None = None
-    """The document's group, any integer. Needed by scope `group`."""
-
     query_key_B: Tensor | None = None
-    """Queries with equal keys mean the same: the positives of one are never negatives of another. With `peers` only
-    queries of the same caller are compared. Time grows with the largest number of keys that share one positive."""
-
     document_key_N: Tensor | None = None
-    """Documents with equal keys mean the same: one that equals a positive of the query is never its negative."""
-
     margin: float | None = None
-    """Drop a negative if its cosine is above (lowest positive's cosine + margin): it is probably a positive that nobody
-    labelled. Cosines that differ by rounding only are equal. None: drop none."""
-
     margin_dims: MarginDims = "level"
-    """Which cosines `margin` compares. `level`: at each Matryoshka level its own; `full`: at all levels those of the
-    last level, which may cost a second pass over D."""
-
     hardness: float | None = None
-    """An own negative stands in its query's denominator as e^(cosine / temperature + hardness * cosine), at each level
-    with that level's cosine; no gradient flows through the weight e^(hardness * cosine). EmbeddingGemma (arXiv
-    2509.20354) uses 5. Other negatives, the columns of `Towers.symmetric` and the document tower are not weighted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Towers:
-    """What is contrasted beside each query with the documents.
+    """What is contrasted in addition to each query with the documents.
 
     The query tower and the document tower together give the four sums of GTE (arXiv 2308.03281): query to documents,
     query to queries, positive to documents, and positive to queries (for the queries are then among the documents).
     Qwen3-Embedding (arXiv 2506.05176) leaves the last one out.
+
+    Attributes:
+        symmetric: also each positive p with the queries: the query's loss is the mean of the usual one and of
+            mean_p(log(e^z_ip + sum_o e^z_op) - z_ip), o over the queries of which document p is a negative.
+        query_tower: also queries with queries: they are appended to the documents, each in its query's group and with a
+            key of its own. Not with scope `own`, and not with several peers. The statistics count these documents.
+        document_tower: also documents with documents: sum_j e^(cosine(document_p, document_j) / temperature_i) joins
+            the denominator of positive p of query i, j over the negatives of query i; `Negatives.margin` is applied to
+            these cosines themselves. Not with scope `own`. The statistics do not count them.
     """
 
     symmetric: bool = False
-    """Also contrast each positive p with the queries: the query's loss is the mean of the usual one and of
-    mean_p(log(e^z_ip + sum_o e^z_op) - z_ip), o over the queries of which document p is a negative."""
-
     query_tower: bool = False
-    """Also contrast queries with queries: they are appended to the documents, each in its query's group and with a key
-    of its own. Not with scope `own`, and not with several peers. The statistics count these documents."""
-
     document_tower: bool = False
-    """Also contrast documents with documents: sum_j e^(cosine(document_p, document_j) / temperature_i) joins the
-    denominator of positive p of query i, j over the negatives of query i. `Negatives.margin` judges these cosines by
-    themselves. Not with scope `own`. The statistics do not count them."""
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentShard:
     """Which rows of the whole document table this caller holds, when the table is spread over several processes.
 
-    `document_ND` then has the rows from `first` on of a table of `num_documents`, and every peer holds other rows.
-    All indices, groups and keys count rows of the whole table.
+    Every peer holds other rows, and together they hold all. Indices, groups and keys count rows of the whole table.
+
+    Attributes:
+        first: row of the whole table at which `document_ND` starts.
+        num_documents: number of rows of the whole table.
     """
 
     first: int

@@ -13,7 +13,7 @@ from fused_contrastive.options import DocumentShard, MarginDims, Peers, Scope
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The arguments of `info_nce`, checked and in one form: indices int64, one temperature per query, no defaults left.
+    """The arguments of `info_nce`, checked and in one form: int64 indices, a temperature per query, defaults filled in.
 
     Names are those of the options; see `options.Negatives` and `options.Towers` for their meaning.
     """

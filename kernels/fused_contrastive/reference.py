@@ -24,12 +24,12 @@ class _Level(NamedTuple):
     """Cosines at one Matryoshka level. E: the pairs of a query and one of its positives."""
 
     similarity_BN: Tensor
-    tower_EN: Tensor | None  # the positive's cosines with the documents
+    tower_EN: Tensor | None  # document tower: the positive's cosines with the documents
     lowest_B: Tensor  # the lowest positive's cosine
 
 
 def reference(problem: Problem) -> InfoNCEOutput:
-    """sum_i share_i * sum_k level_weight_k * loss_ik, loss_ik as in `info_nce`."""
+    """sum_i normalized_weight_i * sum_k level_weight_k * loss_ik, loss_ik as in `info_nce`."""
     with torch.autocast(problem.query_BD.device.type, enabled=False):
         return _reference(problem)
 

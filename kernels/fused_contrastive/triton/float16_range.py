@@ -15,18 +15,21 @@ def gradient_scale(problem: Problem) -> Tensor:
     """The power of two (a scalar) that brings the upper bound of |slope| * inverse norms to between 2^13 and 2^14.
 
     Summed over levels, |slope| <= (row weight + column weight) / temperature. A row's weight is at most its query's
-    share, a column's at most the sum of those of the queries, of all peers, of which the document is a positive.
+    normalized weight. A column's is at most the sum of the normalized weights of the queries, of all peers, of which
+    the document is a positive.
     """
-    share, total = _largest(problem.normalized_weight_B), problem.normalized_weight_B.sum()
+    max_weight, total = _largest(problem.normalized_weight_B), problem.normalized_weight_B.sum()
     inverse_query_norm = _largest(prefix_inverse_norms(problem.query_BD.detach(), problem.dims, torch.float32))
     inverse_document_norm = _largest(prefix_inverse_norms(problem.document_ND.detach(), problem.dims, torch.float32))
-    num_mentions = _largest(problem.positive_BP[problem.positive_BP >= 0].unique(return_counts=True)[1].to(share.dtype))
+    num_mentions = _largest(
+        problem.positive_BP[problem.positive_BP >= 0].unique(return_counts=True)[1].to(max_weight.dtype)
+    )
     if problem.peers is not None:
-        share, inverse_document_norm = problem.peers.max(torch.stack([share, inverse_document_norm]))
+        max_weight, inverse_document_norm = problem.peers.max(torch.stack([max_weight, inverse_document_norm]))
         num_mentions, total = problem.peers.sum(torch.stack([num_mentions, total]))
     if problem.document_tower:
         inverse_query_norm = inverse_query_norm.maximum(inverse_document_norm)
-    weight = share + total.minimum(num_mentions * share) if problem.symmetric else share
+    weight = max_weight + total.minimum(num_mentions * max_weight) if problem.symmetric else max_weight
     inverse_temperature = _largest(problem.temperature_B.detach().reciprocal())
     bound = weight * sum(problem.level_weights) * inverse_query_norm * inverse_document_norm * inverse_temperature
     return (HALF_HEADROOM / bound).log2().floor().nan_to_num(0.0).clamp(-100, 100).exp2()
