@@ -24,12 +24,14 @@ from harness.data.plan.plan import plan
 from harness.data.source.locate import cache_root, locate
 from harness.data.table.index import TableConfig, TaskData, open_table
 from harness.data.table.tokenisation import Tokeniser
-from harness.encoder.config import ModelConfig, PoolingMode
-from harness.encoder.encoder import Encoder, config_of_folder, fingerprint, load_encoder
+from harness.encoder.config import ModelConfig
+from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.layout import read_layout
+from harness.encoder.load import config_of_folder, load_encoder
+from harness.encoder.pooling import PoolingMode
 from harness.engine.budget import CPU_TOKENS, micro_batch_tokens
 from harness.evaluation.runner import evaluate, results_table
-from harness.export.sentence_transformers_folder import embed, longest_text_of, verify_model, write_model
+from harness.export.sentence_transformers_folder import embed, verify_model, write_model
 from harness.filtering.config import FilterConfig
 from harness.filtering.filter import FilterRequest, filter_pairs, finished_report
 from harness.filtering.report import PAGE, summary
@@ -228,7 +230,7 @@ def export_run(run: Path, out: Path) -> None:
     card = folder.model_card(encoder.dim, step=step)
     prompts = {str(role): prompt for role, prompt in inference_prompts(folder.config).items()}
     write_model(out, encoder, encoder.state_dict(), tokeniser.tokenizer, config, prompts=prompts, card=card)
-    expected = embed(encoder, tokeniser, _EXPORT_CHECK, longest_text_of(config))
+    expected = embed(encoder, tokeniser, _EXPORT_CHECK, config.longest_text)
     difference = verify_model(out, _EXPORT_CHECK, expected, config)
     Console().print(f"exported {out}: embeddings equal the training model's within {difference:.1e}", soft_wrap=True)
 

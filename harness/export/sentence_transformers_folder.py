@@ -20,14 +20,9 @@ from transformers import PreTrainedTokenizerBase
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
+from harness.encoder.pooling import POOLINGS
 
 TOLERANCE = 1e-5
-_ST_POOLING = {"cls": "cls", "mean": "mean", "last": "lasttoken"}
-
-
-def longest_text_of(config: ModelConfig) -> int:
-    """Tokens of the longest text the model was trained with."""
-    return max(config.max_length, config.query_max_length or 0, config.document_max_length or 0)
 
 
 def write_model(
@@ -46,7 +41,9 @@ def write_model(
     backbone = aside / "backbone"
     _write_backbone(backbone, encoder, state, tokenizer)
     modules: list[nn.Module] = [_transformer(backbone, config)]
-    modules.append(Pooling(encoder.backbone.config.hidden_size, pooling_mode=_ST_POOLING[config.pooling]))
+    modules.append(
+        Pooling(encoder.backbone.config.hidden_size, pooling_mode=POOLINGS[config.pooling].sentence_transformers_name)
+    )
     if encoder.projection is not None:
         modules.append(_dense(state))
     if config.normalize:
@@ -106,7 +103,7 @@ def _write_backbone(
 def _transformer(folder: Path, config: ModelConfig) -> Transformer:
     arguments: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     return Transformer(
-        str(folder), max_seq_length=longest_text_of(config), model_kwargs={**arguments, "dtype": torch.float32}
+        str(folder), max_seq_length=config.longest_text, model_kwargs={**arguments, "dtype": torch.float32}
     )
 
 

@@ -20,7 +20,8 @@ from harness.data.plan.known_positives import merge_pairs
 from harness.data.plan.task import Task, text_sources
 from harness.data.table.index import TaskData
 from harness.data.table.tokenisation import Tokeniser
-from harness.encoder.encoder import config_of_folder, fingerprint, load_encoder
+from harness.encoder.encoder import fingerprint
+from harness.encoder.load import config_of_folder, load_encoder
 from harness.engine.budget import CPU_TOKENS
 from harness.mining.config import GuideConfig
 from harness.search.encode import TextEncoder

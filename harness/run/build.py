@@ -27,7 +27,8 @@ from harness.data.plan.plan import plan
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.demo.corpus import corpus_hash
-from harness.encoder.encoder import Encoder, fingerprint, load_encoder
+from harness.encoder.encoder import Encoder, fingerprint
+from harness.encoder.load import load_encoder
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.checkpoint import kept_states
 from harness.engine.phases import Step

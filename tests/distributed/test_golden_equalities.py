@@ -14,7 +14,7 @@ import torch
 from harness import comm
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
-from harness.encoder.encoder import load_encoder
+from harness.encoder.load import load_encoder
 from harness.engine import phases
 from harness.engine.config import TrainingConfig
 from harness.engine.zero import ZeroEngine
