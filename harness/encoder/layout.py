@@ -69,11 +69,9 @@ def _max_length(folder: Path) -> int | None:
 
 def _pooling(path: Path) -> PoolingMode:
     config = _json(path)
-    mode_of_name = {pooling.sentence_transformers_name: mode for mode, pooling in POOLINGS.items()}
-    named = config.get("pooling_mode")
-    if named in mode_of_name:
-        modes = [mode_of_name[named]]
-    else:
+    named = config.get("pooling_mode")  # a name; a list of names where several vectors are put side by side
+    modes = [mode for mode, pooling in POOLINGS.items() if pooling.sentence_transformers_name == named]
+    if not modes:
         modes = [mode for mode, pooling in POOLINGS.items() if config.get(pooling.legacy_flag)]
     if len(modes) != 1:
         *others, last = POOLINGS

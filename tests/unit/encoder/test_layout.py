@@ -10,7 +10,7 @@ import torch
 from harness.encoder.layout import read_layout
 from harness.encoder.load import load_encoder
 from tests.tiny import make_model
-from tests.unit.encoder.models import config, export
+from tests.unit.encoder.models import change_json, config, export
 
 
 @pytest.fixture(scope="module")
@@ -32,4 +32,11 @@ def test_a_second_dense_module_is_refused(folder, tmp_path):
     dense = next(module for module in modules if module["type"].endswith("Dense"))
     (tmp_path / "out" / "modules.json").write_text(json.dumps([*modules, dense]))
     with pytest.raises(ValueError, match="got two Dense modules, expected at most one"):
+        read_layout(tmp_path / "out")
+
+
+def test_several_poolings_side_by_side_are_refused(folder, tmp_path):
+    export(folder, tmp_path / "out")
+    change_json(tmp_path / "out" / "1_Pooling" / "config.json", pooling_mode=["cls", "mean"])
+    with pytest.raises(ValueError, match="expected exactly one of cls, mean and last token pooling"):
         read_layout(tmp_path / "out")
