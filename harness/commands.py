@@ -36,6 +36,7 @@ from harness.filtering.config import FilterConfig
 from harness.filtering.filter import FilterRequest, filter_pairs, finished_report
 from harness.filtering.report import PAGE, summary
 from harness.mining.mine import MineSettings, mine, refuse_finished
+from harness.prompts import Prompts, prompts_of_model_folder
 from harness.report.console import MiningConsole, ReadingConsole
 from harness.report.page import write_report
 from harness.run.folder import RunFolder, is_run, model_folder
@@ -171,12 +172,12 @@ class _OpenedModel:
     encoder: Encoder
     tokeniser: Tokeniser
     max_lengths: dict[EncodingRole, int]
-    prompts: dict[EncodingRole, str]
+    prompts: Prompts
     encode: TextEncoder
 
     @property
     def pair_prompts(self) -> PromptsConfig:
-        return PromptsConfig(query=self.prompts["query"], document=self.prompts["document"])
+        return PromptsConfig(query=self.prompts.query, document=self.prompts.document)
 
     @property
     def pair_lengths(self) -> tuple[int, int]:
@@ -228,7 +229,7 @@ def export_run(run: Path, out: Path) -> None:
     checkpoint = Path(source).parent / "state.json"
     step = int(json.loads(checkpoint.read_text())["step"]) if checkpoint.is_file() else None
     card = folder.model_card(encoder.dim, step=step)
-    prompts = {str(role): prompt for role, prompt in inference_prompts(folder.config).items()}
+    prompts = inference_prompts(folder.config)
     write_model(out, encoder, encoder.state_dict(), tokeniser.tokenizer, config, prompts=prompts, card=card)
     expected = embed(encoder, tokeniser, _EXPORT_CHECK, config.longest_text)
     difference = verify_model(out, _EXPORT_CHECK, expected, config)
@@ -289,11 +290,8 @@ def _lengths(config: ModelConfig) -> dict[EncodingRole, int]:
     return {"query": config.max_length, "document": config.max_length, "sentence": config.max_length}
 
 
-def _stored_prompts(config: ModelConfig) -> dict[EncodingRole, str]:
-    """The prompts a sentence-transformers folder brings; `passage` is what some call a document."""
-    prompts = read_layout(resolve_model(config.name_or_path)).prompts
-    document = prompts.get("document", prompts.get("passage", ""))
-    return {"query": prompts.get("query", ""), "document": document, "sentence": prompts.get("sentence", "")}
+def _stored_prompts(config: ModelConfig) -> Prompts:
+    return prompts_of_model_folder(read_layout(resolve_model(config.name_or_path)).prompts)
 
 
 @torch.no_grad()

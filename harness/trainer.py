@@ -173,7 +173,7 @@ def _export(run: Run, folder: RunFolder) -> None:
 
 def _write(run: Run, folder: RunFolder, state: dict[str, Tensor], out: Path, step: int) -> None:
     card = folder.model_card(run.encoder.dim, step=step)
-    prompts = {str(role): prompt for role, prompt in inference_prompts(run.config).items()}
+    prompts = inference_prompts(run.config)
     write_model(out, run.encoder, state, run.tokeniser.tokenizer, run.config.model, prompts=prompts, card=card)
 
 

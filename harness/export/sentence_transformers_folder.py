@@ -21,6 +21,7 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.encoder.pooling import POOLINGS
+from harness.prompts import Prompts
 
 TOLERANCE = 1e-5
 
@@ -32,7 +33,7 @@ def write_model(
     tokenizer: PreTrainedTokenizerBase,
     config: ModelConfig,
     *,
-    prompts: dict[str, str],
+    prompts: Prompts,
     card: str,
 ) -> None:
     """Write a sentence-transformers folder. `state`: the encoder's weights, whole and float32."""
@@ -48,8 +49,7 @@ def write_model(
         modules.append(_dense(state))
     if config.normalize:
         modules.append(Normalize())
-    named = {name: prompt for name, prompt in prompts.items() if prompt}
-    model = SentenceTransformer(modules=modules, device="cpu", prompts=named or None)
+    model = SentenceTransformer(modules=modules, device="cpu", prompts=prompts.to_store() or None)
     model.save_pretrained(str(aside / "model"), create_model_card=False)
     (aside / "model" / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)

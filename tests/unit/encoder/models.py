@@ -10,6 +10,7 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.load import load_encoder
 from harness.export.sentence_transformers_folder import write_model
+from harness.prompts import NO_PROMPTS
 from tests.tiny import text
 
 TEXTS = [text(i, 2 + 3 * i) for i in range(5)]
@@ -29,7 +30,9 @@ def embed(encoder, folder, texts=TEXTS):
 def export(folder, out, **settings):
     encoder = load_encoder(config(folder, **settings))
     tokenizer = Tokeniser(str(folder)).tokenizer
-    write_model(out, encoder, encoder.state_dict(), tokenizer, config(folder, **settings), prompts={}, card="card")
+    write_model(
+        out, encoder, encoder.state_dict(), tokenizer, config(folder, **settings), prompts=NO_PROMPTS, card="card"
+    )
     return encoder
 
 
