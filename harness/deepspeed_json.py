@@ -10,7 +10,7 @@ from harness.recipe_file import did_you_mean, show
 
 DS_CONFIGS = Path(__file__).parent.parent / "ds_configs"
 
-# Every setting has one owner. These keys of a DeepSpeed JSON belong to the recipe; each value is the recipe's key for it.
+# Every setting has one owner. These keys of a DeepSpeed JSON are the recipe's; the value is what the recipe calls it.
 OWNED_BY_RECIPE = {
     "train_batch_size": "tasks.NAME.quota",
     "train_micro_batch_size_per_gpu": "training.micro_batch_tokens",

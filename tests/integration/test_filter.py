@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.commands import filter_data
+from harness.cli.filter import filter_data
 from harness.encoder.pooling import PoolingMode
 from harness.files import replace_file
 from harness.filtering import near_duplicates, output, pairs, stages
