@@ -95,6 +95,7 @@ def test_overrides_reach_values_tasks_by_name_or_index_and_missing_sections(reci
         ("training.adam_betas=[-0.1, 0.9]", "training.adam_betas.0: got -0.1, expected a number of at least 0"),
         ("training.micro_batch_tokens=many", "got the text \"many\", expected a whole number or 'auto'"),
         ("tasks.faq.kind=retrieve", "tasks.faq.kind: got the text \"retrieve\", expected 'retrieval', 'sts' or"),
+        ("model.pooling=max", "model.pooling: got the text \"max\", expected 'cls', 'mean' or 'last'"),
         ("tasks=[]", "--set: tasks: got [], expected a list of at least 1"),
         ("loss=null", "--set: loss: got nothing, expected a section"),
     ],
