@@ -80,6 +80,11 @@ def _checked_config(options: dict[str, Any], overrides: list[str]) -> FilterConf
     return build(FilterConfig, options, "filter", [apply_override(options, override) for override in overrides])
 
 
+def _check_corpus(corpus: str | None, config: FilterConfig) -> None:
+    if corpus is not None and config.consistency_top_k is None:
+        raise ValueError(f"--corpus: got {corpus} without --consistency-top-k, expected both; add it or leave both out")
+
+
 def filter_data(
     model: str,
     data: str,
@@ -94,11 +99,8 @@ def filter_data(
 ) -> None:
     """Keep the pairs of a data set that pass all stages of `config`; write rows and report, and print the counts.
 
-    Under the launcher the work is shared between the ranks. A start that was killed is continued; a finished one with
-    the same settings shows its report.
+    The ranks share the work. A start that was killed is continued, a finished one with the same settings is shown.
     """
-    if corpus is not None and config.consistency_top_k is None:
-        raise ValueError(f"--corpus: got {corpus} without --consistency-top-k, expected both; add it or leave both out")
     from rich.console import Console
 
     from harness import comm
@@ -107,6 +109,7 @@ def filter_data(
     from harness.filtering.report import PAGE, summary
     from harness.report.console import MiningConsole, ReadingConsole
 
+    _check_corpus(corpus, config)
     if "RANK" in os.environ:
         comm.initialise()
     place, corpus_place = (None if path is None else existing(path, data_root) for path in (data, corpus))

@@ -14,6 +14,7 @@ from harness.encoder.pooling import PoolingMode
 
 if TYPE_CHECKING:
     from harness.data.bank.file import BankFacts
+    from harness.data.table.index import TaskData
     from harness.mining.mine import MineSettings
 
 
@@ -86,12 +87,8 @@ def mine_bank(
 
     Under the launcher the work is shared between the ranks. A start that was killed is continued.
     """
-    import numpy as np
-    from rich.console import Console
-
     from harness import comm
     from harness.cli.opened_model import open_model
-    from harness.data.bank.file import open_bank
     from harness.mining.mine import mine, refuse_finished
     from harness.report.console import MiningConsole
 
@@ -105,16 +102,26 @@ def mine_bank(
     with MiningConsole() as console:
         facts = mine(encode, data, documents, settings, out, opened.pair_prompts, ranked_by, console.progress)
     if comm.is_main():
-        count_R = open_bank(out, data, documents, 0).count_R
-        table = documents or data
-        Console().print(
-            f"{data.num_rows:,} queries, {int(np.median(count_R))} candidates each (median; at least "
-            f"{int(count_R.min())}), from {table.path}; {_filters_and_search(facts)}\n"
-            f"bank: {out}; in a recipe: negatives: {{per_query: 4, bank: {out}, offset: 10}}",
-            soft_wrap=True,
-            highlight=False,
-        )
+        _print_summary(out, facts, data, documents)
     comm.shutdown()
+
+
+def _print_summary(bank: Path, facts: BankFacts, data: TaskData, documents: TaskData | None) -> None:
+    """How many candidates the bank holds, how they were found, and how a recipe uses it."""
+    import numpy as np
+    from rich.console import Console
+
+    from harness.data.bank.file import open_bank
+
+    count_R = open_bank(bank, data, documents, 0).count_R
+    table = documents or data
+    Console().print(
+        f"{data.num_rows:,} queries, {int(np.median(count_R))} candidates each (median; at least "
+        f"{int(count_R.min())}), from {table.path}; {_filters_and_search(facts)}\n"
+        f"bank: {bank}; in a recipe: negatives: {{per_query: 4, bank: {bank}, offset: 10}}",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 def _filters_and_search(facts: BankFacts) -> str:
