@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.mistakes import mistakes_in_one_line
-from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing
+from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing_path
 from harness.encoder.pooling import PoolingMode
 
 
@@ -77,7 +77,7 @@ def evaluate_model(
     if "RANK" in os.environ:
         comm.initialise()
     opened = open_model(model, max_length, pooling, precision)
-    results = evaluate(opened.encode, [existing(path, data_root) for path in data], dims)
+    results = evaluate(opened.encode, [existing_path(path, data_root) for path in data], dims)
     if comm.is_main():
         Console().print(results_table(results))
         if output is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.cli.mistakes import mistakes_in_one_line
-from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing
+from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing_path
 from harness.encoder.pooling import PoolingMode
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def filter_data(
     _check_corpus(corpus, config)
     if "RANK" in os.environ:
         comm.initialise()
-    place, corpus_place = (None if path is None else existing(path, data_root) for path in (data, corpus))
+    place, corpus_place = (None if path is None else existing_path(path, data_root) for path in (data, corpus))
     opened = open_model(model, max_length, pooling, precision)
     documents = None if corpus_place is None else opened.read("corpus", corpus_place)
     prompts, scored_by = opened.pair_prompts, opened.identity()

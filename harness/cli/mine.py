@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli.mistakes import mistakes_in_one_line
-from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing
+from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing_path
 from harness.encoder.pooling import PoolingMode
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def mine_bank(
         comm.initialise()
     refuse_finished(out)
     opened = open_model(model, max_length, pooling, precision)
-    data = opened.read("retrieval", os.path.abspath(existing(queries, data_root)))
-    documents = None if corpus is None else opened.read("corpus", os.path.abspath(existing(corpus, data_root)))
+    data = opened.read("retrieval", os.path.abspath(existing_path(queries, data_root)))
+    documents = None if corpus is None else opened.read("corpus", os.path.abspath(existing_path(corpus, data_root)))
     encode, ranked_by = opened.encode.without_prompts(), opened.identity()
     with MiningConsole() as console:
         facts = mine(encode, data, documents, settings, out, opened.pair_prompts, ranked_by, console.progress)

@@ -40,7 +40,7 @@ DataRoot = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show what DeepSpeed, torch and transformers have to say.")]
 
 
-def existing(path: str, data_root: Path | None) -> str:
+def existing_path(path: str, data_root: Path | None) -> str:
     """The absolute path of data that the command line names.
 
     Raises:

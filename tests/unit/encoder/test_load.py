@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.load import _set_dropout, load_encoder
+from harness.encoder.pooling import POOLINGS
 from tests.tiny import make_model
 from tests.unit.encoder.models import TEXTS, change_json, config, export
 
@@ -93,7 +94,7 @@ def test_gradient_checkpointing_changes_memory_and_not_the_gradient(folder):
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_an_embedding_does_not_depend_on_its_micro_batch(folder, tmp_path, pooling, side):
     """Decoders' tokenizers pad left, which would shift absolute positions by the length of the longest neighbour."""

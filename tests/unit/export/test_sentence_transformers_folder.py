@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from safetensors.torch import load_file
 
+from harness.encoder.pooling import POOLINGS
 from harness.export.sentence_transformers_folder import verify_model
 from tests.tiny import make_model
 from tests.unit.encoder.models import TEXTS, config, embed, export
@@ -15,7 +16,7 @@ def folder(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("model"))
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("projection_dim", [None, 20])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_an_exported_folder_gives_the_same_embeddings_in_sentence_transformers(
