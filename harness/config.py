@@ -1,63 +1,32 @@
-"""Floor 5: one RunConfig, composed of the sections that live beside the code that reads them.
+"""The whole recipe as one RunConfig. Each of its sections is defined beside the code that reads it.
 
     recipe.yaml + --set  →  tree of plain values  →  RunConfig (typed, frozen, checked)  →  the run folder's recipe.yaml
 
-Nothing heavy is imported here: a mistake in a recipe costs milliseconds, not the start of a job.
+This module imports neither torch nor transformers, so that a mistake in a recipe is found in milliseconds.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import Field, model_validator
 
-from harness.data.config import DataConfig, PromptsConfig, TaskConfig, check_shares
+from harness.data.config import DataConfig, TaskConfig, check_shares
+from harness.deepspeed_json import load_deepspeed_json, zero_stage
 from harness.encoder.config import ModelConfig
 from harness.engine.config import CheckpointConfig, TrainingConfig
 from harness.evaluation.config import EvaluationConfig
 from harness.losses.config import LossConfig
 from harness.mining.config import GuideConfig, MiningConfig
+from harness.prompts import Prompts, prompts_of_recipe
 from harness.recipe_file import apply_override, build, did_you_mean, read_yaml, show
 from harness.section import Section
-from harness.types import EncodingRole, TaskKind
+from harness.types import EncodingRole
 
 RECIPES = Path(__file__).parent / "recipes"
-DS_CONFIGS = Path(__file__).parent.parent / "ds_configs"
-
-# One owner per knob: keys of a DeepSpeed JSON that are not the JSON's to hold, and the recipe's knob to turn instead.
-OWNED_BY_RECIPE = {
-    "train_batch_size": "tasks.NAME.quota",
-    "train_micro_batch_size_per_gpu": "training.micro_batch_tokens",
-    "gradient_accumulation_steps": "training.micro_batch_tokens",
-    "optimizer": "training.learning_rate, training.weight_decay, training.adam_betas",
-    "scheduler": "training.schedule, training.warmup_ratio",
-    "gradient_clipping": "training.max_grad_norm",
-    "fp16": "training.precision",
-    "bf16": "training.precision",
-    "bfloat16": "training.precision",
-    "amp": "training.precision",
-    "torch_autocast": "training.precision",
-    "data_types": "training.precision",
-    "activation_checkpointing": "model.gradient_checkpointing",
-    "curriculum_learning": "tasks",
-    "data_efficiency": "tasks",
-    "elasticity": "tasks.NAME.quota",
-    "checkpoint": "checkpoint",
-    "steps_per_print": "output (every step is in metrics.jsonl)",
-    "tensorboard": "output (tensorboard/ in the run folder)",
-}
-
-# What a DeepSpeed JSON may hold: how state is sharded and moved, and reports. Anything else could change the gradient.
-KEYS_OF_THE_JSON = (
-    "zero_optimization", "communication_data_type", "aio", "comms_logger", "wall_clock_breakdown", "flops_profiler",
-    "dump_state", "memory_breakdown",
-)  # fmt: skip
-
 
 CHECKPOINTS, BANKS = "checkpoints", "banks"  # folders of a run
 
@@ -79,7 +48,7 @@ class RunConfig(Section):
     output: str = Field(default_factory=lambda keys: f"runs/{keys.get('name')}")
 
     @model_validator(mode="after")
-    def _check_sections_together(self) -> RunConfig:
+    def _check_tasks(self) -> RunConfig:
         names = [task.name for task in self.tasks]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -91,6 +60,10 @@ class RunConfig(Section):
                 f"mining: got re-ranking with tasks.{distilled.name}.loss {', '.join(distilled.losses)}, expected "
                 "negatives that a ranker has scored; set mining.remine.every: 0 and mining.exhausted: keep or wrap"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_guide(self) -> RunConfig:
         guided = [task.name for task in self.tasks if task.negatives.guide]
         if guided and self.guide is None:
             raise ValueError(
@@ -102,12 +75,20 @@ class RunConfig(Section):
                 f"guide: got {show(self.guide.name_or_path)}, but no task asks for it; set negatives.guide: true in a "
                 "task, or remove the section"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_dims(self) -> RunConfig:
         dims, projection_dim = self.model.matryoshka_dims, self.model.projection_dim
         if dims is not None and projection_dim is not None and dims[-1] > projection_dim:
             raise ValueError(
                 f"model.matryoshka_dims: got {dims[-1]}, expected at most model.projection_dim ({projection_dim}); "
                 "lower the former or raise the latter"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_main_metric(self) -> RunConfig:
         metric = self.evaluation.main_metric
         if metric is not None and (not self.evaluation.data or not all(metric.partition("/"))):
             raise ValueError(
@@ -162,73 +143,6 @@ def _find_recipe(recipe: str) -> Path:
     )
 
 
-def load_deepspeed_json(name: str, recipe_folder: Path) -> dict[str, Any]:
-    """Read a file of ds_configs/ by name, or any JSON file by path (beside the recipe, then the working directory).
-
-    Raises:
-        ValueError: no such file, broken JSON, no ZeRO stage, a key that the recipe owns, or an unknown key.
-    """
-    path = _find_deepspeed_json(name, recipe_folder)
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_keys_once)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: got {error.msg}, expected valid JSON") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path}: got {show(tree)}, expected a JSON object")
-    mistakes = [f"{path}: {key}: {_why_not(key)}" for key in tree if key not in KEYS_OF_THE_JSON]
-    if mistakes:
-        raise ValueError("\n".join(mistakes))
-    zero = tree.get("zero_optimization")
-    if not isinstance(zero, dict) or zero.get("stage") not in (0, 1, 2, 3) or isinstance(zero["stage"], bool):
-        raise ValueError(f"{path}: zero_optimization.stage: got {show(zero)}, expected a ZeRO stage: 0, 1, 2 or 3")
-    return tree
-
-
-def _why_not(key: str) -> str:
-    if key in OWNED_BY_RECIPE:
-        return (
-            "got a key that the recipe owns, expected only how state is sharded; "
-            f"remove {key} there and set {OWNED_BY_RECIPE[key]} in the recipe"
-        )
-    return f"unknown key{did_you_mean(key, KEYS_OF_THE_JSON) or '; known keys: ' + ', '.join(KEYS_OF_THE_JSON)}"
-
-
-def zero_stage(deepspeed_json: dict[str, Any]) -> int:
-    """The ZeRO stage (0 to 3) of a loaded DeepSpeed JSON."""
-    return int(deepspeed_json["zero_optimization"]["stage"])
-
-
-def _find_deepspeed_json(name: str, recipe_folder: Path) -> Path:
-    if name.endswith(".json") or "/" in name:
-        path = next((place / name for place in (recipe_folder, Path()) if (place / name).is_file()), None)
-        if path is None:
-            raise ValueError(f"deepspeed: got {name}, which is no file beside the recipe or in the working directory")
-        return path
-    if not DS_CONFIGS.is_dir():
-        raise ValueError(
-            f"deepspeed: got {name}, but ds_configs/ does not lie beside the installed package; give the path of a "
-            "JSON file, or install from the checkout: pip install -c constraints.txt -e '.[demo]'"
-        )
-    shipped = {path.stem: path for path in sorted(DS_CONFIGS.glob("*.json"))}
-    if name not in shipped:
-        raise ValueError(
-            f"deepspeed: got {name}, expected the path of a JSON file "
-            f"or one of {', '.join(shipped)}{did_you_mean(name, shipped)}"
-        )
-    return shipped[name]
-
-
-def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    tree = dict(pairs)
-    if len(tree) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"got the key {twice} twice, expected every key once")
-    return tree
-
-
 def dump(config: RunConfig) -> str:
     """The resolved recipe as YAML; reading it gives an equal RunConfig."""
     tree = config.model_dump(mode="json")
@@ -242,16 +156,10 @@ def max_lengths(config: RunConfig) -> dict[EncodingRole, int]:
     return {"query": query, "document": model.document_max_length or model.max_length, "sentence": query}
 
 
-def inference_prompts(config: RunConfig) -> dict[EncodingRole, str]:
-    """What evaluation and export put before a text: as the recipe says, else what all tasks of the kind agree on."""
-    retrieval = _agreed(config, "retrieval")
-    return {
-        "query": config.evaluation.query_prompt or retrieval.query,
-        "document": config.evaluation.document_prompt or retrieval.document,
-        "sentence": _agreed(config, "sts", "classification").query,
-    }
-
-
-def _agreed(config: RunConfig, *kinds: TaskKind) -> PromptsConfig:
-    prompts = {task.prompts for task in config.tasks if task.kind in kinds}
-    return prompts.pop() if len(prompts) == 1 else PromptsConfig()
+def inference_prompts(config: RunConfig) -> Prompts:
+    """What evaluation and export put before a text."""
+    return prompts_of_recipe(
+        [(task.kind, task.prompts.query, task.prompts.document) for task in config.tasks],
+        query_prompt=config.evaluation.query_prompt,
+        document_prompt=config.evaluation.document_prompt,
+    )

@@ -1,4 +1,4 @@
-"""Floor 0: files that outlive a kill or a power cut: whole or as before, never a part."""
+"""Writing files so that a kill or a power cut leaves the old content or the new, never a part of it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def sync(path: Path) -> None:
 
 
 def replace_file(path: Path, content: str | Callable[[IO[bytes]], Any]) -> None:
-    """Give a file new content in one move: a reader sees the old content or the new.
+    """Give a file new content at one moment: a reader sees all of the old content or all of the new.
 
-    content: the text, or what writes the bytes.
+    content: the text, or a function that writes the bytes to the open file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as stream:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as stream:
         if isinstance(content, str):
             stream.write(content.encode())
         else:
             content(stream)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(aside, path)
+    os.replace(temporary, path)
     sync(path.parent)

@@ -1,6 +1,6 @@
-"""Floor 0: the environment of a run, set before torch, transformers and deepspeed are imported.
+"""The environment of a command: accelerator, PATH, silent libraries. Set before torch and transformers are imported.
 
-Only the standard library is imported here. What the user has set in the environment already stays as it is.
+Only the standard library is imported here. Variables that the user has set stay as they are.
 """
 
 from __future__ import annotations
@@ -40,32 +40,33 @@ def has_gpu() -> bool:
 def prepare_environment(verbose: bool = False) -> None:
     """Choose DeepSpeed's accelerator, put this Python's programs first on PATH, and silence the libraries.
 
-    With `verbose`, libraries may say what they like. Warnings and log lines of this project are always shown.
+    verbose: leave the libraries' output as it is. Warnings and log lines of this project are shown in either case.
     """
     if not has_gpu():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if os.environ.get("DS_ACCELERATOR") == "cpu":  # DeepSpeed's launcher numbers CPU ranks with the GPUs' variable
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    # Another ninja earlier on PATH (over ssh, say) would rebuild DeepSpeed's ops at every change between the two.
+    # DeepSpeed builds its ops with the first ninja on PATH, and builds them again when that is another one than before
+    # (PATH differs over ssh, for example).
     programs = str(Path(sys.executable).parent)
-    others = os.environ.get("PATH", "").split(os.pathsep)
-    os.environ["PATH"] = os.pathsep.join([programs, *(folder for folder in others if folder != programs)])
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # unset, every fork after tokenising prints a warning
+    other_folders = os.environ.get("PATH", "").split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join([programs, *(folder for folder in other_folders if folder != programs)])
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # without it, a fork after tokenising prints a warning
     if verbose:
         return
     for name, value in _QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # A level would be overwritten when the library sets up its logger; a filter stays.
+    # Filters, because a library sets the level of its logger when it is imported, and would overwrite ours.
     for name in _CHATTY_LOGGERS:
         logging.getLogger(name).addFilter(_is_error)
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", module=r"(harness|fused_contrastive)(\.|$)", category=UserWarning)
-    warnings.formatwarning = _one_line
+    warnings.formatwarning = _format_warning
 
 
 def _is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
 
 
-def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
     return f"warning: {message}\n"

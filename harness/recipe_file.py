@@ -1,6 +1,6 @@
-"""Floor 0: a recipe as text. Reads YAML with exact places, applies `--set`, words pydantic's errors in one line each.
+"""From the text of a recipe to a checked pydantic model: YAML, `--set KEY=VALUE`, and one line for every mistake.
 
-Knows no key of a recipe: the model that checks the tree is an argument.
+No key of a recipe is named here: the pydantic model that checks the tree of values is an argument.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ KeyPath = tuple[str | int, ...]
 NUM_SHOWN_CHARACTERS = 60
 
 
-class _KeyTwice(yaml.MarkedYAMLError):
-    pass
+class _DuplicateKeyError(yaml.MarkedYAMLError):
+    """The same key stands twice in one mapping."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with each key once, dates as text, and numbers such as 2e-5, which YAML 1.1 would read as text."""
+    """PyYAML's safe loader with three changes.
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's way)
+    A key given twice is an error, a date stays text, and 2e-5 is a number (YAML 1.1 reads it as text).
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's loaders are set up by class attributes)
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -42,7 +45,7 @@ class _Loader(yaml.SafeLoader):
                 continue
             if key.value in first_line:
                 problem = f"got the key {key.value} a second time (first in line {first_line[key.value]})"
-                raise _KeyTwice(problem=problem, problem_mark=key.start_mark)
+                raise _DuplicateKeyError(problem=problem, problem_mark=key.start_mark)
             first_line[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
@@ -56,6 +59,8 @@ _Loader.add_implicit_resolver(
 
 def parse_yaml(text: str, where: str, *, name_lines: bool = True) -> Any:
     """The value of a YAML text.
+
+    where: what an error names as its place. name_lines: whether it names the line, too.
 
     Raises:
         ValueError: `WHERE:LINE: ...` for broken YAML or a key given twice.
@@ -102,71 +107,80 @@ def apply_override(tree: dict[str, Any], override: str) -> str:
         raise ValueError(f"--set {override}: got no KEY=VALUE, expected for example training.steps=100")
     value = parse_yaml(text, f"--set {key}", name_lines=False)
     container: Any = tree
-    rest = key.split(".")
+    remaining = key.split(".")
     while True:
-        step, num_parts = _find_entry(container, rest, key)
-        rest = rest[num_parts:]
-        if not rest:
-            container[step] = value
+        entry, num_parts = _find_entry(container, remaining, key)
+        remaining = remaining[num_parts:]
+        if not remaining:
+            container[entry] = value
             return key
-        inner = container[step] if isinstance(container, list) else container.setdefault(step, {})
+        inner = container[entry] if isinstance(container, list) else container.setdefault(entry, {})
         if inner is None:
-            inner = container[step] = {}
+            inner = container[entry] = {}
         if not isinstance(inner, dict | list):
             raise ValueError(
-                f"--set {key}: got {key.removesuffix('.' + '.'.join(rest))} = {show(inner)}, a value without keys; "
-                "expected a section"
+                f"--set {key}: got {key.removesuffix('.' + '.'.join(remaining))} = {show(inner)}, a value without "
+                "keys; expected a section"
             )
         container = inner
 
 
-def _find_entry(container: Any, rest: Sequence[str], key: str) -> tuple[Any, int]:
-    """The key or index that the first parts of `rest` name, and how many parts it took (names may hold dots)."""
+def _find_entry(container: Any, parts: Sequence[str], key: str) -> tuple[Any, int]:
+    """The entry of a mapping or list that the first of the key's `parts` name, and how many of them name it.
+
+    That may be several, because the name of a list entry may hold dots.
+    """
     if isinstance(container, dict):
-        return rest[0], 1
+        return parts[0], 1
     names = [entry.get("name") if isinstance(entry, dict) else None for entry in container]
-    for num_parts in range(len(rest), 0, -1):
-        name = ".".join(rest[:num_parts])
+    for num_parts in range(len(parts), 0, -1):
+        name = ".".join(parts[:num_parts])
         if name in names:
             return names.index(name), num_parts
-    if rest[0].isdecimal() and int(rest[0]) < len(container):
-        return int(rest[0]), 1
-    known = [str(name) for name in names if name is not None]
+    if parts[0].isdecimal() and int(parts[0]) < len(container):
+        return int(parts[0]), 1
+    given_names = [str(name) for name in names if name is not None]
     raise ValueError(
-        f"--set {key}: got no entry {rest[0]}, expected one of {', '.join(known) or 'none'}, "
-        f"or an index from 0 to {len(container) - 1}{did_you_mean(rest[0], known)}"
+        f"--set {key}: got no entry {parts[0]}, expected one of {', '.join(given_names) or 'none'}, "
+        f"or an index from 0 to {len(container) - 1}{did_you_mean(parts[0], given_names)}"
     )
 
 
 def build(model: type[Model], tree: Any, where: str, overridden: Iterable[str] = ()) -> Model:
-    """Check a tree of plain values and make the model of it. Types are strict: "32" is not a number.
+    """Check a tree of plain values and build the model from it. Types are strict: "32" is not a number.
+
+    overridden: the key paths that `--set` has changed.
 
     Raises:
-        ValueError: one line per mistake, `WHERE: key.path: got ..., expected ...`; WHERE is `--set` for the
-            key paths in `overridden`.
+        ValueError: one line per mistake, `WHERE: key.path: got ..., expected ...`; WHERE is `where`, or `--set` for a
+            key that was overridden.
     """
     if not isinstance(tree, dict):
         raise ValueError(f"{where}: got {show(tree)}, expected a recipe: a mapping of keys to values")
     try:
-        # The JSON mode of pydantic is the one in which strict still takes a list for a tuple.
+        # From JSON, because a strict check of Python values would not accept a list where the model has a tuple.
         return model.model_validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
-    lines: dict[str, list[str]] = {}
+    expected_of_line: dict[str, list[str]] = {}  # by the start of the line
     for detail in details:
-        if detail["type"] == "default_factory_not_called":  # a default made of a key that is itself wrong
+        if detail["type"] == "default_factory_not_called":  # this default is computed from a key that is itself wrong
             continue
-        path, section = _locate(model, detail["loc"])
-        shown = _dotted(tree, path)
-        is_override = any(shown == key or shown.startswith(key + ".") for key in overridden)
+        path, section = _key_path(model, detail["loc"])
+        dotted = _dotted(tree, path)
+        is_override = any(dotted == key or dotted.startswith(key + ".") for key in overridden)
         source = "--set" if is_override else where
-        start, expected = _words(detail, shown, section, model)
-        lines.setdefault(f"{source}: {start}", []).append(expected)
-    raise ValueError("\n".join(start + " or ".join(dict.fromkeys(ends)) for start, ends in lines.items()))
+        start, expected = _describe(detail, dotted, section, model)
+        expected_of_line.setdefault(f"{source}: {start}", []).append(expected)
+    lines = [start + " or ".join(dict.fromkeys(expected)) for start, expected in expected_of_line.items()]
+    raise ValueError("\n".join(lines))
 
 
-def _locate(model: type[BaseModel], location: Sequence[str | int]) -> tuple[KeyPath, type[BaseModel]]:
-    """The key path of a pydantic location without its union branches, and the section that holds its last key."""
+def _key_path(model: type[BaseModel], location: Sequence[str | int]) -> tuple[KeyPath, type[BaseModel]]:
+    """The key path of a pydantic error, and the section that holds the last key of it.
+
+    location: what pydantic says. It also names the branch of a union that was tried; the key path leaves that out.
+    """
     path: list[str | int] = []
     section, inner = model, model
     for position, item in enumerate(location):
@@ -189,7 +203,7 @@ def _section_of(annotation: Any) -> Any:
 
 
 def _dotted(tree: Any, path: KeyPath) -> str:
-    """`tasks.faq.quota`: list entries by their name where they have one."""
+    """The key path as text, such as `tasks.faq.quota`: a list entry goes by its name, else by its index."""
     parts: list[str] = []
     for item in path:
         if isinstance(tree, dict):
@@ -201,13 +215,17 @@ def _dotted(tree: Any, path: KeyPath) -> str:
     return ".".join(parts)
 
 
-def _words(detail: ErrorDetails, path: str, section: type[BaseModel], root: type[BaseModel]) -> tuple[str, str]:
-    """An error as (start of the line, what was expected): branches of a union share the start."""
+def _describe(detail: ErrorDetails, path: str, section: type[BaseModel], root: type[BaseModel]) -> tuple[str, str]:
+    """An error of pydantic as (start of the line, what was expected).
+
+    A value that fits no branch of a union gives an error for each, with the same start.
+    """
     kind = detail["type"]
     context = detail.get("ctx", {})
     if kind == "extra_forbidden":
         key = path.rpartition(".")[2]
-        return f"{path}: unknown key", did_you_mean(key, section.model_fields) or _elsewhere(key, section, root)
+        hint = did_you_mean(key, section.model_fields) or _hint_for_unknown_key(key, section, root)
+        return f"{path}: unknown key", hint
     if kind == "value_error":
         message = str(context["error"])
         below_root = message.split(":")[0].split(".")[0] in root.model_fields
@@ -225,11 +243,11 @@ def _words(detail: ErrorDetails, path: str, section: type[BaseModel], root: type
         "too_long": f"a list of at most {context.get('max_length')}",
         "finite_number": "a finite number",
         "none_required": "null",
-    }.get(kind) or _TYPE_WORDS.get(kind.split("_")[0], detail["msg"])
+    }.get(kind) or _EXPECTED_OF_TYPE.get(kind.split("_")[0], detail["msg"])
     return f"{path}: got {show(detail['input'])}, expected ", expected
 
 
-_TYPE_WORDS = {
+_EXPECTED_OF_TYPE = {  # by the first word of pydantic's error type
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
@@ -241,8 +259,8 @@ _TYPE_WORDS = {
 }
 
 
-def _elsewhere(key: str, section: type[BaseModel], root: type[BaseModel]) -> str:
-    """Where else in the recipe a key of this name stands; else the keys known here."""
+def _hint_for_unknown_key(key: str, section: type[BaseModel], root: type[BaseModel]) -> str:
+    """In which other places of the recipe a key of this name may stand; if in none, the keys that may stand here."""
     places = [key] if key in root.model_fields else []
     for name, field in root.model_fields.items():
         inner = _section_of(field.annotation)
@@ -254,9 +272,9 @@ def _elsewhere(key: str, section: type[BaseModel], root: type[BaseModel]) -> str
     return f"; known keys: {', '.join(section.model_fields)}"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean NEAREST?`, or nothing when no known word is near."""
-    nearest = difflib.get_close_matches(word, list(known), n=1)
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """`; did you mean NEAREST?`, or nothing when no allowed word is near."""
+    nearest = difflib.get_close_matches(word, list(allowed), n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 

@@ -1,6 +1,6 @@
-"""Floor 0: the base of every config section. Each section lives beside the code that reads it.
+"""The base class of every section of a recipe. A section is defined beside the code that reads it.
 
-Importing a section must stay cheap (no torch, no transformers): a recipe is checked before anything heavy loads.
+A section's module must not import torch or transformers, because a recipe is checked before they are loaded.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """One block of a recipe: immutable, every key known."""
+    """One block of a recipe: it cannot be changed, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted keys; entries of a list of sections by their name, or their place in it."""
+    """Nested settings as one dictionary with dotted keys: `{"training.steps": 10, "tasks.faq.quota": 8}`.
+
+    An entry of a list of sections goes by its name, or by its position if it has none.
+    """
     if isinstance(tree, list) and tree and all(isinstance(entry, dict) for entry in tree):
         tree = {entry.get("name", i): entry for i, entry in enumerate(tree)}
     if not isinstance(tree, dict):

@@ -10,14 +10,14 @@ from torch import Tensor
 from harness import comm
 from harness.config import LoadedRecipe, inference_prompts
 from harness.data.plan.task import text_sources
-from harness.encoder.encoder import load_encoder
+from harness.encoder.load import load_encoder
 from harness.engine.checkpoint import Checkpoints, checkpoint_name
 from harness.engine.guard import NonFiniteError, check_gradients, check_loss
 from harness.engine.optimizer import learning_rate
 from harness.engine.phases import Step, embed, replay, score
 from harness.evaluation.runner import evaluate, results_table
 from harness.export.sentence_transformers_folder import embed as embed_on_cpu
-from harness.export.sentence_transformers_folder import longest_text_of, verify_model, write_model
+from harness.export.sentence_transformers_folder import verify_model, write_model
 from harness.mining.ineffective_settings import empty_window_message, idle_rule_message
 from harness.report.report import Report
 from harness.report.run_file import peak_memory_bytes
@@ -166,14 +166,14 @@ def _export(run: Run, folder: RunFolder) -> None:
         trained = load_encoder(run.config.model)
         trained.load_state_dict(state)
         texts = run.sample_texts()
-        expected = embed_on_cpu(trained, run.tokeniser, texts, longest_text_of(run.config.model))
+        expected = embed_on_cpu(trained, run.tokeniser, texts, run.config.model.longest_text)
         verify_model(folder.model, texts, expected, run.config.model)
     comm.barrier()
 
 
 def _write(run: Run, folder: RunFolder, state: dict[str, Tensor], out: Path, step: int) -> None:
     card = folder.model_card(run.encoder.dim, step=step)
-    prompts = {str(role): prompt for role, prompt in inference_prompts(run.config).items()}
+    prompts = inference_prompts(run.config)
     write_model(out, run.encoder, state, run.tokeniser.tokenizer, run.config.model, prompts=prompts, card=card)
 
 

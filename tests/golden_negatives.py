@@ -13,6 +13,7 @@ from harness.encoder.encoder import Encoder
 from harness.loss_table import LOSSES
 from harness.losses.interface import TaskLossSettings
 from harness.mining.guide import Guide
+from harness.prompts import Prompts
 from harness.search.encode import TextEncoder
 from harness.types import QueryPart, RaggedLists, StepPlan, TokenBatch
 
@@ -74,7 +75,7 @@ def tiny_guide(encoder: Encoder, texts: list[list[int]], guided: set[str] = GUID
         lambda batch: encoder(batch.input_ids_BL, batch.attention_mask_BL),
         NumberTokeniser(),  # type: ignore[arg-type]
         max_lengths={"query": 64, "document": 64},
-        prompts={"query": "7 ", "document": ""},
+        prompts=Prompts(query="7 "),
         micro_batch_tokens=64,
     )
     return Guide(encode, [table], guided, margin, weights="")  # type: ignore[list-item]

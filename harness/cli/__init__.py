@@ -1,1 +1,1 @@
-"""The command line: a file per command, and what they share."""
+"""The commands of `harness`: a file for each, with its options and what it does."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from harness.loss_table import DISTILLATION_LOSSES, LOSSES, LossName, default_loss, losses_of_kind
+from harness.prompts import Prompts
 from harness.section import Section
 from harness.types import EncodingRole, NegativesScope, Positives, TaskKind
 
@@ -56,10 +57,8 @@ class PromptsConfig(Section):
     document: str = ""
 
     def before(self, role: EncodingRole, row_prompt: str | None = None) -> str:
-        """What stands before a text: a query row's own instruction if it has one, else the task's."""
-        if role == "document":
-            return self.document
-        return self.query if row_prompt is None else row_prompt
+        """What stands before a text of the task, by the rule of `harness/prompts.py`."""
+        return Prompts(self.query, self.document).before(role, row_prompt)
 
 
 def _listed(value: object) -> object:

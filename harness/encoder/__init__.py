@@ -1,1 +1,1 @@
-"""Floor 2: backbone → pooling → projection. Knows nothing of ranks."""
+"""From token ids to embeddings: backbone, pooling, projection. It knows nothing of ranks and losses."""

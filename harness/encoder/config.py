@@ -6,13 +6,15 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from harness.encoder.pooling import PoolingMode
 from harness.section import Section
-
-PoolingMode = Literal["cls", "mean", "last"]
 
 
 class ModelConfig(Section):
-    """Which backbone, how token states become one vector, and how long a text may be (tokens)."""
+    """Which backbone, how token states become one vector, and how long a text may be (tokens).
+
+    `harness/encoder/load.py` acts on these settings.
+    """
 
     name_or_path: str
     pooling: PoolingMode = "mean"
@@ -26,6 +28,11 @@ class ModelConfig(Section):
     gradient_checkpointing: bool = False
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     trust_remote_code: bool = False
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens of the longest text that the model is trained with, whatever its role."""
+        return max(self.max_length, self.query_max_length or 0, self.document_max_length or 0)
 
     @model_validator(mode="after")
     def _check_matryoshka(self) -> ModelConfig:

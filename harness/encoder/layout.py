@@ -1,4 +1,7 @@
-"""Reading the sentence-transformers folder layout (modules.json): pooling, Dense, prompts, maximum length."""
+"""What a sentence-transformers folder says beside its weights: pooling, Dense layer, prompts and maximum length.
+
+The folder's modules.json lists the modules (Transformer, Pooling, Dense, Normalize) and the folder of each.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,9 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.encoder.config import PoolingMode
+from harness.encoder.pooling import POOLINGS, PoolingMode
 
-_POOLING_NAMES: dict[str, PoolingMode] = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
-_NO_LIMIT = 10**9
-_LEGACY_NAMES: dict[str, PoolingMode] = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_lasttoken": "last",
-}
+_NO_LIMIT = 10**9  # tokens: where there is no limit, transformers writes 10^30
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +40,26 @@ def read_layout(path: str | Path) -> Layout:
     pooling: PoolingMode | None = None
     projection: dict[str, Tensor] | None = None
     for module in _json(folder / "modules.json"):
-        kind, part = module["type"].rsplit(".", 1)[-1], folder / module["path"]
+        kind, module_folder = module["type"].rsplit(".", 1)[-1], folder / module["path"]
         if kind == "Pooling":
-            pooling = _pooling(part / "config.json")
+            pooling = _pooling(module_folder / "config.json")
         elif kind == "Dense" and projection is not None:
             raise ValueError(f"{folder}: got two Dense modules, expected at most one; a projection is one layer here")
         elif kind == "Dense":
-            projection = _dense(part)
+            projection = _dense(module_folder)
         elif kind not in ("Transformer", "Normalize"):
             raise ValueError(f"{folder}: got module {kind}, expected Transformer, Pooling, Dense and Normalize only")
-    prompts = folder / "config_sentence_transformers.json"
+    prompts_file = folder / "config_sentence_transformers.json"
     return Layout(
         pooling=pooling,
         projection=projection,
         max_length=_max_length(folder),
-        prompts=(_json(prompts).get("prompts") or {}) if prompts.is_file() else {},
+        prompts=(_json(prompts_file).get("prompts") or {}) if prompts_file.is_file() else {},
     )
 
 
 def _max_length(folder: Path) -> int | None:
-    """Older folders say it in sentence_bert_config.json, newer ones in the tokenizer's (where "none" is 10^30)."""
+    """Tokens. Older folders say it in sentence_bert_config.json, newer ones in the tokenizer's configuration."""
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         value = _json(folder / name).get(key) if (folder / name).is_file() else None
         if value is not None and value < _NO_LIMIT:
@@ -72,15 +69,18 @@ def _max_length(folder: Path) -> int | None:
 
 def _pooling(path: Path) -> PoolingMode:
     config = _json(path)
-    names = [mode for key, mode in _LEGACY_NAMES.items() if config.get(key)]
-    named = config.get("pooling_mode")
-    names = [_POOLING_NAMES[named]] if named in _POOLING_NAMES else names
-    if len(names) != 1:
-        raise ValueError(f"{path}: got {config}, expected exactly one of cls, mean and last token pooling")
-    return names[0]
+    named = config.get("pooling_mode")  # a name; a list of names where several vectors are put side by side
+    modes = [mode for mode, pooling in POOLINGS.items() if pooling.sentence_transformers_name == named]
+    if not modes:
+        modes = [mode for mode, pooling in POOLINGS.items() if config.get(pooling.legacy_flag)]
+    if len(modes) != 1:
+        *others, last = POOLINGS
+        raise ValueError(f"{path}: got {config}, expected exactly one of {', '.join(others)} and {last} token pooling")
+    return modes[0]
 
 
 def _dense(folder: Path) -> dict[str, Tensor]:
+    """`weight` and `bias` of a Dense module."""
     config = _json(folder / "config.json")
     if not config.get("activation_function", "").endswith("Identity") or not config.get("bias", True):
         raise ValueError(f"{folder}: got {config}, expected a Dense layer with bias and Identity activation")

@@ -1,4 +1,4 @@
-"""Floor 4: from a training model to a sentence-transformers folder with a model card, reloaded and compared.
+"""From a trained encoder to a folder that sentence-transformers loads, and the comparison of the two.
 
 model/  config.json, model.safetensors, tokenizer   1_Pooling/   2_Dense/ (with a projection)   3_Normalize/   README.md
 """
@@ -20,14 +20,10 @@ from transformers import PreTrainedTokenizerBase
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
+from harness.encoder.pooling import POOLINGS
+from harness.prompts import Prompts
 
 TOLERANCE = 1e-5
-_ST_POOLING = {"cls": "cls", "mean": "mean", "last": "lasttoken"}
-
-
-def longest_text_of(config: ModelConfig) -> int:
-    """Tokens of the longest text the model was trained with."""
-    return max(config.max_length, config.query_max_length or 0, config.document_max_length or 0)
 
 
 def write_model(
@@ -37,33 +33,38 @@ def write_model(
     tokenizer: PreTrainedTokenizerBase,
     config: ModelConfig,
     *,
-    prompts: dict[str, str],
+    prompts: Prompts,
     card: str,
 ) -> None:
-    """Write a sentence-transformers folder. `state`: the encoder's weights, whole and float32."""
-    aside = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    backbone = aside / "backbone"
+    """Write a sentence-transformers folder, replacing `out` once all of it is written.
+
+    state: all weights of the encoder (not one rank's part of them), float32. card: the text of README.md.
+    """
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    backbone = temporary / "backbone"
     _write_backbone(backbone, encoder, state, tokenizer)
     modules: list[nn.Module] = [_transformer(backbone, config)]
-    modules.append(Pooling(encoder.backbone.config.hidden_size, pooling_mode=_ST_POOLING[config.pooling]))
+    modules.append(
+        Pooling(encoder.backbone.config.hidden_size, pooling_mode=POOLINGS[config.pooling].sentence_transformers_name)
+    )
     if encoder.projection is not None:
         modules.append(_dense(state))
     if config.normalize:
         modules.append(Normalize())
-    named = {name: prompt for name, prompt in prompts.items() if prompt}
-    model = SentenceTransformer(modules=modules, device="cpu", prompts=named or None)
-    model.save_pretrained(str(aside / "model"), create_model_card=False)
-    (aside / "model" / "README.md").write_text(card, encoding="utf-8")
+    model = SentenceTransformer(modules=modules, device="cpu", prompts=prompts.to_store() or None)
+    model.save_pretrained(str(temporary / "model"), create_model_card=False)
+    (temporary / "model" / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
-    (aside / "model").rename(out)
-    shutil.rmtree(aside)
+    (temporary / "model").rename(out)
+    shutil.rmtree(temporary)
 
 
 def verify_model(out: Path, texts: Sequence[str], expected_BD: np.ndarray, config: ModelConfig) -> float:
-    """Reload the folder with sentence-transformers and compare embeddings of `texts` (normalised if exported so).
+    """Reload the folder with sentence-transformers and compare its embeddings of `texts` with the expected ones.
 
-    Returns the largest absolute difference.
+    expected_BD: of the trained encoder, unnormalised; they are normalised here if the folder's are. Returns the largest
+    absolute difference.
 
     Raises:
         ValueError: it exceeds 1e-5.
@@ -83,7 +84,10 @@ def verify_model(out: Path, texts: Sequence[str], expected_BD: np.ndarray, confi
 
 
 def embed(encoder: Encoder, tokeniser: Tokeniser, texts: Sequence[str], max_length: int) -> np.ndarray:
-    """Embeddings [B, D] of a few texts on the CPU in float32, without a prompt."""
+    """Embeddings [B, D] of a few texts on the CPU in float32, without a prompt.
+
+    Uses no collectives, so that rank 0 may call it alone.
+    """
     batch = tokeniser.pad(tokeniser.encode(texts, max_length))
     with torch.no_grad():
         return encoder.float().cpu().eval()(batch.input_ids_BL, batch.attention_mask_BL).float().numpy()
@@ -106,7 +110,7 @@ def _write_backbone(
 def _transformer(folder: Path, config: ModelConfig) -> Transformer:
     arguments: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     return Transformer(
-        str(folder), max_seq_length=longest_text_of(config), model_kwargs={**arguments, "dtype": torch.float32}
+        str(folder), max_seq_length=config.longest_text, model_kwargs={**arguments, "dtype": torch.float32}
     )
 
 
@@ -115,38 +119,3 @@ def _dense(state: dict[str, Tensor]) -> Dense:
     dense = Dense(weight.shape[1], weight.shape[0], bias=True, activation_function=nn.Identity())
     dense.linear.load_state_dict({"weight": weight, "bias": state["projection.bias"]})
     return dense
-
-
-def model_card(
-    *,
-    name: str,
-    base_model: str,
-    dim: int,
-    matryoshka_dims: Sequence[int] | None,
-    recipe_yaml: str,
-    data: Sequence[tuple[str, str, int, str]],
-    scores: Sequence[tuple[str, str, float | None, float]],
-    facts: dict[str, Any],
-) -> str:
-    """README.md of the exported folder: recipe, data (task, path, rows, hash), scores (before, after) and dims."""
-    lines = ["---", "library_name: sentence-transformers", "pipeline_tag: sentence-similarity"]
-    lines += ["tags: [sentence-transformers, feature-extraction, sentence-similarity]", "---", "", f"# {name}", ""]
-    lines += [f"Text embeddings of {dim} dimensions, trained from `{base_model}`.", ""]
-    if matryoshka_dims:
-        dims = ", ".join(map(str, matryoshka_dims))
-        lines += [f"Matryoshka dimensions: {dims}. Cut a vector to one of these and normalise it again.", ""]
-    lines += ["```python", "from sentence_transformers import SentenceTransformer", ""]
-    lines += ['model = SentenceTransformer("PATH/TO/THIS/FOLDER")', 'vectors = model.encode(["a text", "another"])']
-    lines += ["```", "", "## Scores", ""]
-    if scores:
-        lines += ["| data set | metric | before | after |", "| --- | --- | --- | --- |"]
-        for dataset, metric, before, after in scores:
-            start = "" if before is None else f"{before:.4f}"
-            lines.append(f"| {dataset} | {metric} | {start} | {after:.4f} |")
-    else:
-        lines.append("No evaluation data was named in the recipe.")
-    lines += ["", "## Data", "", "| task | path | rows | hash |", "| --- | --- | --- | --- |"]
-    lines += [f"| {task} | {path} | {rows} | `{digest}` |" for task, path, rows, digest in data]
-    lines += ["", "## Training", "", *[f"- {key}: {value}" for key, value in facts.items()]]
-    lines += ["", "```yaml", recipe_yaml.rstrip(), "```", ""]
-    return "\n".join(lines)

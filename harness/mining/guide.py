@@ -20,9 +20,11 @@ from harness.data.plan.known_positives import merge_pairs
 from harness.data.plan.task import Task, text_sources
 from harness.data.table.index import TaskData
 from harness.data.table.tokenisation import Tokeniser
-from harness.encoder.encoder import config_of_folder, fingerprint, load_encoder
+from harness.encoder.encoder import fingerprint
+from harness.encoder.load import config_of_folder, load_encoder
 from harness.engine.budget import CPU_TOKENS
 from harness.mining.config import GuideConfig
+from harness.prompts import Prompts
 from harness.search.encode import TextEncoder
 from harness.search.exact import full_float32
 from harness.types import ROLES, QueryPart, RaggedLists, StepPlan, StepTexts, TokenBatch
@@ -149,7 +151,7 @@ def load_guide(config: GuideConfig, tasks: Sequence[Task]) -> Guide:
         forward,
         tokeniser,
         max_lengths={"query": settings.max_length, "document": settings.max_length},
-        prompts={"query": config.prompts.query, "document": config.prompts.document},
+        prompts=Prompts(config.prompts.query, config.prompts.document),
         micro_batch_tokens=_MICRO_BATCH_TOKENS[comm.device().type],
     )
     tables = [source.data for source in text_sources(tasks)]

@@ -18,7 +18,6 @@ from harness.config import (
     LoadedRecipe,
     RunConfig,
     inference_prompts,
-    load_deepspeed_json,
     max_lengths,
 )
 from harness.data.batch.deal import deal
@@ -26,8 +25,10 @@ from harness.data.batch.tokens import token_batches
 from harness.data.plan.plan import plan
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
+from harness.deepspeed_json import load_deepspeed_json
 from harness.demo.corpus import corpus_hash
-from harness.encoder.encoder import Encoder, fingerprint, load_encoder
+from harness.encoder.encoder import Encoder, fingerprint
+from harness.encoder.load import load_encoder
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.checkpoint import kept_states
 from harness.engine.phases import Step
@@ -38,6 +39,7 @@ from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import Guide, load_guide
 from harness.mining.remine import Reranking
 from harness.mining.upcoming import Upcoming
+from harness.prompts import NO_PROMPTS
 from harness.run.objective import build_objective
 from harness.run.tasks import (
     bank_hashes,
@@ -128,7 +130,7 @@ class Run:
             self.engine.forward,
             self.tokeniser,
             max_lengths={"query": task.query_max_length, "document": task.document_max_length},
-            prompts={"query": "", "document": ""},
+            prompts=NO_PROMPTS,
             micro_batch_tokens=self.micro_batch_tokens,
         )
 

@@ -21,7 +21,7 @@ from harness.data.plan.task import Task
 from harness.engine.checkpoint import Checkpoints, read_arrays, read_state, resolve_pointer
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import results_table, selection_score
-from harness.export.sentence_transformers_folder import model_card
+from harness.export.model_card import model_card
 from harness.files import replace_file
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.remine import Reranking

@@ -17,8 +17,9 @@ from harness.data.plan.task import Task
 from harness.data.source.locate import cache_root, locate
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
-from harness.encoder.encoder import Encoder, fingerprint, longest_text
+from harness.encoder.encoder import Encoder, fingerprint
 from harness.report.console import ReadingConsole
+from harness.weights import position_limit
 
 BANK_OFFSET = 10  # the paper's: the top of a search is too likely to hold unlabelled positives (section 3.1)
 
@@ -71,7 +72,7 @@ def offset_of(task: TaskConfig) -> int:
 
 
 def check_lengths(config: RunConfig) -> None:
-    longest = longest_text(config.model.name_or_path, config.model.trust_remote_code)
+    longest = position_limit(config.model.name_or_path, config.model.trust_remote_code)
     for task in config.tasks:
         wanted = max(task.query_max_length or 0, task.document_max_length or 0)
         if longest is not None and wanted > longest:

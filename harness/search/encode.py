@@ -11,6 +11,7 @@ from torch import Tensor
 from harness import comm
 from harness.data.batch.micro_batches import cut
 from harness.data.table.tokenisation import Tokeniser
+from harness.prompts import NO_PROMPTS, Prompts
 from harness.types import EncodingRole, TokenBatch
 
 Forward = Callable[[TokenBatch], Tensor]
@@ -23,7 +24,7 @@ class TextEncoder:
     """`encode(texts, role)` → float32 [n, D], unnormalised; every rank must call it with the same texts.
 
     Besides the result, which lies in CPU memory, a rank holds one block of `BLOCK_TEXTS` embeddings at a time.
-    Without a prompt or length of its own, the role `sentence` takes the query's.
+    Without a length of its own, the role `sentence` takes the query's.
     """
 
     def __init__(
@@ -32,13 +33,13 @@ class TextEncoder:
         tokeniser: Tokeniser,
         *,
         max_lengths: Mapping[EncodingRole, int],
-        prompts: Mapping[EncodingRole, str],
+        prompts: Prompts,
         micro_batch_tokens: int,
     ) -> None:
         self._forward = forward
         self._tokeniser = tokeniser
         self._max_lengths = {"sentence": max_lengths["query"], **max_lengths}
-        self._prompts = {"sentence": prompts["query"], **prompts}
+        self._prompts = prompts
         self._micro_batch_tokens = micro_batch_tokens
 
     def without_prompts(self) -> TextEncoder:
@@ -47,7 +48,7 @@ class TextEncoder:
             self._forward,
             self._tokeniser,
             max_lengths=self._max_lengths,
-            prompts={"query": "", "document": ""},
+            prompts=NO_PROMPTS,
             micro_batch_tokens=self._micro_batch_tokens,
         )
 
@@ -76,7 +77,8 @@ class TextEncoder:
     def _encode_block(self, read: Read, block: np.ndarray, role: EncodingRole) -> np.ndarray:
         """All ranks' embeddings of a block, rank by rank: rank r has every W-th text from the r-th."""
         mine = block[comm.rank() :: comm.world_size()]
-        ids = self._tokeniser.encode([self._prompts[role] + text for text in read(mine)], self._max_lengths[role])
+        prompt = self._prompts.before(role)
+        ids = self._tokeniser.encode([prompt + text for text in read(mine)], self._max_lengths[role])
         rows = self._encode_ids(ids, -(-len(block) // comm.world_size()))
         return comm.all_gather_rows(rows).cpu().numpy()
 

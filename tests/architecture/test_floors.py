@@ -22,10 +22,11 @@ ONLY_IMPORTERS = {
     "triton": ("kernels/",),
     "transformers": (
         "harness/encoder/",
+        "harness/weights.py",
         "harness/data/table/tokenisation.py",
         "harness/export/sentence_transformers_folder.py",
     ),
-    "typer": ("harness/__main__.py",),
+    "typer": ("harness/cli/", "harness/__main__.py"),
     "click": (),
     "argparse": ("kernels/fused_contrastive/triton/compile_table.py",),
     "tensorboard": ("harness/report/tensorboard.py",),

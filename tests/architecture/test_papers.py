@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import OWNED_BY_RECIPE, load_deepspeed_json, load_recipe, zero_stage
+from harness.config import load_recipe
+from harness.deepspeed_json import OWNED_BY_RECIPE, load_deepspeed_json, zero_stage
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.stem for path in ROOT.glob("harness/recipes/*.yaml"))

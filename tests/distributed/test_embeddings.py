@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from harness.data.table.tokenisation import Tokeniser
+from harness.prompts import NO_PROMPTS
 from harness.search import embeddings as module
 from harness.search.encode import TextEncoder
 from harness.types import TokenBatch
@@ -33,7 +34,7 @@ def embed(model: str, folder: Path, num_texts: int = NUM_TEXTS) -> tuple[np.ndar
         token_sums,
         Tokeniser(model),
         max_lengths={"query": 24, "document": 24},
-        prompts={"query": "", "document": ""},
+        prompts=NO_PROMPTS,
         micro_batch_tokens=32,
     )
     ids_read: list[int] = []

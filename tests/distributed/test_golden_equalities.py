@@ -14,10 +14,11 @@ import torch
 from harness import comm
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
-from harness.encoder.encoder import load_encoder
+from harness.encoder.load import load_encoder
 from harness.engine import phases
 from harness.engine.config import TrainingConfig
 from harness.engine.zero import ZeroEngine
+from harness.prompts import NO_PROMPTS
 from harness.search import encode as encode_module
 from harness.search.encode import TextEncoder
 from tests import golden
@@ -164,7 +165,7 @@ def encode_some(folder: str, block_texts: int) -> tuple[np.ndarray, int]:
         engine.forward,
         Tokeniser(folder),
         max_lengths={"query": 8, "document": 24},
-        prompts={"query": "", "document": ""},
+        prompts=NO_PROMPTS,
         micro_batch_tokens=64,
     )
     return encode([text(i, 1 + i % 17) for i in range(23)], "document"), max(sizes)

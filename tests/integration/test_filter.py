@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.commands import filter_data
-from harness.encoder.config import PoolingMode
+from harness.cli.filter import filter_data
+from harness.encoder.pooling import PoolingMode
 from harness.files import replace_file
 from harness.filtering import near_duplicates, output, pairs, stages
 from harness.filtering.config import FilterConfig, RuleConfig

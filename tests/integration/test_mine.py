@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness import files
-from harness.commands import mine_bank
+from harness.cli.mine import mine_bank
 from harness.data.bank.file import FACTS, BankFacts, open_bank
 from harness.data.config import DataConfig, PromptsConfig
 from harness.data.table.index import TableConfig, TaskData, open_table

@@ -33,7 +33,7 @@ class Task:
         return self.query_max_length if role == "query" else self.document_max_length
 
     def prompt(self, role: TextRole, row_prompt: str | None) -> str:
-        """What stands before a text: the row's own instruction if it has one, else the task's."""
+        """What stands before a text of this role. row_prompt: the row's own, which goes before its query instead."""
         return self.config.prompts.before(role, row_prompt)
 
     def full_texts(self, texts: TaskData, id_N: np.ndarray, role: TextRole) -> list[str]:

@@ -10,7 +10,7 @@ from threading import Lock
 import numpy as np
 import torch
 import xxhash
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 from harness.types import TokenBatch
 from harness.weights import no_such_model, position_limit, resolve_model
@@ -40,7 +40,7 @@ class Tokeniser:
         # The length to cut at is state of the backend: two threads would cut each other's texts.
         self._encoding = copy.deepcopy(self.tokenizer)
         self._lock = Lock()
-        self._position_limit = _position_limit(path, trust_remote_code)
+        self._position_limit = _position_limit(name_or_path, trust_remote_code)
 
     @property
     def fingerprint(self) -> str:
@@ -86,10 +86,10 @@ class Tokeniser:
         return TokenBatch(torch.from_numpy(input_ids), torch.from_numpy(mask))
 
 
-def _position_limit(path: str, trust_remote_code: bool) -> int | None:
+def _position_limit(name_or_path: str, trust_remote_code: bool) -> int | None:
     try:
-        return position_limit(AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code))
-    except (OSError, ValueError):  # a tokenizer without a model beside it
+        return position_limit(name_or_path, trust_remote_code)
+    except ValueError:  # a tokenizer without a model beside it
         return None
 
 

@@ -15,7 +15,7 @@ from harness.config import load_recipe
 from harness.data.config import NegativesConfig, PromptsConfig
 from harness.data.plan.plan import plan
 from harness.data.table.tokenisation import Tokeniser
-from harness.encoder.encoder import config_of_folder, load_encoder
+from harness.encoder.load import config_of_folder, load_encoder
 from harness.mining import guide as guide_module
 from harness.mining.config import GuideConfig
 from harness.mining.guide import Guide, load_guide

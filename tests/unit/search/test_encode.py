@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from harness.data.table.tokenisation import Tokeniser
+from harness.prompts import NO_PROMPTS, Prompts
 from harness.search.encode import TextEncoder
 from harness.types import EncodingRole, TokenBatch
 from tests.tiny import make_model, text
@@ -31,19 +32,19 @@ def test_each_role_has_its_prompt_and_length_and_a_sentence_without_them_takes_t
     tokeniser: Tokeniser, own: bool
 ) -> None:
     lengths: dict[EncodingRole, int] = {"query": 5, "document": 9}
-    prompts: dict[EncodingRole, str] = {"query": "aral ", "document": ""}
+    prompts = Prompts(query="aral ")
     if own:
-        lengths["sentence"], prompts["sentence"] = 7, "btin "
+        lengths["sentence"], prompts = 7, Prompts(query="aral ", sentence="btin ")
     encode = TextEncoder(embed, tokeniser, max_lengths=lengths, prompts=prompts, micro_batch_tokens=32)
     texts = [text(i, 1 + i) for i in range(12)]
+    before = {"query": "aral ", "document": "", "sentence": "btin "}
     for role in ("query", "document", "sentence"):
         used: EncodingRole = role if own or role != "sentence" else "query"
-        expected = tokeniser.encode([prompts[used] + one for one in texts], lengths[used])
+        expected = tokeniser.encode([before[used] + one for one in texts], lengths[used])
         np.testing.assert_array_equal(encode(texts, role), [[sum(ids), len(ids)] for ids in expected])
 
 
 def test_no_texts_give_no_rows_of_the_same_width(tokeniser: Tokeniser) -> None:
     lengths: dict[EncodingRole, int] = {"query": 5, "document": 9}
-    prompts: dict[EncodingRole, str] = {"query": "", "document": ""}
-    encode = TextEncoder(embed, tokeniser, max_lengths=lengths, prompts=prompts, micro_batch_tokens=32)
+    encode = TextEncoder(embed, tokeniser, max_lengths=lengths, prompts=NO_PROMPTS, micro_batch_tokens=32)
     assert encode([], "document").shape == (0, 2)

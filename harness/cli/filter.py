@@ -1,0 +1,127 @@
+"""`harness filter`: the pairs of a data set that are worth training on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from harness.cli.mistakes import mistakes_in_one_line
+from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing_path
+from harness.encoder.pooling import PoolingMode
+
+if TYPE_CHECKING:
+    from harness.filtering.config import FilterConfig
+
+
+def filter_(
+    model: Model,
+    data: Annotated[str, typer.Argument(help="The pairs: queries with their positives, or prompts with responses.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Where train.jsonl.gz and the report go; a killed start is continued."),
+    ],
+    min_score: Annotated[float, typer.Option(min=-1, max=1, help="Drop pairs with a lower cosine.")] = 0.4,
+    consistency_top_k: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Drop pairs whose positive is not among the K documents nearest to it."),
+    ] = None,
+    corpus: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Those documents (text, [title]). Default: the data's own.")
+    ] = None,
+    corpus_sample: Annotated[int, typer.Option(min=1, metavar="N", help="How many of them are drawn.")] = 1_000_000,
+    duplicates: Annotated[
+        Literal["none", "exact", "near"], typer.Option(help="Drop repeated pairs: near takes the exact ones, too.")
+    ] = "near",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change another limit, e.g. `rules.max_characters=2000` or `near_threshold=0.9`. May be repeated.",
+        ),
+    ] = None,
+    max_length: MaxLength = None,
+    pooling: Pooling = None,
+    precision: Precision = "fp32",
+    data_root: DataRoot = None,
+    verbose: Verbose = False,
+) -> None:
+    """Keep the pairs of a data set that are worth training on, and report what was dropped and why.
+
+    In this order: junk, exact and near duplicates, pairs that the model scores low, inconsistent pairs.
+
+    - `harness filter demo-minilm pairs.jsonl.gz --min-score 0.4 --out filtered/pairs`
+
+    - `harness filter runs/demo pairs.parquet --consistency-top-k 2 --set rules.min_characters=10 --out filtered/pairs`
+    """
+    with mistakes_in_one_line(verbose):
+        options = {"min_score": min_score, "consistency_top_k": consistency_top_k, "corpus_sample": corpus_sample}
+        filter_data(
+            model,
+            data,
+            corpus=corpus,
+            out=out,
+            config=_checked_config({**options, "duplicates": duplicates}, overrides or []),
+            max_length=max_length,
+            pooling=pooling,
+            data_root=data_root,
+            precision=precision,
+        )
+
+
+def _checked_config(options: dict[str, Any], overrides: list[str]) -> FilterConfig:
+    """The options and the `--set KEY=VALUE` of the command line as a FilterConfig."""
+    from harness.filtering.config import FilterConfig
+    from harness.recipe_file import apply_override, build
+
+    return build(FilterConfig, options, "filter", [apply_override(options, override) for override in overrides])
+
+
+def _check_corpus(corpus: str | None, config: FilterConfig) -> None:
+    if corpus is not None and config.consistency_top_k is None:
+        raise ValueError(f"--corpus: got {corpus} without --consistency-top-k, expected both; add it or leave both out")
+
+
+def filter_data(
+    model: str,
+    data: str,
+    *,
+    corpus: str | None,
+    out: Path,
+    config: FilterConfig,
+    max_length: int | None = None,
+    pooling: PoolingMode | None = None,
+    data_root: Path | None = None,
+    precision: str = "fp32",
+) -> None:
+    """Keep the pairs of a data set that pass all stages of `config`; write rows and report, and print the counts.
+
+    The ranks share the work. A start that was killed is continued, a finished one with the same settings is shown.
+    """
+    from rich.console import Console
+
+    from harness import comm
+    from harness.cli.opened_model import open_model
+    from harness.filtering.filter import FilterRequest, filter_pairs, finished_report
+    from harness.filtering.report import PAGE, summary
+    from harness.report.console import MiningConsole, ReadingConsole
+
+    _check_corpus(corpus, config)
+    if "RANK" in os.environ:
+        comm.initialise()
+    place, corpus_place = (None if path is None else existing_path(path, data_root) for path in (data, corpus))
+    opened = open_model(model, max_length, pooling, precision)
+    documents = None if corpus_place is None else opened.read("corpus", corpus_place)
+    prompts, scored_by = opened.pair_prompts, opened.identity()
+    request = FilterRequest(str(place), "train", documents, config, prompts, scored_by, out, ReadingConsole(data))
+    facts = request.facts()
+    report = finished_report(request, facts)
+    if report is None:
+        with MiningConsole() as console:
+            report = filter_pairs(opened.encode.without_prompts(), request, facts, console.progress)
+    if comm.is_main():
+        Console().print(f"{summary(report)}\nreport: {out / PAGE}", soft_wrap=True, highlight=False, markup=False)
+    comm.shutdown()

@@ -1,0 +1,131 @@
+"""`harness mine`: a bank of ranked hard negatives for every query of a training file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from harness.cli.mistakes import mistakes_in_one_line
+from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing_path
+from harness.encoder.pooling import PoolingMode
+
+if TYPE_CHECKING:
+    from harness.data.bank.file import BankFacts
+    from harness.data.table.index import TaskData
+    from harness.mining.mine import MineSettings
+
+
+def mine(
+    model: Model,
+    queries: Annotated[str, typer.Option(metavar="FILE", help="The training data: queries with their positives.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The bank to write; a killed start is continued.")],
+    corpus: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Documents to search, one a row (text, [title]). Default: the data's own."),
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Ranked candidates per query.")] = 100,
+    relative: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Keep candidates below this share of the positive's score (NV-Retriever: 0.95)."
+        ),
+    ] = None,
+    margin: Annotated[float | None, typer.Option(help="Keep candidates below the positive's score less this.")] = None,
+    index: Annotated[
+        Literal["exact", "ivf", "hnsw"],
+        typer.Option(help="Approximate search by FAISS, on CPUs, for corpora above --index-above."),
+    ] = "exact",
+    index_above: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Documents up to which search is exact.")
+    ] = 1_000_000,
+    max_length: MaxLength = None,
+    pooling: Pooling = None,
+    precision: Precision = "fp32",
+    data_root: DataRoot = None,
+    verbose: Verbose = False,
+) -> None:
+    """Rank a corpus for every training query: a bank of hard negatives, for `tasks.NAME.negatives.bank`.
+
+    A query's positives, also those of other rows with the same query, and documents equal to them are left out.
+
+    - `harness mine demo-minilm --queries train/faq.jsonl.gz --out banks/faq`
+
+    - `harness mine runs/demo --queries faq.jsonl --corpus corpus.jsonl --relative 0.95 --out banks/faq`
+    """
+    with mistakes_in_one_line(verbose):
+        from harness.mining.mine import MineSettings
+
+        mine_bank(
+            model,
+            queries,
+            corpus=corpus,
+            out=out,
+            settings=MineSettings(candidates, relative, margin, index, index_above),
+            max_length=max_length,
+            pooling=pooling,
+            data_root=data_root,
+            precision=precision,
+        )
+
+
+def mine_bank(
+    model: str,
+    queries: str,
+    *,
+    corpus: str | None,
+    out: Path,
+    settings: MineSettings,
+    max_length: int | None = None,
+    pooling: PoolingMode | None = None,
+    data_root: Path | None = None,
+    precision: str = "fp32",
+) -> None:
+    """Rank a corpus (default: the training file's own documents) for every training query; write a bank.
+
+    Under the launcher the work is shared between the ranks. A start that was killed is continued.
+    """
+    from harness import comm
+    from harness.cli.opened_model import open_model
+    from harness.mining.mine import mine, refuse_finished
+    from harness.report.console import MiningConsole
+
+    if "RANK" in os.environ:
+        comm.initialise()
+    refuse_finished(out)
+    opened = open_model(model, max_length, pooling, precision)
+    data = opened.read("retrieval", os.path.abspath(existing_path(queries, data_root)))
+    documents = None if corpus is None else opened.read("corpus", os.path.abspath(existing_path(corpus, data_root)))
+    encode, ranked_by = opened.encode.without_prompts(), opened.identity()
+    with MiningConsole() as console:
+        facts = mine(encode, data, documents, settings, out, opened.pair_prompts, ranked_by, console.progress)
+    if comm.is_main():
+        _print_summary(out, facts, data, documents)
+    comm.shutdown()
+
+
+def _print_summary(bank: Path, facts: BankFacts, data: TaskData, documents: TaskData | None) -> None:
+    """How many candidates the bank holds, how they were found, and how a recipe uses it."""
+    import numpy as np
+    from rich.console import Console
+
+    from harness.data.bank.file import open_bank
+
+    count_R = open_bank(bank, data, documents, 0).count_R
+    table = documents or data
+    Console().print(
+        f"{data.num_rows:,} queries, {int(np.median(count_R))} candidates each (median; at least "
+        f"{int(count_R.min())}), from {table.path}; {_filters_and_search(facts)}\n"
+        f"bank: {bank}; in a recipe: negatives: {{per_query: 4, bank: {bank}, offset: 10}}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _filters_and_search(facts: BankFacts) -> str:
+    """The filters and the search of a bank in words."""
+    limits = [f"--{name} {value:g}" for name, value in facts.filters.items() if value is not None]
+    search = "exact search" if facts.search["index"] == "exact" else "{index} search, recall {recall:.3f}"
+    return f"{', '.join(limits) or 'no filter'}; {search.format(**facts.search)}"

@@ -1,0 +1,106 @@
+"""Any model that a command line may name, opened to embed texts with: what evaluate, mine and filter work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import comm
+from harness.config import inference_prompts, max_lengths
+from harness.data.config import DataConfig, PromptsConfig
+from harness.data.table.index import TableConfig, TaskData, open_table
+from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.config import ModelConfig
+from harness.encoder.encoder import Encoder, fingerprint
+from harness.encoder.layout import read_layout
+from harness.encoder.load import config_of_folder, load_encoder
+from harness.encoder.pooling import PoolingMode
+from harness.engine.budget import micro_batch_tokens
+from harness.prompts import Prompts, prompts_of_model_folder
+from harness.report.console import ReadingConsole
+from harness.run.folder import RunFolder, is_run, model_folder
+from harness.search.encode import TextEncoder
+from harness.types import EncodingRole, SourceKind, TokenBatch
+from harness.weights import resolve_model
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedModel:
+    """A model to embed texts with, as it is used: lengths and prompts of its run, or of its folder."""
+
+    name: str
+    encoder: Encoder
+    tokeniser: Tokeniser
+    max_lengths: dict[EncodingRole, int]
+    prompts: Prompts
+    encode: TextEncoder
+
+    @property
+    def pair_prompts(self) -> PromptsConfig:
+        """What stands before queries and documents."""
+        return PromptsConfig(query=self.prompts.query, document=self.prompts.document)
+
+    @property
+    def pair_lengths(self) -> tuple[int, int]:
+        """Tokens of the longest query and of the longest document."""
+        return self.max_lengths["query"], self.max_lengths["document"]
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that its embeddings depend on, apart from rounding."""
+        return {
+            "model": self.name,
+            "weights": fingerprint(self.encoder.state_dict()),
+            "pooling": self.encoder.pooling,
+            "prompts": self.pair_prompts.model_dump(),
+            "max_lengths": list(self.pair_lengths),
+        }
+
+    def read(self, kind: SourceKind, place: str) -> TaskData:
+        """The texts of a data file or folder."""
+        name = Path(place).name
+        table = TableConfig(name, kind, "train", self.pair_prompts, self.pair_lengths)
+        return open_table(table, place, DataConfig(), self.tokeniser, progress=ReadingConsole(name))
+
+
+def open_model(model: str, max_length: int | None, pooling: PoolingMode | None, precision: str) -> OpenedModel:
+    """Load a run folder's or checkpoint's model, or any Hugging Face or sentence-transformers model, on this rank.
+
+    max_length, pooling: instead of the model's own; None: as the model says.
+
+    Raises:
+        ValueError: no such model, or one that cannot be reproduced.
+    """
+    folder = RunFolder.containing(Path(model)) if is_run(model) else None
+    config = config_of_folder(str(model_folder(model)), max_length=max_length, pooling=pooling)
+    encoder = load_encoder(config).to(comm.device(), _DTYPES[precision]).eval()
+    tokeniser = Tokeniser(config.name_or_path)
+    lengths = _equal_lengths(config) if folder is None or max_length else max_lengths(folder.config)
+    prompts = _stored_prompts(config) if folder is None else inference_prompts(folder.config)
+    encode = TextEncoder(
+        lambda batch: _forward(encoder, batch),
+        tokeniser,
+        max_lengths=lengths,
+        prompts=prompts,
+        micro_batch_tokens=micro_batch_tokens("auto", encoder, precision),
+    )
+    return OpenedModel(model, encoder, tokeniser, lengths, prompts, encode)
+
+
+def _equal_lengths(config: ModelConfig) -> dict[EncodingRole, int]:
+    return {"query": config.max_length, "document": config.max_length, "sentence": config.max_length}
+
+
+def _stored_prompts(config: ModelConfig) -> Prompts:
+    """The prompts that a sentence-transformers folder brings."""
+    return prompts_of_model_folder(read_layout(resolve_model(config.name_or_path)).prompts)
+
+
+@torch.no_grad()
+def _forward(encoder: Encoder, batch: TokenBatch) -> torch.Tensor:
+    device = comm.device()
+    return encoder(batch.input_ids_BL.to(device), batch.attention_mask_BL.to(device)).float()

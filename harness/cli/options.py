@@ -1,0 +1,51 @@
+"""The arguments and options that several commands share, and where the data lies that they name.
+
+Nothing heavy is imported here, so that `harness --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from harness.encoder.pooling import PoolingMode
+
+Recipe = Annotated[
+    str, typer.Argument(help="A recipe of this package (demo, finetune_small, pretrain, finetune) or a YAML file.")
+]
+Model = Annotated[
+    str,
+    typer.Argument(help="A run folder, a checkpoint, a sentence-transformers or transformers folder, or a hub name."),
+]
+MaxLength = Annotated[int | None, typer.Option(min=4, help="Tokens of a text (default: the model's own).")]
+Pooling = Annotated[
+    PoolingMode | None,
+    typer.Option(help="For models that do not say how token states become one vector."),
+]
+Precision = Annotated[Literal["fp32", "bf16"], typer.Option(help="The numbers of the forward pass.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one key of the recipe, e.g. `training.steps=100` or `tasks.faq.quota=32`. May be repeated.",
+    ),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where relative data paths are looked up, too."),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show what DeepSpeed, torch and transformers have to say.")]
+
+
+def existing_path(path: str, data_root: Path | None) -> str:
+    """The absolute path of data that the command line names.
+
+    Raises:
+        ValueError: it does not exist.
+    """
+    from harness.data.source.locate import cache_root, locate
+
+    return locate(path, recipe_folder=None, data_root=data_root, cache_root=cache_root(None), allow_hub=False)

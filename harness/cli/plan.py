@@ -1,0 +1,96 @@
+"""`harness plan`: what one step of a recipe holds, and which rank would encode what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.mistakes import mistakes_in_one_line
+from harness.cli.options import DataRoot, Overrides, Recipe, Verbose
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from harness.config import LoadedRecipe
+    from harness.types import StepPlan
+
+
+def plan(
+    recipe: Recipe,
+    step: Annotated[int, typer.Option(min=1, help="The step to show; steps count from 1.")] = 1,
+    ranks: Annotated[int, typer.Option(min=1, metavar="W", help="Deal the texts to this many ranks.")] = 1,
+    overrides: Overrides = None,
+    data_root: DataRoot = None,
+    verbose: Verbose = False,
+) -> None:
+    """Show what one step of a recipe holds, and which rank would encode what. Trains nothing.
+
+    - `harness plan demo --step 3 --ranks 8`
+    """
+    with mistakes_in_one_line(verbose):
+        from harness.config import load_recipe
+
+        show_plan(load_recipe(recipe, list(overrides or ()), data_root), step, ranks)
+
+
+def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
+    """Print what step `step` holds and how its texts would be dealt to `ranks` ranks. Needs data and tokenizer only."""
+    from rich.console import Console
+
+    from harness.data.plan.plan import plan
+    from harness.data.table.tokenisation import Tokeniser
+    from harness.engine.budget import CPU_TOKENS
+    from harness.run.tasks import open_tasks
+
+    config = loaded.config
+    tasks = open_tasks(loaded, Tokeniser(config.model.name_or_path, config.model.trust_remote_code))
+    step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
+    budget = config.training.micro_batch_tokens
+    console = Console()
+    console.print(_tasks_table(step_plan))
+    console.print(_ranks_table(step_plan, ranks, CPU_TOKENS if budget == "auto" else budget))
+
+
+def _tasks_table(step_plan: StepPlan) -> Table:
+    """A row per task: how many examples, documents and negatives it has in the step."""
+    from rich.table import Table
+
+    from harness.types import QueryPart
+
+    kinds = Counter(type(part).__name__ for part in step_plan.parts)
+    tokens = int(step_plan.texts.length_T.sum())
+    title = f"step {step_plan.step}: {len(step_plan.texts)} unique texts, {tokens} tokens"
+    table = Table(title=f"{title}, tasks: {kinds['QueryPart']} of queries, {kinds['PairPart']} of pairs")
+    for column in ("task", "examples", "documents", "own negatives", "masked pairs", "negatives scope"):
+        table.add_column(column, justify="left" if column in ("task", "negatives scope") else "right")
+    for part in step_plan.parts:
+        if isinstance(part, QueryPart):
+            own = int((part.negative_BM >= 0).sum())
+            masked = len(part.excluded_pairs()[0])
+            counts = (len(part.query_B), len(part.document_N), own, masked)
+            table.add_row(part.task, *map(str, counts), part.scope)
+        else:
+            table.add_row(part.task, str(len(part.score_S)), "", "", "", "")
+    return table
+
+
+def _ranks_table(step_plan: StepPlan, ranks: int, tokens: int) -> Table:
+    """A row per rank: how many texts, tokens and micro-batches (of at most `tokens` padded tokens) it would encode."""
+    from rich.table import Table
+
+    from harness.data.batch.deal import deal
+    from harness.data.batch.schedule import padded_per_rank
+
+    length_T = step_plan.texts.length_T
+    schedule = deal(length_T, ranks, tokens)
+    padded_W = padded_per_rank(schedule, length_T)
+    table = Table(title=f"dealt to {ranks} rank{'s' if ranks > 1 else ''}, micro-batches of at most {tokens} tokens")
+    for column in ("rank", "texts", "tokens", "padded tokens", "micro-batches"):
+        table.add_column(column, justify="right")
+    for rank, batches in enumerate(schedule.micro_batches):
+        lengths = [length_T[rows] for rows in batches if len(rows)]
+        counts = (sum(map(len, lengths)), sum(int(length.sum()) for length in lengths), padded_W[rank], len(lengths))
+        table.add_row(str(rank), *map(str, counts))
+    return table

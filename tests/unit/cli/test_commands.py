@@ -1,0 +1,72 @@
+"""The command line: arguments reach the function that does the work, checked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.cli.command_line import invoke, stub_trainer
+
+
+def test_train_hands_on_the_checked_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen = []
+    stub_trainer(monkeypatch, seen.append)
+    output = tmp_path / "a folder: odd # name"
+    changes = ("--set", "training.steps=7", "--set", "name=x")
+    done = invoke("train", "demo", *changes, "--output", str(output), "--data-root", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert seen[0].config.training.steps == 7
+    assert seen[0].config.output == str(output)
+    assert seen[0].data_root == tmp_path
+
+
+def test_the_launchers_local_rank_stands_before_the_subcommand(monkeypatch: pytest.MonkeyPatch) -> None:
+    for spelling in ("--local_rank=3", "--local-rank=3"):
+        os.environ.pop("LOCAL_RANK", None)
+        stub_trainer(monkeypatch, lambda loaded: None)
+        assert invoke(spelling, "train", "demo").exit_code == 0
+        assert os.environ["LOCAL_RANK"] == "3"
+    os.environ["LOCAL_RANK"] = "1"
+    invoke("--local_rank=3", "train", "demo")
+    assert os.environ["LOCAL_RANK"] == "1"
+
+
+def test_evaluate_export_and_plan_reach_their_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: dict[str, Any] = {}
+
+    def record(name: str) -> Any:
+        return lambda *arguments, **keywords: calls.__setitem__(name, (arguments, keywords))
+
+    for name in ("evaluate.evaluate_model", "export.export_run", "plan.show_plan"):
+        monkeypatch.setattr(f"harness.cli.{name}", record(name.partition(".")[2]))
+    invoke(
+        "evaluate", "runs/demo", "a", "b", "--output", "s.json", "--max-length", "256", "--pooling", "cls", "--dim", "8"
+    )
+    assert calls["evaluate_model"][0] == ("runs/demo", ["a", "b"])
+    keywords = calls["evaluate_model"][1]
+    assert (keywords["output"], keywords["max_length"]) == (Path("s.json"), 256)
+    assert (keywords["pooling"], keywords["dims"], keywords["precision"]) == ("cls", [8], "fp32")
+    invoke("export", "runs/demo", "--out", "there")
+    assert calls["export_run"][0] == (Path("runs/demo"), Path("there"))
+    invoke("plan", "demo", "--step", "3", "--ranks", "8")
+    assert calls["show_plan"][0][1:] == (3, 8)
+    assert calls["show_plan"][0][0].config.name == "demo"
+
+
+def test_report_takes_run_folders_and_a_place_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("harness.cli.report.draw_report", lambda *arguments: seen.append(arguments))
+    assert invoke("report", "runs/demo").exit_code == 0
+    assert invoke("report", "runs/a", "runs/b", "--out", "both").exit_code == 0
+    assert seen == [([Path("runs/demo")], None), ([Path("runs/a"), Path("runs/b")], Path("both"))]
+    assert invoke("report").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "mine", "filter", "export", "report", "plan"])
+def test_every_command_shows_an_example(command: str) -> None:
+    done = invoke(command, "--help")
+    assert done.exit_code == 0
+    assert f"harness {command} " in done.output

@@ -1,0 +1,79 @@
+"""Mistakes end in one line and status 2, of rank 0; anything else keeps its traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.cli import mistakes
+from tests.unit.cli.command_line import invoke, stub_trainer
+
+ROOT = Path(harness.__file__).parent.parent
+
+
+def run_cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}, cwd=ROOT, check=False
+    )
+
+
+def test_a_users_mistake_is_one_line_on_stderr_and_status_2() -> None:
+    done = run_cli("--local_rank=0", "train", "demo", "--set", "training.learning_rat=1")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "--set: training.learning_rat: unknown key; did you mean learning_rate?\n"
+
+
+def test_the_traceback_is_shown_when_asked_for() -> None:
+    done = run_cli("train", "nosuch", HARNESS_DEBUG="1")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert "RECIPE: got nosuch" in done.stderr
+
+
+def test_another_rank_keeps_silent_while_rank_0_speaks() -> None:
+    """One line per mistake, not one per rank: the launcher ends the others when rank 0 has ended."""
+    processes = []
+    for arguments in (("train", "nosuch"), ("train", "demo", "--nosuch")):
+        command = [sys.executable, "-m", "harness", *arguments]
+        environment = {**os.environ, "RANK": "1", "WORLD_SIZE": "2"}
+        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT))
+    time.sleep(3)
+    assert [process.poll() for process in processes] == [None, None]
+    for process in processes:
+        process.terminate()
+        assert process.communicate()[1] == ""
+
+
+def test_a_rank_alone_with_an_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mistakes, "OTHER_RANKS_WAIT_SECONDS", 0.0)
+    monkeypatch.setenv("RANK", "1")
+    done = invoke("train", "nosuch")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("rank 1: RECIPE: got nosuch")
+
+
+def test_an_error_from_inside_a_library_says_how_to_find_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub_trainer(monkeypatch, lambda loaded: json.loads("{"))
+    done = invoke("train", "demo")
+    assert done.exit_code == 2
+    assert "HARNESS_DEBUG=1 shows where" in done.stderr
+
+
+def test_a_failure_that_is_no_users_mistake_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub_trainer(monkeypatch, lambda loaded: 1 / 0)
+    assert isinstance(invoke("train", "demo").exception, ZeroDivisionError)
+
+
+def test_a_report_of_no_run_is_a_mistake_in_one_line(tmp_path: Path) -> None:
+    done = invoke("report", str(tmp_path))
+    assert done.exit_code == 2
+    assert done.output == f"RUN: got {tmp_path}, expected a run folder (with recipe.yaml) or one of its checkpoints\n"

@@ -1,0 +1,42 @@
+"""An exported folder gives sentence-transformers the embeddings of the trained model, or is refused."""
+
+from __future__ import annotations
+
+import pytest
+from safetensors.torch import load_file
+
+from harness.encoder.pooling import POOLINGS
+from harness.export.sentence_transformers_folder import verify_model
+from tests.tiny import make_model
+from tests.unit.encoder.models import TEXTS, config, embed, export
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("projection_dim", [None, 20])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_an_exported_folder_gives_the_same_embeddings_in_sentence_transformers(
+    folder, tmp_path, pooling, projection_dim, normalize
+):
+    settings = {"pooling": pooling, "projection_dim": projection_dim, "normalize": normalize}
+    encoder = export(folder, tmp_path / "out", **settings)
+    assert verify_model(tmp_path / "out", TEXTS, embed(encoder, folder), config(folder, **settings)) < 1e-5
+    assert (tmp_path / "out" / "README.md").read_text() == "card"
+
+
+def test_an_export_that_differs_is_refused(folder, tmp_path):
+    encoder = export(folder, tmp_path / "out")
+    expected = embed(encoder, folder)
+    expected[2, 0] += 0.01
+    with pytest.raises(ValueError, match="do not use this export"):
+        verify_model(tmp_path / "out", TEXTS, expected, config(folder))
+
+
+def test_an_export_keeps_the_weights_that_no_embedding_needs(folder, tmp_path):
+    """Otherwise every user of the model is warned of a newly initialised pooler."""
+    export(folder, tmp_path / "out")
+    assert load_file(tmp_path / "out" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()

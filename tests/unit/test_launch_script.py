@@ -1,0 +1,116 @@
+"""launch.sh: what it installs, how many ranks it starts, and who gets which arguments."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import harness
+
+ROOT = Path(harness.__file__).parent.parent
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """launch.sh beside pins, with programs that write down how they were called."""
+    for name in ("launch.sh", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "launch.sh").chmod(0o755)
+    programs = tmp_path / "venv" / "bin"
+    programs.mkdir(parents=True)
+    program = """#!/bin/bash
+name=${0##*/}
+[[ $name == nvidia-smi ]] && { echo -n "$GPUS"; exit; }
+echo "$name $* DS=$DS_ACCELERATOR OMP=$OMP_NUM_THREADS" >>"$CALLS"
+[[ $name == deepspeed && $STAY ]] && { sleep 60 & echo $! >"$CALLS.pid"; wait; }
+exit "${STATUS:-0}"
+"""
+    for name in ("python", "deepspeed", "nvidia-smi"):
+        (programs / name).write_text(program)
+        (programs / name).chmod(0o755)
+    return tmp_path
+
+
+def launch(checkout: Path, *arguments: str, **environment: str) -> tuple[int, list[str]]:
+    calls = checkout / "calls"
+    calls.write_text("")
+    clean = {
+        k: v for k, v in os.environ.items() if k not in ("DS_ACCELERATOR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+    }
+    clean |= {"VIRTUAL_ENV": str(checkout / "venv"), "CALLS": str(calls), **environment}
+    done = subprocess.run([checkout / "launch.sh", *arguments], env=clean, capture_output=True, text=True, check=False)
+    return done.returncode, calls.read_text().splitlines()
+
+
+def test_launch_installs_once_and_again_only_when_pins_or_extras_change(checkout: Path) -> None:
+    def installs(*arguments: str) -> list[str]:
+        return [
+            call.split("-e ")[1].split("[")[1].split("]")[0]
+            for call in launch(checkout, *arguments)[1]
+            if "pip" in call
+        ]
+
+    assert installs() == ["demo"]
+    assert installs() == []
+    assert installs("test") == ["demo,test"]
+    assert installs("test") == []
+    assert installs() == []  # what the tests need holds what a run needs
+    (checkout / "constraints.txt").write_text("torch==2.13.0\n")
+    assert installs() == ["demo"]
+
+
+def test_a_failed_installation_is_not_taken_for_a_whole_one(checkout: Path) -> None:
+    assert launch(checkout, STATUS="3")[0] == 3
+    assert any("pip" in call for call in launch(checkout)[1])
+
+
+def test_launch_starts_two_cpu_ranks_without_a_gpu_and_one_per_gpu_with(checkout: Path) -> None:
+    launch(checkout)
+    quiet = "deepspeed --log_level critical"
+    assert launch(checkout)[1][0].startswith(f"{quiet} --num_accelerators 2 --module harness train demo DS=cpu OMP=")
+    gpus = "GPU 0: a\nGPU 1: b\nGPU 2: c\n"
+    assert launch(checkout, GPUS=gpus)[1] == [f"{quiet} --num_accelerators 3 --module harness train demo DS= OMP="]
+    chosen = launch(checkout, GPUS=gpus, CUDA_VISIBLE_DEVICES="1,2")[1]  # the launcher reads these itself
+    assert chosen == [f"{quiet} --module harness train demo DS= OMP="]
+    assert "num_accelerators 2" in launch(checkout, GPUS=gpus, CUDA_VISIBLE_DEVICES="")[1][0]
+
+
+def test_launch_gives_the_harness_its_arguments_and_the_launcher_all_others(checkout: Path) -> None:
+    launch(checkout)
+    arguments = ("my.yaml", "--hostfile", "F", "--set", "a.b=1", "--master_port", "3", "--data-root", "D", "--verbose")
+    status, calls = launch(checkout, *arguments, STATUS="7", OMP_NUM_THREADS="5", DS_ACCELERATOR="cpu")
+    expected = (
+        "deepspeed --hostfile F --master_port 3 --module harness train my.yaml --set a.b=1 --data-root D --verbose"
+    )
+    assert calls == [f"{expected} DS=cpu OMP=5"]
+    assert status == 7
+    _, calls = launch(checkout, "--set", "training.steps=3")
+    assert calls[0].split(" DS=")[0].endswith("--module harness train demo --set training.steps=3")
+
+
+def test_launch_test_hands_its_arguments_to_pytest(checkout: Path) -> None:
+    launch(checkout, "test")
+    assert launch(checkout, "test", "-k", "x y")[1] == ["python -m pytest -k x y DS=cpu OMP="]
+
+
+def test_stopping_launch_ends_the_launcher_and_every_process_below_it(checkout: Path) -> None:
+    launch(checkout)
+    environment = {**os.environ, "VIRTUAL_ENV": str(checkout / "venv"), "CALLS": str(checkout / "calls"), "STAY": "1"}
+    process = subprocess.Popen([checkout / "launch.sh"], env=environment, stderr=subprocess.PIPE, text=True)
+    pid_file = checkout / "calls.pid"
+    deadline = time.monotonic() + 20
+    while not (pid_file.exists() and pid_file.read_text().strip()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 130
+    assert process.communicate()[1] == ""
+    with pytest.raises(ProcessLookupError):  # noqa: PT012
+        while time.monotonic() < deadline:
+            os.kill(int(pid_file.read_text()), 0)
+            time.sleep(0.05)

@@ -1,0 +1,81 @@
+"""From a model's name to its folder, and how many tokens its positions take."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers import AutoConfig
+
+from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.layout import read_layout
+from harness.encoder.load import load_encoder
+from harness.weights import backbone_config, position_limit, positions_of_tokens, resolve_model, verify_sha256
+from tests.tiny import make_model
+from tests.unit.encoder.models import config, export
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_hub_name_stands_for_its_whole_folder(folder, tmp_path, monkeypatch, trusted):
+    """transformers alone would leave modules.json behind, and with it the pooling and the Dense layer."""
+    encoder = export(folder, tmp_path / "out", pooling="cls", projection_dim=20)
+    calls = []
+
+    def snapshot_download(name, *, allow_patterns, **_):
+        calls.append((name, "*.py" in allow_patterns, "*.safetensors" in allow_patterns))
+        return str(tmp_path / "out")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    name = f"somebody/some-model-{trusted}"
+    settings = config(name, pooling="cls", projection_dim=20, trust_remote_code=trusted)
+    torch.testing.assert_close(load_encoder(settings).state_dict(), encoder.state_dict())
+    assert read_layout(resolve_model(name, trusted)).pooling == "cls"
+    assert Tokeniser(name, trusted).encode(["ral"], 24) == Tokeniser(str(folder)).encode(["ral"], 24)
+    assert calls == [(name, trusted, True)]
+
+
+def test_a_name_that_nobody_has_is_told_in_one_line(monkeypatch):
+    def snapshot_download(name, **_):
+        raise FileNotFoundError("offline")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    name = "not a name/of/a model"  # transformers must not go looking for it either
+    assert resolve_model(name) == name
+    for load in (Tokeniser, position_limit, lambda name: load_encoder(config(name))):
+        with pytest.raises(ValueError, match=r"model.name_or_path: got not a name/of/a model, expected a") as caught:
+            load(name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("bert", 514), ("xlm-roberta", 512)])
+def test_positions_that_padding_takes_are_no_texts(kind, limit):
+    settings = SimpleNamespace(model_type=kind, max_position_embeddings=514, pad_token_id=1)
+    assert positions_of_tokens(settings) == limit
+
+
+def test_the_demo_weights_are_the_published_ones_and_load():
+    folder = resolve_model("demo-minilm")
+    assert SentenceTransformer(folder, device="cpu").encode("a").shape == (384,)
+
+
+def test_other_weights_under_the_demo_name_are_refused(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"got SHA-256 .* expected 53aa51"):
+        verify_sha256(tmp_path / "model.safetensors", "53aa51")
+
+
+def test_a_models_configuration_is_read_once_and_never_changed(tmp_path, monkeypatch):
+    """Tokeniser and encoder ask for the same limit; dropout is set in a copy."""
+    model = str(make_model(tmp_path / "model"))
+    Tokeniser(model)
+    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("read a second time"))
+    load_encoder(config(model), dropout=0.3)
+    assert position_limit(model) == 64
+    assert backbone_config(model, False).hidden_dropout_prob == 0.1
