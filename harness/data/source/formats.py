@@ -110,7 +110,7 @@ def detect_format(columns: Collection[str], kind: SourceKind) -> RowFormat | Bad
 def read_rows(path: str, split: str) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
     """Stream (1-based line or row number, raw row or BadRow) of a file, a folder saved by `datasets` or a hub name.
 
-    `split` is used for a folder with several splits and for a hub name, which is tried only when no such path exists.
+    Blank lines are passed over, and counted in the line numbers. `split` is used for a folder with several splits and for a hub name, which is tried only when no such path exists.
 
     Raises:
         ValueError: the source does not exist, is of no known format, or breaks off.
@@ -133,7 +133,9 @@ def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
         with gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb") as stream:
             for line, raw in enumerate(stream, start=1):
                 # Some editors put a byte order mark before the first line; it is no part of the text.
-                yield line, _parse(raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw)
+                content = raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw
+                if content.strip():
+                    yield line, _parse(content)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(_broken_off(path, line + 1, error)) from error
 
@@ -144,8 +146,6 @@ def _parse(raw: bytes) -> dict[str, Any] | BadRow:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         return BadRow("row", f"byte 0x{raw[error.start]:02x} at byte {error.start + 1} of the line", "UTF-8")
-    if not text.strip():
-        return BadRow("row", "an empty line", "one JSON object per line")
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BadRowError", "TableConfig", "TaskData", "check_scores", "open_table", "open_task"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 META_FILE = "meta.json"
 CHUNK_ROWS = 1 << 20
 

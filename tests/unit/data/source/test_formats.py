@@ -103,8 +103,6 @@ GOOD = b'{"query": "q", "positive": "p"}\n'
 @pytest.mark.parametrize(
     ("bad", "got"),
     [
-        (b"\n", "an empty line"),
-        (b"  \r\n", "an empty line"),
         (b'{"query": "q", \n', "broken JSON"),
         (b"[1, 2]\n", "a JSON list"),
         (b"null\n", "a JSON NoneType"),
@@ -121,6 +119,14 @@ def test_a_line_that_is_no_object_is_a_bad_row_and_the_next_is_read(tmp_path: Pa
     assert isinstance(rows[1][1], BadRow)
     assert rows[1][1].got.startswith(got)
     assert "\n" not in rows[1][1].message("a.jsonl", 2)
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"  \r\n", b"\t\n\n"])
+def test_blank_lines_are_passed_over_and_counted(tmp_path: Path, blank: bytes) -> None:
+    """As JSON Lines readers do; editors and `echo` leave them at the end of a file."""
+    rows = list(read_rows(_write(tmp_path / "a.jsonl", blank + GOOD + blank + GOOD + blank), "train"))
+    lines = blank.count(b"\n")
+    assert rows == [(1 + lines, json.loads(GOOD)), (2 + 2 * lines, json.loads(GOOD))]
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_no_errors(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_columns_of_another_kind_name_file_and_known_sets(tmp_path: Path, open_d
 
 
 def test_bad_rows_are_counted_and_reported_when_skipped(tmp_path: Path, open_data: Open) -> None:
-    bad = [{"query": "", "pos": ["p"]}, "", '{"query": "q"', {"pos": ["p"]}] * 10
+    bad = [{"query": "", "pos": ["p"]}, "[]", '{"query": "q"', {"pos": ["p"]}] * 10
     path = _write(tmp_path / "a.jsonl", [*bad, *ROWS[:5]])
     data = open_data(path, on_bad_row="skip")
     assert (data.num_rows, data.bad_rows, len(data.bad_row_messages)) == (5, 40, 20)
