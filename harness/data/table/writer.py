@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from harness.data.config import PromptsConfig
-from harness.data.source.formats import BadRow, RowFormat, detect_format, read_rows
+from harness.data.source.files import BadRow
+from harness.data.source.formats import read_formatted_rows
 from harness.data.source.validation import validate
 from harness.data.table.lookup import write_label_lookup, write_query_lookup
 from harness.data.table.npy import ArrayFile, open_array
@@ -108,19 +109,9 @@ def _pass(
 
 
 def _examples(path: str, kind: SourceKind, split: str) -> Iterator[tuple[int, Example | BadRow]]:
-    """Every row of the source, validated by the format of its first readable row."""
-    row_format: RowFormat | None = None
-    for line, row in read_rows(path, split):
-        if isinstance(row, BadRow):
-            yield line, row
-            continue
-        if row_format is None:
-            detected = detect_format(row, kind)
-            if isinstance(detected, BadRow):
-                yield line, detected
-                continue
-            row_format = detected
-        yield line, validate(line, row, row_format)
+    """(line, example or what is wrong) of every row of the source."""
+    for line, row in read_formatted_rows(path, split, kind):
+        yield line, row if isinstance(row, BadRow) else validate(line, row.columns, row.row_format)
 
 
 def _lonely_labels(folder: Path, facts: SourceFacts) -> dict[int, BadRow]:
