@@ -21,7 +21,6 @@ from harness.data.batch.deal import deal
 from harness.data.batch.schedule import padded_per_rank
 from harness.data.config import DataConfig, PromptsConfig
 from harness.data.plan.plan import plan
-from harness.data.source.locate import cache_root, locate
 from harness.data.table.index import TableConfig, TaskData, open_table
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig, PoolingMode
@@ -37,6 +36,7 @@ from harness.mining.mine import MineSettings, mine, refuse_finished
 from harness.report.console import MiningConsole, ReadingConsole
 from harness.report.page import write_report
 from harness.run.folder import RunFolder, is_run, model_folder
+from harness.run.places import locate_data
 from harness.run.tasks import open_tasks
 from harness.search.encode import TextEncoder
 from harness.types import EncodingRole, QueryPart, SourceKind, StepPlan, TokenBatch
@@ -158,7 +158,7 @@ def filter_data(
 
 
 def _existing(path: str, data_root: Path | None) -> str:
-    return locate(path, recipe_folder=None, data_root=data_root, cache_root=cache_root(None), allow_hub=False)
+    return locate_data(path, data_root=data_root, allow_hub=False)
 
 
 @dataclass(frozen=True, slots=True)
