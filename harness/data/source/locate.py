@@ -1,4 +1,4 @@
-"""Where a path of a recipe points (beside the recipe, under the data root, on the hub), and what data sets are called."""
+"""Where a path of a recipe points (beside the recipe, under the data root, on the hub), and the names of data sets."""
 
 from __future__ import annotations
 
