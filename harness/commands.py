@@ -39,7 +39,7 @@ from harness.run.folder import RunFolder, is_run, model_folder
 from harness.run.places import locate_data
 from harness.run.tasks import open_tasks
 from harness.search.encode import TextEncoder
-from harness.types import EncodingRole, QueryPart, SourceKind, StepPlan, TokenBatch
+from harness.types import EncodingRole, NegativesScope, QueryPart, SourceKind, StepPlan, TokenBatch
 from harness.weights import resolve_model
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -255,7 +255,7 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
     scheduled = deal(made.texts.length_T, ranks, tokens)
     padded_W = padded_per_rank(scheduled, made.texts.length_T)
     console = Console()
-    console.print(_parts_table(made))
+    console.print(_parts_table(made, {task.config.name: task.config.scope for task in tasks}))
     table = Table(title=f"dealt to {ranks} rank{'s' if ranks > 1 else ''}, micro-batches of at most {tokens} tokens")
     for column in ("rank", "texts", "tokens", "padded tokens", "micro-batches"):
         table.add_column(column, justify="right")
@@ -266,7 +266,7 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
     console.print(table)
 
 
-def _parts_table(made: StepPlan) -> Table:
+def _parts_table(made: StepPlan, scope_of_task: dict[str, NegativesScope]) -> Table:
     kinds = Counter(type(part).__name__ for part in made.parts)
     title = f"step {made.step}: {len(made.texts)} unique texts, {int(made.texts.length_T.sum())} tokens"
     table = Table(title=f"{title}, tasks: {kinds['QueryPart']} of queries, {kinds['PairPart']} of pairs")
@@ -277,7 +277,7 @@ def _parts_table(made: StepPlan) -> Table:
             own = int((part.negative_BM >= 0).sum())
             masked = len(part.excluded_pairs()[0])
             counts = (len(part.query_B), len(part.document_N), own, masked)
-            table.add_row(part.task, *map(str, counts), part.scope)
+            table.add_row(part.task, *map(str, counts), scope_of_task[part.task])
         else:
             table.add_row(part.task, str(len(part.score_S)), "", "", "", "")
     return table

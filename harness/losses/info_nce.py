@@ -59,7 +59,7 @@ def _info_nce(
         weight_B=table_TD.new_full((len(query_BD),), task.weight),
         negative_BM=on_device_of(table_TD, part.negative_BM[queries]),
         excluded_BX=on_device_of(table_TD, part.excluded_BX[queries]),
-        scope="own" if part.scope == "own" else "step",
+        scope="own" if part.own_negatives_only else "step",
         false_negative_margin=task.margin,
         hardness=task.hardness,
         symmetric=task.symmetric,

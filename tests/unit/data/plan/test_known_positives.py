@@ -111,7 +111,7 @@ def test_classification_tasks_draw_negatives_from_other_labels_and_see_only_thos
     task = open_("classification", INTENTS, "intents", quota=9, negatives=NegativesConfig(per_query=2))
     made = plan([task], seed=0, step=1)
     part = made.parts[0]
-    assert part.scope == "own"
+    assert part.own_negatives_only
     label_of = {row["text"]: row["label"] for row in INTENTS}
     for query, negative_M in zip(raw([task], made, part.query_B), part.negative_BM, strict=True):
         labels = {label_of[name] for name in raw([task], made, part.document_N[negative_M])}
