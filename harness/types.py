@@ -110,7 +110,7 @@ class QueryPart:
     negative_BM: np.ndarray  # int64, into document_N, -1 padded
     rank_BM: np.ndarray  # int64, of the negatives among the query's ranked candidates, -1 where not ranked
     excluded_BX: RaggedLists | np.ndarray  # int64, into document_N, -1 padded: never negatives of the query
-    scope: NegativesScope
+    own_negatives_only: bool  # no other query's documents are negatives of a query (the task's scope is `own`)
     positive_score_BP: np.ndarray | None = None  # float32, NaN where padded
     negative_score_BM: np.ndarray | None = None  # float32, NaN where padded
 

@@ -93,7 +93,7 @@ class Run:
         rank_BM = bank.ranks(row_B, step)
         negative_BM = bank.candidates.text_ids(row_B, rank_BM)
         none = np.full((len(rows), 0), -1)
-        part = QueryPart("faq", row_B, row_B, np.arange(9), row_B[:, None], negative_BM, rank_BM, none, "task")
+        part = QueryPart("faq", row_B, row_B, np.arange(9), row_B[:, None], negative_BM, rank_BM, none, False)
         return StepPlan(step, NO_TEXTS, (part,) if rows else ())
 
     def step(self, step: int, similarity: dict[int, list[float]]) -> dict[str, float]:

@@ -94,7 +94,7 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
         negative_BM=np.array([[5, 6], [7, -1], [8, 9], [10, 11], [5, 10]]),
         rank_BM=np.tile(rows(2), (5, 1)),
         excluded_BX=np.array([[1, 2], [-1, -1], [3, -1], [-1, -1], [6, -1]]),
-        scope="task",
+        own_negatives_only=False,
     )
     intents = QueryPart(
         task="intents",
@@ -105,7 +105,7 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
         negative_BM=np.array([[3, 4], [4, 5], [5, 3]]),
         rank_BM=np.full((3, 2), -1),
         excluded_BX=np.full((3, 0), -1),
-        scope="own",
+        own_negatives_only=True,
     )
     similar = PairPart("similar", rows(3), np.array([25, 26, 27]), np.array([28, 29, 30]), np.float32([0.1, 3.0, 5.0]))
     alike = PairPart("alike", rows(2), np.array([0, 25]), np.array([29, 27]), np.float32([0.0, 1.0]))

@@ -55,8 +55,8 @@ def _shared() -> tuple[QueryPart, QueryPart]:
     documents = np.array([*range(5, 18), 20, 21, 22])
     joint = np.array([[13, -1], [14, 15]]), np.array([[0, 14], [3, -1]])
     return (
-        replace(_faq(5), document_N=documents, scope="step"),
-        replace(_query_part("joint", np.array([18, 19]), documents, *joint), scope="step"),
+        replace(_faq(5), document_N=documents),
+        _query_part("joint", np.array([18, 19]), documents, *joint),
     )
 
 
@@ -71,7 +71,7 @@ def _query_part(
     number = np.arange(len(query_B))
     excluded = np.full((len(number), 0), -1)
     return QueryPart(
-        task, number, query_B, document_N, positive_BP, negative_BM, negative_BM, excluded, "task", scores[0], scores[1]
+        task, number, query_B, document_N, positive_BP, negative_BM, negative_BM, excluded, False, scores[0], scores[1]
     )
 
 

@@ -105,7 +105,7 @@ def masked_by_loops(
         for query, row in enumerate(part.query_B):
             positives = set(part.positive_BP[query].tolist()) - {-1}
             candidates = set(part.negative_BM[query].tolist()) - {-1}
-            candidates = candidates if part.scope == "own" else set(range(len(part.document_N)))
+            candidates = candidates if part.own_negatives_only else set(range(len(part.document_N)))
             lowest = min(with_prompt[row] @ as_document[part.document_N[p]] for p in positives)
             near = {
                 n for n in candidates if with_prompt[row] @ as_document[part.document_N[n]] > lowest + margin + 1e-5

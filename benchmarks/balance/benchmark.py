@@ -32,7 +32,7 @@ import numpy as np
 from benchmarks.runner import command_line
 from harness.config import LoadedRecipe, RunConfig, load_recipe
 from harness.data.batch.deal import deal
-from harness.data.batch.micro_batches import cut, longest_first, padded_length, padded_tokens
+from harness.data.batch.micro_batches import longest_first, padded_length, padded_tokens, split_into_micro_batches
 from harness.data.plan.plan import plan
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
@@ -141,7 +141,7 @@ def _texts_of(part: QueryPart | PairPart, examples: np.ndarray) -> list[np.ndarr
 def _cut_once(rows: Sequence[np.ndarray], step: StepPlan, budget: int) -> list[np.ndarray]:
     """A rank's texts, each once, cut as ours."""
     texts = np.unique(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64)
-    return cut(texts, step.texts.length_T, budget)
+    return split_into_micro_batches(texts, step.texts.length_T, budget)
 
 
 WAYS: dict[str, Callable[[StepPlan, int, int], Placed]] = {

@@ -178,7 +178,7 @@ def _plan(step: int, row_B: np.ndarray, rank_BM: np.ndarray) -> StepPlan:
     """A step of one task whose texts and documents nobody asks for."""
     none = np.empty((len(row_B), 0), dtype=np.int64)
     texts = StepTexts(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
-    part = QueryPart("task", row_B, row_B, row_B, row_B[:, None], rank_BM, rank_BM, none, "task")
+    part = QueryPart("task", row_B, row_B, row_B, row_B[:, None], rank_BM, rank_BM, none, False)
     return StepPlan(step, texts, (part,))
 
 

@@ -46,6 +46,6 @@ def existing_path(path: str, data_root: Path | None) -> str:
     Raises:
         ValueError: it does not exist.
     """
-    from harness.data.source.locate import cache_root, locate
+    from harness.run.places import locate_data
 
-    return locate(path, recipe_folder=None, data_root=data_root, cache_root=cache_root(None), allow_hub=False)
+    return locate_data(path, data_root=data_root, allow_hub=False)

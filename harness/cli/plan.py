@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from harness.config import LoadedRecipe
-    from harness.types import StepPlan
+    from harness.types import NegativesScope, StepPlan
 
 
 def plan(
@@ -49,11 +50,11 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
     budget = config.training.micro_batch_tokens
     console = Console()
-    console.print(_tasks_table(step_plan))
+    console.print(_tasks_table(step_plan, {task.config.name: task.config.scope for task in tasks}))
     console.print(_ranks_table(step_plan, ranks, CPU_TOKENS if budget == "auto" else budget))
 
 
-def _tasks_table(step_plan: StepPlan) -> Table:
+def _tasks_table(step_plan: StepPlan, scope_of_task: Mapping[str, NegativesScope]) -> Table:
     """A row per task: how many examples, documents and negatives it has in the step."""
     from rich.table import Table
 
@@ -70,7 +71,7 @@ def _tasks_table(step_plan: StepPlan) -> Table:
             own = int((part.negative_BM >= 0).sum())
             masked = len(part.excluded_pairs()[0])
             counts = (len(part.query_B), len(part.document_N), own, masked)
-            table.add_row(part.task, *map(str, counts), part.scope)
+            table.add_row(part.task, *map(str, counts), scope_of_task[part.task])
         else:
             table.add_row(part.task, str(len(part.score_S)), "", "", "", "")
     return table

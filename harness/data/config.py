@@ -43,10 +43,12 @@ class NegativesConfig(Section):
 
     @property
     def query_tower(self) -> bool:
+        """Whether queries are compared with queries: the other queries join the documents."""
         return self.same_tower in ("queries", "both")
 
     @property
     def document_tower(self) -> bool:
+        """Whether documents are compared with documents: each positive with those that its query keeps."""
         return self.same_tower in ("documents", "both")
 
 
@@ -183,7 +185,7 @@ class TaskConfig(Section):
                 f"tasks.{self.name}.negatives.same_tower: got {self.negatives.same_tower} with scope own (the query's "
                 "own negatives are its only ones), expected it with scope task or step; set the scope or remove the key"
             )
-        if self.negatives.guide and self.negatives.same_tower in ("documents", "both"):
+        if self.negatives.guide and self.negatives.document_tower:
             raise ValueError(
                 f"tasks.{self.name}.negatives.same_tower: got {self.negatives.same_tower} with guide true (the guide "
                 "compares documents with the query, not with its positive), expected queries; set it so or remove a key"

@@ -1,4 +1,4 @@
-"""Docstrings of installed packages, read from their source with `ast` (nothing is imported) and freed of markup.
+"""Docstrings of installed packages, without markup; read from the source with `ast`, so that nothing is imported.
 
 The result depends on the package's files only, not on the Python version: signatures are cut from the source text
 (`ast.unparse` prints differently from version to version).
@@ -81,8 +81,9 @@ def package_version(package: str) -> str:
 
 
 def read_docstrings(package: str, import_name: str) -> Iterator[Docstring]:
-    """Every docstring of a distribution's import package, in path order; tests, vendored code and private folders are
-    left out.
+    """Every docstring of a distribution's import package, in path order.
+
+    Tests, vendored code and private folders are left out.
     """
     package_version(package)
     root = Path(str(distribution(package).locate_file(import_name)))
@@ -173,8 +174,9 @@ def _argument(argument: ast.arg, default: ast.expr | None, lines: list[bytes]) -
 
 
 def parse_docstring(raw: str) -> tuple[str, tuple[str, ...], str] | None:
-    """(summary sentence, description sentences, rest as one paragraph per line); None if nothing stands before the
-    first section.
+    """(summary sentence, description sentences, rest as one paragraph per line).
+
+    None if nothing stands before the first section.
     """
     paragraphs, num_description = _paragraphs(inspect.cleandoc(raw).split("\n"))
     if not num_description:
@@ -202,45 +204,60 @@ def _paragraphs(lines: list[str]) -> tuple[list[str], int]:
 
     Left out: headers, examples, references, doctests, code blocks, and directives that hold no prose.
     """
-    paragraphs: list[list[str]] = [[]]
-    num_description: int | None = None
-    dropped_section = False
-    hidden_indent = -1  # lines indented deeper than this belong to a left-out block
-    in_doctest = in_fence = False
+    reader = _ParagraphReader()
     for i, line in enumerate(lines):
-        text, indent = line.strip(), len(line) - len(line.lstrip())
         following = lines[i + 1].strip() if i + 1 < len(lines) else ""
+        reader.read(line, following, is_first=i == 0)
+    kept = [paragraph for paragraph in reader.paragraphs if paragraph]
+    cleaned = [clean_inline(" ".join(paragraph)) for paragraph in kept]
+    return cleaned, len(kept) if reader.num_description is None else reader.num_description
+
+
+class _ParagraphReader:
+    """Sorts the lines of a docstring, one after the other, into paragraphs of prose; other lines are left out."""
+
+    def __init__(self) -> None:
+        self.paragraphs: list[list[str]] = [[]]  # lines of each; empty ones occur
+        self.num_description: int | None = None  # paragraphs before the first section header
+        self._in_fence = self._in_doctest = self._in_dropped_section = False
+        self._hidden_indent = -1  # deeper lines belong to a code block or directive without prose
+
+    def read(self, line: str, following: str, is_first: bool) -> None:
+        """Take the next line; `following`: the line after it, stripped."""
+        text, indent = line.strip(), len(line) - len(line.lstrip())
         if text.startswith("```"):
-            in_fence = not in_fence
-            continue
-        if not text or in_fence:
-            in_doctest = in_doctest and in_fence
-            paragraphs.append([])
-            continue
-        if hidden_indent >= 0 and indent > hidden_indent:
-            continue
-        hidden_indent = -1
-        header = _HEADER.fullmatch(text) if indent == 0 or _UNDERLINE.fullmatch(following) else None
-        if header or (_UNDERLINE.fullmatch(following) and i > 0):
-            if num_description is None:
-                num_description = sum(1 for paragraph in paragraphs if paragraph)
-            dropped_section = header is not None and header[1].lower() in _DROPPED_SECTIONS
-            paragraphs.append([])
-            continue
-        in_doctest = in_doctest or text.startswith(">>>")
-        if dropped_section or in_doctest or _UNDERLINE.fullmatch(text):
-            continue
+            self._in_fence = not self._in_fence
+        elif not text or self._in_fence:
+            self._in_doctest = self._in_doctest and self._in_fence
+            self.paragraphs.append([])
+        elif not 0 <= self._hidden_indent < indent:
+            self._hidden_indent = -1
+            is_underlined = _UNDERLINE.fullmatch(following) is not None
+            header = _HEADER.fullmatch(text) if indent == 0 or is_underlined else None
+            if header or (is_underlined and not is_first):
+                self._start_section(header[1] if header else "")
+            else:
+                self._add(text, indent)
+
+    def _start_section(self, name: str) -> None:
+        if self.num_description is None:
+            self.num_description = sum(1 for paragraph in self.paragraphs if paragraph)
+        self._in_dropped_section = name.lower() in _DROPPED_SECTIONS
+        self.paragraphs.append([])
+
+    def _add(self, text: str, indent: int) -> None:
+        """Add a line to the last paragraph, if it holds prose."""
+        self._in_doctest = self._in_doctest or text.startswith(">>>")
+        if self._in_dropped_section or self._in_doctest or _UNDERLINE.fullmatch(text):
+            return
         directive = _DIRECTIVE.match(text)
         if directive:
-            paragraphs.append([])
+            self.paragraphs.append([])
             if directive[1] not in _KEPT_DIRECTIVES:
-                hidden_indent = indent
-                continue
+                self._hidden_indent = indent
+                return
             text = directive[2]
         elif text.endswith("::"):
-            hidden_indent, text = indent, text[:-1].rstrip(" :") + ":"
+            self._hidden_indent, text = indent, text[:-1].rstrip(" :") + ":"
         if text:
-            paragraphs[-1].append(text)
-    kept = [paragraph for paragraph in paragraphs if paragraph]
-    cleaned = [clean_inline(" ".join(paragraph)) for paragraph in kept]
-    return cleaned, len(kept) if num_description is None else num_description
+            self.paragraphs[-1].append(text)

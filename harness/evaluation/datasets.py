@@ -9,7 +9,8 @@
 | clustering | file: `text, label` |
 | pair_classification | file: `text1, text2, label` (or sentence1, sentence2); label 1: the same, 0: not |
 
-Files are .jsonl or .jsonl.gz; for sts, reranking and pair_classification a folder with such a test file does, too.
+Files are of any kind that `harness.data.source.files` reads. For sts, reranking and pair_classification a folder may
+stand in the file's place if it holds such a file called test.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from harness.evaluation.rows import bad_row, first_row, read_lines, read_rows, text_field
+from harness.data.source.files import FILE_SUFFIXES, Row
+from harness.data.source.formats import FORMATS
+from harness.evaluation.rows import bad_field, first_row, read_lines, read_rows, text_field
 
 EvaluationKind = Literal["retrieval", "reranking", "sts", "classification", "clustering", "pair_classification"]
-_SUFFIXES = (".jsonl", ".jsonl.gz")
-_PAIR_COLUMNS = (("text1", "text2"), ("sentence1", "sentence2"))
+_PAIR_COLUMNS = tuple(row_format.texts for row_format in FORMATS if row_format.kind == "sts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def data_files(path: str | Path) -> tuple[EvaluationKind, tuple[Path, ...]]:
             return kind, (test,)
         if train and test:
             return "classification", (train, test)
-    elif path.is_file() and path.name.endswith(_SUFFIXES):
+    elif path.is_file() and path.name.endswith(FILE_SUFFIXES):
         if kind := _kind_of_rows(first_row(path)):
             return kind, (path,)
         raise ValueError(
@@ -125,12 +127,13 @@ def data_files(path: str | Path) -> tuple[EvaluationKind, tuple[Path, ...]]:
     found = ", ".join(sorted(child.name for child in path.iterdir())[:8]) if path.is_dir() else path.name
     raise ValueError(
         f"{path}: got {found or 'an empty folder'}, expected a BEIR folder (corpus.jsonl, queries.jsonl, qrels/), a "
-        "classification folder (train and test: text, label), or a .jsonl or .jsonl.gz file (sts: text1, text2, score; "
-        "pair classification: text1, text2, label; reranking: query, positive, negative; clustering: text, label)"
+        f"classification folder (train and test: text, label), or a file ending in {', '.join(FILE_SUFFIXES)} (sts: "
+        "text1, text2, score; pair classification: text1, text2, label; reranking: query, positive, negative; "
+        "clustering: text, label)"
     )
 
 
-def _kind_of_rows(row: dict[str, Any]) -> EvaluationKind | None:
+def _kind_of_rows(row: Row) -> EvaluationKind | None:
     """The kind of a data set that is one file, by its first row; None: of no kind."""
     if any(left in row and right in row for left, right in _PAIR_COLUMNS):
         return "pair_classification" if "label" in row and "score" not in row else "sts"
@@ -152,12 +155,12 @@ def _by_id(file: Path, title: bool) -> dict[str, str]:
     for line, row in read_rows(file):
         name = row.get("_id")
         if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
-            raise bad_row(file, line, "_id", name, "a text or a number")
+            raise bad_field(file, line, "_id", name, "a text or a number")
         if str(name) in texts:
-            raise bad_row(file, line, "_id", name, "an id that did not occur before")
-        text = text_field(file, line, row, "text", empty=True)
+            raise bad_field(file, line, "_id", name, "an id that did not occur before")
+        text = text_field(file, line, row, "text", may_be_empty=True)
         if title and row.get("title") is not None:
-            text = f"{text_field(file, line, row, 'title', empty=True)} {text}"
+            text = f"{text_field(file, line, row, 'title', may_be_empty=True)} {text}"
         texts[str(name)] = text.strip()
     if not texts:
         raise ValueError(f"{file}: got no rows, expected at least one")
@@ -180,18 +183,18 @@ def _load_qrels(file: Path, queries: dict[str, str], documents: dict[str, str]) 
     for line, content in read_lines(file):
         fields = content.split("\t")
         if len(fields) != 3:
-            raise bad_row(file, line, "columns", len(fields), "3, separated by tabs (query-id, corpus-id, score)")
+            raise bad_field(file, line, "columns", len(fields), "3, separated by tabs (query-id, corpus-id, score)")
         query, document, grade = (field.strip() for field in fields)
         if line == 1 and not grade.lstrip("-").isdigit():  # the header
             continue
         if query not in queries:
-            raise bad_row(file, line, "query-id", query, "an _id of the queries file")
+            raise bad_field(file, line, "query-id", query, "an _id of the queries file")
         if document not in documents:
-            raise bad_row(file, line, "corpus-id", document, "an _id of the corpus file")
+            raise bad_field(file, line, "corpus-id", document, "an _id of the corpus file")
         try:
             qrels.setdefault(query, {})[document] = int(grade)
         except ValueError:
-            raise bad_row(file, line, "score", grade, "a whole number") from None
+            raise bad_field(file, line, "score", grade, "a whole number") from None
     if not qrels:
         raise ValueError(f"{file}: got no judgements, expected at least one")
     return qrels
@@ -212,7 +215,7 @@ def _load_reranking(file: Path) -> RerankingData:
     return data
 
 
-def _texts(file: Path, line: int, row: dict[str, Any], field: str) -> list[str]:
+def _texts(file: Path, line: int, row: Row, field: str) -> list[str]:
     value = row.get(field)
     texts = value if isinstance(value, list) else [value]
     return [text_field(file, line, {field: text}, field) for text in texts]
@@ -226,14 +229,14 @@ def _load_sts(file: Path) -> STSData:
         data.texts2.append(right)
         score = row.get("score")
         if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-            raise bad_row(file, line, "score", score, "a number")
+            raise bad_field(file, line, "score", score, "a number")
         data.scores.append(float(score))
     if len(data.scores) < 2:
         raise ValueError(f"{file}: got {len(data.scores)} rows, expected at least 2 pairs")
     return data
 
 
-def _pair(file: Path, line: int, row: dict[str, Any]) -> tuple[str, str]:
+def _pair(file: Path, line: int, row: Row) -> tuple[str, str]:
     left, right = next((names for names in _PAIR_COLUMNS if names[0] in row), _PAIR_COLUMNS[0])
     return text_field(file, line, row, left), text_field(file, line, row, right)
 
@@ -245,7 +248,7 @@ def _load_pair_classification(file: Path) -> PairClassificationData:
         data.texts1.append(left)
         data.texts2.append(right)
         if row.get("label") not in (0, 1):
-            raise bad_row(file, line, "label", row.get("label"), "1 (the same) or 0 (not); a degree is called score")
+            raise bad_field(file, line, "label", row.get("label"), "1 (the same) or 0 (not); a degree is called score")
         data.same.append(bool(row["label"]))
     if len(set(data.same)) < 2:
         raise ValueError(f"{file}: got pairs of one label only, expected 0 and 1")
@@ -274,7 +277,7 @@ def _load_labelled(file: Path) -> tuple[list[str], list[str]]:
         texts.append(text_field(file, line, row, "text"))
         label = row.get("label")
         if not isinstance(label, str | int) or label == "":
-            raise bad_row(file, line, "label", label, "a text or a whole number")
+            raise bad_field(file, line, "label", label, "a text or a whole number")
         labels.append(str(label))
     if not texts:
         raise ValueError(f"{file}: got no rows, expected at least one")
@@ -292,4 +295,6 @@ _LOADERS: dict[EvaluationKind, Callable[..., EvaluationData]] = {
 
 
 def _find(folder: Path, stem: str) -> Path | None:
-    return next((folder / f"{stem}{end}" for end in _SUFFIXES if (folder / f"{stem}{end}").is_file()), None)
+    """The file of that name, whatever its kind."""
+    places = (folder / f"{stem}{suffix}" for suffix in FILE_SUFFIXES)
+    return next((place for place in places if place.is_file()), None)

@@ -1,58 +1,45 @@
-"""Rows of .jsonl and .jsonl.gz files, and what is said of a bad one: `FILE:LINE: FIELD: got …, expected …`."""
+"""Rows of evaluation data; the first that cannot be used is a ValueError `FILE:LINE: FIELD: got ..., expected ...`."""
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from harness.data.source import files
+from harness.data.source.files import BadRow, Row
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """(1-based number, content) of every line that is not blank."""
-    number = 0
-    with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as stream:
-        try:
-            for number, line in enumerate(stream, start=1):
-                content = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                if content.strip():
-                    yield number, content
-        except UnicodeDecodeError as error:
-            raise bad_row(file, number, "text", f"byte {error.object[error.start]:#x}", "UTF-8") from None
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{file}:{number + 1}: file: got {error}, expected a whole gzip file") from None
+    """(line number from 1, text) of every line that is not blank."""
+    for line, content in files.read_lines(str(file)):
+        if isinstance(content, BadRow):
+            raise ValueError(content.message(file, line))
+        yield line, content
 
 
-def read_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(1-based line, row) of every line that is not blank."""
-    for number, content in read_lines(file):
-        try:
-            row = json.loads(content)
-        except json.JSONDecodeError as error:
-            raise bad_row(file, number, "row", f"{error.msg} at column {error.colno}", "JSON") from None
-        if not isinstance(row, dict):
-            raise bad_row(file, number, "row", type(row).__name__, "a JSON object")
-        yield number, row
+def read_rows(file: Path) -> Iterator[tuple[int, Row]]:
+    """(line number from 1, row) of every row."""
+    for line, row in files.read_rows(str(file), "test"):
+        if isinstance(row, BadRow):
+            raise ValueError(row.message(file, line))
+        yield line, row
 
 
-def first_row(file: Path) -> dict[str, Any]:
-    """Empty for an empty file."""
+def first_row(file: Path) -> Row:
+    """The first row; without columns for an empty file."""
     return next((row for _, row in read_rows(file)), {})
 
 
-def text_field(file: Path, line: int, row: dict[str, Any], field: str, empty: bool = False) -> str:
-    """The text in a field of a row, which may be empty only if `empty` says so."""
+def text_field(file: Path, line: int, row: Row, field: str, may_be_empty: bool = False) -> str:
+    """The text in a field of a row."""
     value = row.get(field)
-    if not isinstance(value, str) or not (empty or value.strip()):
-        raise bad_row(
-            file, line, field, value if field in row else "nothing", "a text" if empty else "a text, not empty"
-        )
-    return value
+    if isinstance(value, str) and (may_be_empty or value.strip()):
+        return value
+    got = value if field in row else "nothing"
+    raise bad_field(file, line, field, got, "a text" if may_be_empty else "a text, not empty")
 
 
-def bad_row(file: Path, line: int, field: str, got: object, expected: str) -> ValueError:
-    """What is wrong with a field of a row."""
+def bad_field(file: Path, line: int, field: str, got: object, expected: str) -> ValueError:
+    """The error that says what is wrong with a field of a row."""
     shown = got if isinstance(got, str) else repr(got)
-    return ValueError(f"{file}:{line}: {field}: got {shown[:80]!s}, expected {expected}")
+    return ValueError(BadRow(field, shown[:80], expected).message(file, line))

@@ -12,11 +12,12 @@ from typing import IO, Any
 import numpy as np
 
 from harness.data.ragged import mix64
-from harness.data.source.formats import BadRow, RowFormat
+from harness.data.source.files import BadRow, Row
+from harness.data.source.formats import FormattedRow, read_formatted_rows
 from harness.files import replace_file
 from harness.filtering.pairs import PairTable
 from harness.filtering.reasons import DROPPED, Reason
-from harness.filtering.rows import Row, pairs_of, read_formatted, with_positives
+from harness.filtering.rows import pairs_of, with_positives
 
 SAMPLES = 5  # per reason
 _SHOWN_CHARACTERS = 200
@@ -57,17 +58,17 @@ def write_rows(
         row = -1
         # Without a file name and time of change the bytes depend on the rows only.
         with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0, compresslevel=6) as packed:
-            for row, (line, raw, row_format) in enumerate(read_formatted(path, split)):
+            for row, (line, raw) in enumerate(read_formatted_rows(path, split, "retrieval")):
                 if row + 1 >= len(start_R1):
                     break
                 pairs = range(start_R1[row], start_R1[row + 1])
                 for pair in wanted.intersection(pairs):
-                    shown = _shown(line, raw, row_format, int(table.position_P[pair]), float(score_P[pair]))
+                    shown = _shown(line, raw, int(table.position_P[pair]), float(score_P[pair]))
                     samples[Reason(reason_P[pair]).label].append(shown)
                 kept = [int(table.position_P[pair]) for pair in pairs if reason_P[pair] == Reason.KEPT]
-                if kept and not isinstance(raw, BadRow) and row_format is not None:
+                if kept and not isinstance(raw, BadRow):
                     shortened += len(kept) < len(pairs)
-                    packed.write(_json_line(path, line, with_positives(raw, row_format, kept)))
+                    packed.write(_json_line(path, line, with_positives(raw, kept)))
                 if row % _PROGRESS_ROWS == 0:
                     progress(row)
         if row + 2 != len(start_R1):
@@ -90,8 +91,8 @@ def _samples(reason_P: np.ndarray) -> set[int]:
     return chosen
 
 
-def _shown(line: int, raw: Row | BadRow, row_format: RowFormat | None, position: int, score: float) -> dict[str, Any]:
-    found = pairs_of(line, raw, row_format)
+def _shown(line: int, raw: FormattedRow | BadRow, position: int, score: float) -> dict[str, Any]:
+    found = pairs_of(line, raw)
     if isinstance(found, BadRow):
         return {"line": line, "problem": f"{found.field}: got {found.got}, expected {found.expected}"}
     shown: dict[str, Any] = {"line": line, "query": _cut(found.query), "positive": _cut(found.positives[position])}

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from harness.data.source.formats import BadRow
+from harness.data.source.files import BadRow
+from harness.data.source.formats import read_formatted_rows
 from harness.data.table.npy import ArrayFile, open_array
 from harness.data.table.tokenisation import text_hash
 from harness.filtering.config import RuleConfig
 from harness.filtering.duplicates import pair_hash
 from harness.filtering.junk_rules import broken_rule, normalised
 from harness.filtering.reasons import Reason
-from harness.filtering.rows import RowPairs, pairs_of, read_formatted
+from harness.filtering.rows import RowPairs, pairs_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -80,8 +81,8 @@ def write_pairs(folder: Path, path: str, split: str, rules: RuleConfig, progress
     first_problem: str | None = None
     is_usable = False
     with _Writer(folder, progress) as writer:
-        for row, (line, raw, row_format) in enumerate(read_formatted(path, split)):
-            found = pairs_of(line, raw, row_format)
+        for row, (line, raw) in enumerate(read_formatted_rows(path, split, "retrieval")):
+            found = pairs_of(line, raw)
             if isinstance(found, BadRow):
                 first_problem = first_problem or found.message(path, line)
                 writer.add_dropped(row, [Reason.UNUSABLE])

@@ -57,7 +57,7 @@ def _info_nce(
         denominator=share.sum_of_query_weights,
         matryoshka=share.matryoshka,
         negatives=Negatives(
-            scope="own" if part.scope == "own" else "all",
+            scope="own" if part.own_negatives_only else "all",
             own_BM=on_device_of(table_TD, part.negative_BM[queries]),
             excluded_BX=on_device_of(table_TD, part.excluded_BX[queries]),
             margin=task.margin,

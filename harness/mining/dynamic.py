@@ -92,9 +92,7 @@ class DynamicNegatives:
         """Take S of each query's negatives, NaN where there is none to judge, and S0 where it is not known yet."""
         bank = self.banks[name].newest
         first_BM = similarity_BM
-        if (
-            self.config.start == "ranking" and not self.banks[name].reigns[-1].ranked_after
-        ):  # by the run's first weights
+        if self.config.start == "ranking" and not self.banks[name].banks[-1].ranked_after:  # by the run's first weights
             first_BM = bank.candidates.scores(row_B, bank.ranks(row_B))
         bank.start(row_B, first_BM, ~np.isnan(similarity_BM) & ~np.isnan(first_BM))
         self._seen[name].append((row_B, similarity_BM))
@@ -153,7 +151,7 @@ class DynamicNegatives:
         task, history = self._tasks[name], self.banks[name]
         candidates, num_rows = rerank(task, step), task.data.num_rows
         bank = NegativeBank(num_rows, candidates, history.num_slots)
-        history.follow(bank, first_step=step + 1 + self.config.delay, ranked_after=step)
+        history.add(bank, first_step=step + 1 + self.config.delay, ranked_after=step)
         self._seen[name] = []
         metrics["queries_reranked"] += num_rows
         needed = candidates.offset + history.num_slots
@@ -164,16 +162,16 @@ class DynamicNegatives:
 
     def rankings(self) -> set[int]:
         """After which steps the banks in use were ranked; 0: before the run."""
-        return {reign.ranked_after for history in self.banks.values() for reign in history.reigns}
+        return {active.ranked_after for history in self.banks.values() for active in history.banks}
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything a checkpoint must keep, as arrays named TASK/FIELD and TASK/NUMBER-OF-BANK/FIELD."""
         arrays = {}
         for name, history in self.banks.items():
-            arrays[f"{name}/first_step"] = np.array([reign.first_step for reign in history.reigns])
-            arrays[f"{name}/ranked_after"] = np.array([reign.ranked_after for reign in history.reigns])
-            for number, reign in enumerate(history.reigns):
-                arrays |= {f"{name}/{number}/{key}": value for key, value in reign.bank.state().items()}
+            arrays[f"{name}/first_step"] = np.array([active.first_step for active in history.banks])
+            arrays[f"{name}/ranked_after"] = np.array([active.ranked_after for active in history.banks])
+            for number, active in enumerate(history.banks):
+                arrays |= {f"{name}/{number}/{key}": value for key, value in active.bank.state().items()}
             arrays[f"{name}/seen_row"], arrays[f"{name}/seen"] = self._last_seen(name)
         return arrays
 
@@ -192,7 +190,7 @@ class DynamicNegatives:
                 if ranked_after:
                     candidates = reopen(self._tasks[name], ranked_after)
                     bank = NegativeBank(self._tasks[name].data.num_rows, candidates, history.num_slots)
-                    history.follow(bank, first_step=first_step, ranked_after=ranked_after)
+                    history.add(bank, first_step=first_step, ranked_after=ranked_after)
                 bank.load_state({key.removeprefix(start): arrays[key] for key in arrays if key.startswith(start)})
 
 

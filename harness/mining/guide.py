@@ -106,7 +106,7 @@ class Guide:
         query_BD = embedded.of(part.query_B[rows], _QUERY)
         document_ND = embedded.of(part.document_N, role_T[part.document_N])
         limit_B = _lowest_positive(query_BD, document_ND, part.positive_BP[rows]) + self._margin + _TIE
-        if part.scope == "own":
+        if part.own_negatives_only:
             found = _own_above(query_BD, document_ND, limit_B, part.negative_BM[rows])
         else:
             found = _above(query_BD, document_ND, limit_B)

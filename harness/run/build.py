@@ -41,12 +41,12 @@ from harness.mining.remine import Reranking
 from harness.mining.upcoming import Upcoming
 from harness.prompts import NO_PROMPTS
 from harness.run.objective import build_objective
+from harness.run.places import locate_for
 from harness.run.tasks import (
     bank_hashes,
     check_lengths,
     check_ranking,
     check_reranking,
-    locate_for,
     offset_of,
     open_tasks,
 )

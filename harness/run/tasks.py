@@ -14,11 +14,11 @@ from harness.data.bank.negatives import Candidates, ListedCandidates, NegativeBa
 from harness.data.config import TaskConfig
 from harness.data.plan.quotas import with_quotas
 from harness.data.plan.task import Task
-from harness.data.source.locate import cache_root, locate
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.report.console import ReadingConsole
+from harness.run.places import locate_for
 from harness.weights import position_limit
 
 BANK_OFFSET = 10  # the paper's: the top of a search is too likely to hold unlabelled positives (section 3.1)
@@ -119,13 +119,3 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tasks: Sequence[Task])
                 f"mining.start: got ranking, but {bank} was ranked with other {' and '.join(different)} than the run "
                 "starts with; mine it again with the run's model, or set mining.start: first_use"
             )
-
-
-def locate_for(loaded: LoadedRecipe, path: str, *, allow_hub: bool = True) -> str:
-    return locate(
-        path,
-        allow_hub=allow_hub,
-        recipe_folder=loaded.recipe_folder,
-        data_root=loaded.data_root,
-        cache_root=cache_root(loaded.config.data.cache),
-    )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness import comm
-from harness.data.batch.micro_batches import cut
+from harness.data.batch.micro_batches import split_into_micro_batches
 from harness.data.table.tokenisation import Tokeniser
 from harness.prompts import NO_PROMPTS, Prompts
 from harness.types import EncodingRole, TokenBatch
@@ -85,7 +85,7 @@ class TextEncoder:
     def _encode_ids(self, ids: list[list[int]], rows_per_rank: int) -> Tensor:
         """This rank's embeddings [rows_per_rank, D]; ranks with fewer micro-batches run dummies (ZeRO-3 needs them)."""
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
-        batches = cut(np.arange(len(ids)), lengths, self._micro_batch_tokens)
+        batches = split_into_micro_batches(np.arange(len(ids)), lengths, self._micro_batch_tokens)
         most = int(comm.all_reduce_max(torch.tensor(max(1, len(batches)), device=comm.device())))
         rows: Tensor | None = None
         for index in range(most):

@@ -31,6 +31,7 @@ ONLY_IMPORTERS = {
     "argparse": ("kernels/fused_contrastive/triton/compile_table.py",),
     "tensorboard": ("harness/report/tensorboard.py",),
     "matplotlib": ("harness/report/",),
+    "harness.demo": ("harness/demo/", "harness/run/"),
 }
 
 

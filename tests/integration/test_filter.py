@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness import rank0
 from harness.cli.filter import filter_data
 from harness.encoder.pooling import PoolingMode
 from harness.files import replace_file
-from harness.filtering import near_duplicates, output, pairs, stages
+from harness.filtering import near_duplicates, output, pairs
 from harness.filtering.config import FilterConfig, RuleConfig
 from harness.search import embeddings as embeddings_module
 from tests.tiny import text, write_jsonl
@@ -232,7 +233,7 @@ def whole(folder: Path, source: Path) -> Path:
     [
         (pairs, "pair_hash"),
         (near_duplicates, "replace_file"),
-        (stages, "sync"),
+        (rank0, "sync"),
         (embeddings_module, "replace_file"),
         (output, "_json_line"),
     ],

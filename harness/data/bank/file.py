@@ -1,4 +1,4 @@
-"""A searched bank on disk: per training row its ranked candidates, memory-mapped; written by `harness mine`.
+"""A bank on disk, as `harness mine` writes it: the ranked candidates of every training row, memory-mapped.
 
 bank.json        what was ranked, by which model, from which corpus; hashes of both sides
 candidate_RC.npy int32 or int64 text ids of the corpus (without a corpus: of the training data), -1 padded
@@ -26,19 +26,19 @@ _ARRAYS = ("candidate_RC", "score_RC", "count_R")
 
 @dataclass(frozen=True, slots=True)
 class BankFacts:
-    """bank.json."""
+    """What bank.json says: what was ranked, and by what."""
 
     data_hash: str  # content hash of the training data whose rows have candidates
     corpus: str | None  # path of the corpus, as given; None: the training data's own documents
     corpus_hash: str  # content hash of what the candidates stand in
     num_candidates: int  # wanted per row
-    ranked_by: dict[str, Any]  # model, weights, pooling, prompts, lengths: S0 only for a run that starts with the same
+    ranked_by: dict[str, Any]  # model, weights, pooling, prompts, lengths; only with the same are the scores S0
     filters: dict[str, Any]
     search: dict[str, Any] = field(default_factory=lambda: {"index": "exact", "recall": 1.0})
     version: int = FORMAT_VERSION
 
     def write(self, folder: Path) -> None:
-        """Finish a bank: a folder that holds these facts holds its arrays whole, also after a power cut."""
+        """Write bank.json, last of all files: a folder that holds it holds the whole arrays, even after a power cut."""
         for path in (*(folder / f"{name}.npy" for name in _ARRAYS), folder, folder.parent):
             sync(path)
         replace_file(folder / FACTS, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
@@ -64,7 +64,7 @@ class BankFacts:
 
 @dataclass(frozen=True, slots=True)
 class SearchedCandidates:
-    """See `negatives.Candidates`: ranked by a search over a corpus."""
+    """Candidates that a search over a corpus has ranked; see `negatives.Candidates`."""
 
     texts: TaskData
     offset: int

@@ -1,4 +1,4 @@
-"""Stage 3, over time: which bank a step draws its negatives from. One ranked anew takes over at a step, not before."""
+"""Which bank of negatives a step draws from: a bank that was ranked anew during a run serves from a later step on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.data.table.index import TaskData
 
 @dataclass(frozen=True, slots=True)
 class ActiveBank:
-    """`bank` serves the steps from `first_step` on; it was ranked after step `ranked_after` (0: before the run)."""
+    """A bank and the first step that draws from it; ranked after step `ranked_after` (0: before the run)."""
 
     first_step: int
     ranked_after: int
@@ -20,15 +20,15 @@ class ActiveBank:
 class BankHistory:
     """A task's banks in the order of their steps. All take their candidates from one text table.
 
-    A plan made ahead may ask for a step while a bank is added: the list is replaced as a whole.
+    The plan of a later step is made in another thread while a bank is added, so the tuple is replaced as a whole.
     """
 
     def __init__(self, bank: NegativeBank) -> None:
-        self.reigns: tuple[ActiveBank, ...] = (ActiveBank(0, 0, bank),)
+        self.banks: tuple[ActiveBank, ...] = (ActiveBank(0, 0, bank),)
 
     @property
     def newest(self) -> NegativeBank:
-        return self.reigns[-1].bank
+        return self.banks[-1].bank
 
     @property
     def num_slots(self) -> int:
@@ -41,15 +41,15 @@ class BankHistory:
 
     def at(self, step: int) -> NegativeBank:
         """The bank that step `step` draws from."""
-        return next(reign.bank for reign in reversed(self.reigns) if reign.first_step <= step)
+        return next(active.bank for active in reversed(self.banks) if active.first_step <= step)
 
-    def follow(self, bank: NegativeBank, *, first_step: int, ranked_after: int) -> None:
-        """Let `bank` serve the steps from `first_step` on."""
-        self.reigns = (*self.reigns, ActiveBank(first_step, ranked_after, bank))
+    def add(self, bank: NegativeBank, *, first_step: int, ranked_after: int) -> None:
+        """Let the steps from `first_step` on draw from `bank`."""
+        self.banks = (*self.banks, ActiveBank(first_step, ranked_after, bank))
 
     def forget_before(self, step: int) -> None:
-        """Drop what only steps before `step` would still ask for."""
-        ended = [later.first_step <= step for later in self.reigns[1:]]
-        self.reigns = self.reigns[sum(ended) :]
-        for reign in self.reigns:
-            reign.bank.forget_before(step)
+        """Drop banks, and state of the others, that only steps before `step` would ask for."""
+        num_ended = sum(later.first_step <= step for later in self.banks[1:])
+        self.banks = self.banks[num_ended:]
+        for active in self.banks:
+            active.bank.forget_before(step)

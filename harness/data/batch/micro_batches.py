@@ -1,6 +1,6 @@
-"""Stage 5a: a rank's texts to micro-batches: as little padding as the cost of a micro-batch allows.
+"""From the texts of one rank to its micro-batches, with as little padding as the cost of a micro-batch allows.
 
-In: texts and their lengths. Out: micro-batches of at most a budget of padded tokens. Floor 2.
+Takes texts and their lengths in tokens; gives micro-batches of at most a budget of padded tokens.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import numpy as np
 
 from harness.data.table.tokenisation import PAD_TO_MULTIPLE_OF
 
-# What a micro-batch costs by itself, launching kernels above all, as a share of the budget, which is chosen so that a
-# full micro-batch keeps the device busy. On a CPU the budget is 1,024, and 25 to 45 tokens were measured (one thread,
-# all-MiniLM-L6-v2, both forwards and the backward).
+# What a micro-batch costs whatever its size (mostly launching kernels), as a share of the budget, because the budget is
+# chosen so that a full micro-batch keeps the device busy. On a CPU the budget is 1,024, and 25 to 45 tokens were
+# measured (one thread, all-MiniLM-L6-v2, both forwards and the backward).
 _FIXED_SHARE_OF_BUDGET = 1 / 32
 
 
 def fixed_cost(micro_batch_tokens: int) -> float:
-    """What a micro-batch costs by itself, in padded tokens."""
+    """What a micro-batch costs whatever its size, in padded tokens."""
     return micro_batch_tokens * _FIXED_SHARE_OF_BUDGET
 
 
@@ -31,35 +31,35 @@ def padded_tokens(text_R: np.ndarray, length_T: np.ndarray) -> int:
 
 
 def longest_first(text_R: np.ndarray, length_T: np.ndarray) -> np.ndarray:
-    """The texts by falling length, equal ones in the order in which they came."""
+    """The texts sorted by falling length; texts of equal length keep their order."""
     return text_R[np.argsort(-length_T[text_R], kind="stable")]
 
 
-def runs(value_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the runs of equal values begin and end."""
+def equal_value_ranges(value_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(start, stop) of each range of consecutive equal values."""
     start_V = np.flatnonzero(np.diff(value_R, prepend=value_R[:1] - 1))
     return start_V, np.append(start_V[1:], len(value_R))
 
 
-def cut(text_R: np.ndarray, length_T: np.ndarray, micro_batch_tokens: int) -> list[np.ndarray]:
-    """The micro-batches of the texts `text_R`, longest first, with the least Σ (padded tokens + `fixed_cost`).
+def split_into_micro_batches(text_R: np.ndarray, length_T: np.ndarray, micro_batch_tokens: int) -> list[np.ndarray]:
+    """The micro-batches of the texts `text_R`, longest texts first, with the least Σ (padded tokens + `fixed_cost`).
 
-    None has more than `micro_batch_tokens` padded tokens, but for a text longer than that, which is one by itself.
+    None has more than `micro_batch_tokens` padded tokens; a text longer than that is a micro-batch of its own.
     """
     if not len(text_R):
         return []
-    ordered = longest_first(text_R, length_T)
-    return np.split(ordered, _cheapest_starts(padded_length(length_T[ordered]), micro_batch_tokens)[1:])
+    sorted_R = longest_first(text_R, length_T)
+    return np.split(sorted_R, _cheapest_starts(padded_length(length_T[sorted_R]), micro_batch_tokens)[1:])
 
 
 def _cheapest_starts(padded_R: np.ndarray, micro_batch_tokens: int) -> list[int]:
-    """Where the micro-batches of texts with falling padded lengths begin: exact, by dynamic programming.
+    """Where the cheapest micro-batches begin, for texts with falling padded lengths: exact, by dynamic programming.
 
     cost[i] is the least cost of the first i texts. Their last micro-batch begins at some text j of length l and costs
-    (i - j) · l. Among the j of one length the earliest that the budget allows is best, because a text more costs at
-    least l in any micro-batch. So each of the V distinct lengths has one candidate: O(R · V).
+    (i - j) · l. Among the texts j of one length the earliest that the budget allows is best, because one more text
+    costs at least l in any micro-batch. So each of the V distinct lengths has one candidate j; the time is O(R · V).
     """
-    start_V, stop_V = runs(padded_R)
+    start_V, stop_V = equal_value_ranges(padded_R)
     length_V = padded_R[start_V]
     most_V = np.maximum(1, micro_batch_tokens // length_V)  # texts of a micro-batch
     fixed = fixed_cost(micro_batch_tokens)
@@ -69,15 +69,16 @@ def _cheapest_starts(padded_R: np.ndarray, micro_batch_tokens: int) -> list[int]
         if v:  # the last micro-batch begins at a longer text
             i = np.arange(start + 1, stop + 1)
             j_VI = np.maximum(start_V[:v, None], i - most_V[:v, None])
-            cost_VI = cost[j_VI] + (i - j_VI) * length_V[:v, None] + fixed  # past a run's end too high: never the least
+            # Where j lies beyond the texts of its length, this overstates the cost, so that it is never the least.
+            cost_VI = cost[j_VI] + (i - j_VI) * length_V[:v, None] + fixed
             best_I = cost_VI.argmin(axis=0)
             cost[i], begin[i] = cost_VI[best_I, i - start - 1], j_VI[best_I, i - start - 1]
-        for known in range(start, stop, most):  # or at one of this length: from costs known so far follow `most` more
-            i = np.arange(known + 1, min(known + most, stop) + 1)
+        for first in range(start, stop, most):  # it begins at a text of this length; costs up to `first` are final
+            i = np.arange(first + 1, min(first + most, stop) + 1)
             j = np.maximum(start, i - most)
             cost_I = cost[j] + (i - j) * length + fixed
-            better = cost_I < cost[i]
-            cost[i[better]], begin[i[better]] = cost_I[better], j[better]
+            is_better_I = cost_I < cost[i]
+            cost[i[is_better_I]], begin[i[is_better_I]] = cost_I[is_better_I], j[is_better_I]
     starts = [int(begin[-1])]
     while starts[-1]:
         starts.append(int(begin[starts[-1]]))

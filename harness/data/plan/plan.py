@@ -1,16 +1,16 @@
-"""Stage 4: `plan(seed, step, bank)`, the pure function that names a step.
+"""From tasks, seed and step number to the plan of a step: its unique texts, and how each task refers to them.
 
-Every rank computes the same plan from memory-mapped arrays alone: no text is read, no loader state exists, and resume
-needs only the step number and the bank. What a step is does not depend on how many ranks there are.
+Every rank computes the same plan from memory-mapped arrays alone, for any number of ranks: no text is read and no state
+of a data loader exists. A run that resumes needs the step number and the banks of negatives only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from harness.data.plan.draw import Draw, draw_examples
+from harness.data.plan.draw import DrawnExamples, draw_examples
 from harness.data.plan.known_positives import (
     known_positive_pairs,
     known_positives_among,
@@ -22,139 +22,151 @@ from harness.types import Balance, PairPart, QueryPart, RaggedLists, StepPlan, S
 
 
 def plan(tasks: Sequence[Task], *, seed: int, step: int, balance: Balance = "cbb") -> StepPlan:
-    """Name the unique texts of step `step` (from 1) and how each task refers to them.
+    """The plan of step `step` (from 1).
 
     balance: which tasks a step holds, and how many examples of each; see `draw_examples`.
     """
-    draws = draw_examples(tasks, seed=seed, step=step, balance=balance)
-    sources = text_sources(tasks)
-    texts, row_of = _unique_texts(sources, draws)
-    return StepPlan(step, texts, tuple(_parts(tasks, sources, draws, row_of)))
+    drawn = draw_examples(tasks, seed=seed, step=step, balance=balance)
+    texts, lookup = _unique_texts(text_sources(tasks), drawn)
+    return StepPlan(step, texts, tuple(_parts(tasks, drawn, lookup)))
 
 
-class _RowOf:
-    """Table row of (source, text id): a binary search per source."""
+class _TextLookup:
+    """At which row of the step's embedding table each drawn text stands, and the hash of its raw text."""
 
-    def __init__(self) -> None:
-        self._sorted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    def __init__(self, sources: Sequence[TextSource]) -> None:
+        self._sources = sources
+        self._rows_of_source: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # text ids, ascending, and their rows
 
     def add(self, source: int, text_id: np.ndarray, row: np.ndarray) -> None:
-        self._sorted[source] = (text_id, row)
+        """Note the rows of a source's texts; `text_id` ascending."""
+        self._rows_of_source[source] = (text_id, row)
 
-    def __call__(self, source: int, text_id: np.ndarray) -> np.ndarray:
-        known, row = self._sorted[source]
-        if not len(known):  # nothing but padding
+    def rows(self, source: int, text_id: np.ndarray) -> np.ndarray:
+        """The rows of texts that were added, in the shape of `text_id`; -1 where the id is -1 (padding)."""
+        known_id, row = self._rows_of_source[source]
+        if not len(known_id):  # nothing but padding
             return np.full_like(text_id, -1)
-        return np.where(text_id >= 0, row[np.searchsorted(known, np.maximum(text_id, known[0]))], -1)
+        return np.where(text_id >= 0, row[np.searchsorted(known_id, np.maximum(text_id, known_id[0]))], -1)
+
+    def rows_and_hashes(self, texts: Sequence[tuple[int, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+        """(row, hash of the raw text) of every text in a list of (source, text ids)."""
+        row_E = np.concatenate([self.rows(source, ids) for source, ids in texts])
+        return row_E, np.concatenate([self._sources[source].data.text_hash_G[ids] for source, ids in texts])
 
 
-def _unique_texts(sources: Sequence[TextSource], draws: Sequence[Draw]) -> tuple[StepTexts, _RowOf]:
-    """Texts are one when their token ids are equal after prompt and truncation."""
-    ids = [pair for draw in draws for pair in draw.text_ids()]
-    source_X = np.concatenate([np.full(len(i), source, dtype=np.int32) for source, i in ids])
-    hash_X = np.concatenate([sources[source].data.token_hash_G[i] for source, i in ids])
-    length_X = np.concatenate([sources[source].data.length_G[i] for source, i in ids])
-    _, first, inverse = np.unique(hash_X, return_index=True, return_inverse=True)
-    by_occurrence = np.argsort(first)
-    row_of_unique = np.empty(len(first), dtype=np.int64)
-    row_of_unique[by_occurrence] = np.arange(len(first))
-    kept = first[by_occurrence]
-    row_of, start = _RowOf(), 0
-    for source, i in ids:
-        row_of.add(source, i, row_of_unique[inverse[start : start + len(i)]])
-        start += len(i)
-    text_X = np.concatenate([i for _, i in ids])
-    return StepTexts(source_X[kept], text_X[kept], length_X[kept].astype(np.int64)), row_of
+def _unique_texts(sources: Sequence[TextSource], drawn: Sequence[DrawnExamples]) -> tuple[StepTexts, _TextLookup]:
+    """The texts of the step, each once, in the order of their first occurrence; and where each drawn text stands.
+
+    Two texts are one when their token ids are equal after prompt and truncation.
+    """
+    texts = [source_and_ids for examples in drawn for source_and_ids in examples.text_ids()]
+    source_E = np.concatenate([np.full(len(ids), source, dtype=np.int32) for source, ids in texts])
+    text_E = np.concatenate([ids for _, ids in texts])
+    hash_E = np.concatenate([sources[source].data.token_hash_G[ids] for source, ids in texts])
+    length_E = np.concatenate([sources[source].data.length_G[ids] for source, ids in texts])
+    _, first_U, unique_E = np.unique(hash_E, return_index=True, return_inverse=True)
+    by_occurrence_T = np.argsort(first_U)
+    row_U = np.empty(len(first_U), dtype=np.int64)
+    row_U[by_occurrence_T] = np.arange(len(first_U))
+    lookup, start = _TextLookup(sources), 0
+    for source, ids in texts:
+        lookup.add(source, ids, row_U[unique_E[start : start + len(ids)]])
+        start += len(ids)
+    first_T = first_U[by_occurrence_T]
+    return StepTexts(source_E[first_T], text_E[first_T], length_E[first_T].astype(np.int64)), lookup
 
 
 def _parts(
-    tasks: Sequence[Task], sources: Sequence[TextSource], draws: Sequence[Draw], row_of: _RowOf
-) -> list[QueryPart | PairPart]:
-    contrastive = [draw for draw in draws if tasks[draw.task].config.kind != "sts"]
-    parts: list[QueryPart | PairPart] = []
-    for draw in draws:
-        if tasks[draw.task].config.kind == "sts":
-            parts.append(_cosent_part(tasks[draw.task], draw, row_of))
+    tasks: Sequence[Task], drawn: Sequence[DrawnExamples], lookup: _TextLookup
+) -> Iterator[QueryPart | PairPart]:
+    with_queries = [examples for examples in drawn if tasks[examples.task].config.kind != "sts"]
+    for examples in drawn:
+        config = tasks[examples.task].config
+        if config.kind == "sts":
+            yield _pair_part(tasks[examples.task], examples, lookup)
         else:
-            step_scope = tasks[draw.task].config.scope == "step"
-            parts.append(_info_nce_part(tasks, sources, draw, contrastive if step_scope else [draw], row_of))
-    return parts
+            yield _query_part(tasks, examples, with_queries if config.scope == "step" else [examples], lookup)
 
 
-def _cosent_part(task: Task, draw: Draw, row_of: _RowOf) -> PairPart:
+def _pair_part(task: Task, examples: DrawnExamples, lookup: _TextLookup) -> PairPart:
     assert task.data.score_R is not None
     return PairPart(
         task=task.config.name,
-        row_S=draw.row_B,
-        text1_S=row_of(draw.task, draw.query_B),
-        text2_S=row_of(draw.task, draw.positive_BP[:, 0]),
-        score_S=np.asarray(task.data.score_R[draw.row_B], dtype=np.float32),
+        row_S=examples.row_B,
+        text1_S=lookup.rows(examples.task, examples.query_B),
+        text2_S=lookup.rows(examples.task, examples.positive_BP[:, 0]),
+        score_S=np.asarray(task.data.score_R[examples.row_B], dtype=np.float32),
     )
 
 
-def _info_nce_part(
-    tasks: Sequence[Task], sources: Sequence[TextSource], draw: Draw, present: Sequence[Draw], row_of: _RowOf
+def _query_part(
+    tasks: Sequence[Task], examples: DrawnExamples, compared: Sequence[DrawnExamples], lookup: _TextLookup
 ) -> QueryPart:
-    """`present` are the draws whose documents stand in this task's table; a text counts once as a document.
+    """The queries of one task, against the documents of `compared` (its own examples, or those of the whole step).
 
-    With the queries joined in (`negatives.same_tower`), a query itself is among those excluded for it.
+    A text is one document, however often it was drawn. With `query_tower` the queries of `compared` are documents too.
     """
-    documents = [pair for other in present for pair in other.document_ids()]
-    joined = tasks[draw.task].config.negatives.same_tower in ("queries", "both")
-    queries = [(other.task, np.unique(other.query_B)) for other in present] if joined else []
-    row_P, hash_P = _rows_and_hashes(sources, row_of, documents + queries)
-    document_N = np.unique(row_P)
-    positive_BP = _places(document_N, row_of(draw.task, draw.positive_BP))
-    negative_BM = _places(document_N, row_of(draw.negative_source, draw.negative_BM))
-    all_data, data = [task.data for task in tasks], tasks[draw.task].data
-    table = (draw.query_B, hash_P, np.searchsorted(document_N, row_P))
-    if tasks[draw.task].config.scope == "own":  # nothing else stands in the query's denominator
-        owner, document = known_positives_among(all_data, data, *table, negative_BM)
-    else:
-        owner, document = known_positive_pairs(all_data, data, *table)
-    if joined:
-        row_Q, hash_Q = _rows_and_hashes(sources, row_of, queries)
-        same = same_meaning_pairs(all_data, data.text_hash_G[draw.query_B], hash_Q, np.searchsorted(document_N, row_Q))
-        owner, document = merge_pairs((owner, document), same)
-    own_positive = (document[:, None] == positive_BP[owner]).any(1)
-    positive_score_BP, negative_score_BM = _scores(tasks[draw.task], draw)
+    task = tasks[examples.task]
+    documents = [source_and_ids for other in compared for source_and_ids in other.document_ids()]
+    with_query_tower = task.config.negatives.query_tower
+    queries = [(other.task, np.unique(other.query_B)) for other in compared] if with_query_tower else []
+    row_E, hash_E = lookup.rows_and_hashes(documents + queries)
+    document_N = np.unique(row_E)
+    positive_BP = _positions(document_N, lookup.rows(examples.task, examples.positive_BP))
+    negative_BM = _positions(document_N, lookup.rows(examples.negative_source, examples.negative_BM))
+    query, document = _known_positives(tasks, examples, hash_E, _positions(document_N, row_E), negative_BM)
+    if queries:  # those that mean the same; a query itself is one of them
+        row_Q, hash_Q = lookup.rows_and_hashes(queries)
+        query_hash_B = task.data.text_hash_G[examples.query_B]
+        same = same_meaning_pairs([t.data for t in tasks], query_hash_B, hash_Q, _positions(document_N, row_Q))
+        query, document = merge_pairs((query, document), same)
+    is_other = ~(document[:, None] == positive_BP[query]).any(1)  # the positives of this step are no exclusions
+    positive_score_BP, negative_score_BM = _ranker_scores(task, examples)
     return QueryPart(
-        task=tasks[draw.task].config.name,
-        row_B=draw.row_B,
-        query_B=row_of(draw.task, draw.query_B),
+        task=task.config.name,
+        row_B=examples.row_B,
+        query_B=lookup.rows(examples.task, examples.query_B),
         document_N=document_N,
         positive_BP=positive_BP,
         negative_BM=negative_BM,
-        rank_BM=draw.rank_BM,
-        excluded_BX=RaggedLists.of_pairs(owner[~own_positive], document[~own_positive], len(draw.row_B)),
-        scope=tasks[draw.task].config.scope,
+        rank_BM=examples.rank_BM,
+        excluded_BX=RaggedLists.of_pairs(query[is_other], document[is_other], len(examples.row_B)),
+        own_negatives_only=task.config.scope == "own",
         positive_score_BP=positive_score_BP,
         negative_score_BM=negative_score_BM,
     )
 
 
-def _rows_and_hashes(
-    sources: Sequence[TextSource], row_of: _RowOf, texts: Sequence[tuple[int, np.ndarray]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Table row and hash of the raw text of every (source, text ids)."""
-    row_P = np.concatenate([row_of(source, ids) for source, ids in texts])
-    return row_P, np.concatenate([sources[source].data.text_hash_G[ids] for source, ids in texts])
-
-
-def _places(document_N: np.ndarray, row_BM: np.ndarray) -> np.ndarray:
-    """Where rows of the table stand among the documents, -1 stays."""
+def _positions(document_N: np.ndarray, row_BM: np.ndarray) -> np.ndarray:
+    """Where rows of the table stand among the documents; -1 stays."""
     return np.where(row_BM >= 0, np.searchsorted(document_N, row_BM), -1)
 
 
-def _scores(task: Task, draw: Draw) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The ranker's scores of the sampled positives and negatives, if a loss of the task asks for them."""
+def _known_positives(
+    tasks: Sequence[Task], examples: DrawnExamples, hash_E: np.ndarray, position_E: np.ndarray, negative_BM: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (query, document) in which the document is a known positive of the query.
+
+    hash_E, position_E: of the raw texts of all documents. With scope `own` a query is compared with its own negatives
+    only, so only these are looked at: all texts of one label would be far too many pairs.
+    """
+    task, all_data = tasks[examples.task], [task.data for task in tasks]
+    query_hash_B = task.data.text_hash_G[examples.query_B]
+    if task.config.scope == "own":
+        return known_positives_among(all_data, query_hash_B, hash_E, position_E, negative_BM)
+    return known_positive_pairs(all_data, query_hash_B, hash_E, position_E)
+
+
+def _ranker_scores(task: Task, examples: DrawnExamples) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The ranker's scores of the drawn positives and negatives, if a loss of the task asks for them."""
     if not task.config.distillation_losses:
         return None, None
     score_G = task.data.document_score_G
     assert score_G is not None
-    assert draw.negative_source == draw.task
+    assert examples.negative_source == examples.task
     positive_score_BP, negative_score_BM = (
         np.where(text_BM >= 0, score_G[np.maximum(text_BM, 0)], np.nan).astype(np.float32)
-        for text_BM in (draw.positive_BP, draw.negative_BM)
+        for text_BM in (examples.positive_BP, examples.negative_BM)
     )
     return positive_score_BP, negative_score_BM

@@ -1,4 +1,4 @@
-"""Where a path of a recipe points: beside the recipe, under the data root, in the demo corpus, or on the hub."""
+"""Where a path of a recipe points (beside the recipe, under the data root, on the hub), and the names of data sets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from harness.demo.corpus import PREFIX, build_demo_corpus
+from harness.data.source.files import FILE_SUFFIXES
 
-_DATA_SUFFIX = re.compile(r"(\.(jsonl?|ndjson|parquet|csv|tsv|txt|arrow|gz|zst|bz2|xz))+$", re.IGNORECASE)
+# Suffixes of files that can be read, and of others that nobody gives a hub data set.
+_SUFFIXES = (*FILE_SUFFIXES, ".ndjson", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".zst", ".bz2", ".xz")
+_DATA_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, _SUFFIXES))})+$", re.IGNORECASE)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SPLITS = frozenset(("train", "dev", "test"))
 
@@ -22,25 +24,18 @@ def cache_root(configured: str | None = None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "conan-harness"
 
 
-def locate(
-    path: str, *, recipe_folder: Path | None, data_root: Path | None, cache_root: Path, allow_hub: bool = True
-) -> str:
+def locate(path: str, *, recipe_folder: Path | None, data_root: Path | None, allow_hub: bool = True) -> str:
     """The absolute path of a file or folder; a hub name (`owner/name` or `name`) that exists nowhere comes back as is.
 
     A relative path is looked up beside the recipe, then under `data_root`; without a recipe (a path of the command
     line) under `data_root`, then in the working directory.
-    `demo-docstrings/...` builds the demo corpus on first use and points into it.
 
     Raises:
         ValueError: it is at none of these places and does not look like a hub name (or `allow_hub` is off).
     """
-    parts = PurePath(path).parts
-    if parts and parts[0] == PREFIX:
-        places = [build_demo_corpus(cache_root).joinpath(*parts[1:])]
-    else:
-        last = Path() if recipe_folder is None else None
-        folders = [folder for folder in (recipe_folder, data_root, last) if folder is not None]
-        places = list(dict.fromkeys((folder / Path(path).expanduser()).absolute() for folder in folders))
+    working_directory = Path() if recipe_folder is None else None
+    folders = [folder for folder in (recipe_folder, data_root, working_directory) if folder is not None]
+    places = list(dict.fromkeys((folder / Path(path).expanduser()).absolute() for folder in folders))
     for place in places:
         if place.exists():
             return os.path.normpath(place)
@@ -55,7 +50,10 @@ def locate(
 
 def dataset_name(paths: Sequence[str]) -> list[str]:
     """The name of each data set in results: its folder's name, or its file's name without suffixes; for files called
-    train, dev or test the parent's name. Equal names get the folder above in front, at last the split behind.
+    train, dev or test the parent's name.
+
+    Names that clash get the name of the folder above in front; those that still clash get the split behind; those that
+    clash even then get all folders in front and the split behind.
 
     Raises:
         ValueError: a path is given twice.
@@ -71,8 +69,8 @@ def dataset_name(paths: Sequence[str]) -> list[str]:
         ["/".join((*trail[-1:], split)) for trail, split in zip(trails, splits, strict=True)],
         ["/".join((*trail, split)) for trail, split in zip(trails, splits, strict=True)],
     ):
-        taken = Counter(names)
-        names = [name if taken[name] == 1 else other for name, other in zip(names, candidates, strict=True)]
+        count = Counter(names)
+        names = [name if count[name] == 1 else other for name, other in zip(names, candidates, strict=True)]
     return names
 
 

@@ -1,6 +1,6 @@
-"""Data stage 2: a raw row becomes an `Example`, or a `BadRow` that says which field is wrong.
+"""From a row with its format to an `Example`, or to a `BadRow` that says which field is wrong.
 
-Nothing is repaired and nothing is dropped: texts are kept as they stand, repeated ones too.
+Texts are kept exactly as they stand in the file: nothing is repaired, and repeated texts stay.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.source.formats import BadRow, RowFormat
+from harness.data.source.files import BadRow, Row
+from harness.data.source.formats import RowFormat
 from harness.types import Example
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -26,8 +27,8 @@ class _InvalidField(Exception):
         self.bad_row = BadRow(field, got, expected)
 
 
-def validate(line: int, row: dict[str, Any], row_format: RowFormat) -> Example | BadRow:
-    """Check every field that `row_format` names.
+def validate(line: int, row: Row, row_format: RowFormat) -> Example | BadRow:
+    """The row as an example, or the first of the fields named by `row_format` that is not as it must be.
 
     Texts are strings with something beside white space that UTF-8 can hold; scores are finite float32 numbers.
     """
@@ -46,7 +47,7 @@ def validate(line: int, row: dict[str, Any], row_format: RowFormat) -> Example |
         return error.bad_row
 
 
-def _retrieval(line: int, row: dict[str, Any], row_format: RowFormat) -> Example:
+def _retrieval(line: int, row: Row, row_format: RowFormat) -> Example:
     (query_name,) = row_format.texts
     assert row_format.positive is not None
     query = _text(row.get(query_name, _MISSING), query_name)
@@ -66,7 +67,7 @@ def _retrieval(line: int, row: dict[str, Any], row_format: RowFormat) -> Example
     )
 
 
-def _document(row: dict[str, Any], row_format: RowFormat) -> str:
+def _document(row: Row, row_format: RowFormat) -> str:
     """Title and text joined with a space, as mteb joins them."""
     (name,) = row_format.texts
     title = row.get(row_format.title) if row_format.title else None
@@ -76,7 +77,7 @@ def _document(row: dict[str, Any], row_format: RowFormat) -> str:
     return f"{_text(title, str(row_format.title))} {text if text == '' else _text(text, name)}"
 
 
-def _negative_columns(row: dict[str, Any], row_format: RowFormat) -> list[str]:
+def _negative_columns(row: Row, row_format: RowFormat) -> list[str]:
     """NAME, then NAME_1, NAME_2 ... in the order of their numbers, as far as the row has them."""
     name = row_format.negative
     if name is None:
@@ -123,7 +124,7 @@ def _label(value: Any, field: str) -> str:
     return _text(value, field)
 
 
-def _prompt(row: dict[str, Any], field: str | None) -> str | None:
+def _prompt(row: Row, field: str | None) -> str | None:
     """The row's own prompt. An empty one is a prompt too: it says that this query has none."""
     value = row.get(field) if field else None
     if value is None or value == "":
@@ -132,7 +133,7 @@ def _prompt(row: dict[str, Any], field: str | None) -> str | None:
 
 
 def _document_scores(
-    row: dict[str, Any], row_format: RowFormat, num_positives: int, num_negatives: int
+    row: Row, row_format: RowFormat, num_positives: int, num_negatives: int
 ) -> tuple[float, ...] | None:
     """Scores of positives and negatives, NaN for the side without; None when neither side has any."""
     sides = ((row_format.positive_scores, num_positives), (row_format.negative_scores, num_negatives))

@@ -1,8 +1,8 @@
-"""Data stage 2: a task's source as memory-mapped arrays, made once and found again by (file, tokenizer, lengths).
+"""From a source of rows to `TaskData`: memory-mapped arrays in the cache folder, made at the first start.
 
-The cache holds `rows/KEY/` (texts, lookups; keyed by the source's place, size and time of change) and below it
-`tokens-KEY/` (lengths and token hashes; keyed by tokenizer, prompts and maximum lengths). A later start reads these and
-never opens the source. A hub data set is keyed by its name: delete its folder to take a newer revision.
+The cache holds `rows/KEY/` (texts and lookups; KEY stands for the source's path, size and time of change) and in it
+`tokens-KEY/` (lengths and token hashes; KEY stands for tokenizer, prompts and maximum lengths). A later start opens
+these and never the source. Of a hub data set KEY stands for its name: delete the folder to take a newer revision.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
-from filelock import BaseFileLock, FileLock
 
 from harness.data.config import DataConfig, PromptsConfig, TaskConfig
 from harness.data.source.locate import cache_root
+from harness.data.table.build_once import build_once
 from harness.data.table.npy import open_array
 from harness.data.table.tokenisation import Tokeniser
 from harness.data.table.writer import TEXTS_FILE, BadRowError, Progress, write_rows, write_tokens
-from harness.files import sync
 from harness.types import SourceKind
 
 if TYPE_CHECKING:
@@ -33,14 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = ["BadRowError", "TableConfig", "TaskData", "check_scores", "open_table", "open_task"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 META_FILE = "meta.json"
 CHUNK_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """One task's texts and rows. Text ids count over the rows: row r holds [row_start_R1[r], row_start_R1[r + 1]).
+    """The rows and texts of one source. Texts are numbered: row r has the ids [row_start_R1[r], row_start_R1[r + 1]).
 
     The first text of a row is its query; then come `num_positives_R[r]` positives, then the negatives in their order.
     """
@@ -106,7 +103,7 @@ def open_task(
 
 
 def check_scores(task: TaskConfig, data: TaskData) -> None:
-    """A task that distils needs a ranker's score of every positive and negative.
+    """Check that every positive and negative has a ranker's score if a loss of the task needs them (distillation).
 
     Raises:
         ValueError: the first text without one, as `PATH:LINE: ...`.
@@ -143,26 +140,26 @@ class TableConfig:
 def open_table(
     table: TableConfig, path: str, data: DataConfig, tokeniser: Tokeniser, progress: Progress | None = None
 ) -> TaskData:
-    """Open the source at `path`, indexing it first if the cache does not hold it.
+    """Open the source at `path`; if the cache does not hold it yet, read it into the cache first.
 
-    Safe to call from several processes at once: one builds, the others wait. `progress` is called with the number of
-    texts finished since the last call; every text counts once when written and once when tokenised.
+    Safe to call from several processes at once: one reads, the others wait. `progress` is called with the number of
+    texts finished since the last call; every text counts once when it is written and once when it is tokenised.
 
     Raises:
         BadRowError: the first bad row, with `on_bad_row: stop`. ValueError: the source or the cache is unusable.
     """
-    source = _Source.of(path)
-    key = _digest([FORMAT_VERSION, asdict(source), table.kind, table.split, data.on_bad_row])
+    state = _SourceState.of(path)
+    key = _digest([FORMAT_VERSION, asdict(state), table.kind, table.split, data.on_bad_row])
     rows = cache_root(data.cache) / "rows" / key
     skip = data.on_bad_row == "skip"
 
     def build_rows(folder: Path) -> None:
         facts = write_rows(folder, path, table.kind, table.split, skip, progress)
-        meta = {**asdict(facts), **asdict(source), "kind": table.kind, "split": table.split}
-        if source.is_file:
+        meta = {**asdict(facts), **asdict(state), "kind": table.kind, "split": table.split}
+        if state.is_file:
             with open(path, "rb") as stream:
                 meta["content_hash"] = hashlib.file_digest(stream, "sha256").hexdigest()
-        if _Source.of(path) != source:
+        if _SourceState.of(path) != state:
             raise ValueError(
                 f"{path}: got a source that changed while it was read, expected a finished one; start again"
             )
@@ -171,73 +168,38 @@ def open_table(
     prompts, max_lengths = table.prompts, table.max_lengths
     tokens_key = _digest([FORMAT_VERSION, tokeniser.fingerprint, prompts.model_dump(), max_lengths])
     tokens = rows / f"tokens-{tokens_key}"
-    _build_once(rows, build_rows)
-    _build_once(tokens, lambda folder: write_tokens(folder, rows, tokeniser, prompts, max_lengths, progress))
+    build_once(rows, build_rows)
+    build_once(tokens, lambda folder: write_tokens(folder, rows, tokeniser, prompts, max_lengths, progress))
     return _read(table, path, rows, tokens)
 
 
 @dataclass(frozen=True)
-class _Source:
-    """What tells one state of a source from another without opening it."""
+class _SourceState:
+    """What shows, without opening a source, that it has changed."""
 
-    place: str
+    path: str
     is_file: bool
     size: int
     mtime_ns: int
 
     @staticmethod
-    def of(path: str) -> _Source:
+    def of(path: str) -> _SourceState:
         place = Path(path)
         if not place.exists():  # a hub name, or a mistake that reading will report
-            return _Source(path, False, 0, 0)
+            return _SourceState(path, False, 0, 0)
         # `datasets` writes its own cache-* files into a saved folder.
         files = [place] if place.is_file() else [f for f in place.rglob("*") if not f.name.startswith("cache-")]
         stats = [file.stat() for file in files if file.is_file()]
         newest = max((stat.st_mtime_ns for stat in stats), default=0)
-        return _Source(os.path.abspath(path), place.is_file(), sum(stat.st_size for stat in stats), newest)
+        return _SourceState(os.path.abspath(path), place.is_file(), sum(stat.st_size for stat in stats), newest)
 
 
 def _digest(parts: list[Any]) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
 
 
-def _build_once(folder: Path, build: Callable[[Path], None]) -> None:
-    """Make `folder` by `build` unless it is there. It appears whole or not at all, and is built by one process only."""
-    if folder.is_dir():
-        return
-    lock = _acquire_lock(folder)
-    try:
-        if folder.is_dir():  # another process was faster
-            return
-        unfinished = folder.with_name(f"{folder.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
-        unfinished.mkdir()
-        try:
-            build(unfinished)
-            for file in (*unfinished.iterdir(), unfinished):
-                sync(file)
-            os.replace(unfinished, folder)
-            sync(folder.parent)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    finally:
-        lock.release()
-
-
-def _acquire_lock(folder: Path) -> BaseFileLock:
-    lock = FileLock(f"{folder}.lock")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise ValueError(
-            f"data.cache: got {str(folder.parent)!r} ({error.strerror}), expected a folder that can be written"
-        ) from error
-    return lock
-
-
 def _read(table: TableConfig, path: str, rows: Path, tokens: Path) -> TaskData:
-    """Open the arrays that a build left."""
+    """Open the arrays in the two folders of the cache."""
     from datasets import Dataset
 
     try:

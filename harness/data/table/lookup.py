@@ -1,6 +1,7 @@
-"""Data stage 2, lookups: rows sorted by query hash and by label, made a bounded piece at a time.
+"""Lookup tables of a source: its rows sorted by the hash of their query, and by label.
 
-Sorting on disk by one big sort would need the whole array in memory; instead the keys are cut into ranges that fit.
+One big sort would need the whole array in memory. Instead the keys are divided into ranges, and the rows of one range
+at a time are sorted.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ BUCKET_ROWS = 1 << 22  # rows sorted at once, about 130 MB
 
 
 def write_query_lookup(folder: Path, bucket_rows: int = BUCKET_ROWS) -> None:
-    """`query_hash_R` to `sorted_query_hash_R` and `sorted_query_row_R`; equal hashes keep the order of their rows.
+    """Write `sorted_query_hash_R` and `sorted_query_row_R` from `query_hash_R`, which is deleted.
 
-    Hashes are uniform, so that equal ranges of them hold about `bucket_rows` rows each.
+    Equal hashes keep the order of their rows. Hashes are uniform, so that ranges of equal width ("buckets") hold about
+    `bucket_rows` rows each.
     """
     source = folder / "query_hash_R.npy"
     hash_R = open_array(source)
@@ -28,11 +30,11 @@ def write_query_lookup(folder: Path, bucket_rows: int = BUCKET_ROWS) -> None:
         ArrayFile(folder / "sorted_query_row_R.npy", "int64") as rows,
     ):
         for bucket in range(1 << num_bits):
-            row_X = _rows_of_bucket(hash_R, bucket, num_bits)
-            hash_X = hash_R[row_X]
-            order = np.argsort(hash_X, kind="stable")
-            hashes.append(hash_X[order])
-            rows.append(row_X[order])
+            row_N = _rows_of_bucket(hash_R, bucket, num_bits)
+            hash_N = hash_R[row_N]
+            order = np.argsort(hash_N, kind="stable")
+            hashes.append(hash_N[order])
+            rows.append(row_N[order])
     source.unlink()
 
 
@@ -49,7 +51,7 @@ def _rows_of_bucket(hash_R: np.ndarray, bucket: int, num_bits: int) -> np.ndarra
 
 
 def write_label_lookup(folder: Path, num_labels: int, chunk_rows: int = CHUNK_ROWS) -> None:
-    """`label_R` to `label_order_R`, rows sorted by label then row, and `label_start_C1`: a counting sort."""
+    """Write `label_order_R` (rows sorted by label, then by row) and `label_start_C1` from `label_R`, by counting."""
     label_R = open_array(folder / "label_R.npy")
     chunks = [slice(start, start + chunk_rows) for start in range(0, len(label_R), chunk_rows)]
     count_C = np.zeros(num_labels, dtype=np.int64)
@@ -60,11 +62,11 @@ def write_label_lookup(folder: Path, num_labels: int, chunk_rows: int = CHUNK_RO
     order_R = create_array(folder / "label_order_R.npy", "int64", len(label_R))
     next_C = start_C1[:-1].copy()
     for chunk in chunks:
-        label_X = np.asarray(label_R[chunk])
-        by_label = np.argsort(label_X, kind="stable")
-        count_C = np.bincount(label_X, minlength=num_labels)
+        label_N = np.asarray(label_R[chunk])
+        by_label = np.argsort(label_N, kind="stable")
+        count_C = np.bincount(label_N, minlength=num_labels)
         first_C = np.cumsum(count_C) - count_C
-        sorted_X = label_X[by_label]
-        order_R[next_C[sorted_X] + np.arange(len(label_X)) - first_C[sorted_X]] = chunk.start + by_label
+        sorted_N = label_N[by_label]
+        order_R[next_C[sorted_N] + np.arange(len(label_N)) - first_C[sorted_N]] = chunk.start + by_label
         next_C += count_C
     order_R.flush()

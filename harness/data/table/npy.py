@@ -1,4 +1,4 @@
-""".npy files that grow while they are written, so that an array never has to fit in memory."""
+"""Arrays in .npy files: written piece by piece, so that they need not fit in memory, and memory-mapped to be read."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Data stage 2, writing: one streaming pass over a source, one over its texts; memory stays bounded at any size.
+"""From the rows of a source to the files of a `TaskData`: one streaming pass over the rows, and one over their texts.
 
-Everything lands in a folder of memory-mappable files: `texts.arrow` (one row per text, in the order of `Example.texts`)
-and one .npy per array of `TaskData`. Publishing the folder is `index.py`'s work.
+Writes into a given folder `texts.arrow` (one row per text, in the order of `Example.texts`) and one .npy file per array
+of `TaskData`. Memory does not grow with the source.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from harness.data.config import PromptsConfig
-from harness.data.source.formats import BadRow, RowFormat, detect_format, read_rows
+from harness.data.source.files import BadRow
+from harness.data.source.formats import read_formatted_rows
 from harness.data.source.validation import validate
 from harness.data.table.lookup import write_label_lookup, write_query_lookup
 from harness.data.table.npy import ArrayFile, open_array
@@ -61,11 +62,11 @@ def write_rows(
     Raises:
         BadRowError: a row is bad and `skip` is false. ValueError: the source cannot be read, or holds too little.
     """
-    facts = _pass(folder, path, kind, split, skip, {}, progress)
+    facts = _write_examples(folder, path, kind, split, skip, {}, progress)
     if kind == "classification" and facts.num_rows:
-        lonely = _lonely_labels(folder, facts)
-        if lonely:  # known only at the end of the pass: a second one leaves these rows out, or stops at the first
-            facts = _pass(folder, path, kind, split, skip, lonely, progress)
+        single = _rows_of_single_labels(folder, facts)
+        if single:  # known only at the end of the pass: a second one leaves these rows out, or stops at the first
+            facts = _write_examples(folder, path, kind, split, skip, single, progress)
     if not facts.num_rows:
         first = f"; the first of {facts.bad_rows} bad rows is {path}:{facts.messages[0]}" if facts.messages else ""
         raise ValueError(f"{path}: got no usable row, expected at least one{first}")
@@ -80,7 +81,7 @@ def write_rows(
     return facts
 
 
-def _pass(
+def _write_examples(
     folder: Path,
     path: str,
     kind: SourceKind,
@@ -89,6 +90,7 @@ def _pass(
     excluded: dict[int, BadRow],
     progress: Progress | None,
 ) -> SourceFacts:
+    """One pass over the source. excluded: by line, rows that are bad for a reason that only the whole source shows."""
     facts = SourceFacts()
     with _RowWriter(folder, kind, progress) as writer:
         for line, result in _examples(path, kind, split):
@@ -108,39 +110,29 @@ def _pass(
 
 
 def _examples(path: str, kind: SourceKind, split: str) -> Iterator[tuple[int, Example | BadRow]]:
-    """Every row of the source, validated by the format of its first readable row."""
-    row_format: RowFormat | None = None
-    for line, row in read_rows(path, split):
-        if isinstance(row, BadRow):
-            yield line, row
-            continue
-        if row_format is None:
-            detected = detect_format(row, kind)
-            if isinstance(detected, BadRow):
-                yield line, detected
-                continue
-            row_format = detected
-        yield line, validate(line, row, row_format)
+    """(line, example or what is wrong) of every row of the source."""
+    for line, row in read_formatted_rows(path, split, kind):
+        yield line, row if isinstance(row, BadRow) else validate(line, row.columns, row.row_format)
 
 
-def _lonely_labels(folder: Path, facts: SourceFacts) -> dict[int, BadRow]:
-    """Rows, by line, whose label no other row has."""
+def _rows_of_single_labels(folder: Path, facts: SourceFacts) -> dict[int, BadRow]:
+    """By line, the rows whose label no other row has: they have no positive."""
     label_R = open_array(folder / "label_R.npy")
     line_R = open_array(folder / "line_R.npy")
     count_C = np.bincount(label_R, minlength=len(facts.label_names))
-    lonely: dict[int, BadRow] = {}
+    single: dict[int, BadRow] = {}
     if (count_C > 1).all():
-        return lonely
+        return single
     for start in range(0, len(label_R), CHUNK_TEXTS):
         for row in start + np.flatnonzero(count_C[label_R[start : start + CHUNK_TEXTS]] == 1):
             name = ascii(facts.label_names[label_R[row]][:48])
             got = f"a label with one example ({name})"
-            lonely[int(line_R[row])] = BadRow("label", got, "at least two examples of every label")
-    return lonely
+            single[int(line_R[row])] = BadRow("label", got, "at least two examples of every label")
+    return single
 
 
 class _RowWriter:
-    """Appends examples to the canonical files, a chunk at a time."""
+    """Appends examples to texts.arrow and the arrays, a chunk at a time."""
 
     def __init__(self, folder: Path, kind: SourceKind, progress: Progress | None) -> None:
         self.kind, self.progress = kind, progress
@@ -226,7 +218,7 @@ def write_tokens(
     max_lengths: tuple[int, int],
     progress: Progress | None = None,
 ) -> None:
-    """Write `length_G` and `token_hash_G`: tokens of prompt + text, cut to the maximum length of the text's role.
+    """Write `length_G` and `token_hash_G`: of the tokens of prompt + text, cut to the maximum length of its role.
 
     max_lengths: tokens, in the order of ROLES. progress: called with the number of texts tokenised since the last call.
     """
@@ -240,18 +232,29 @@ def write_tokens(
         for record_batch in pa.ipc.open_stream(source):
             for offset in range(0, record_batch.num_rows, TOKENISE_TEXTS):
                 batch = record_batch.slice(offset, TOKENISE_TEXTS)
-                role_T = np.asarray(role_G[start : start + batch.num_rows])
-                texts, own_prompts = batch["text"].to_pylist(), batch["prompt"].to_pylist()
-                length_T = np.empty(len(texts), dtype=np.int32)
-                hash_T = np.empty(len(texts), dtype=np.uint64)
-                for code, role in enumerate(ROLES):
-                    chosen = np.flatnonzero(role_T == code)
-                    strings = [prompts.before(role, own_prompts[i]) + texts[i] for i in chosen]
-                    ids = tokeniser.encode(strings, max_lengths[code])
-                    length_T[chosen] = [len(row) for row in ids]
-                    hash_T[chosen] = np.array([token_hash(row) for row in ids], dtype=np.uint64)
-                lengths.append(length_T)
-                hashes.append(hash_T)
+                role_N = np.asarray(role_G[start : start + batch.num_rows])
+                length_N, hash_N = _lengths_and_hashes(batch, role_N, tokeniser, prompts, max_lengths)
+                lengths.append(length_N)
+                hashes.append(hash_N)
                 start += batch.num_rows
                 if progress is not None:
                     progress(batch.num_rows)
+
+
+def _lengths_and_hashes(
+    batch: pa.RecordBatch,
+    role_N: np.ndarray,
+    tokeniser: Tokeniser,
+    prompts: PromptsConfig,
+    max_lengths: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Number of tokens and token hash of each text of a batch."""
+    texts, own_prompts = batch["text"].to_pylist(), batch["prompt"].to_pylist()
+    length_N, hash_N = np.empty(len(texts), dtype=np.int32), np.empty(len(texts), dtype=np.uint64)
+    for code, role in enumerate(ROLES):
+        chosen = np.flatnonzero(role_N == code)
+        strings = [prompts.before(role, own_prompts[i]) + texts[i] for i in chosen]
+        ids = tokeniser.encode(strings, max_lengths[code])
+        length_N[chosen] = [len(row) for row in ids]
+        hash_N[chosen] = np.array([token_hash(row) for row in ids], dtype=np.uint64)
+    return length_N, hash_N

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness.evaluation.datasets import (
@@ -22,11 +24,14 @@ from harness.evaluation.datasets import (
 
 
 def write(file: Path, *rows: Any) -> Path:
-    """One line per row; text and bytes are written as they are."""
+    """One line per row, or a row of a .parquet file; text and bytes are written as they are."""
     lines = [
         row if isinstance(row, bytes) else (row if isinstance(row, str) else json.dumps(row)).encode() for row in rows
     ]
     file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(list(rows)), file)
+        return file
     content = b"\n".join(lines) + b"\n"
     file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
     return file
@@ -71,7 +76,7 @@ def test_judgements_without_a_header_lose_no_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", [("text1", "text2"), ("sentence1", "sentence2")])
-@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet"])
 def test_sts_is_told_by_its_columns_as_a_file_or_as_the_test_file_of_a_folder(
     tmp_path: Path, columns: tuple[str, str], suffix: str
 ) -> None:
@@ -181,9 +186,9 @@ PAIR = {"text1": "a", "text2": "b", "score": 1}
         ({**PAIR, "text2": " "}, "text2: got  , expected a text, not empty"),
         ({**PAIR, "text1": 5}, "text1: got 5, expected a text, not empty"),
         ({"text1": "a", "score": 1}, "text2: got nothing, expected a text, not empty"),
-        ("[1, 2]", "row: got list, expected a JSON object"),
-        ('{"text1": "a", ', "row: got .* at column .*, expected JSON"),
-        (b'{"text1": "\xff"}', "text: got byte 0xff, expected UTF-8"),
+        ("[1, 2]", "row: got a JSON list, expected one JSON object per line"),
+        ('{"text1": "a", ', r"row: got broken JSON \(.* at column .*\), expected one JSON object per line"),
+        (b'{"text1": "\xff"}', "row: got byte 0xff at byte 12 of the line, expected UTF-8"),
     ],
 )
 def test_a_bad_row_stops_with_file_line_and_field(tmp_path: Path, row: Any, message: str) -> None:
@@ -233,5 +238,5 @@ def test_a_bad_classification_folder_is_an_error(tmp_path: Path, change: Callabl
 def test_a_truncated_gzip_file_is_an_error(tmp_path: Path) -> None:
     file = write(tmp_path / "test.jsonl.gz", *[{**PAIR, "text1": f"a{i * 7919}"} for i in range(2000)])
     file.write_bytes(file.read_bytes()[:-40])
-    with pytest.raises(ValueError, match="expected a whole gzip file"):
+    with pytest.raises(ValueError, match=r"test\.jsonl\.gz:\d+: file: got EOFError.*, expected a whole, readable file"):
         load_evaluation_data(file)

@@ -50,7 +50,7 @@ def info_nce_part(
         negative_BM=random.integers(-1, num_documents, (num_queries, num_own)),
         rank_BM=np.tile(np.arange(num_own), (num_queries, 1)),
         excluded_BX=random.integers(-1, num_documents, (num_queries, 2)),
-        scope=scope,
+        own_negatives_only=scope == "own",
     )
 
 
@@ -104,7 +104,7 @@ def naive_info_nce(part: QueryPart, query: int, unit: Tensor) -> Tensor:
     task = next(task for task in TASKS if task.name == part.task)
     cosine = unit[part.document_N] @ unit[part.query_B[query]]
     positive = part.positive_BP[query, 0]
-    candidates = part.negative_BM[query] if part.scope == "own" else range(len(cosine))
+    candidates = part.negative_BM[query] if part.own_negatives_only else range(len(cosine))
     kept = set(candidates) - {-1, positive} - set(part.excluded_BX[query])
     if task.margin is not None:
         kept = {document for document in kept if cosine[document] <= cosine[positive] + task.margin}
@@ -205,7 +205,7 @@ def test_queries_without_own_negatives_report_their_denominator() -> None:
 
 def test_a_query_without_any_negative_counts_zero_in_the_similarity_of_negatives() -> None:
     none = np.zeros((1, 0), np.int64)
-    part = QueryPart("intents", np.arange(1), np.array([3]), np.array([5]), np.array([[0]]), none, none, none, "task")
+    part = QueryPart("intents", np.arange(1), np.array([3]), np.array([5]), np.array([[0]]), none, none, none, False)
     output = objective()(replace(plan(), parts=(part,)), table())
     assert output.loss == output.metrics["negative_similarity"] == 0
 

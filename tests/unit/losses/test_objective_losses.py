@@ -43,7 +43,7 @@ def query_part(task: str, positive_BP: list[list[int]], negative_BM: list[list[i
     documents = np.arange(first + 2, first + 12)
     excluded = NONE[: len(number)]
     return QueryPart(
-        task, number, first + number, documents, positive, negative, negative, excluded, "own", scores[0], scores[1]
+        task, number, first + number, documents, positive, negative, negative, excluded, True, scores[0], scores[1]
     )
 
 

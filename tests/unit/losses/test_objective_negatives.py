@@ -42,7 +42,7 @@ def step(scope: str, num_queries: int) -> StepPlan:
         negative_BM=random.integers(-1, 12, (num_queries, 3)),
         rank_BM=np.zeros((num_queries, 3), np.int64),
         excluded_BX=random.integers(-1, 12, (num_queries, 2)),
-        scope=scope,  # type: ignore[arg-type]
+        own_negatives_only=scope == "own",
     )
     number = np.arange(NUM_TEXTS)
     return StepPlan(1, StepTexts(np.zeros(NUM_TEXTS, np.int32), number, np.ones(NUM_TEXTS, np.int64)), (part,))
@@ -56,7 +56,7 @@ def loss_by_loops(part: QueryPart, rows: Tensor, terms: TaskLossSettings) -> Ten
     """Mean over the queries; kept(i) are i's negatives, t the temperature, s the level's cosines."""
     kept = []
     for i, positive in enumerate(part.positive_BP[:, 0]):
-        candidates = set(part.negative_BM[i].tolist()) if part.scope == "own" else set(range(12))
+        candidates = set(part.negative_BM[i].tolist()) if part.own_negatives_only else set(range(12))
         kept.append(sorted(candidates - {-1, int(positive)} - set(part.excluded_BX[i].tolist())))
     total = rows.new_zeros(())
     for dim, level_weight in zip(DIMS, (0.5, 1.0), strict=True):

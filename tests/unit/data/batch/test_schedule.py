@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.data.batch.deal import deal
-from harness.data.batch.micro_batches import cut, fixed_cost, padded_length, padded_tokens
+from harness.data.batch.micro_batches import fixed_cost, padded_length, padded_tokens, split_into_micro_batches
 from harness.data.batch.schedule import padded_per_rank, schedule
 
 lengths = st.lists(st.integers(1, 512), min_size=1, max_size=200).map(np.array)
@@ -59,7 +59,7 @@ def test_no_other_cut_costs_less(length_T, budget):
         last = [(start, (stop - start) * padded[start]) for start in range(stop)]
         allowed = [(start, tokens) for start, tokens in last if tokens <= budget or stop - start == 1]
         least.append(min(least[start] + tokens + fixed_cost(budget) for start, tokens in allowed))
-    batches = cut(np.arange(len(length_T)), length_T, budget)
+    batches = split_into_micro_batches(np.arange(len(length_T)), length_T, budget)
     assert sum(padded_tokens(rows, length_T) + fixed_cost(budget) for rows in batches) == pytest.approx(least[-1])
 
 
@@ -74,7 +74,7 @@ def test_any_deal_can_be_scheduled(dealt, budget):
 def test_texts_that_fit_stay_in_one_micro_batch_whose_graph_is_kept():
     """One of 4 x 40 tokens: 3 passes over 160 and the fixed 32. Cut in two, 4 passes over 40 + 3 x 32 and twice 32."""
     length_T = np.array([40, 32, 32, 32])
-    assert len(cut(np.arange(4), length_T, 64)) > 1
+    assert len(split_into_micro_batches(np.arange(4), length_T, 64)) > 1
     assert schedule(length_T, np.zeros(4, int), 1, 1024).num_micro_batches == 1
 
 

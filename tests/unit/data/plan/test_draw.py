@@ -7,7 +7,7 @@ from harness.data.config import NegativesConfig
 from harness.data.plan.plan import plan
 from harness.types import PairPart
 from tests.tiny import text
-from tests.unit.data.plan.test_plan import raw_texts
+from tests.unit.data.plan.texts import raw_texts, source_rows
 
 
 def rows_of(part):
@@ -161,3 +161,75 @@ def test_a_row_without_scores_is_named_when_its_task_distils(open_, side, line):
     ):
         open_("retrieval", rows, loss=("margin_mse",), negatives=NegativesConfig(per_query=2))
     open_("retrieval", rows, negatives=NegativesConfig(per_query=2))
+
+
+def test_an_epoch_visits_every_example_of_every_task_exactly_once(three_tasks):
+    """Quotas 8, 6, 4 over 40, 30, 32 rows: epochs of 5, 5 and 8 steps; three epochs of each, in different orders."""
+    for index, (rows, quota) in enumerate([(40, 8), (30, 6), (32, 4)]):
+        orders = []
+        for epoch in range(3):
+            steps = range(epoch * rows // quota + 1, (epoch + 1) * rows // quota + 1)
+            parts = [plan(three_tasks, seed=0, step=step).parts[index] for step in steps]
+            seen = np.concatenate([p.row_S if isinstance(p, PairPart) else p.row_B for p in parts])
+            assert sorted(seen) == list(range(rows))
+            orders.append(seen.tolist())
+        assert orders[0] != orders[1] != orders[2]
+
+
+def test_an_epoch_is_whole_even_if_the_quota_does_not_divide_it(open_):
+    task = open_("retrieval", [{"query": text(i), "positive": text(100 + i)} for i in range(7)], quota=3)
+    seen = np.concatenate([plan([task], seed=0, step=step).parts[0].row_B for step in range(1, 8)])
+    for epoch in range(3):
+        assert sorted(seen[7 * epoch : 7 * epoch + 7]) == list(range(7))
+
+
+def test_every_positive_of_a_query_is_used_in_turn(open_):
+    rows = [{"query": text(i), "positive": [text(100 + 3 * i + j) for j in range(3)]} for i in range(4)]
+    task = open_("retrieval", rows)
+    used = {row: set() for row in range(4)}
+    for step in range(1, 4):
+        made = plan([task], seed=0, step=step)
+        part = made.parts[0]
+        positives = raw_texts([task], made, part.document_N[part.positive_BP[:, 0]])
+        for row, positive in zip(part.row_B, positives, strict=True):
+            used[row].add(positive)
+    assert used == {i: set(rows[i]["positive"]) for i in range(4)}
+
+
+def test_classification_takes_the_same_label_as_positive_and_other_labels_as_negatives(three_tasks):
+    made = plan(three_tasks, seed=3, step=2)
+    part = made.parts[2]
+    source = source_rows(three_tasks[2].data.path)
+    label_of = {row["text"]: row["label"] for row in source}
+    for i in range(4):
+        query, positive = raw_texts(three_tasks, made, [part.query_B[i], part.document_N[part.positive_BP[i, 0]]])
+        assert label_of[query] == label_of[positive]
+        assert query != positive
+        for negative in raw_texts(three_tasks, made, part.document_N[part.negative_BM[i]]):
+            assert label_of[negative] != label_of[query]
+
+
+def test_classification_negatives_are_different_rows_and_all_others_where_there_are_fewer(open_):
+    """Nine rows of one label and three of another: the first have 3 rows to choose from, the others 9."""
+    rows = [{"text": text(i), "label": "a" if i < 9 else "b"} for i in range(12)]
+    negatives = NegativesConfig(scope="own", per_query=5)
+    task = open_("classification", rows, quota=12, negatives=negatives)
+    drawn = set()
+    for step in range(1, 41):
+        part = plan([task], seed=0, step=step).parts[0]
+        for row, negative_M in zip(part.row_B, part.negative_BM, strict=True):
+            given = negative_M[negative_M >= 0].tolist()
+            assert len(set(given)) == len(given) == (3 if row < 9 else 5)
+            if row == 9:
+                drawn.add(tuple(sorted(raw_texts([task], plan([task], seed=0, step=step), part.document_N[given]))))
+    assert len(drawn) > 20  # of the 126 subsets
+
+
+def test_alternate_gives_one_task_a_step_in_proportion_to_the_quotas(three_tasks):
+    """Quotas 8, 6, 4: in 9 steps tasks come 4, 3 and 2 times, and each walks through its own epoch undisturbed."""
+    made = [plan(three_tasks, seed=0, step=step, balance="alternate") for step in range(1, 91)]
+    assert all(len(m.parts) == 1 for m in made)
+    names = [m.parts[0].task for m in made]
+    assert {name: names.count(name) for name in set(names)} == {"faq": 40, "similar": 30, "intents": 20}
+    faq = np.concatenate([m.parts[0].row_B for m in made if m.parts[0].task == "faq"])
+    assert sorted(faq[:40]) == list(range(40))

@@ -1,119 +1,136 @@
-"""`negatives.same_tower`: which queries join the documents, and which of them are no negatives, by loops over sets."""
-
-from __future__ import annotations
+"""A known positive of a query is never among its negatives."""
 
 import numpy as np
-import pytest
 
 from harness.data.config import NegativesConfig
+from harness.data.plan import known_positives as known
 from harness.data.plan.plan import plan
 from tests.tiny import text
-
-FAQ = [
-    {"query": text(1), "positive": [text(100), text(101)]},
-    {"query": text(1), "positive": text(102)},  # the same query in another row
-    {"query": text(2), "positive": text(101)},  # shares a positive with the first
-    {"query": text(3), "positive": text(103), "negative": text(110)},
-    {"query": text(4), "positive": text(3)},  # its positive is another query
-    {"query": text(5), "positive": text(302)},  # its positive has a label below
-    {"query": text(6), "positive": text(106)},
-]
-PAIRS = [
-    {"query": text(1), "positive": text(200)},
-    {"query": text(7), "positive": text(102)},  # shares a positive with a row of the other task
-    {"query": text(8), "positive": text(201)},
-    {"query": text(301), "positive": text(202)},  # the query has a label below
-]
-INTENTS = [{"text": text(300 + i), "label": f"label {i % 3}"} for i in range(9)]
+from tests.unit.data.plan.texts import raw_texts
 
 
-def listed(value: object) -> set[str]:
-    return {value} if isinstance(value, str) else set(value)  # type: ignore[arg-type]
+def excluded_texts(tasks, made, part, query):
+    """For the query with this text: the documents of the step that are masked for it."""
+    position = raw_texts(tasks, made, part.query_B).index(query)
+    excluded = part.excluded_BX[position]
+    return set(raw_texts(tasks, made, part.document_N[excluded[excluded >= 0]]))
 
 
-def meaning(query: str) -> set[str]:
-    """The query, its listed positives, and as one more item each label of any of these."""
-    found = {query}.union(*(listed(row["positive"]) for row in FAQ + PAIRS if row["query"] == query))
-    return found | {row["label"] for row in INTENTS if row["text"] in found}
+def test_a_known_positive_that_was_not_sampled_is_never_a_negative(open_):
+    """b's sampled positive is another known positive of a: without the mask a would be pushed away from it."""
+    shared = text(100)
+    rows = [{"query": text(1), "positive": [text(101), shared]}, {"query": text(2), "positive": shared}]
+    task = open_("retrieval", rows, quota=2)
+    for step in range(1, 5):
+        made = plan([task], seed=0, step=step)
+        sampled = dict(
+            zip(
+                raw_texts([task], made, made.parts[0].query_B),
+                raw_texts([task], made, made.parts[0].document_N[made.parts[0].positive_BP[:, 0]]),
+                strict=True,
+            )
+        )
+        expected = {shared} if sampled[text(1)] != shared else set()
+        assert excluded_texts([task], made, made.parts[0], text(1)) == expected
 
 
-def known_documents(query: str) -> set[str]:
-    """The query, its listed positives, and every text of its own labels."""
-    labels = {row["label"] for row in INTENTS if row["text"] == query}
-    return {
-        query,
-        *(positive for row in FAQ + PAIRS if row["query"] == query for positive in listed(row["positive"])),
-        *(row["text"] for row in INTENTS if row["label"] in labels),
-    }
+def test_the_positive_of_an_equal_query_in_another_row_or_task_is_never_a_negative(open_):
+    first = open_(
+        "retrieval",
+        [{"query": text(1), "positive": text(100)}, {"query": text(2), "positive": text(101)}],
+        "first",
+        quota=2,
+        negatives=NegativesConfig(scope="step"),
+    )
+    second = open_(
+        "retrieval",
+        [{"query": text(1), "positive": text(102)}, {"query": text(3), "positive": text(103)}],
+        "second",
+        quota=2,
+        negatives=NegativesConfig(scope="step"),
+    )
+    made = plan([first, second], seed=0, step=1)
+    assert excluded_texts([first, second], made, made.parts[0], text(1)) == {text(102)}
+    assert excluded_texts([first, second], made, made.parts[0], text(2)) == set()
+    assert excluded_texts([first, second], made, made.parts[1], text(1)) == {text(100)}
 
 
-@pytest.fixture
-def tasks_of(open_):
-    def tasks_of(scope, same_tower):
-        negatives = NegativesConfig(scope=scope, same_tower=same_tower, per_query=1)
-        return [
-            open_("retrieval", FAQ, "faq", quota=7, negatives=negatives),
-            open_("retrieval", PAIRS, "pairs", quota=4, negatives=negatives),
-            open_("classification", INTENTS, "intents", quota=5, negatives=negatives),
-        ]
-
-    return tasks_of
-
-
-def raw(tasks, made, rows):
-    texts = made.texts
-    return [tasks[texts.source_T[r]].data.read_texts(texts.text_T[[r]])[0][0] for r in rows]
-
-
-@pytest.mark.parametrize("scope", ["task", "step"])
-def test_queries_join_the_documents_but_those_that_mean_the_same_are_excluded(tasks_of, scope):
-    """Exactly: queries with an equal text, a positive or a label in common, or one of them the other's positive."""
-    tasks, num_excluded, num_kept = tasks_of(scope, "queries"), 0, 0
-    for step in range(1, 4):
-        made = plan(tasks, seed=0, step=step)
-        queries = {part.task: raw(tasks, made, part.query_B) for part in made.parts}
-        for part in made.parts:
-            documents = raw(tasks, made, part.document_N)
-            joined = {
-                query for task, names in queries.items() if scope == "step" or task == part.task for query in names
-            }
-            assert joined <= set(documents)
-            for i, query in enumerate(queries[part.task]):
-                own = set(part.positive_BP[i].tolist())
-                same = {other for other in joined if meaning(other) & meaning(query)}
-                expected = {n for n, name in enumerate(documents) if name in same | known_documents(query)} - own
-                assert set(part.excluded_BX[i].tolist()) - {-1} == expected, query
-                num_excluded += len(same) - 1
-                num_kept += len(joined - same)
-    assert num_excluded > 20
-    assert num_kept > 20
+def test_the_documents_of_a_part_are_sorted_once_however_many_tasks_there_are(open_, monkeypatch):
+    tasks = [
+        open_(
+            "retrieval",
+            [{"query": text(10 * n + i), "positive": text(100 + i)} for i in range(3)],
+            f"task{n}",
+            quota=3,
+            negatives=NegativesConfig(scope="step"),
+        )
+        for n in range(4)
+    ]
+    sorts, matches = [], known._matches
+    monkeypatch.setattr(known, "_matches", lambda key, other: sorts.append(len(other)) or matches(key, other))
+    made = plan(tasks, seed=0, step=1)
+    assert len(sorts) == len(made.parts) == 4
 
 
-def test_without_queries_in_the_tower_the_plan_is_unchanged(tasks_of):
-    for one, other in zip(
-        plan(tasks_of("task", "documents"), seed=0, step=1).parts,
-        plan(tasks_of("task", None), seed=0, step=1).parts,
-        strict=True,
-    ):
-        assert np.array_equal(one.document_N, other.document_N)
-        assert np.array_equal(one.excluded_BX[:], other.excluded_BX[:])
-
-
-def test_joining_the_queries_adds_no_text_to_the_step(tasks_of):
-    """They are encoded anyway: more negatives cost no forward pass."""
-    without, joined = (plan(tasks_of("step", tower), seed=0, step=1) for tower in (None, "both"))
-    assert len(without.texts) == len(joined.texts)
-    assert len(joined.parts[0].document_N) > len(without.parts[0].document_N)
-
-
-def test_classification_tasks_draw_negatives_from_other_labels_and_see_only_those_by_default(open_):
-    """Scope `own` unless the recipe says otherwise: in-batch documents of the same label would be false negatives."""
-    task = open_("classification", INTENTS, "intents", quota=9, negatives=NegativesConfig(per_query=2))
+def test_texts_of_the_same_label_are_never_negatives_of_each_other(open_):
+    rows = [{"text": text(i), "label": i % 2} for i in range(8)]
+    task = open_("classification", rows, quota=8, negatives=NegativesConfig(scope="task", per_query=2))
     made = plan([task], seed=0, step=1)
     part = made.parts[0]
-    assert part.scope == "own"
-    label_of = {row["text"]: row["label"] for row in INTENTS}
-    for query, negative_M in zip(raw([task], made, part.query_B), part.negative_BM, strict=True):
-        labels = {label_of[name] for name in raw([task], made, part.document_N[negative_M])}
-        assert label_of[query] not in labels
-        assert len(negative_M) == 2
+    label_of = {row["text"]: row["label"] for row in rows}
+    for i, query in enumerate(raw_texts([task], made, part.query_B)):
+        kept = set(range(len(part.document_N))) - set(part.excluded_BX[i].tolist()) - {int(part.positive_BP[i, 0])}
+        labels = {label_of[t] for t in raw_texts([task], made, part.document_N[sorted(kept)])}
+        assert labels == {1 - label_of[query]}
+
+
+def test_a_document_equal_to_the_query_is_never_its_negative(open_):
+    rows = [{"query": text(1), "positive": text(100)}, {"query": text(2), "positive": text(1)}]
+    task = open_("retrieval", rows, quota=2)
+    made = plan([task], seed=0, step=1)
+    assert excluded_texts([task], made, made.parts[0], text(1)) == {text(1)}
+
+
+def test_with_scope_own_just_the_known_positives_among_a_querys_own_negatives_are_excluded(open_):
+    """Against the definition, by loops over the source rows; all pairs of one label would be a table of B x N."""
+    rows = [
+        {"query": text(i), "positive": [text(100 + i), text(120 + i)], "negative": [text(100 + (i + 1) % 12), text(i)]}
+        for i in range(10)
+    ]
+    # Equal queries in other rows, a known positive listed as a negative, and labels that make documents positives.
+    rows += [{"query": text(i), "positive": text(100 + (i + 1) % 12), "negative": [text(120 + i)]} for i in range(6)]
+    labelled = [{"text": text(i % 10 if i < 10 else 91 + i), "label": f"label {i % 3}"} for i in range(22)]
+    own = NegativesConfig(scope="own", per_query=2)
+    tasks = [
+        open_("retrieval", rows, "faq", quota=16, negatives=own),
+        open_("classification", labelled, "intents", quota=11, negatives=own),
+    ]
+    num_excluded = 0
+    for step in range(1, 4):
+        made = plan(tasks, seed=0, step=step)
+        for part in made.parts:
+            assert part.excluded_BX[:].shape[1] <= part.negative_BM.shape[1]
+            for i, query in enumerate(raw_texts(tasks, made, part.query_B)):
+                known = {query} | {p for row in rows if row["query"] == query for p in np.atleast_1d(row["positive"])}
+                labels = {row["label"] for row in labelled if row["text"] == query}
+                known |= {row["text"] for row in labelled if row["label"] in labels}
+                own_N = sorted(set(part.negative_BM[i].tolist()) - {-1, int(part.positive_BP[i, 0])})
+                names = raw_texts(tasks, made, part.document_N[own_N]) if own_N else []
+                expected = {n for n, name in zip(own_N, names, strict=True) if name in known}
+                assert set(part.excluded_BX[i].tolist()) - {-1} == expected
+                num_excluded += len(expected)
+    assert num_excluded > 10
+
+
+def test_a_document_whose_truncated_tokens_equal_a_known_positives_is_excluded_with_scope_own(open_):
+    """Two raw texts share one row of the table; that row must not be pushed away from either's query."""
+    long = text(50, 10)
+    rows = [
+        {"query": text(1), "positive": [text(60), long + " aral"], "negative": long + " btin"},
+        {"query": text(2), "positive": text(61), "negative": long + " aral"},
+    ]
+    own = NegativesConfig(scope="own", per_query=1)
+    task = open_("retrieval", rows, quota=2, max_length=8, negatives=own)
+    made = [plan([task], seed=0, step=step) for step in (1, 2)]
+    widths = [len(one.parts[0].excluded_pairs()[0]) for one in made]
+    assert sorted(widths) == [0, 1]  # once it is the sampled positive itself, once it is excluded

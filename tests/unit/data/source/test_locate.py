@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.source import locate as locate_module
 from harness.data.source.locate import cache_root, dataset_name, locate
 
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    found = {name: tmp_path / name for name in ("recipe", "data", "work", "cache")}
+    found = {name: tmp_path / name for name in ("recipe", "data", "work")}
     for folder in found.values():
         folder.mkdir()
     monkeypatch.chdir(found["work"])
@@ -24,7 +23,6 @@ def find(path: str, folders: dict[str, Path], allow_hub: bool = True, recipe: bo
         path,
         recipe_folder=folders["recipe"] if recipe else None,
         data_root=folders["data"],
-        cache_root=folders["cache"],
         allow_hub=allow_hub,
     )
 
@@ -75,26 +73,6 @@ def test_a_hub_name_that_exists_nowhere_comes_back_as_it_is(name: str, folders: 
 def test_what_is_no_hub_name_is_an_error(name: str, folders: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="no such file or folder"):
         find(name, folders)
-
-
-def test_the_demo_prefix_points_into_the_built_corpus(
-    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    built = folders["cache"] / "demo-docstrings-0"
-    (built / "train").mkdir(parents=True)
-    (built / "train" / "retrieval.jsonl.gz").touch()
-    roots = []
-
-    def build(root: Path) -> Path:
-        roots.append(root)
-        return built
-
-    monkeypatch.setattr(locate_module, "build_demo_corpus", build)
-    path = find("demo-docstrings/train/retrieval.jsonl.gz", folders)
-    assert path == str(built / "train" / "retrieval.jsonl.gz")
-    assert roots == [folders["cache"]]
-    with pytest.raises(ValueError, match="no such file"):
-        find("demo-docstrings/train/other.jsonl.gz", folders)
 
 
 def test_the_cache_folder_is_configured_or_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

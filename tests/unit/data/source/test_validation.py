@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.data.source.formats import BadRow, RowFormat, detect_format
+from harness.data.source.files import BadRow
+from harness.data.source.formats import RowFormat, detect_format
 from harness.data.source.validation import validate
 from harness.types import Example
 

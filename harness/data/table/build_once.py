@@ -1,0 +1,54 @@
+"""A folder that is built once, by one process, and that other processes see only when it is complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock
+
+from harness.files import sync
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> None:
+    """Make `folder` unless it exists; processes that start together wait for the one that builds.
+
+    build: fills an empty folder, which is renamed to `folder` when it returns. If the process is killed before, nothing
+    is left that a later start would take for complete.
+
+    Raises:
+        ValueError: the parent folder cannot be written.
+    """
+    if folder.is_dir():
+        return
+    lock = _acquire_lock(folder)
+    try:
+        if folder.is_dir():  # another process built it while this one waited
+            return
+        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
+        unfinished.mkdir()
+        try:
+            build(unfinished)
+            for file in (*unfinished.iterdir(), unfinished):
+                sync(file)
+            os.replace(unfinished, folder)
+            sync(folder.parent)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _acquire_lock(folder: Path) -> BaseFileLock:
+    lock = FileLock(f"{folder}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise ValueError(
+            f"data.cache: got {str(folder.parent)!r} ({error.strerror}), expected a folder that can be written"
+        ) from error
+    return lock

@@ -1,0 +1,38 @@
+"""Where the data of a run lies: paths of a recipe or of the command line, the embedded demo data among them."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+
+from harness.config import LoadedRecipe
+from harness.data.source.locate import cache_root, locate
+from harness.demo.corpus import PREFIX, build_demo_corpus
+
+
+def locate_data(
+    path: str,
+    *,
+    recipe_folder: Path | None = None,
+    data_root: Path | None = None,
+    cache: str | None = None,
+    allow_hub: bool = True,
+) -> str:
+    """`locate`, and `demo-docstrings/...` too, which builds the demo data in the cache folder on first use.
+
+    cache: the recipe's `data.cache`; None: the user's cache folder.
+    """
+    first, *rest = PurePath(path).parts or ("",)
+    if first == PREFIX:
+        path, allow_hub = str(build_demo_corpus(cache_root(cache)).joinpath(*rest)), False
+    return locate(path, recipe_folder=recipe_folder, data_root=data_root, allow_hub=allow_hub)
+
+
+def locate_for(loaded: LoadedRecipe, path: str, *, allow_hub: bool = True) -> str:
+    """Where a path of this recipe points."""
+    return locate_data(
+        path,
+        recipe_folder=loaded.recipe_folder,
+        data_root=loaded.data_root,
+        cache=loaded.config.data.cache,
+        allow_hub=allow_hub,
+    )

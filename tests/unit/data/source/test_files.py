@@ -1,0 +1,194 @@
+"""Reading rows of every kind of file, one at a time."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness.data.source.files import BadRow, read_lines, read_rows
+
+ROWS: list[dict[str, Any]] = [{"query": f"frage {i} äöü 中", "positive": [f"p{i}"]} for i in range(2500)]
+
+
+def _bytes(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _write(path: Path, content: bytes) -> str:
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.jsonl.gz", "a.json.gz"])
+def test_json_lines_are_read_with_their_line_numbers(tmp_path: Path, name: str) -> None:
+    rows = list(read_rows(_write(tmp_path / name, _bytes(ROWS)), "train"))
+    assert rows == list(enumerate(ROWS, start=1))
+
+
+def test_parquet_rows_are_numbered_from_one(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet", row_group_size=700)
+    assert list(read_rows(str(tmp_path / "a.parquet"), "train")) == list(enumerate(ROWS, start=1))
+
+
+def test_a_saved_dataset_is_read_whatever_its_split(tmp_path: Path) -> None:
+    datasets.Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "saved"))
+    assert list(read_rows(str(tmp_path / "saved"), "train")) == list(enumerate(ROWS, start=1))
+
+
+def test_the_split_chooses_within_a_saved_dataset_dict(tmp_path: Path) -> None:
+    splits = {"train": datasets.Dataset.from_list(ROWS), "dev": datasets.Dataset.from_list(ROWS[:3])}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "saved"))
+    assert [row for _, row in read_rows(str(tmp_path / "saved"), "dev")] == ROWS[:3]
+    with pytest.raises(ValueError, match=r"tasks\.split: got 'test', expected a split of .*: train, dev"):
+        read_rows(str(tmp_path / "saved"), "test")
+
+
+def test_a_name_that_is_no_path_is_asked_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load_dataset(name: str, split: str) -> datasets.Dataset:
+        asked.append((name, split))
+        return datasets.Dataset.from_list(ROWS[:2])
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert list(read_rows("someone/pairs", "dev")) == [(1, ROWS[0]), (2, ROWS[1])]
+    assert asked == [("someone/pairs", "dev")]
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_naming_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_dataset(name: str, split: str) -> datasets.Dataset:
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(ValueError, match=r"^tasks\.path: got 'someone/pairs'.*ConnectionError: no route.*$") as caught:
+        read_rows("someone/pairs", "dev")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["missing.jsonl", "/no/such/folder", "train/x.jsonl.gz", "a/b/c"])
+def test_a_mistyped_file_is_not_looked_up_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked the hub"))
+    with pytest.raises(ValueError, match=r"tasks\.path: got .* which does not exist"):
+        read_rows(name, "train")
+
+
+def test_unknown_files_and_folders_name_what_is_known(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"tasks\.path: .*a\.csv.*expected a file ending in \.jsonl"):
+        read_rows(_write(tmp_path / "a.csv", b"query,pos\n"), "train")
+    with pytest.raises(ValueError, match=r"tasks\.path: got folder .*save_to_disk"):
+        read_rows(str(tmp_path), "train")
+
+
+GOOD = b'{"query": "q", "positive": "p"}\n'
+
+
+@pytest.mark.parametrize(
+    ("bad", "got"),
+    [
+        (b'{"query": "q", \n', "broken JSON"),
+        (b"[1, 2]\n", "a JSON list"),
+        (b"null\n", "a JSON NoneType"),
+        (b'{"query": "q\xff"}\n', "byte 0xff at byte 13 of the line"),
+        (b'{"query": ' + b"9" * 5000 + b"}\n", "JSON that cannot be read"),
+        (b"[" * 100_000 + b"\n", "JSON that cannot be read"),
+        (b'{"query": "a\x00b"}\n', "broken JSON"),
+    ],
+)
+def test_a_line_that_is_no_object_is_a_bad_row_and_the_next_is_read(tmp_path: Path, bad: bytes, got: str) -> None:
+    rows = list(read_rows(_write(tmp_path / "a.jsonl", GOOD + bad + GOOD), "train"))
+    assert [line for line, _ in rows] == [1, 2, 3]
+    assert rows[0][1] == rows[2][1] == json.loads(GOOD)
+    assert isinstance(rows[1][1], BadRow)
+    assert rows[1][1].got.startswith(got)
+    assert "\n" not in rows[1][1].message("a.jsonl", 2)
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"  \r\n", b"\t\n\n"])
+def test_blank_lines_are_passed_over_and_counted(tmp_path: Path, blank: bytes) -> None:
+    """As JSON Lines readers do; editors and `echo` leave them at the end of a file."""
+    rows = list(read_rows(_write(tmp_path / "a.jsonl", blank + GOOD + blank + GOOD + blank), "train"))
+    lines = blank.count(b"\n")
+    assert rows == [(1 + lines, json.loads(GOOD)), (2 + 2 * lines, json.loads(GOOD))]
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_no_errors(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.jsonl", b"\xef\xbb\xbf" + GOOD.replace(b"\n", b"\r\n") + GOOD.rstrip())
+    assert [row for _, row in read_rows(path, "train")] == [json.loads(GOOD)] * 2
+
+
+def test_a_truncated_gzip_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(_bytes(ROWS))[:-400])
+    rows: list[Any] = []
+    with pytest.raises(ValueError, match=r"a\.jsonl\.gz:\d+: file: got EOFError") as caught:
+        rows.extend(read_rows(str(path), "train"))
+    assert rows == list(enumerate(ROWS[: len(rows)], start=1))
+    assert f":{len(rows) + 1}: " in str(caught.value)
+
+
+def test_a_gzip_whose_checksum_is_wrong_is_an_error(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(_bytes(ROWS)))
+    packed[-8] ^= 1
+    (tmp_path / "a.jsonl.gz").write_bytes(packed)
+    with pytest.raises(ValueError, match=r"a\.jsonl\.gz:2501: file: got BadGzipFile"):
+        list(read_rows(str(tmp_path / "a.jsonl.gz"), "train"))
+
+
+def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "whole.parquet")
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"a\.parquet:1: file: got ArrowInvalid"):
+        list(read_rows(str(tmp_path / "a.parquet"), "train"))
+
+
+def test_a_parquet_string_that_is_not_utf8_is_one_bad_row(tmp_path: Path) -> None:
+    raw = pa.array([b"one", b"t\xffo", b"three"])
+    text = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    pq.write_table(pa.table({"query": text, "positive": ["a", "b", "c"]}), tmp_path / "a.parquet")
+    rows = [row for _, row in read_rows(str(tmp_path / "a.parquet"), "train")]
+    assert rows[0] == {"query": "one", "positive": "a"}
+    assert rows[1] == BadRow("query", "byte 0xff at byte 2", "UTF-8")
+    assert rows[2] == {"query": "three", "positive": "c"}
+
+
+def test_rows_are_streamed(tmp_path: Path) -> None:
+    """Reading the first rows of a large file must not load the rest of it."""
+    path = _write(tmp_path / "a.jsonl", GOOD * 300_000)
+    tracemalloc.start()
+    first = list(itertools.islice(read_rows(path, "train"), 3))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(first) == 3
+    assert peak < 1_000_000 < Path(path).stat().st_size
+
+
+def test_lines_of_text_are_read_as_rows_are(tmp_path: Path) -> None:
+    """Judgements of a BEIR folder are lines without JSON."""
+    path = _write(tmp_path / "a.tsv", b"\xef\xbb\xbfa\tb\r\n\n\xff\nc\td")
+    wrong = BadRow("row", "byte 0xff at byte 1 of the line", "UTF-8")
+    assert list(read_lines(path)) == [(1, "a\tb\r\n"), (3, wrong), (4, "c\td")]
+    assert list(read_lines(_write(tmp_path / "a.tsv.gz", b"a\n"))) == [(1, "a\n")]
+
+
+def test_importing_the_reader_does_not_import_datasets() -> None:
+    """`datasets` takes a second to import; only folders and hub names need it."""
+    code = "import sys, harness.data.source.files; sys.exit('datasets' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
