@@ -100,8 +100,8 @@ def test_an_error_of_rank_0_ends_all_ranks(folder: Path, source: Path, kind: str
 
 
 def worked_for_all() -> tuple[int, list[int]]:
-    """Runs on a rank: work that takes many words of rank 0."""
-    rank0.WORD_SECONDS = 0.01
+    """Runs on a rank: work during which rank 0 sends many signs of life."""
+    rank0.SIGN_OF_LIFE_SECONDS = 0.01
     ranks: list[int] = []
 
     def work() -> int:
