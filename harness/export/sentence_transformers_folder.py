@@ -83,7 +83,10 @@ def verify_model(out: Path, texts: Sequence[str], expected_BD: np.ndarray, confi
 
 
 def embed(encoder: Encoder, tokeniser: Tokeniser, texts: Sequence[str], max_length: int) -> np.ndarray:
-    """Embeddings [B, D] of a few texts on the CPU in float32, without a prompt."""
+    """Embeddings [B, D] of a few texts on the CPU in float32, without a prompt.
+
+    Not by `search.TextEncoder`, which calls collectives: only rank 0 exports.
+    """
     batch = tokeniser.pad(tokeniser.encode(texts, max_length))
     with torch.no_grad():
         return encoder.float().cpu().eval()(batch.input_ids_BL, batch.attention_mask_BL).float().numpy()

@@ -18,7 +18,7 @@ from harness.search.block_store import BlockStore
 from harness.search.exact import ExactSearch
 from harness.search.request import Pairs, SearchRequest
 from harness.search.top_k import candidate_blocks, shard_of
-from harness.search.unique_texts import places
+from harness.search.unique_texts import positions_in
 
 _SAMPLE_KEY = 0x5A3B1E
 
@@ -35,7 +35,7 @@ def no_rivals(table: PairTable, query_hash_Q: np.ndarray, document_hash_C: np.nd
     stored = np.flatnonzero(table.positive_P >= 0)
     known_query_E = table.text_hash_G[table.query_P[stored]]
     known_positive_E = table.text_hash_G[table.positive_P[stored]]
-    query_E = places(query_hash_Q, known_query_E)
+    query_E = positions_in(query_hash_Q, known_query_E)
     is_asked_E = query_E >= 0
     query_E = np.concatenate([query_E[is_asked_E], np.arange(len(query_hash_Q))])
     hash_E = np.concatenate([known_positive_E[is_asked_E], query_hash_Q])
