@@ -28,7 +28,8 @@ from harness.encoder.config import ModelConfig, PoolingMode
 from harness.encoder.encoder import Encoder, config_of_folder, fingerprint, load_encoder
 from harness.encoder.layout import read_layout
 from harness.engine.budget import CPU_TOKENS, micro_batch_tokens
-from harness.evaluation.runner import evaluate, results_table
+from harness.evaluation.results import results_table
+from harness.evaluation.runner import evaluate
 from harness.export.sentence_transformers_folder import embed, longest_text_of, verify_model, write_model
 from harness.filtering.config import FilterConfig
 from harness.filtering.filter import FilterRequest, filter_pairs, finished_report
