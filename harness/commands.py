@@ -32,7 +32,7 @@ from harness.evaluation.results import results_table
 from harness.evaluation.runner import evaluate
 from harness.export.sentence_transformers_folder import embed, longest_text_of, verify_model, write_model
 from harness.filtering.config import FilterConfig
-from harness.filtering.filter import FilterRequest, filter_pairs, finished_report
+from harness.filtering.filter import FilterRequest, earlier_report, filter_pairs
 from harness.filtering.report import PAGE, summary
 from harness.mining.mine import MineSettings, mine, refuse_finished
 from harness.report.console import MiningConsole, ReadingConsole
@@ -149,7 +149,7 @@ def filter_data(
     prompts, scored_by = opened.pair_prompts, opened.identity()
     request = FilterRequest(str(place), "train", documents, config, prompts, scored_by, out, ReadingConsole(data))
     facts = request.facts()
-    report = finished_report(request, facts)
+    report = earlier_report(request, facts)
     if report is None:
         with MiningConsole() as console:
             report = filter_pairs(opened.encode.without_prompts(), request, facts, console.progress)

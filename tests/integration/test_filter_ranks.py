@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from harness import comm, rank0
+from harness.filtering import duplicates, output, pairs
 from harness.filtering import filter as filter_module
-from harness.filtering import near_duplicates, output, pairs
 from tests.integration.test_filter import (
     NONE_DROPPED,
     SETTINGS,
@@ -55,7 +55,7 @@ def test_several_ranks_keep_the_same_rows(folder: Path, whole: Path, ranks: int)
 
 
 def filter_on_a_rank(folder: str, out: str) -> None:
-    near_duplicates.BLOCK_PAIRS = 16
+    duplicates.BLOCK_PAIRS = 16
     run_filter(folder, out, **SETTINGS)
 
 
