@@ -153,3 +153,21 @@ def test_each_rank_searches_its_share_of_the_documents_and_rank_0_gets_what_one_
         np.testing.assert_array_equal(ranks[0][1], index)
         np.testing.assert_array_equal(ranks[0][2], score)
         assert all(len(rank[1]) == 0 for rank in ranks[1:])
+
+
+def _failed_write(folder: Path) -> str:
+    def disk_full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    search.BLOCK_QUERIES = 7
+    request, store = _request(), BlockStore(folder, {"data": 1})
+    store.write = disk_full  # type: ignore[method-assign]
+    with pytest.raises((ValueError, OSError)) as caught:
+        top_k(request.query_QD, request.shard, K, store=store)
+    return str(caught.value)
+
+
+def test_a_block_that_rank_0_cannot_write_ends_all_ranks(tmp_path: Path) -> None:
+    """The others would wait for it in the next collective."""
+    messages = run_ranks(2, _failed_write, tmp_path, timeout=90)
+    assert all("No space left on device" in message for message in messages)
