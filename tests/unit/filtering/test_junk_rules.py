@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.filtering.config import FilterConfig, RuleConfig
+from harness.filtering.duplicates import pair_hash
 from harness.filtering.junk_rules import broken_rule, normalised, repeated_line_share, run_share, symbol_share
 from harness.filtering.reasons import EXPLAINED, Reason
 
