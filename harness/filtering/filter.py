@@ -26,7 +26,7 @@ from harness.filtering.config import FilterConfig
 from harness.filtering.consistency import excluded_rivals, is_consistent, kth_rival_scores, sample
 from harness.filtering.duplicates import is_near_duplicate, is_repeated, pair_text, write_signatures
 from harness.filtering.output import write_rows
-from harness.filtering.pairs import PairTable, source_hash, write_pairs
+from harness.filtering.pairs import PairTable, Verdicts, source_hash, write_pairs
 from harness.filtering.reasons import Reason
 from harness.filtering.report import REPORT, counts, score_summary, write_report
 from harness.filtering.scoring import UniqueSides, cosines
@@ -96,23 +96,6 @@ def filter_pairs(encode: Encode, request: FilterRequest, facts: dict[str, Any], 
     """
     table, verdicts = _Stages(encode, request, facts, progress).run()
     return by_main(lambda: _write_result(request, facts, progress, table, verdicts))
-
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """What the stages have found so far, per pair."""
-
-    reason_P: np.ndarray  # uint8, `Reason`: why it was dropped, or KEPT
-    score_P: np.ndarray  # float32, NaN where an earlier stage dropped it
-
-    @classmethod
-    def of_rules(cls, table: PairTable) -> Verdicts:
-        """After the rules, which `write_pairs` has applied while it read the source."""
-        return cls(np.array(table.reason_P), np.full(len(table.reason_P), np.nan, dtype=np.float32))
-
-    def kept(self) -> np.ndarray:
-        """Numbers of the pairs that no stage has dropped, int64 [E]."""
-        return np.flatnonzero(self.reason_P == Reason.KEPT)
 
 
 class _Stages:
@@ -223,17 +206,12 @@ def _write_result(
     request: FilterRequest, facts: dict[str, Any], progress: Progress, table: PairTable, verdicts: Verdicts
 ) -> dict[str, Any]:
     num_rows = int(table.row_P[-1]) + 1
-    reason_P, score_P = verdicts.reason_P, verdicts.score_P
+    source = request.path, request.split
     written = write_rows(
-        request.out / DATA_FILE,
-        (request.path, request.split),
-        table,
-        reason_P,
-        score_P,
-        lambda done: progress("writing", done, num_rows),
+        request.out / DATA_FILE, source, table, verdicts, lambda done: progress("writing", done, num_rows)
     )
-    report = {**facts, **counts(table.row_P, reason_P), "shortened_rows": written.shortened_rows}
-    report |= {"scores": score_summary(score_P), "samples": written.samples}
+    report = {**facts, **counts(table.row_P, verdicts.reason_P), "shortened_rows": written.shortened_rows}
+    report |= {"scores": score_summary(verdicts.score_P), "samples": written.samples}
     write_report(request.out, report)
     shutil.rmtree(request.out / WORK_FOLDER)
     return report

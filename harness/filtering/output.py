@@ -14,7 +14,7 @@ import numpy as np
 from harness.data.ragged import mix64
 from harness.data.source.formats import BadRow, RowFormat
 from harness.files import replace_file
-from harness.filtering.pairs import PairTable
+from harness.filtering.pairs import PairTable, Verdicts
 from harness.filtering.reasons import DROPPED, Reason
 from harness.filtering.rows import Row, pairs_of, read_formatted, with_positives
 
@@ -32,21 +32,17 @@ class WrittenRows:
 
 
 def write_rows(
-    out: Path,
-    source: tuple[str, str],
-    table: PairTable,
-    reason_P: np.ndarray,
-    score_P: np.ndarray,
-    progress: Callable[[int], None],
+    out: Path, source: tuple[str, str], table: PairTable, verdicts: Verdicts, progress: Callable[[int], None]
 ) -> WrittenRows:
     """Write the rows with a kept positive to `out` (.jsonl.gz), in their order; the same bytes at every start.
 
-    source: path and split. score_P: NaN where not scored.
+    source: path and split.
 
     Raises:
         ValueError: the source has changed since it was read, or holds a value that JSON does not know.
     """
     path, split = source
+    reason_P, score_P = verdicts.reason_P, verdicts.score_P
     start_R1 = np.searchsorted(table.row_P, np.arange(int(table.row_P[-1]) + 2))
     wanted = _samples(reason_P)
     samples: dict[str, list[dict[str, Any]]] = {reason.label: [] for reason in DROPPED}

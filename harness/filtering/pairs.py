@@ -71,6 +71,23 @@ class PairTable:
         return cls(texts=Dataset.from_file(str(folder / _TEXTS)), **arrays)
 
 
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What the stages have found so far, per pair."""
+
+    reason_P: np.ndarray  # uint8, `Reason`: why it was dropped, or KEPT
+    score_P: np.ndarray  # float32, NaN where an earlier stage dropped it
+
+    @classmethod
+    def of_rules(cls, table: PairTable) -> Verdicts:
+        """After the rules, which `write_pairs` has applied while it read the source."""
+        return cls(np.array(table.reason_P), np.full(len(table.reason_P), np.nan, dtype=np.float32))
+
+    def kept(self) -> np.ndarray:
+        """Numbers of the pairs that no stage has dropped, int64 [E]."""
+        return np.flatnonzero(self.reason_P == Reason.KEPT)
+
+
 def write_pairs(folder: Path, path: str, split: str, rules: RuleConfig, progress: Callable[[int], None]) -> None:
     """Read the source once, apply the rules, write what `PairTable.open` opens.
 

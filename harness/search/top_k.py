@@ -64,7 +64,7 @@ def shard_of(row_CD: np.ndarray, device: torch.device) -> CorpusShard:
 
 
 def _documents_of_this_rank(count: int) -> tuple[int, int]:
-    """(first, stop) of this rank's documents: contiguous, and as many for every rank as can be."""
+    """(first, stop) of this rank's share of the documents."""
     return count * comm.rank() // comm.world_size(), count * (comm.rank() + 1) // comm.world_size()
 
 

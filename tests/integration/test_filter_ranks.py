@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import comm, rank0
+from harness import comm
 from harness.filtering import duplicates, output, pairs
 from harness.filtering import filter as filter_module
 from tests.integration.test_filter import (
@@ -97,20 +96,3 @@ def test_an_error_of_rank_0_ends_all_ranks(folder: Path, source: Path, kind: str
     write_jsonl(folder / "unusable.jsonl", [{"text1": "a", "text2": "b", "score": 1.0}])
     words = "got no usable row" if kind == "no usable row" else "No space left on device"
     assert all(words in message for message in run_ranks(2, failed, str(folder), kind, timeout=90))
-
-
-def worked_for_all() -> tuple[int, list[int]]:
-    """Runs on a rank: work during which rank 0 sends many signs of life."""
-    rank0.SIGN_OF_LIFE_SECONDS = 0.01
-    ranks: list[int] = []
-
-    def work() -> int:
-        ranks.append(comm.rank())
-        time.sleep(0.3)
-        return 7
-
-    return rank0.by_main(work), ranks
-
-
-def test_rank_0_works_and_all_get_what_it_found() -> None:
-    assert run_ranks(2, worked_for_all, timeout=90) == [(7, [0]), (7, [])]
