@@ -1,12 +1,11 @@
-"""Rank 0 works while the other ranks wait: they hear every second that it is alive, and get its value or its error.
+"""Lets rank 0 do work that the other ranks need, while they wait: they get its value or its error.
 
-What it leaves on disk is whole or not there.
+A single collective call gives up after the process group's time limit. So rank 0 sends a sign of life every second
+while it works, and the work may take hours.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -15,44 +14,45 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from harness import comm
-from harness.files import sync
+from harness.files import create_once
 
-WORD_SECONDS = 1.0  # from one word of rank 0 that it is still at work to the next
-SEEN_SECONDS = 60.0  # until a host sees what another has written to a shared folder, at most
+SIGN_OF_LIFE_SECONDS = 1.0  # between two messages of rank 0 that it is still at work
+SHARED_FOLDER_SECONDS = 60.0  # a host sees within this time what another host has written to a shared folder
 Value = TypeVar("Value")
 
 
 def by_main(work: Callable[[], Value]) -> Value:
-    """What `work()` returns on rank 0, on every rank; it may take hours. Every rank calls it. `work`: no collectives.
+    """Run `work()` on rank 0 and return its value on every rank. Every rank calls it.
 
-    One collective after it would give up at its time limit, so the others hear every second that rank 0 is at work.
+    work: must not call collectives.
 
     Raises:
-        ValueError: on the other ranks, with the words of whatever rank 0 raises.
+        ValueError: on the other ranks, with the message of whatever rank 0 raises. Rank 0 raises the error itself.
     """
     if comm.world_size() == 1:
         return work()
     future: Future[Value] = Future()
     if comm.is_main():
-        Thread(target=_fulfil, args=(future, work), daemon=True).start()
+        Thread(target=_run_into, args=(future, work), daemon=True).start()
     while True:
-        has_ended, value, problem = comm.broadcast_object(_word(future) if comm.is_main() else None)
+        has_ended, value, problem = comm.broadcast_object(_sign_of_life(future) if comm.is_main() else None)
         if problem is not None and not comm.is_main():
             raise ValueError(problem)
         if has_ended:
             return future.result() if comm.is_main() else value
 
 
-def _fulfil(future: Future[Value], work: Callable[[], Value]) -> None:
+def _run_into(future: Future[Value], work: Callable[[], Value]) -> None:
+    """Store what `work()` returns or raises in the future."""
     try:
         future.set_result(work())
     except BaseException as error:
         future.set_exception(error)
 
 
-def _word(future: Future[Any]) -> tuple[bool, Any, str | None]:
-    """(whether the work has ended, its value, its problem), after a while."""
-    wait([future], WORD_SECONDS)
+def _sign_of_life(future: Future[Any]) -> tuple[bool, Any, str | None]:
+    """(whether the work has ended, its value, its error message), once it has ended or a second has passed."""
+    wait([future], SIGN_OF_LIFE_SECONDS)
     if not future.done():
         return False, None, None
     error = future.exception()
@@ -62,28 +62,29 @@ def _word(future: Future[Any]) -> tuple[bool, Any, str | None]:
 
 
 def made_by_main(path: Path, make: Callable[[Path], None]) -> Path:
-    """The file or folder `path`, made by `make(aside)` on rank 0 unless an earlier start left it. Every rank calls it.
+    """Have rank 0 make the file or folder `path` unless an earlier start has; return it once this rank sees it.
+
+    Every rank calls it. make: see `files.create_once`: a start that is killed leaves all of `path` or nothing.
 
     Raises:
-        ValueError: as `by_main`; a rank does not see what was made.
+        ValueError: as `by_main`, or this rank does not see `path`.
     """
-    by_main(lambda: _make(path, make))
-    deadline = time.monotonic() + SEEN_SECONDS
-    while not path.exists():
-        if time.monotonic() > deadline:
-            raise ValueError(f"--out: rank {comm.rank()} does not see {path}, expected a folder that all hosts share")
-        time.sleep(0.05)
+    by_main(lambda: create_once(path, make))
+    wait_until_visible(path)
     return path
 
 
-def _make(path: Path, make: Callable[[Path], None]) -> None:
-    if path.exists():
-        return
-    aside = path.with_name(f".{path.name}")
-    shutil.rmtree(aside, ignore_errors=True)  # of a start that was killed
-    path.parent.mkdir(parents=True, exist_ok=True)
-    make(aside)
-    for part in (*aside.iterdir(), aside) if aside.is_dir() else (aside,):
-        sync(part)
-    os.replace(aside, path)
-    sync(path.parent)
+def wait_until_visible(path: Path) -> None:
+    """Wait until this rank sees a file or folder that rank 0 has written.
+
+    Raises:
+        ValueError: it does not appear within `SHARED_FOLDER_SECONDS`.
+    """
+    deadline = time.monotonic() + SHARED_FOLDER_SECONDS
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise ValueError(
+                f"--out, or output of a recipe: rank {comm.rank()} does not see {path}, expected a folder that all "
+                "hosts share"
+            )
+        time.sleep(0.05)

@@ -15,7 +15,8 @@ from harness.engine.checkpoint import Checkpoints, checkpoint_name
 from harness.engine.guard import NonFiniteError, check_gradients, check_loss
 from harness.engine.optimizer import learning_rate
 from harness.engine.phases import Step, embed, replay, score
-from harness.evaluation.runner import evaluate, results_table
+from harness.evaluation.results import results_table
+from harness.evaluation.runner import evaluate
 from harness.export.sentence_transformers_folder import embed as embed_on_cpu
 from harness.export.sentence_transformers_folder import verify_model, write_model
 from harness.mining.ineffective_settings import empty_window_message, idle_rule_message

@@ -17,7 +17,7 @@ from benchmarks.ablation.swing import STEP_LOSS, loss_columns, step_losses, swin
 from benchmarks.runner.command_line import write_json
 from benchmarks.runner.result import in_figures, markdown_table, mean_and_spread, seeds_label
 from harness.data.source.locate import dataset_name
-from harness.evaluation.runner import MAIN_METRIC
+from harness.evaluation.kinds.table import MAIN_METRIC
 from harness.report.history import RunHistory
 from harness.report.page import PAGE, write_report
 from harness.report.tables import Finding

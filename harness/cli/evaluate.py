@@ -72,7 +72,8 @@ def evaluate_model(
 
     from harness import comm
     from harness.cli.opened_model import open_model
-    from harness.evaluation.runner import evaluate, results_table
+    from harness.evaluation.results import results_table
+    from harness.evaluation.runner import evaluate
 
     if "RANK" in os.environ:
         comm.initialise()

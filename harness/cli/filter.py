@@ -105,7 +105,7 @@ def filter_data(
 
     from harness import comm
     from harness.cli.opened_model import open_model
-    from harness.filtering.filter import FilterRequest, filter_pairs, finished_report
+    from harness.filtering.filter import FilterRequest, earlier_report, filter_pairs
     from harness.filtering.report import PAGE, summary
     from harness.report.console import MiningConsole, ReadingConsole
 
@@ -118,7 +118,7 @@ def filter_data(
     prompts, scored_by = opened.pair_prompts, opened.identity()
     request = FilterRequest(str(place), "train", documents, config, prompts, scored_by, out, ReadingConsole(data))
     facts = request.facts()
-    report = finished_report(request, facts)
+    report = earlier_report(request, facts)
     if report is None:
         with MiningConsole() as console:
             report = filter_pairs(opened.encode.without_prompts(), request, facts, console.progress)

@@ -1,1 +1,1 @@
-"""Floor 4: retrieval, STS and classification scores on local data, from an encode function."""
+"""Scores of embeddings on local evaluation data, with mteb's metrics."""

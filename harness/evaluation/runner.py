@@ -1,24 +1,23 @@
-"""From an encode function and evaluation data to scores, and from scores to a table."""
+"""Scores embeddings on evaluation data: load the data, encode its texts, search where needed, compute the metrics."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from harness import rank0
 from harness.data.source.locate import dataset_name
-from harness.evaluation.datasets import EvaluationData, EvaluationKind, data_files, load_evaluation_data
-from harness.evaluation.kinds import Encode, embeddings_of, num_rows, score
-from harness.evaluation.metrics import METRICS, normalised
+from harness.evaluation.datasets import EvaluationData, data_files, load_evaluation_data
+from harness.evaluation.kinds.kind import Embeddings
+from harness.evaluation.kinds.table import KINDS, kind_of
+from harness.search.encode import EncodeTexts
 
-Results = dict[str, dict[str, float]]
-MAIN_METRIC: dict[EvaluationKind, str] = {kind: metrics[0] for kind, metrics in METRICS.items()}
+Results = dict[str, dict[str, float]]  # data set → metric → value
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +42,13 @@ def load(paths: Sequence[str]) -> LoadedData:
     for name, path in zip(dataset_name(paths), paths, strict=True):
         data[name] = load_evaluation_data(path)
         kind, files = data_files(path)
-        facts.append({"name": name, "path": path, "kind": kind, "rows": num_rows(data[name]), "hash": _hash(files)})
+        num_rows = KINDS[kind].num_rows(data[name])
+        facts.append({"name": name, "path": path, "kind": kind, "rows": num_rows, "hash": _hash(files)})
     return LoadedData(data, facts)
 
 
 def _hash(files: Sequence[Path]) -> str:
-    """SHA-256 over the contents of the files: of the file itself for one, of the files' digests for several."""
+    """SHA-256 of one file, or of the digests of several."""
     digests = []
     for file in files:
         with file.open("rb") as stream:
@@ -58,40 +58,15 @@ def _hash(files: Sequence[Path]) -> str:
     return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
 
 
-def check_main_metric(data: LoadedData, main_metric: str | None, matryoshka_dims: Sequence[int] | None = None) -> None:
-    """Whether `evaluate` will give `DATASET/METRIC`; to be asked before training. None is always right.
-
-    matryoshka_dims: the prefixes that will be scored; None: not known here, any METRIC@DIM passes.
-
-    Raises:
-        ValueError: there is no such data set, or its kind has no such metric.
-    """
-    if main_metric is None:
-        return
-    known = {fact["name"]: list(METRICS[fact["kind"]]) for fact in data.facts}
-    for metrics in known.values():
-        metrics += [f"{metrics[0]}@{dim}" for dim in matryoshka_dims or ()]
-    dataset, _, metric = main_metric.rpartition("/")
-    if metric in known.get(dataset, ()):
-        return
-    main, _, dim = metric.partition("@")
-    if matryoshka_dims is None and main in known.get(dataset, ())[:1] and dim.isdecimal() and int(dim) > 0:
-        return
-    raise _no_such_metric(main_metric, known)
-
-
-def _no_such_metric(main_metric: str, known: Mapping[str, Iterable[str]]) -> ValueError:
-    names = ", ".join(f"{name}/{metric}" for name, metrics in known.items() for metric in metrics)
-    return ValueError(f"evaluation.main_metric: got {main_metric}, expected one of {names or 'no data sets'}")
-
-
-def evaluate(encode: Encode, data: LoadedData | Sequence[str], matryoshka_dims: Sequence[int] | None = None) -> Results:
+def evaluate(
+    encode: EncodeTexts, data: LoadedData | Sequence[str], matryoshka_dims: Sequence[int] | None = None
+) -> Results:
     """Metrics of every data set (loaded, or paths): `{data set: {metric: value}}`, with mteb's metric names.
 
-    `encode(texts, role)` gives float32 [n, D]; every rank calls it with the same texts and gets the same rows. Texts
-    that are neither queries nor documents take the role `sentence`. Rank 0 computes the metrics; all ranks return them.
-    With `matryoshka_dims` the main metric is given for each prefix of the embedding too, as `METRIC@DIM`
-    (`ndcg_at_10@128`); prefixes are divided by their length.
+    `encode(texts, role)` gives float32 [N, D]; every rank calls it with the same texts and gets the same rows. Texts
+    that are neither queries nor documents have the role `sentence`. All ranks search, rank 0 computes the metrics, and
+    all ranks return them. With `matryoshka_dims` the main metric is given for each prefix of the embedding too, as
+    `METRIC@DIM` (`ndcg_at_10@128`); prefixes are divided by their length.
 
     Raises:
         ValueError: a data set cannot be read, an embedding is not finite, or a Matryoshka dim is larger than D.
@@ -100,82 +75,30 @@ def evaluate(encode: Encode, data: LoadedData | Sequence[str], matryoshka_dims: 
     return {name: _evaluate_one(encode, name, one, matryoshka_dims or ()) for name, one in loaded.data.items()}
 
 
-def _evaluate_one(encode: Encode, name: str, data: EvaluationData, matryoshka_dims: Sequence[int]) -> dict[str, float]:
-    embeddings = embeddings_of(encode, data)
-    return rank0.by_main(lambda: _metrics(name, data, embeddings, matryoshka_dims))
-
-
-def _metrics(
-    name: str, data: EvaluationData, embeddings: tuple[np.ndarray, ...], matryoshka_dims: Sequence[int]
+def _evaluate_one(
+    encode: EncodeTexts, name: str, data: EvaluationData, matryoshka_dims: Sequence[int]
 ) -> dict[str, float]:
-    for table in embeddings:
-        if not np.isfinite(table).all():
-            raise ValueError(
-                f"{name}: got embeddings with inf or nan, expected finite numbers; lower training.learning_rate "
-                "or set training.precision: fp32"
-            )
-    metrics = score(data, *embeddings)
+    kind = kind_of(data)
+    embeddings = kind.encode(encode, data)
+    rank0.by_main(lambda: _check(name, embeddings, matryoshka_dims))
+    metrics = kind.scores(data, embeddings)
+    main = kind.main_metric
+    for dim in matryoshka_dims:
+        is_prefix = dim < embeddings[0].shape[1]
+        metrics[f"{main}@{dim}"] = kind.scores(data, embeddings, dim)[main] if is_prefix else metrics[main]
+    return metrics
+
+
+def _check(name: str, embeddings: Embeddings, matryoshka_dims: Sequence[int]) -> None:
+    """Refuse embeddings that are not finite, and prefixes longer than they are."""
+    if not all(np.isfinite(table_ND).all() for table_ND in embeddings):
+        raise ValueError(
+            f"{name}: got embeddings with inf or nan, expected finite numbers; lower training.learning_rate "
+            "or set training.precision: fp32"
+        )
     width = embeddings[0].shape[1]
     for dim in matryoshka_dims:
         if not 1 <= dim <= width:
             raise ValueError(
                 f"{name}: got Matryoshka dim {dim}, expected 1 to {width}; set model.matryoshka_dims to match the model"
             )
-        whole = dim == width
-        prefixes = embeddings if whole else tuple(normalised(table[:, :dim]) for table in embeddings)
-        main = _main_metric_of(metrics)
-        metrics[f"{main}@{dim}"] = metrics[main] if whole else score(data, *prefixes)[main]
-    return metrics
-
-
-def _main_metric_of(metrics: Iterable[str]) -> str:
-    return next(name for name in MAIN_METRIC.values() if name in metrics)
-
-
-def selection_score(results: Results, main_metric: str | None = None) -> float:
-    """What picks the best checkpoint: `DATASET/METRIC` of the results, or the mean of all main metrics.
-
-    Raises:
-        ValueError: there is no such data set or metric, or there are no results.
-    """
-    if main_metric is None:
-        if not results:
-            raise ValueError("evaluation.data: got no data sets, expected at least one to pick the best checkpoint by")
-        return float(np.mean([metrics[_main_metric_of(metrics)] for metrics in results.values()]))
-    dataset, _, metric = main_metric.rpartition("/")
-    if metric not in results.get(dataset, {}):
-        raise _no_such_metric(main_metric, results)
-    return results[dataset][metric]
-
-
-def results_table(
-    before: Mapping[str, Mapping[str, float]],
-    after: Mapping[str, Mapping[str, float]] | None = None,
-    *,
-    all_metrics: bool = False,
-    title: str | None = None,
-) -> Table:
-    """Scores as a table: data set, metric, before, after, change; with `before` alone: data set, metric, score.
-
-    Shows the main metric of each data set and its Matryoshka prefixes, or all metrics. What only one side has leaves
-    the other's cells empty.
-    """
-    table = Table(title=title)
-    table.add_column("data set")
-    table.add_column("metric")
-    for heading in ("score",) if after is None else ("before", "after", "change"):
-        table.add_column(heading, justify="right")
-    for name in dict.fromkeys([*(after or {}), *before]):
-        old, new = before.get(name, {}), (after or {}).get(name, {})
-        metrics = list(dict.fromkeys([*new, *old]))
-        main = _main_metric_of(metrics)
-        shown = [key for key in metrics if all_metrics or key.partition("@")[0] == main]
-        for i, key in enumerate(shown):
-            cells = _cells(old.get(key), new.get(key))[: 1 if after is None else 3]
-            table.add_row(name if i == 0 else "", key, *cells, end_section=i == len(shown) - 1)
-    return table
-
-
-def _cells(before: float | None, after: float | None) -> list[str]:
-    change = "" if before is None or after is None else f"{after - before:+.4f}"
-    return ["" if before is None else f"{before:.4f}", "" if after is None else f"{after:.4f}", change]

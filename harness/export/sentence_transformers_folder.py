@@ -86,7 +86,7 @@ def verify_model(out: Path, texts: Sequence[str], expected_BD: np.ndarray, confi
 def embed(encoder: Encoder, tokeniser: Tokeniser, texts: Sequence[str], max_length: int) -> np.ndarray:
     """Embeddings [B, D] of a few texts on the CPU in float32, without a prompt.
 
-    Uses no collectives, so that rank 0 may call it alone.
+    Does not use `search.TextEncoder`, which calls collectives: rank 0 may call this alone.
     """
     batch = tokeniser.pad(tokeniser.encode(texts, max_length))
     with torch.no_grad():

@@ -1,15 +1,38 @@
-"""Stage 2: exact duplicates: pairs that are one after normalisation; the first stays."""
+"""Stages 2 and 3: exact and near duplicates among the pairs; of each group the first pair stays.
+
+Exact duplicates are equal after normalisation. Two pairs are near duplicates if their queries are similar and their
+positives are, too: many questions may have one answer, and one question many answers. Two texts are similar by the
+Jaccard similarity of their sets of character shingles (not of words: Chinese has no spaces). MinHash estimates it: as
+the share of places in which two signatures agree (Broder 1997). Only pairs whose signatures are equal in one of several
+bands are compared. Signatures and bands are made by datasketch. Its own search for such pairs needs Python objects for
+every pair; here they are found by sorting arrays.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import xxhash
+from numpy.lib import format as npy_format
 
+from harness import comm
+from harness.data.ragged import mix64
+from harness.files import replace_file
+from harness.filtering.config import FilterConfig
 from harness.filtering.junk_rules import normalised
+
+BLOCK_PAIRS = 4096  # whose signatures are made at a time and written to one file
+# Weights of the two errors by which datasketch chooses the bands. Pairs found by a band are compared, so a needless one
+# costs time only, and a missed one is never compared.
+_MISSED, _NEEDLESS = 0.98, 0.02
 
 
 def pair_text(query: str, positive: str) -> str:
-    """The pair as duplicates are compared: both sides normalised, which leaves no line break in either."""
+    """A pair as one text to compare: normalised query and positive, with the only line break between them."""
     return f"{normalised(query)}\n{normalised(positive)}"
 
 
@@ -18,8 +41,131 @@ def pair_hash(query: str, positive: str) -> int:
     return xxhash.xxh3_64_intdigest(pair_text(query, positive).encode())
 
 
-def repeats(hash_E: np.ndarray) -> np.ndarray:
+def is_repeated(hash_E: np.ndarray) -> np.ndarray:
     """Whether an earlier entry has the same hash, bool [E]."""
     repeated_E = np.ones(len(hash_E), dtype=bool)
     repeated_E[np.unique(hash_E, return_index=True)[1]] = False
     return repeated_E
+
+
+def signature(text: str, config: FilterConfig) -> np.ndarray:
+    """MinHash of the set of a text's character shingles, uint32 [H / 2]. A shorter text is one shingle."""
+    minhash_class, _ = _datasketch()
+    width = config.shingle_characters
+    shingles = {text[i : i + width].encode() for i in range(max(1, len(text) - width + 1))}
+    minhash = minhash_class(num_perm=config.num_hashes, hashfunc=xxhash.xxh32_intdigest)
+    minhash.update_batch(shingles)
+    return minhash.hashvalues.astype(np.uint32)
+
+
+def pair_signature(text: str, config: FilterConfig) -> np.ndarray:
+    """Signature of a `pair_text`, uint32 [H]. Hashes of query and positive alternate, so that a band holds both."""
+    return np.stack([signature(side, config) for side in text.split("\n")], axis=1).ravel()
+
+
+def write_signatures(
+    folder: Path,
+    read: Callable[[np.ndarray], Sequence[str]],
+    num_pairs: int,
+    config: FilterConfig,
+    progress: Callable[[int], None],
+) -> list[Path]:
+    """Write the signatures of all pairs, uint32 [at most BLOCK_PAIRS, H] a file; returns the files in order.
+
+    Every rank calls it and makes every W-th file, unless an earlier start has made it. read: gives the `pair_text` of
+    pairs by their numbers.
+    """
+    _datasketch()  # refuse before any work if it is not installed
+    starts = range(0, num_pairs, BLOCK_PAIRS)
+    paths = [folder / f"{first:012d}.npy" for first in starts]
+    for number, (first, path) in enumerate(zip(starts, paths, strict=True)):
+        if number % comm.world_size() != comm.rank():
+            continue
+        progress(first)
+        if not path.exists():
+            texts = read(np.arange(first, min(first + BLOCK_PAIRS, num_pairs)))
+            signature_EH = np.stack([pair_signature(text, config) for text in texts])
+            replace_file(path, partial(np.save, arr=signature_EH))
+    comm.barrier()
+    progress(num_pairs)
+    return paths
+
+
+def is_near_duplicate(files: Sequence[Path], config: FilterConfig, folder: Path) -> np.ndarray:
+    """Whether an earlier pair that stays is a near duplicate, bool [E].
+
+    files: of `write_signatures`. folder: a new one for memory-mapped arrays: signatures need not fit in memory.
+    """
+    folder.mkdir(parents=True)
+    signature_EH = _join(files, folder / "signature_EH.npy", 2 * config.num_hashes)
+    num_bands, band_width = _bands(config)
+    shape = (len(signature_EH), num_bands)
+    bucket_EB = npy_format.open_memmap(folder / "bucket_EB.npy", mode="w+", dtype=np.int64, shape=shape)
+    next_bucket = 0
+    for band in range(num_bands):
+        bucket_EB[:, band], next_bucket = _buckets(signature_EH, band * band_width, band_width, next_bucket)
+    return _is_near_kept_pair(signature_EH, bucket_EB, config.near_threshold)
+
+
+def _join(files: Sequence[Path], path: Path, width: int) -> np.ndarray:
+    """The arrays of all files as one memory-mapped array uint32 [E, width]."""
+    blocks = [np.load(file, mmap_mode="r") for file in files]
+    shape = (sum(map(len, blocks)), width)
+    joined = npy_format.open_memmap(path, mode="w+", dtype=np.uint32, shape=shape)
+    first = 0
+    for block in blocks:
+        joined[first : first + len(block)] = block
+        first += len(block)
+    return joined
+
+
+def _buckets(signature_EH: np.ndarray, start: int, width: int, first: int) -> tuple[np.ndarray, int]:
+    """(bucket of each pair, int64 [E], next free bucket number) in the band of `width` hashes that begins at `start`.
+
+    Pairs with equal hashes in the band share a bucket, numbered from `first` on; -1 for a pair that is alone.
+    """
+    key_E = np.zeros(len(signature_EH), dtype=np.uint64)
+    for column in range(start, start + width):
+        key_E = mix64(key_E ^ signature_EH[:, column], column)
+    _, bucket_E, count_U = np.unique(key_E, return_inverse=True, return_counts=True)
+    number_U = np.where(count_U > 1, first + np.cumsum(count_U > 1) - 1, -1)
+    return number_U[bucket_E], first + int((count_U > 1).sum())
+
+
+def similarity(signature_EH: np.ndarray, signature_H: np.ndarray) -> np.ndarray:
+    """Estimated Jaccard similarity of pairs to one pair, float64 [E]: that of the side that is less similar."""
+    agrees = (signature_EH == signature_H).reshape(len(signature_EH), -1, 2)
+    return agrees.mean(axis=1).min(axis=1)
+
+
+def _is_near_kept_pair(signature_EH: np.ndarray, bucket_EB: np.ndarray, threshold: float) -> np.ndarray:
+    """Whether a pair is as similar as `threshold` to an earlier one that stays, bool [E]."""
+    repeated_E = np.zeros(len(signature_EH), dtype=bool)
+    kept: dict[int, list[int]] = defaultdict(list)  # bucket → those of its pairs that stay
+    for pair in np.flatnonzero((bucket_EB >= 0).any(axis=1)):
+        buckets = [bucket for bucket in bucket_EB[pair].tolist() if bucket >= 0]
+        others = sorted({other for bucket in buckets for other in kept[bucket]})
+        if others and similarity(signature_EH[others], signature_EH[pair]).max() >= threshold:
+            repeated_E[pair] = True
+            continue
+        for bucket in buckets:
+            kept[bucket].append(int(pair))
+    return repeated_E
+
+
+def _bands(config: FilterConfig) -> tuple[int, int]:
+    """(number of bands, hashes in a band): few pairs as similar as the threshold are in no bucket together."""
+    _, lsh_class = _datasketch()
+    lsh = lsh_class(threshold=config.near_threshold, num_perm=2 * config.num_hashes, weights=(_NEEDLESS, _MISSED))
+    return lsh.b, lsh.r
+
+
+def _datasketch() -> tuple[type, type]:
+    try:
+        from datasketch import MinHash, MinHashLSH
+    except ImportError as error:
+        raise ValueError(
+            "--duplicates: got near, which needs datasketch, expected it installed; "
+            "pip install -c constraints.txt -e '.[mining]', or take --duplicates exact"
+        ) from error
+    return MinHash, MinHashLSH

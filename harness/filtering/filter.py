@@ -1,9 +1,10 @@
-"""`harness filter`: the stages in their order, each kept on disk until the end: a killed start goes on behind the last.
+"""`harness filter`: runs the stages one after the other and writes the rows that are left, and a report.
 
 OUT/  train.jsonl.gz  report.md  report.json (written last)   work/ while unfinished
 
-The kept rows do not depend on where a start was killed. They are the same for every number of ranks, up to pairs whose
-cosine lies within float32 rounding of a limit: how texts are padded together changes a cosine's last bits.
+What a stage has found stays in work/ until the end, so that a start that was killed is continued. The kept rows do not
+depend on where it was killed. They are the same for every number of ranks, except for pairs whose cosine lies within
+float32 rounding of a limit: the last bits of a cosine depend on which texts are padded together.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from harness import comm
 from harness.data.config import PromptsConfig
 from harness.data.table.index import TaskData
 from harness.filtering.config import FilterConfig
-from harness.filtering.consistency import is_consistent, kth_scores, no_rivals, sample
-from harness.filtering.duplicates import pair_text, repeats
-from harness.filtering.near_duplicates import near_repeats, write_signatures
+from harness.filtering.consistency import excluded_rivals, is_consistent, kth_rival_scores, sample
+from harness.filtering.duplicates import is_near_duplicate, is_repeated, pair_text, write_signatures
 from harness.filtering.output import write_rows
-from harness.filtering.pairs import PairTable, source_hash, write_pairs
+from harness.filtering.pairs import PairTable, Verdicts, source_hash, write_pairs
 from harness.filtering.reasons import Reason
 from harness.filtering.report import REPORT, counts, score_summary, write_report
-from harness.filtering.scoring import Sides, cosines
+from harness.filtering.scoring import UniqueSides, cosines
 from harness.rank0 import by_main, made_by_main
 from harness.search.block_store import BlockStore
-from harness.search.embeddings import Encode, Progress, TableEmbeddings
+from harness.search.embeddings import Progress, TableEmbeddings
+from harness.search.encode import Encode
 from harness.search.unique_texts import unique_texts
 from harness.section import flat
 
@@ -43,42 +44,38 @@ WORK_FOLDER, DATA_FILE = "work", "train.jsonl.gz"
 class FilterRequest:
     """What is filtered, with which settings, by which model, into which folder."""
 
-    path: str  # of the source
+    path: str  # of the data set
     split: str
-    corpus: TaskData | None  # what consistency is judged against; None: the pairs' own documents
+    corpus: TaskData | None  # the documents that positives are ranked against; None: the pairs' own
     config: FilterConfig
-    prompts: PromptsConfig  # before queries and documents; a row's own prompt takes the query's place
+    prompts: PromptsConfig  # before queries and documents; a row's own prompt is taken for its query instead
     scored_by: dict[str, Any]  # what a score depends on: model, weights, pooling, prompts, lengths
     out: Path
     reading: Callable[[int], None]  # called with the number of texts read since the last call
 
     def facts(self) -> dict[str, Any]:
-        """All that decides the result, as the report says it. Every rank calls it; rank 0 reads the source once."""
+        """Everything that decides the result, for the report. Every rank calls it; rank 0 hashes the source."""
         corpus = None if self.corpus is None else {"path": self.corpus.path, "hash": self.corpus.content_hash}
         return {
             "settings": self.config.model_dump(mode="json"),
             "model": self.scored_by,
-            "data": {
-                "path": self.path,
-                "split": self.split,
-                "hash": by_main(lambda: source_hash(self.path)),
-            },
+            "data": {"path": self.path, "split": self.split, "hash": by_main(lambda: source_hash(self.path))},
             "corpus": corpus,
         }
 
 
-def finished_report(request: FilterRequest, facts: dict[str, Any]) -> dict[str, Any] | None:
-    """The report of an earlier start with the same settings, model and data; None if there is none.
+def earlier_report(request: FilterRequest, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """The report of an earlier start that ended, with the same settings, model and data; None if there is none.
 
-    Every rank calls it and gets what rank 0 finds, which removes the work of a start that was killed at its end.
+    Every rank calls it and gets what rank 0 finds. Rank 0 removes work/ if that start was killed before it did.
 
     Raises:
-        ValueError: the folder holds the result of others.
+        ValueError: the folder holds a result with other settings, another model or other data.
     """
-    return by_main(lambda: _finished_report(request, facts))
+    return by_main(lambda: _read_earlier_report(request, facts))
 
 
-def _finished_report(request: FilterRequest, facts: dict[str, Any]) -> dict[str, Any] | None:
+def _read_earlier_report(request: FilterRequest, facts: dict[str, Any]) -> dict[str, Any] | None:
     path = request.out / REPORT
     if not path.is_file():
         return None
@@ -95,126 +92,126 @@ def _finished_report(request: FilterRequest, facts: dict[str, Any]) -> dict[str,
 def filter_pairs(encode: Encode, request: FilterRequest, facts: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Run all stages; rank 0 writes the kept rows and the report. Every rank calls it and gets the report.
 
-    encode: unnormalised embeddings of texts with their prompts before them. facts: `request.facts()`.
+    encode: embeddings of texts that start with their prompts, not normalised. facts: `request.facts()`.
     """
-    run = _Run(encode, request, facts, progress)
-    reason_P, score_P = run.judge()
-    return by_main(lambda: _write_result(request, facts, progress, run.table, reason_P, score_P))
+    table, verdicts = _Stages(encode, request, facts, progress).run()
+    return by_main(lambda: _write_result(request, facts, progress, table, verdicts))
+
+
+class _Stages:
+    """The stages on this rank. Their files lie below work/, in a folder named by a hash of all that decides them."""
+
+    def __init__(self, encode: Encode, request: FilterRequest, facts: dict[str, Any], progress: Progress) -> None:
+        self._request, self._config, self._progress = request, request.config, progress
+        self._key = {"facts": facts}
+        digest = xxhash.xxh3_64_hexdigest(json.dumps(facts, sort_keys=True).encode())
+        self._work = request.out / WORK_FOLDER / digest
+        self._embed = TableEmbeddings(encode, request.prompts, self._work, self._key, progress)
+
+    def run(self) -> tuple[PairTable, Verdicts]:
+        """All pairs and the verdict on each; those of rank 0 are complete. Every rank calls it."""
+        by_main(self._remove_work_of_other_settings)
+        table = self._read_and_apply_rules()
+        verdicts = Verdicts.of_rules(table)
+        if self._config.duplicates != "none":
+            self._drop_exact_duplicates(table, verdicts)
+        if self._config.duplicates == "near":
+            self._drop_near_duplicates(table, verdicts)
+        if len(verdicts.kept()):
+            self._drop_by_score_and_consistency(table, verdicts)
+        comm.barrier()  # rank 0 will remove the files: every rank must have opened all of them by now
+        return table, verdicts
+
+    def _remove_work_of_other_settings(self) -> None:
+        for folder in self._work.parent.glob("*"):
+            if folder != self._work:
+                shutil.rmtree(folder)
+
+    def _read_and_apply_rules(self) -> PairTable:
+        request = self._request
+
+        def write(folder: Path) -> None:
+            write_pairs(folder, request.path, request.split, self._config.rules, request.reading)
+
+        return PairTable.open(made_by_main(self._work / "pairs", write))
+
+    def _drop_exact_duplicates(self, table: PairTable, verdicts: Verdicts) -> None:
+        pair_E = verdicts.kept()
+        verdicts.reason_P[pair_E[is_repeated(table.hash_P[pair_E])]] = Reason.EXACT_DUPLICATE
+
+    def _drop_near_duplicates(self, table: PairTable, verdicts: Verdicts) -> None:
+        pair_E = verdicts.kept()
+        total = len(pair_E)
+
+        def read(position_E: np.ndarray) -> list[str]:
+            ids = (text_P[pair_E[position_E]] for text_P in (table.query_P, table.positive_P))
+            queries, positives = (table.read_texts(text_E) for text_E in ids)
+            return [pair_text(query, positive) for (query, _), (positive, _) in zip(queries, positives, strict=True)]
+
+        def find(file: Path) -> None:
+            arrays = self._work / "bands"
+            shutil.rmtree(arrays, ignore_errors=True)  # left by a start that was killed
+            np.save(file, is_near_duplicate(signatures, self._config, arrays))
+            shutil.rmtree(arrays)
+
+        signatures = write_signatures(
+            self._work / "signatures",
+            read,
+            total,
+            self._config,
+            lambda done: self._progress("near duplicates", done, total),
+        )
+        is_near_E = np.load(made_by_main(self._work / "near_duplicates.npy", find))
+        verdicts.reason_P[pair_E[is_near_E]] = Reason.NEAR_DUPLICATE
+
+    def _drop_by_score_and_consistency(self, table: PairTable, verdicts: Verdicts) -> None:
+        pair_E = verdicts.kept()
+        sides = UniqueSides.of(table, pair_E)
+        query_QD = self._embed("queries", table, sides.query_id_Q, "query")
+        document_CD = self._embed("documents", table, sides.document_id_C, "document")
+        scores_file = self._work / "scores.npy"
+        score_E = np.load(made_by_main(scores_file, lambda file: np.save(file, cosines(query_QD, document_CD, sides))))
+        verdicts.score_P[pair_E] = score_E
+        is_low_E = score_E < self._config.min_score
+        verdicts.reason_P[pair_E[is_low_E]] = Reason.LOW_SCORE
+        if self._config.consistency_top_k is None or is_low_E.all():
+            return
+        rival_hash_C, rival_CD = self._rivals(sides, document_CD, ~is_low_E)
+        kth_score_Q = kth_rival_scores(
+            query_QD,
+            rival_CD,
+            excluded_rivals(table, sides.query_hash_Q, rival_hash_C),
+            self._config.consistency_top_k,
+            BlockStore(self._work / "search", self._key),
+            lambda done: self._progress("searching", done, len(query_QD)),
+        )
+        is_inconsistent_E = ~is_low_E & ~is_consistent(score_E, kth_score_Q, sides.query_E)
+        verdicts.reason_P[pair_E[is_inconsistent_E]] = Reason.INCONSISTENT
+
+    def _rivals(
+        self, sides: UniqueSides, document_CD: np.ndarray, is_kept_E: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Hashes and unit rows of the documents that positives are ranked against: a sample."""
+        corpus = self._request.corpus
+        if corpus is None:
+            kept_C = np.unique(sides.document_E[is_kept_E])
+            chosen = kept_C[sample(sides.document_hash_C[kept_C], self._config.corpus_sample)]
+            return sides.document_hash_C[chosen], document_CD[chosen]
+        id_C = unique_texts(corpus.text_hash_G)[0]
+        chosen = id_C[sample(corpus.text_hash_G[id_C], self._config.corpus_sample)]
+        return corpus.text_hash_G[chosen], self._embed("corpus", corpus, chosen, "document")
 
 
 def _write_result(
-    request: FilterRequest,
-    facts: dict[str, Any],
-    progress: Progress,
-    table: PairTable,
-    reason_P: np.ndarray,
-    score_P: np.ndarray,
+    request: FilterRequest, facts: dict[str, Any], progress: Progress, table: PairTable, verdicts: Verdicts
 ) -> dict[str, Any]:
-    rows = int(table.row_P[-1]) + 1
-    source, out = (request.path, request.split), request.out
+    num_rows = int(table.row_P[-1]) + 1
+    source = request.path, request.split
     written = write_rows(
-        out / DATA_FILE, source, table, reason_P, score_P, lambda done: progress("writing", done, rows)
+        request.out / DATA_FILE, source, table, verdicts, lambda done: progress("writing", done, num_rows)
     )
-    report = {**facts, **counts(table.row_P, reason_P), "shortened_rows": written.shortened_rows}
-    report |= {"scores": score_summary(score_P), "samples": written.samples}
-    write_report(out, report)
-    shutil.rmtree(out / WORK_FOLDER)
+    report = {**facts, **counts(table.row_P, verdicts.reason_P), "shortened_rows": written.shortened_rows}
+    report |= {"scores": score_summary(verdicts.score_P), "samples": written.samples}
+    write_report(request.out, report)
+    shutil.rmtree(request.out / WORK_FOLDER)
     return report
-
-
-class _Run:
-    """The stages on this rank. Their files lie in a folder of their own for all that decides the result."""
-
-    def __init__(self, encode: Encode, request: FilterRequest, facts: dict[str, Any], progress: Progress) -> None:
-        self.request, self.config, self.progress = request, request.config, progress
-        self.key = {"facts": facts}
-        digest = xxhash.xxh3_64_hexdigest(json.dumps(facts, sort_keys=True).encode())
-        self.work = request.out / WORK_FOLDER / digest
-        self.embed = TableEmbeddings(encode, request.prompts, self.work, self.key, progress)
-        by_main(self._discard_others)
-
-    def judge(self) -> tuple[np.ndarray, np.ndarray]:
-        """(`Reason` of every pair, uint8 [P]; its score, float32 [P], NaN where an earlier stage dropped it)."""
-        self.table = self._read()
-        reason_P = np.array(self.table.reason_P)
-        if self.config.duplicates != "none":
-            alive = np.flatnonzero(reason_P == Reason.KEPT)
-            reason_P[alive[repeats(self.table.hash_P[alive])]] = Reason.EXACT_DUPLICATE
-        if self.config.duplicates == "near":
-            alive = np.flatnonzero(reason_P == Reason.KEPT)
-            reason_P[alive[self._near_repeats(alive)]] = Reason.NEAR_DUPLICATE
-        score_P = np.full(len(reason_P), np.nan, dtype=np.float32)
-        alive = np.flatnonzero(reason_P == Reason.KEPT)
-        if len(alive):
-            self._score(alive, reason_P, score_P)
-        comm.barrier()  # no rank still opens a file that rank 0 removes at the end
-        return reason_P, score_P
-
-    def _read(self) -> PairTable:
-        def write(folder: Path) -> None:
-            write_pairs(folder, self.request.path, self.request.split, self.config.rules, self.request.reading)
-
-        return PairTable.open(made_by_main(self.work / "pairs", write))
-
-    def _near_repeats(self, alive: np.ndarray) -> np.ndarray:
-        def read(place_E: np.ndarray) -> list[str]:
-            sides = (self.table.read_texts(ids[alive[place_E]]) for ids in (self.table.query_P, self.table.positive_P))
-            return [pair_text(query, positive) for (query, _), (positive, _) in zip(*sides, strict=True)]
-
-        def find(file: Path) -> None:
-            arrays = self.work / "bands"
-            shutil.rmtree(arrays, ignore_errors=True)
-            with file.open("wb") as stream:
-                np.save(stream, near_repeats(paths, self.config, arrays))
-            shutil.rmtree(arrays)
-
-        folder, total = self.work / "signatures", len(alive)
-        paths = write_signatures(
-            folder, read, total, self.config, lambda done: self.progress("near duplicates", done, total)
-        )
-        return np.load(made_by_main(self.work / "near_repeats.npy", find))
-
-    def _score(self, alive: np.ndarray, reason_P: np.ndarray, score_P: np.ndarray) -> None:
-        """Stages 4 and 5, which write into both arrays; rank 0's are complete."""
-        sides = Sides.of(self.table, alive)
-        query_QD = self.embed("queries", self.table, sides.query_id_Q, "query")
-        document_CD = self.embed("documents", self.table, sides.document_id_C, "document")
-
-        def save(file: Path) -> None:
-            with file.open("wb") as stream:
-                np.save(stream, cosines(query_QD, document_CD, sides))
-
-        score_E = np.load(made_by_main(self.work / "scores.npy", save))
-        score_P[alive] = score_E
-        is_low_E = score_E < self.config.min_score
-        reason_P[alive[is_low_E]] = Reason.LOW_SCORE
-        if self.config.consistency_top_k is None or is_low_E.all():
-            return
-        hash_C, rival_CD = self._rivals(sides, document_CD, ~is_low_E)
-        kth_Q = kth_scores(
-            query_QD,
-            rival_CD,
-            no_rivals(self.table, sides.query_hash_Q, hash_C),
-            self.config.consistency_top_k,
-            BlockStore(self.work / "search", self.key),
-            lambda done: self.progress("searching", done, len(query_QD)),
-        )
-        is_lost_E = ~is_low_E & ~is_consistent(score_E, kth_Q, sides.query_E)
-        reason_P[alive[is_lost_E]] = Reason.INCONSISTENT
-
-    def _rivals(self, sides: Sides, document_CD: np.ndarray, is_kept_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Hashes and unit rows of the sampled documents."""
-        corpus = self.request.corpus
-        if corpus is None:
-            candidate = np.unique(sides.document_E[is_kept_E])
-            chosen = candidate[sample(sides.document_hash_C[candidate], self.config.corpus_sample)]
-            return sides.document_hash_C[chosen], document_CD[chosen]
-        id_C = unique_texts(corpus.text_hash_G)[0]
-        chosen = id_C[sample(corpus.text_hash_G[id_C], self.config.corpus_sample)]
-        return corpus.text_hash_G[chosen], self.embed("corpus", corpus, chosen, "document")
-
-    def _discard_others(self) -> None:
-        """Remove what an unfinished start with other settings left."""
-        for folder in self.work.parent.glob("*"):
-            if folder != self.work:
-                shutil.rmtree(folder)

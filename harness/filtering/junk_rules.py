@@ -1,4 +1,4 @@
-"""Stage 1: junk that shows without knowing the language. Pure functions of one text, or of a pair."""
+"""Stage 1: rules that find junk in a text of any language."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RUN = re.compile(r"(\S)\1{3,}")
 
 
 def broken_rule(text: str, rules: RuleConfig) -> Reason | None:
-    """The first rule that a text breaks."""
+    """The first rule that a text breaks; None if it breaks none."""
     stripped = text.strip()
     if not stripped:
         return Reason.EMPTY
@@ -34,18 +34,18 @@ def broken_rule(text: str, rules: RuleConfig) -> Reason | None:
 
 
 def normalised(text: str) -> str:
-    """The text as duplicates are compared: Unicode NFKC, case folded, each white space one space."""
+    """The text as it is compared with others: Unicode NFKC, case folded, white space of any length one space."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def symbol_share(text: str) -> float:
-    """Share of the characters beside white space that are no letter, mark or digit of any script."""
+    """Share of the characters, white space left out, that are no letter, mark or digit of any script."""
     symbols = [c for c in _NO_WORD.findall(text) if not unicodedata.category(c).startswith("M")]
     return len(symbols) / max(1, _num_visible(text))
 
 
 def run_share(text: str) -> float:
-    """Share of the characters beside white space that stand in runs of one character, four or longer."""
+    """Share of the characters, white space left out, that stand in runs of one character, four or longer."""
     return sum(len(run.group()) for run in _RUN.finditer(text)) / max(1, _num_visible(text))
 
 

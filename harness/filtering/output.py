@@ -1,4 +1,4 @@
-"""What is left of the source, as one file of rows as they came; and the samples for the report."""
+"""Writes the rows that are left, unchanged but for dropped positives, and collects samples of dropped pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.data.ragged import mix64
 from harness.data.source.files import BadRow, Row
 from harness.data.source.formats import FormattedRow, read_formatted_rows
 from harness.files import replace_file
-from harness.filtering.pairs import PairTable
+from harness.filtering.pairs import PairTable, Verdicts
 from harness.filtering.reasons import DROPPED, Reason
 from harness.filtering.rows import pairs_of, with_positives
 
@@ -25,29 +25,25 @@ _PROGRESS_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What the pass over the source counted. Samples: by reason, each with its line, texts and score."""
+class WrittenRows:
+    """shortened_rows: kept rows that lost positives. samples: by reason, dropped pairs with line, texts and score."""
 
     shortened_rows: int
     samples: dict[str, list[dict[str, Any]]]
 
 
 def write_rows(
-    out: Path,
-    source: tuple[str, str],
-    table: PairTable,
-    reason_P: np.ndarray,
-    score_P: np.ndarray,
-    progress: Callable[[int], None],
-) -> Written:
+    out: Path, source: tuple[str, str], table: PairTable, verdicts: Verdicts, progress: Callable[[int], None]
+) -> WrittenRows:
     """Write the rows with a kept positive to `out` (.jsonl.gz), in their order; the same bytes at every start.
 
-    source: path and split. score_P: NaN where not scored.
+    source: path and split.
 
     Raises:
         ValueError: the source has changed since it was read, or holds a value that JSON does not know.
     """
     path, split = source
+    reason_P, score_P = verdicts.reason_P, verdicts.score_P
     start_R1 = np.searchsorted(table.row_P, np.arange(int(table.row_P[-1]) + 2))
     wanted = _samples(reason_P)
     samples: dict[str, list[dict[str, Any]]] = {reason.label: [] for reason in DROPPED}
@@ -71,19 +67,23 @@ def write_rows(
                     packed.write(_json_line(path, line, with_positives(raw, kept)))
                 if row % _PROGRESS_ROWS == 0:
                     progress(row)
-        if row + 2 != len(start_R1):
-            raise ValueError(
-                f"{path}: got another number of rows than at the first reading, expected a source that stays as it is; "
-                "start again"
-            )
+        _check_unchanged(path, row + 2 == len(start_R1))
 
     replace_file(out, write)
     progress(len(start_R1) - 1)
-    return Written(shortened, {label: found for label, found in samples.items() if found})
+    return WrittenRows(shortened, {label: found for label, found in samples.items() if found})
+
+
+def _check_unchanged(path: str, has_same_rows: bool) -> None:
+    if not has_same_rows:
+        raise ValueError(
+            f"{path}: got another number of rows than at the first reading, expected a source that stays as it is; "
+            "start again"
+        )
 
 
 def _samples(reason_P: np.ndarray) -> set[int]:
-    """Some pairs of each reason, spread over the data."""
+    """SAMPLES pairs dropped for each reason, spread over the data."""
     chosen: set[int] = set()
     for reason in DROPPED:
         pair_E = np.flatnonzero(reason_P == reason)
@@ -95,11 +95,15 @@ def _shown(line: int, raw: FormattedRow | BadRow, position: int, score: float) -
     found = pairs_of(line, raw)
     if isinstance(found, BadRow):
         return {"line": line, "problem": f"{found.field}: got {found.got}, expected {found.expected}"}
-    shown: dict[str, Any] = {"line": line, "query": _cut(found.query), "positive": _cut(found.positives[position])}
+    shown: dict[str, Any] = {
+        "line": line,
+        "query": _shorten(found.query),
+        "positive": _shorten(found.positives[position]),
+    }
     return shown if np.isnan(score) else {**shown, "score": round(score, 4)}
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
 
 
@@ -110,5 +114,5 @@ def _json_line(path: str, line: int, row: Row) -> bytes:
         raise ValueError(f"{path}:{line}: got {error}, expected values that JSON knows; remove this column") from error
     try:
         return f"{text}\n".encode()
-    except UnicodeEncodeError:  # a lone surrogate in a column that nobody reads: JSON can escape it, UTF-8 not hold it
+    except UnicodeEncodeError:  # a lone surrogate in some column: UTF-8 cannot encode it, but JSON can escape it
         return f"{json.dumps(row)}\n".encode()

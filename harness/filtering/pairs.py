@@ -1,7 +1,7 @@
-"""The pairs of a source as memory-mapped arrays, made in one streaming pass that applies the rules of stage 1.
+"""The pairs of a source as memory-mapped arrays, written while the source is read and the rules are applied.
 
-Only texts that passed are kept on disk. A row that cannot be used, or without a query, still has a pair: every row of
-the source is accounted for.
+Only texts that passed are kept on disk. A row that cannot be used, or has no query, counts as one pair, so that the
+report accounts for every row.
 """
 
 from __future__ import annotations
@@ -72,8 +72,27 @@ class PairTable:
         return cls(texts=Dataset.from_file(str(folder / _TEXTS)), **arrays)
 
 
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What the stages have found so far, per pair."""
+
+    reason_P: np.ndarray  # uint8, `Reason`: why it was dropped, or KEPT
+    score_P: np.ndarray  # float32, NaN where an earlier stage dropped it
+
+    @classmethod
+    def of_rules(cls, table: PairTable) -> Verdicts:
+        """After the rules, which `write_pairs` has applied while it read the source."""
+        return cls(np.array(table.reason_P), np.full(len(table.reason_P), np.nan, dtype=np.float32))
+
+    def kept(self) -> np.ndarray:
+        """Numbers of the pairs that no stage has dropped, int64 [E]."""
+        return np.flatnonzero(self.reason_P == Reason.KEPT)
+
+
 def write_pairs(folder: Path, path: str, split: str, rules: RuleConfig, progress: Callable[[int], None]) -> None:
-    """One pass over the source. progress: called with the number of texts kept since the last call.
+    """Read the source once, apply the rules, write what `PairTable.open` opens.
+
+    progress: called with the number of texts kept since the last call.
 
     Raises:
         ValueError: the source cannot be read, or no row of it can be used.
@@ -127,12 +146,12 @@ class _Writer:
             file.close()
 
     def add_dropped(self, row: int, reasons: list[Reason]) -> None:
-        """Pairs of which no text is kept."""
+        """Pairs of a row of which no text is kept."""
         for position, reason in enumerate(reasons):
             self._add_pair(row, position, reason, 0, -1, -1)
 
     def add(self, row: int, found: RowPairs, reasons: list[Reason]) -> None:
-        """A row whose query passed, and what the rules say of each positive."""
+        """A row whose query passed; reasons: what the rules say of each positive."""
         query_id = -1
         for position, (positive, reason) in enumerate(zip(found.positives, reasons, strict=True)):
             if reason is not Reason.KEPT:

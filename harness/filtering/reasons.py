@@ -1,4 +1,4 @@
-"""Why a pair was dropped, in the order of the stages."""
+"""The reasons for which a pair is dropped, in the order of the stages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Reason(IntEnum):
-    """The uint8 code of a pair's fate; a row's is the latest of its pairs'."""
+    """KEPT, or why a pair was dropped; a dropped row has the reason of its pair that passed most stages."""
 
     KEPT = 0
     UNUSABLE = 1

@@ -1,4 +1,4 @@
-"""report.json and report.md: what was dropped, why, with samples; and the settings that decided it."""
+"""report.json and report.md: how much was dropped for which reason, with samples, and the settings that decided it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _BAR_WIDTH = 40
 
 
 def counts(row_P: np.ndarray, reason_P: np.ndarray) -> dict[str, Any]:
-    """Rows and pairs: in, kept, dropped by reason. A row without a kept pair has the latest reason of its pairs."""
-    starts = np.flatnonzero(np.diff(row_P, prepend=-1))
-    latest_R = np.maximum.reduceat(reason_P, starts)
-    reason_R = np.where(np.minimum.reduceat(reason_P, starts) == Reason.KEPT, Reason.KEPT, latest_R)
+    """How many rows and pairs came in, were kept, and were dropped for each reason (a dropped row's: see `Reason`)."""
+    row_start_R = np.flatnonzero(np.diff(row_P, prepend=-1))
+    latest_R = np.maximum.reduceat(reason_P, row_start_R)
+    reason_R = np.where(np.minimum.reduceat(reason_P, row_start_R) == Reason.KEPT, Reason.KEPT, latest_R)
     return {"rows": _count(reason_R), "pairs": _count(reason_P)}
 
 

@@ -1,4 +1,4 @@
-"""Stage 4: the cosine of query and positive by an embedding model; each unique text is encoded once."""
+"""Stage 4: the cosine of query and positive by an embedding model; each different text is encoded once."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from harness.search.unique_texts import unique_texts
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
-    """The unique queries and documents of some pairs, by the hash of their raw text, in the order they come in."""
+class UniqueSides:
+    """The different queries and the different documents of some pairs, in the order in which they first occur."""
 
-    query_id_Q: np.ndarray  # int64, text of the table
-    query_hash_Q: np.ndarray  # uint64
+    query_id_Q: np.ndarray  # int64, number of the text in the table
+    query_hash_Q: np.ndarray  # uint64, of the raw text
     document_id_C: np.ndarray
     document_hash_C: np.ndarray
-    query_E: np.ndarray  # int64, the pair's row of query_id_Q
-    document_E: np.ndarray  # int64, the pair's row of document_id_C
+    query_E: np.ndarray  # int64, which of the queries is the pair's
+    document_E: np.ndarray  # int64, which of the documents is the pair's
 
     @classmethod
-    def of(cls, table: PairTable, pair_E: np.ndarray) -> Sides:
-        """The sides of the pairs numbered `pair_E`."""
+    def of(cls, table: PairTable, pair_E: np.ndarray) -> UniqueSides:
+        """Those of the pairs numbered `pair_E`."""
         query_id_Q, query_hash_Q, query_E = _unique(table, table.query_P[pair_E])
         document_id_C, document_hash_C, document_E = _unique(table, table.positive_P[pair_E])
         return cls(query_id_Q, query_hash_Q, document_id_C, document_hash_C, query_E, document_E)
 
 
-def cosines(query_QD: np.ndarray, document_CD: np.ndarray, sides: Sides) -> np.ndarray:
+def cosines(query_QD: np.ndarray, document_CD: np.ndarray, sides: UniqueSides) -> np.ndarray:
     """Σ_d query_d · document_d of each pair, float32 [E]; both tables hold unit rows."""
     query, document, query_E, document_E = map(
         torch.from_numpy, (query_QD, document_CD, sides.query_E, sides.document_E)
@@ -40,7 +40,7 @@ def cosines(query_QD: np.ndarray, document_CD: np.ndarray, sides: Sides) -> np.n
 
 
 def _unique(table: PairTable, text_E: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(the first text of each hash, the hashes, each entry's place among them)."""
+    """(first text with each different hash, these hashes, which of them each entry has)."""
     hash_E = table.text_hash_G[text_E]
-    first_U, place_E = unique_texts(hash_E)
-    return text_E[first_U], hash_E[first_U], place_E
+    first_U, which_E = unique_texts(hash_E)
+    return text_E[first_U], hash_E[first_U], which_E

@@ -22,12 +22,13 @@ from harness.data.ragged import expand_ranges
 from harness.data.table.index import TaskData
 from harness.search.approximate import FaissSearch, recall_on_sample
 from harness.search.block_store import BlockStore
-from harness.search.embeddings import Encode, Progress, TableEmbeddings
+from harness.search.embeddings import Progress, TableEmbeddings
+from harness.search.encode import Encode
 from harness.search.exact import ExactSearch
 from harness.search.request import Pairs, SearchRequest, ShardSearch
 from harness.search.scores import false_negative_limit, lowest_scores
 from harness.search.top_k import candidate_blocks, shard_of
-from harness.search.unique_texts import places, unique_texts
+from harness.search.unique_texts import positions_in, unique_texts
 from harness.types import ROLES
 
 WORK_FOLDER = "work"  # of an unfinished bank
@@ -143,8 +144,8 @@ def _sides(data: TaskData, corpus: TaskData | None) -> _Sides:
     row_E, positive_id_E = expand_ranges(first, first + data.num_positives_R)
     owner_E = inverse_R[row_E]
     hash_C = table.text_hash_G[document_id_C]
-    place_E = places(hash_C, data.text_hash_G[positive_id_E])
-    place_Q = places(hash_C, data.text_hash_G[query_id_Q])
+    place_E = positions_in(hash_C, data.text_hash_G[positive_id_E])
+    place_Q = positions_in(hash_C, data.text_hash_G[query_id_Q])
     there_E, equal_Q = place_E >= 0, np.flatnonzero(place_Q >= 0)
     return _Sides(
         query_id_Q=query_id_Q,

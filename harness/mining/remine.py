@@ -19,7 +19,7 @@ from harness.data.plan.task import Task
 from harness.data.table.index import TaskData
 from harness.mining.config import RemineConfig
 from harness.mining.mine import MineSettings, mine
-from harness.search.embeddings import Encode
+from harness.search.encode import Encode
 
 
 class Reranking:

@@ -11,7 +11,7 @@ from harness import comm
 from harness.data.plan.draw import draw_examples
 from harness.data.plan.task import Task, text_sources
 from harness.data.table.index import TaskData
-from harness.search.embeddings import Encode
+from harness.search.encode import Encode
 from harness.types import Balance, TextRole
 
 

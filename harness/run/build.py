@@ -33,7 +33,8 @@ from harness.engine.budget import micro_batch_tokens
 from harness.engine.checkpoint import kept_states
 from harness.engine.phases import Step
 from harness.engine.zero import ZeroEngine
-from harness.evaluation.runner import LoadedData, check_main_metric, load
+from harness.evaluation.results import check_main_metric
+from harness.evaluation.runner import LoadedData, load
 from harness.losses.objective import Objective
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import Guide, load_guide

@@ -20,7 +20,7 @@ from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
 from harness.data.plan.task import Task
 from harness.engine.checkpoint import Checkpoints, read_arrays, read_state, resolve_pointer
 from harness.engine.zero import ZeroEngine
-from harness.evaluation.runner import results_table, selection_score
+from harness.evaluation.results import results_table, selection_score
 from harness.export.model_card import model_card
 from harness.files import replace_file
 from harness.mining.dynamic import DynamicNegatives

@@ -1,1 +1,1 @@
-"""From texts to vectors to the nearest documents over all ranks: one way, for mining, filtering and evaluation."""
+"""Texts to embeddings to the nearest documents, over all ranks; mining, filtering and evaluation all use this."""

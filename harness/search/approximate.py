@@ -1,7 +1,7 @@
-"""Floor 4: approximate search of one shard by FAISS, for corpora where an exact one takes too long.
+"""Approximate search of one shard by FAISS, for corpora where an exact search takes too long.
 
-Goes in the place of `ExactSearch`: same request, same scores, but some of the best rows may be missed.
-`recall_on_sample` says how many.
+Takes the same request as `ExactSearch` and gives the same scores, but may miss some of the best rows.
+`recall_on_sample` measures how many.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import comm
-from harness.search.exact import ExactSearch, best
+from harness import rank0
+from harness.search.exact import ExactSearch, k_highest
 from harness.search.request import SearchRequest, ShardSearch
 from harness.search.scores import listed_scores
 from harness.search.top_k import search_rows
 
-HNSW_NEIGHBOURS = 32  # links of a row
-TRAINING_ROWS = 64  # per list of an inverted file; FAISS warns below 39
-FETCHED_BYTES = 32 * 2**20  # of columns and scores held at a time, about
-WIDEN = 4  # times as many fetched in the next try
+HNSW_NEIGHBOURS = 32  # links from each row of the graph to others
+TRAINING_ROWS = 64  # per list of an inverted file, to place the lists by; FAISS warns below 39
+FETCHED_BYTES = 32 * 2**20  # size of the columns and scores that are held at a time, about
+WIDEN = 4  # a query left with too few rows is asked again for this many times as many
 
 
 class FaissSearch:
     """An index over the shard: `ivf` (inverted lists, quick to build) or `hnsw` (a graph, quicker to search).
 
-    effort: inverted lists visited per query, or the graph's efSearch. Excluded rows and those at the limit or above
-    are fetched and dropped; a query left with fewer than k is asked again for more rows, as long as there are any.
-    The index holds a copy of the shard. Two builds of a graph by several threads may differ.
+    effort: inverted lists visited per query, or the graph's efSearch. FAISS knows neither excluded rows nor limits:
+    more rows than k are fetched, and those that do not count are dropped; a query left with fewer than k is asked again
+    for more rows, as long as there are any. The index holds a copy of the shard. Two graphs built of the same rows by
+    several threads may differ.
 
     Raises:
         ValueError: FAISS is not installed, or the shard is not in CPU memory.
@@ -57,15 +58,15 @@ class FaissSearch:
 
     def _search_part(self, row_R: np.ndarray, fetched: int) -> tuple[Tensor, Tensor]:
         column_RH = self._fetch(self.request.queries(row_R), fetched)
-        index, score = best(column_RH + self.request.shard.first, self._scores(row_R, column_RH), self.request.k)
-        if fetched < len(self.request.shard):  # where FAISS ran out of rows to look at, the last column is -1
+        index, score = k_highest(column_RH + self.request.shard.first, self._scores(row_R, column_RH), self.request.k)
+        if fetched < len(self.request.shard):  # the last column is -1 where FAISS has no more rows
             short = ((index[:, -1] < 0) & (column_RH[:, -1] >= 0)).nonzero().flatten()
             if len(short):
                 index[short], score[short] = self._search(row_R[short.numpy()], fetched * WIDEN)
         return index, score
 
     def _fetch(self, query_RD: Tensor, fetched: int) -> Tensor:
-        """Columns int64 [R, H] that FAISS holds for the best, -1 where it found no more."""
+        """Columns int64 [R, H] that FAISS takes for the best, -1 where it found no more."""
         if not fetched:
             return torch.empty((len(query_RD), 0), dtype=torch.int64)
         if self._kind == "hnsw":
@@ -84,7 +85,7 @@ class FaissSearch:
         )
         score_RH[score_RH >= self.request.highest(row_R)[:, None]] = -torch.inf
         excluded_owner_E, excluded_E = (torch.from_numpy(part) for part in self.request.excluded_columns(row_R))
-        columns = len(self.request.shard) + 1  # one more for -1, so that a pair is one number
+        columns = len(self.request.shard) + 1  # of the shard, and one for -1: a (query, column) pair becomes one number
         is_excluded_RH = torch.isin(
             column_RH + torch.arange(len(row_R))[:, None] * columns, excluded_E + excluded_owner_E * columns
         )
@@ -107,20 +108,19 @@ class FaissSearch:
 
 
 def recall_on_sample(search: ShardSearch, *, num_queries: int = 256, seed: int = 0) -> float:
-    """Share of the exact candidates of some queries, drawn by `seed`, that `search` finds too; equal on every rank.
+    """Share of the exact candidates of `num_queries` drawn queries that `search` finds; the same on every rank.
 
-    1 if they have none. Costs an exact search of `num_queries` queries.
+    1 if they have no candidates. Costs an exact search of these queries.
     """
     request = search.request
     count = min(num_queries, len(request.query_QD))
     row_R = np.sort(np.random.default_rng(seed).choice(len(request.query_QD), count, replace=False))
     found, exact = search_rows(search, row_R), search_rows(ExactSearch(request), row_R)
-    share = recall(found.index_QK, exact.index_QK) if comm.is_main() else None
-    return comm.broadcast_object(share)
+    return rank0.by_main(lambda: recall(found.index_QK, exact.index_QK))
 
 
 def recall(found_RK: np.ndarray, exact_RK: np.ndarray) -> float:
-    """Share of the entries of `exact_RK` that stand in the same row of `found_RK`; -1 is none. 1 if there are none."""
+    """Share of the entries of `exact_RK` that stand in the same row of `found_RK`, -1 left out; 1 if there are none."""
     pairs = zip(found_RK, exact_RK, strict=True)
     hits = sum(int(np.isin(exact[exact >= 0], found).sum()) for found, exact in pairs)
     wanted = int((exact_RK >= 0).sum())

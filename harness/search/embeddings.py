@@ -1,35 +1,29 @@
-"""Floor 4: embeddings of many texts as a memory-mapped file, made by blocks: a killed start goes on behind the last."""
+"""Embeds many texts into a memory-mapped file, block by block; a start that was killed goes on after the last block."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib import format as npy_format
 
-from harness import comm
+from harness import rank0
 from harness.data.config import PromptsConfig
 from harness.files import replace_file
+from harness.search.encode import Encode, ReadTexts
+from harness.search.unit_rows import unit_rows
 from harness.types import EncodingRole, TextRole
 
 BLOCK_TEXTS = 16_384  # encoded by all ranks together, then written
-Read = Callable[[np.ndarray], Sequence[str]]
 Progress = Callable[[str, int, int], None]  # (stage, done, of)
 
 
-class Encode(Protocol):
-    """What `engine.encode.TextEncoder` does with full texts."""
-
-    def __call__(self, texts: Sequence[str], role: EncodingRole) -> np.ndarray: ...
-
-    def read_and_encode(self, read: Read, order_T: np.ndarray, role: EncodingRole) -> np.ndarray: ...
-
-
-class Texts(Protocol):
+class TextTable(Protocol):
     """A table of texts on disk."""
 
     def read_texts(self, text_ids: np.ndarray, /) -> list[tuple[str, str | None]]:
@@ -39,9 +33,9 @@ class Texts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TableEmbeddings:
-    """Embeds the texts of tables with their prompts before them, each table into a folder below `work`.
+    """Embeds texts of tables, each with its prompt before it. Every call writes to a folder of its own below `work`.
 
-    prompts: a query row's own prompt takes the query's place. key: see `embeddings`.
+    prompts: by role; where a row has a prompt of its own, that one is taken for its query. key: see `embeddings`.
     """
 
     encode: Encode
@@ -50,8 +44,8 @@ class TableEmbeddings:
     key: Mapping[str, Any]
     progress: Progress
 
-    def __call__(self, stage: str, table: Texts, id_N: np.ndarray, role: TextRole) -> np.ndarray:
-        """Unit rows float32 [N, D] of the table's texts `id_N`. `stage` names the folder and the progress."""
+    def __call__(self, stage: str, table: TextTable, id_N: np.ndarray, role: TextRole) -> np.ndarray:
+        """Unit rows float32 [N, D] of the table's texts `id_N`. stage: name of the folder and of the progress bar."""
 
         def read(ids: np.ndarray) -> list[str]:
             return [self.prompts.before(role, own) + text for text, own in table.read_texts(ids)]
@@ -64,7 +58,7 @@ class TableEmbeddings:
 
 def embeddings(
     encode: Encode,
-    read: Read,
+    read: ReadTexts,
     id_N: np.ndarray,
     role: EncodingRole,
     folder: Path,
@@ -73,48 +67,47 @@ def embeddings(
 ) -> np.ndarray:
     """Unit rows float32 [N, D] of the texts `id_N`, memory-mapped from FOLDER/rows.npy, the same on every rank.
 
-    Every rank calls it, reads and encodes its share; rank 0 writes. `key` names all that decides the result: with
-    another one it starts anew. progress: called with the number of texts done.
+    Every rank calls it, reads and encodes its share; rank 0 writes. key: everything that decides the result; a folder
+    with another key is started anew. progress: called with the number of texts done.
 
     Raises:
-        ValueError: a text's embedding is zero or not finite, or a rank does not see the folder.
+        ValueError: a text's embedding is zero or not finite, rank 0 cannot write, or a rank does not see the folder.
     """
     if not len(id_N):
         return encode([], role)
-    done = comm.broadcast_object(_begin(folder, key, len(id_N)) if comm.is_main() else 0)
-    for first in range(done, len(id_N), BLOCK_TEXTS):
+    num_done = rank0.by_main(lambda: _num_done(folder, key, len(id_N)))
+    for first in range(num_done, len(id_N), BLOCK_TEXTS):
         if progress is not None:
             progress(first)
-        stop = min(first + BLOCK_TEXTS, len(id_N))
-        id_B = id_N[first:stop]
+        id_B = id_N[first : first + BLOCK_TEXTS]
         row_BD = _encode_block(encode, read, id_B, role)
-        norm_B1 = np.linalg.norm(row_BD, axis=1, keepdims=True)
-        if not (np.isfinite(norm_B1) & (norm_B1 > 0)).all():
-            bad = int(np.argmin(np.isfinite(norm_B1[:, 0]) & (norm_B1[:, 0] > 0)))
-            text = read(id_B[bad : bad + 1])[0]
-            raise ValueError(f"embedding of {text[:60]!a}: got length {norm_B1[bad, 0]}, expected a finite one above 0")
-        if comm.is_main():
-            _write(folder, first, row_BD / norm_B1, len(id_N), key)
+        _check_lengths(row_BD, id_B, read)
+        rank0.by_main(partial(_write, folder, first, row_BD, len(id_N), key))
     if progress is not None:
         progress(len(id_N))
-    comm.barrier()
-    if not (folder / "rows.npy").is_file():
-        raise ValueError(
-            f"--out, or output of a recipe: rank {comm.rank()} does not see {folder}, expected a folder that all hosts "
-            "share"
-        )
-    return np.load(folder / "rows.npy", mmap_mode="c")  # torch asks for memory it might write to
+    rank0.wait_until_visible(folder / "rows.npy")
+    return np.load(folder / "rows.npy", mmap_mode="c")  # copy on write: torch wants an array that it may write to
 
 
-def _encode_block(encode: Encode, read: Read, id_B: np.ndarray, role: EncodingRole) -> np.ndarray:
-    # Shuffled, the same on every rank: dealt as they come, with one long and one short text per row, every other rank
-    # would get the long ones.
+def _encode_block(encode: Encode, read: ReadTexts, id_B: np.ndarray, role: EncodingRole) -> np.ndarray:
+    # Shuffled, with the same result on every rank. Ranks get every W-th text: where long and short texts take turns in
+    # the data, one of two ranks would otherwise get all long ones.
     order_B = np.random.default_rng(0).permutation(len(id_B))
     return encode.read_and_encode(lambda share_E: read(id_B[share_E]), order_B, role)
 
 
-def _begin(folder: Path, key: Mapping[str, Any], num_texts: int) -> int:
-    """How many texts are done already."""
+def _check_lengths(row_BD: np.ndarray, id_B: np.ndarray, read: ReadTexts) -> None:
+    """Refuse embeddings that have no direction."""
+    length_B = np.linalg.norm(row_BD, axis=1)
+    is_good_B = np.isfinite(length_B) & (length_B > 0)
+    if not is_good_B.all():
+        bad = int(np.argmin(is_good_B))
+        text = read(id_B[bad : bad + 1])[0]
+        raise ValueError(f"embedding of {text[:60]!a}: got length {length_B[bad]}, expected a finite one above 0")
+
+
+def _num_done(folder: Path, key: Mapping[str, Any], num_texts: int) -> int:
+    """How many texts an earlier start with the same key has embedded; removes what one with another key left."""
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "done.json"
     described = json.loads(state.read_text()) if state.is_file() else {}
@@ -126,10 +119,11 @@ def _begin(folder: Path, key: Mapping[str, Any], num_texts: int) -> int:
 
 
 def _write(folder: Path, first: int, row_BD: np.ndarray, num_texts: int, key: Mapping[str, Any]) -> None:
+    """Write a block's rows as unit rows, then that they are done. After a kill in between the block is made again."""
     path, shape = folder / "rows.npy", (num_texts, row_BD.shape[1])
     if first == 0:
         npy_format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()
     rows = np.load(path, mmap_mode="r+")
-    rows[first : first + len(row_BD)] = row_BD
+    rows[first : first + len(row_BD)] = unit_rows(row_BD)
     rows.flush()
     replace_file(folder / "done.json", json.dumps({"key": {**key, "texts": num_texts}, "done": first + len(row_BD)}))

@@ -1,8 +1,12 @@
-"""Encoding many texts for evaluation: shared between ranks, equal on all of them, whatever the number of ranks."""
+"""Turns texts into embeddings: the ranks share the work, and all get the same rows, whatever the number of ranks.
+
+The only way from texts to vectors for evaluation, mining, filtering and the guide model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,13 +19,29 @@ from harness.prompts import NO_PROMPTS, Prompts
 from harness.types import EncodingRole, TokenBatch
 
 Forward = Callable[[TokenBatch], Tensor]
-Read = Callable[[np.ndarray], Sequence[str]]  # the texts with these numbers
+ReadTexts = Callable[[np.ndarray], Sequence[str]]  # gives the texts with these numbers
+EncodeTexts = Callable[[Sequence[str], EncodingRole], np.ndarray]  # gives embeddings float32 [N, D] in a role
 
-BLOCK_TEXTS = 65_536  # texts whose token ids and embeddings are held at a time, over all ranks
+BLOCK_TEXTS = 65_536  # over all ranks, texts whose token ids and embeddings are held at a time
+
+
+class Encode(Protocol):
+    """What `TextEncoder` does, for those who take one."""
+
+    def __call__(self, texts: Sequence[str], role: EncodingRole) -> np.ndarray: ...
+
+    def read_and_encode(self, read: ReadTexts, order_T: np.ndarray, role: EncodingRole) -> np.ndarray: ...
+
+
+def encode_each_once(encode: EncodeTexts, texts: Sequence[str], role: EncodingRole) -> np.ndarray:
+    """Embeddings float32 [N, D] of all texts; each different text is encoded once. Every rank calls it."""
+    position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    row_UD = encode(list(position), role)
+    return row_UD if len(position) == len(texts) else row_UD[[position[text] for text in texts]]
 
 
 class TextEncoder:
-    """`encode(texts, role)` → float32 [n, D], unnormalised; every rank must call it with the same texts.
+    """`encode(texts, role)` gives float32 [N, D], not normalised. Every rank must call it with the same texts.
 
     Besides the result, which lies in CPU memory, a rank holds one block of `BLOCK_TEXTS` embeddings at a time.
     Without a length of its own, the role `sentence` takes the query's.
@@ -43,7 +63,7 @@ class TextEncoder:
         self._micro_batch_tokens = micro_batch_tokens
 
     def without_prompts(self) -> TextEncoder:
-        """The same for texts that have their prompts before them already."""
+        """The same encoder for texts that start with their prompts already."""
         return TextEncoder(
             self._forward,
             self._tokeniser,
@@ -53,16 +73,17 @@ class TextEncoder:
         )
 
     def __call__(self, texts: Sequence[str], role: EncodingRole = "document") -> np.ndarray:
-        # Character counts stand for token counts: dealing needs a fair order, not exact numbers, and this way
-        # each rank tokenises its own share only.
+        # Longest first, so that all ranks get texts of about the same lengths. Character counts are near enough to
+        # token counts for that, and a rank then tokenises its own share only.
         order = np.argsort([-len(text) for text in texts], kind="stable").astype(np.int64)
         return self.read_and_encode(lambda share: [texts[i] for i in share], order, role)
 
     @torch.no_grad()
-    def read_and_encode(self, read: Read, order_T: np.ndarray, role: EncodingRole) -> np.ndarray:
-        """The same for texts that a rank reads by itself, its share only: float32 [T, D], row i of text i.
+    def read_and_encode(self, read: ReadTexts, order_T: np.ndarray, role: EncodingRole) -> np.ndarray:
+        """Encode texts that each rank reads by itself, only its own share: float32 [T, D], row i of text i.
 
-        order_T: the numbers 0 … T - 1, the same on every rank, as they are dealt: one rank after the other gets one.
+        order_T: the numbers 0 … T - 1 in the order in which they are given to ranks 0, 1, … W - 1, 0, 1, …; the same
+        on every rank.
         """
         result: np.ndarray | None = None
         for start in range(0, max(1, len(order_T)), BLOCK_TEXTS):
@@ -74,8 +95,8 @@ class TextEncoder:
         assert result is not None
         return result
 
-    def _encode_block(self, read: Read, block: np.ndarray, role: EncodingRole) -> np.ndarray:
-        """All ranks' embeddings of a block, rank by rank: rank r has every W-th text from the r-th."""
+    def _encode_block(self, read: ReadTexts, block: np.ndarray, role: EncodingRole) -> np.ndarray:
+        """All ranks' embeddings of a block, those of rank 0 first. Rank r encodes texts r, r + W, r + 2W, …"""
         mine = block[comm.rank() :: comm.world_size()]
         prompt = self._prompts.before(role)
         ids = self._tokeniser.encode([prompt + text for text in read(mine)], self._max_lengths[role])
@@ -83,7 +104,11 @@ class TextEncoder:
         return comm.all_gather_rows(rows).cpu().numpy()
 
     def _encode_ids(self, ids: list[list[int]], rows_per_rank: int) -> Tensor:
-        """This rank's embeddings [rows_per_rank, D]; ranks with fewer micro-batches run dummies (ZeRO-3 needs them)."""
+        """This rank's embeddings [rows_per_rank, D], in micro-batches.
+
+        All ranks run the same number of forward passes, some of them on an empty batch: under ZeRO-3 each pass gathers
+        the weights from all ranks.
+        """
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
         batches = split_into_micro_batches(np.arange(len(ids)), lengths, self._micro_batch_tokens)
         most = int(comm.all_reduce_max(torch.tensor(max(1, len(batches)), device=comm.device())))
@@ -99,7 +124,7 @@ class TextEncoder:
 
 
 def _restore_order(table: np.ndarray, block: np.ndarray, result: np.ndarray) -> None:
-    """Write a block's gathered embeddings to the rows of `result` that its texts have."""
+    """Copy a block's gathered embeddings to the rows of `result` that belong to its texts."""
     rows_per_rank = len(table) // comm.world_size()
     for rank in range(comm.world_size()):
         share = block[rank :: comm.world_size()]

@@ -1,9 +1,10 @@
-"""Floor 4: exact search of one shard: matrix products preselect, exact scores decide.
+"""Exact search of one shard: fast matrix products choose the rows that may be among the best, exact scores decide.
 
-Float32 products in tiles are fast, but their last bits depend on the shapes of the tiles. They differ from the true
-score by at most γ = (D + 8) · 2^-24 · |query| · |row| (any order of summation; the 8 covers roundings beside it), so
-every row whose product lies within 2γ of the k-th best product is scored again by `pair_scores`, and these scores
-alone order the result. Where more rows lie that close than were held, the query is searched again with more held.
+Float32 products of whole tiles are fast, but their last bits depend on the shapes of the tiles. They differ from the
+true score by at most γ = (D + 8) · 2^-24 · |query| · |row|, whatever the order of summation (the 8 covers the other
+roundings). So every row whose product lies within 2γ of the k-th best product is scored again by `pair_scores`, and
+the result is ordered by these scores alone. Where more rows lie so close to the k-th than were held, the query is
+searched again with more held.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from torch import Tensor
 from harness.search.request import SearchRequest
 from harness.search.scores import listed_scores
 
-BLOCK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}  # of products at a time; more is not faster on a CPU
-TILE_COLUMNS = 65_536  # wide enough for the selection to be cheap beside the product
-GROUP = 8  # columns of which only the highest is looked at first
-WIDEN = 4  # times as many held in the next try
+BLOCK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}  # of products held at a time; more is not faster on a CPU
+TILE_COLUMNS = 65_536  # of the corpus at a time: wide enough for the selection to cost little beside the product
+GROUP = 8  # columns of a tile of which only the highest is looked at first
+WIDEN = 4  # a query with too many close rows is searched again with this many times as many held
 
 
 class ExactSearch:
     """The k best allowed rows of a shard per query; exact and independent of the block's size.
 
-    Besides queries, shard and result it holds `block_bytes` of products and small multiples of [R, H]; where n rows
-    are equal within rounding at the k-th place of a query (copies of one document), O(n).
+    Besides queries, shard and result it holds `block_bytes` of products and a few arrays of [R, H]. H grows to n where
+    n rows have the score of the k-th within rounding (copies of one document).
 
     Raises:
         ValueError: `block_bytes` cannot hold one product.
@@ -61,28 +62,28 @@ class ExactSearch:
         query_RD, highest_R = self.request.queries(row_R), self.request.highest(row_R)
         error_R = self._largest_error(query_RD)
         product_RH, column_RH = self._preselect(query_RD, row_R, highest_R + error_R, held)
-        least_R, is_certain_R = _cut(product_RH, highest_R - error_R, error_R, self.request.k)
+        least_R, is_certain_R = _threshold(product_RH, highest_R - error_R, error_R, self.request.k)
         is_certain_R |= held >= len(self.request.shard)
         listed_RH = (product_RH >= least_R[:, None]) & (product_RH > -torch.inf) & is_certain_R[:, None]
         owner_E, place_E = listed_RH.nonzero(as_tuple=True)
         score_E = listed_scores(query_RD, self.request.shard.row_CD, owner_E, column_RH[owner_E, place_E])
         score_RH = torch.full_like(product_RH, -torch.inf)
         score_RH[owner_E, place_E] = score_E.where(score_E < highest_R[owner_E], -torch.inf)
-        index, score = best(column_RH + self.request.shard.first, score_RH, self.request.k)
+        index, score = k_highest(column_RH + self.request.shard.first, score_RH, self.request.k)
         doubtful = (~is_certain_R).nonzero().flatten()
         if len(doubtful):
             index[doubtful], score[doubtful] = self._search(row_R[doubtful.cpu().numpy()], held * WIDEN)
         return index, score
 
     def _largest_error(self, query_RD: Tensor) -> Tensor:
-        """Bound [R] on |product - exact score| over the shard; its second term is for numbers flushed to zero."""
+        """Bound [R] of |product - exact score| over the shard; the second term covers numbers that underflow to 0."""
         width = query_RD.shape[1]
         unit = torch.finfo(torch.float32).eps / 2
         norm_R = torch.linalg.vector_norm(query_RD, dim=1) * self.request.largest_norm
         return 1.01 * (width + 8) * unit * norm_R + width * torch.finfo(torch.float32).tiny
 
     def _preselect(self, query_RD: Tensor, row_R: np.ndarray, limit_R: Tensor, held: int) -> tuple[Tensor, Tensor]:
-        """The `held` highest products below `limit_R`, best first, and their columns, none excluded: both [R, H]."""
+        """The `held` highest products below `limit_R`, best first, and their columns, both [R, H]; no excluded rows."""
         corpus_CD, device = self.request.shard.row_CD, query_RD.device
         owner_E, excluded_E = (torch.from_numpy(part).to(device) for part in self.request.excluded_columns(row_R))
         best_RH = query_RD.new_empty((len(row_R), 0))
@@ -94,7 +95,7 @@ class ExactSearch:
             if self.request.highest_Q is not None:
                 product_RC.masked_fill_(product_RC >= limit_R[:, None], -torch.inf)
             above_R = best_RH[:, -1] if best_RH.shape[1] == held else torch.full_like(limit_R, -torch.inf)
-            column = _highest(product_RC, above_R, held)
+            column = _columns_of_highest(product_RC, above_R, held)
             best_RH = torch.cat([best_RH, product_RC.gather(1, column)], dim=1)
             column_RH = torch.cat([column_RH, column + first], dim=1)
             best_RH, order = best_RH.topk(min(held, best_RH.shape[1]), dim=1)
@@ -102,8 +103,11 @@ class ExactSearch:
         return best_RH, column_RH
 
 
-def best(index_RE: Tensor, score_RE: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k highest scores of each row and their indices, the lower index first among equals; -inf has index -1."""
+def k_highest(index_RE: Tensor, score_RE: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(indices, scores) of the k highest scores of each row, best first; among equal ones the lower index comes first.
+
+    Where a row has fewer than k scores above -inf, the rest has index -1 and score -inf.
+    """
     index_RE, order = index_RE.sort(dim=1)
     score_RE, order = score_RE.gather(1, order).sort(dim=1, descending=True, stable=True)
     missing = max(0, k - score_RE.shape[1])
@@ -112,10 +116,11 @@ def best(index_RE: Tensor, score_RE: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return index_RK.masked_fill(score_RK == -torch.inf, -1), score_RK
 
 
-def _cut(product_RH: Tensor, limit_R: Tensor, error_R: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(the product below which none of the k best can lie [R], whether all above it are held [R]).
+def _threshold(product_RH: Tensor, limit_R: Tensor, error_R: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(product that each of the k best rows reaches at least [R], whether all rows that reach it are held [R]).
 
-    A product that reaches `limit_R` may turn out to be no candidate: the k-th best is counted below it.
+    The exact score of a row whose product reaches `limit_R` may be too high to count; so the k-th best is taken among
+    the products below `limit_R`.
     """
     num_rows, held = product_RH.shape
     if not held:
@@ -126,28 +131,28 @@ def _cut(product_RH: Tensor, limit_R: Tensor, error_R: Tensor, k: int) -> tuple[
     return least_R, (last_R == -torch.inf) | ((place_R < held) & (last_R < least_R))
 
 
-def _highest(product_RC: Tensor, above_R: Tensor, held: int) -> Tensor:
-    """Some columns of each row, among them the `held` highest as far as they are above `above_R`.
+def _columns_of_highest(product_RC: Tensor, above_R: Tensor, held: int) -> Tensor:
+    """Columns [R, n] of each row; those of its `held` highest products above `above_R` are among them.
 
-    Only groups of columns whose highest is among the `held` highest of the groups' can hold one of these; these
-    groups are found the same way.
+    Columns are looked at in groups of `GROUP`. A group can hold one of the `held` highest products only if its maximum
+    is among the `held` highest maxima; these are found by the same function.
     """
     num_rows, num_columns = product_RC.shape
     columns = torch.arange(num_columns, device=product_RC.device)
     if num_columns < 2 * GROUP * max(1, held):
         return columns.expand(num_rows, -1)
     num_groups = num_columns // GROUP
-    # A group's columns lie apart: its maximum is then taken of whole vectors.
+    # A group takes every num_groups-th column: the maxima are then elementwise maxima of GROUP long vectors.
     highest_RG = product_RC[:, : GROUP * num_groups].view(num_rows, GROUP, num_groups).amax(dim=1)
     count = min(held, int((highest_RG > above_R[:, None]).sum(dim=1).max()))
-    group = _highest(highest_RG, above_R, count)
+    group = _columns_of_highest(highest_RG, above_R, count)
     group = group.gather(1, highest_RG.gather(1, group).topk(count, dim=1, sorted=False).indices)
     members = (group[:, :, None] + columns[: GROUP * num_groups : num_groups]).flatten(1)
     return torch.cat([members, columns[GROUP * num_groups :].expand(num_rows, -1)], dim=1)
 
 
 def _products(query_RD: Tensor, corpus_CD: Tensor) -> Tensor:
-    """query_RD @ corpus_CD.T. On CPUs by oneDNN: MKL, behind `@`, has half its speed on AMD's."""
+    """query_RD @ corpus_CD.T. On CPUs by oneDNN: MKL, which computes `@`, is half as fast on those of AMD."""
     if query_RD.is_cuda or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return query_RD @ corpus_CD.T
     return torch.ops.mkldnn._linear_pointwise(query_RD, corpus_CD, None, "none", [], "")
@@ -155,7 +160,10 @@ def _products(query_RD: Tensor, corpus_CD: Tensor) -> Tensor:
 
 @contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """No TF32 or bfloat16 inside the products, whatever the process has asked for: the error bound is float32's."""
+    """Have matrix products computed in full float32, never in TF32 or bfloat16, whatever the process has set before.
+
+    The error bound of the search holds for float32 only.
+    """
     backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
     before = backend.matmul.fp32_precision
     backend.matmul.fp32_precision = "ieee"

@@ -1,4 +1,4 @@
-"""Floor 4: what a search is asked, and what it answers: queries and a part of the corpus in, ranked rows out.
+"""What a search is asked (queries, a part of the corpus, settings) and what it answers (ranked rows of the corpus).
 
 Shapes of the search, used in all its files:
     Q  queries, the same on every rank       R  queries searched at a time
@@ -20,13 +20,13 @@ from torch import Tensor
 from harness import comm
 from harness.data.ragged import expand_ranges
 
-LARGEST_NORM = 1e18  # the product of two rows below it does not overflow float32
+LARGEST_NORM = 1e18  # the inner product of two rows shorter than this does not overflow float32
 Pairs = tuple[np.ndarray, np.ndarray]  # query_E and corpus_row_E, int64, in any order
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusShard:
-    """This rank's rows of the corpus: rows first … first + C - 1, float32 [C, D], C may be 0."""
+    """This rank's rows of the corpus: rows first … first + C - 1, float32 [C, D]; C may be 0."""
 
     first: int
     row_CD: Tensor
@@ -47,7 +47,7 @@ class SearchResult:
 
 
 class ShardSearch(Protocol):
-    """Finds candidates in this rank's shard; asked for the same queries on every rank."""
+    """Finds candidates in this rank's shard; every rank asks for the same queries."""
 
     @property
     def request(self) -> SearchRequest: ...
@@ -59,11 +59,11 @@ class ShardSearch(Protocol):
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """The k corpus rows of highest inner product per query, some left out; a cosine if the caller normalised.
+    """Asks for the k corpus rows of highest inner product per query; of unit rows that is the cosine.
 
     query_QD: float32, the same on every rank. excluded: (query, row of the whole corpus) pairs that are never found;
-    rows beyond the corpus are passed over. highest_Q: float32; only scores below it count.
-    Computation takes place where the shard lies; a block of queries at a time is moved there.
+    rows beyond the corpus are ignored. highest_Q: float32; only scores below it count.
+    The search runs on the device that holds the shard; queries are moved there block by block.
     """
 
     query_QD: Tensor
@@ -93,7 +93,7 @@ class SearchRequest:
         return np.concatenate([[0], np.cumsum(count_Q)]), column_E[np.argsort(query_E, kind="stable")]
 
     def queries(self, row_R: np.ndarray) -> Tensor:
-        """The queries numbered `row_R`, float32 [R, D], where the shard lies."""
+        """The queries numbered `row_R`, float32 [R, D], on the shard's device."""
         return self.query_QD[torch.from_numpy(row_R).to(self.query_QD.device)].to(self.device)
 
     def highest(self, row_R: np.ndarray) -> Tensor:

@@ -1,4 +1,4 @@
-"""Floor 4: the score of a query and a corpus row, the same bits wherever it is computed, and what follows from it."""
+"""The exact score of a query and a corpus row, the same bits wherever it is computed, and limits derived from it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 from harness import comm
 from harness.search.request import CorpusShard, Pairs
 
-# Of products held at a time: per thread of a CPU, so that they stay in its cache, and on a GPU.
+# Size of the products held at a time: per thread of a CPU, so that they stay in its cache; and on a GPU.
 PAIR_BYTES = {"cpu": 4 * 2**20, "cuda": 64 * 2**20}
 
 
 def pair_scores(left_ED: Tensor, right_ED: Tensor) -> Tensor:
     """Σ_d left_d · right_d of each pair, float32 [E], from float32 rows.
 
-    Products are exact in float64 and are added in a fixed tree, by elementwise operations only, then rounded once: the
-    bits depend on nothing but the two rows. Those of a matrix product depend on the shapes of the matrices, too.
+    Products are exact in float64. They are added in a fixed order, by elementwise operations only, and rounded once, so
+    that the bits depend on nothing but the two rows. Those of a matrix product depend on the matrices' shapes, too.
     """
     product_ED = left_ED.double() * right_ED.double()
     while (width := product_ED.shape[1]) > 1:
@@ -28,7 +28,7 @@ def pair_scores(left_ED: Tensor, right_ED: Tensor) -> Tensor:
 
 
 def listed_scores(query_RD: Tensor, corpus_CD: Tensor, query_E: Tensor, column_E: Tensor) -> Tensor:
-    """`pair_scores` of listed rows of two tables, float32 [E], where the corpus lies."""
+    """`pair_scores` of listed rows of two tables, float32 [E], on the corpus' device."""
     device = corpus_CD.device
     score_E = torch.empty(len(query_E), device=device)
     pair_bytes = PAIR_BYTES[device.type] * (torch.get_num_threads() if device.type == "cpu" else 1)

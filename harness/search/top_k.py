@@ -1,4 +1,4 @@
-"""Floor 4: top-k search over all ranks: each searches its shard of the corpus, rank 0 merges and keeps the result.
+"""Top-k search over all ranks: each rank searches its part of the corpus, rank 0 merges and keeps the result.
 
 The result does not depend on the number of ranks, the block's size or on where a search was interrupted.
 """
@@ -6,19 +6,21 @@ The result does not depend on the number of ranks, the block's size or on where 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness import comm
+from harness import comm, rank0
 from harness.search.block_store import BlockStore
-from harness.search.exact import ExactSearch, best
+from harness.search.exact import ExactSearch, k_highest
 from harness.search.request import LARGEST_NORM, CorpusShard, Pairs, SearchRequest, SearchResult, ShardSearch
+from harness.search.unit_rows import unit_rows
 
-GATHERED_QUERIES = 1024  # searched by all ranks at a time, at most
-GATHERED_BYTES = 64 * 2**20  # of all ranks' candidates of these, about
-BLOCK_QUERIES = 16_384  # kept in one file, whatever the number of ranks: more queries, fewer files
+GATHERED_QUERIES = 1024  # at most, searched by all ranks at a time
+GATHERED_BYTES = 64 * 2**20  # size of all ranks' candidates of these queries, about
+BLOCK_QUERIES = 16_384  # written to one file of the store, whatever the number of ranks
 Progress = Callable[[int], None]
 
 
@@ -35,23 +37,39 @@ def top_k(
 ) -> SearchResult:
     """The k corpus rows of highest inner product per query, exactly; on other ranks than 0 an empty result.
 
-    Arguments as in `SearchRequest`, `ExactSearch` and `candidate_blocks`, which spares the memory of the result.
+    Arguments as in `SearchRequest`, `ExactSearch` and `candidate_blocks`. The latter does not hold the whole result.
 
     Raises:
         ValueError: on every rank, if an argument is wrong on any.
     """
     search = ExactSearch(SearchRequest(query_QD, corpus_shard, k, excluded, highest_Q), block_bytes)
-    return collect(candidate_blocks(search, store=store, progress=progress), search.request)
+    return join_blocks(candidate_blocks(search, store=store, progress=progress), search.request)
+
+
+def nearest_by_cosine(query_QD: np.ndarray, document_CD: np.ndarray, k: int) -> SearchResult:
+    """The k documents of highest cosine per query; on other ranks than 0 an empty result.
+
+    Every rank calls it with the same rows, which need not be of unit length. It holds unit rows of the queries and of
+    this rank's documents. With fewer than k documents, all of them are found.
+    """
+    first, stop = _documents_of_this_rank(len(document_CD))
+    row_CD = torch.from_numpy(unit_rows(document_CD[first:stop])).to(comm.device())
+    return top_k(torch.from_numpy(unit_rows(query_QD)), CorpusShard(first, row_CD), min(k, len(document_CD)))
 
 
 def shard_of(row_CD: np.ndarray, device: torch.device) -> CorpusShard:
     """This rank's contiguous part of the corpus rows, on a device."""
-    first, stop = (len(row_CD) * rank // comm.world_size() for rank in (comm.rank(), comm.rank() + 1))
+    first, stop = _documents_of_this_rank(len(row_CD))
     return CorpusShard(first, torch.from_numpy(row_CD[first:stop]).to(device))
 
 
-def collect(blocks: Iterator[tuple[int, SearchResult]], request: SearchRequest) -> SearchResult:
-    """All blocks in one; on other ranks than 0 an empty result."""
+def _documents_of_this_rank(count: int) -> tuple[int, int]:
+    """(first, stop) of this rank's share of the documents."""
+    return count * comm.rank() // comm.world_size(), count * (comm.rank() + 1) // comm.world_size()
+
+
+def join_blocks(blocks: Iterator[tuple[int, SearchResult]], request: SearchRequest) -> SearchResult:
+    """The candidates of all queries from `candidate_blocks`; on other ranks than 0 an empty result."""
     num_queries = len(request.query_QD) if comm.is_main() else 0
     index_QK = np.empty((num_queries, request.k), dtype=np.int64)
     score_QK = np.empty((num_queries, request.k), dtype=np.float32)
@@ -64,13 +82,14 @@ def collect(blocks: Iterator[tuple[int, SearchResult]], request: SearchRequest) 
 def candidate_blocks(
     search: ShardSearch, *, store: BlockStore | None = None, progress: Progress | None = None
 ) -> Iterator[tuple[int, SearchResult]]:
-    """(number of the first query, candidates) block by block, in order, on rank 0; other ranks work and get none.
+    """Yields (number of the first query, candidates) block by block, in order, on rank 0; other ranks get nothing.
 
-    Every rank iterates to the end. store: finished blocks come from there, new ones go there. progress: called on
-    every rank with the number of queries done, at the start and whenever some of a block's were searched.
+    Every rank must iterate to the end, because all search. store: finished blocks are read from there, new ones are
+    written there. progress: called on every rank with the number of queries done.
 
     Raises:
-        ValueError: on every rank, if the request of any is wrong or the store is another search's.
+        ValueError: on every rank, if the request of any rank is wrong, or the store holds another search or cannot be
+            written.
     """
     request = search.request
     request.check()
@@ -81,14 +100,14 @@ def candidate_blocks(
         yield from store.blocks()
     for first in range(done, len(request.query_QD), BLOCK_QUERIES):
         block = _search_block(search, first, min(first + BLOCK_QUERIES, len(request.query_QD)), progress)
+        if store is not None:
+            rank0.by_main(partial(store.write, first, block))
         if comm.is_main():
-            if store is not None:
-                store.write(first, block)
             yield first, block
 
 
 def _search_block(search: ShardSearch, first: int, stop: int, progress: Progress | None) -> SearchResult:
-    """The candidates of the queries first … stop - 1, some at a time; on other ranks than 0 an empty result."""
+    """The candidates of the queries first … stop - 1; on other ranks than 0 an empty result."""
     at_once = max(1, min(GATHERED_QUERIES, GATHERED_BYTES // (24 * search.request.k * comm.world_size())))
     parts = []
     for start in range(first, stop, at_once):
@@ -114,26 +133,26 @@ def search_rows(search: ShardSearch, row_R: np.ndarray) -> SearchResult:
             f"query_QD: got a row of length {float(norm_R[int(bad_R.argmax())])} at {row_R[bad_R.argmax()]}, "
             f"expected finite ones below {LARGEST_NORM:g}"
         )
-    index_RE, score_RE = (_beside(tensor) for tensor in search(row_R))
+    index_RE, score_RE = (_gather_columns(tensor) for tensor in search(row_R))
     rows = slice(None) if comm.is_main() else slice(0)
-    index_RK, score_RK = best(index_RE[rows], score_RE[rows], search.request.k)
+    index_RK, score_RK = k_highest(index_RE[rows], score_RE[rows], search.request.k)
     return SearchResult(index_RK.cpu().numpy(), score_RK.cpu().numpy())
 
 
-def _beside(local_RK: Tensor) -> Tensor:
-    """All ranks' [R, K], side by side: [R, W * K]."""
+def _gather_columns(local_RK: Tensor) -> Tensor:
+    """[R, W * K]: the [R, K] of all ranks, side by side."""
     return torch.cat(comm.all_gather_rows(local_RK).split(len(local_RK)), dim=1)
 
 
 def _num_stored(store: BlockStore | None, request: SearchRequest) -> int:
-    """Number of queries that need no search, the same on every rank.
+    """Number of queries whose candidates are in the store, the same on every rank.
 
     Raises:
         ValueError: the store holds more queries or other numbers of candidates than are asked for.
     """
     if store is None:
         return 0
-    done, width = comm.broadcast_object((store.num_done(), store.num_candidates()) if comm.is_main() else None)
+    done, width = rank0.by_main(lambda: (store.num_done(), store.num_candidates()))
     if done > len(request.query_QD) or width not in (None, request.k):
         raise ValueError(
             f"{store.folder}: got {done} queries of {width} candidates, expected at most {len(request.query_QD)} of "

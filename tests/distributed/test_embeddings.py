@@ -64,3 +64,22 @@ def test_no_texts_give_no_rows_of_the_models_width(tmp_path: Path) -> None:
     for rows, ids in run_ranks(2, embed, model, tmp_path / "none", 0):
         assert rows.shape == (0, 2)
         assert ids == []
+
+
+def failed_write(model: str, folder: Path) -> str:
+    """Runs on a rank: the words of its error when the disk of rank 0 is full."""
+
+    def disk_full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    module._write = disk_full
+    with pytest.raises((ValueError, OSError)) as caught:
+        embed(model, folder)
+    return str(caught.value)
+
+
+def test_a_write_that_fails_on_rank_0_ends_all_ranks(tmp_path: Path) -> None:
+    """The others would wait for it in the next collective."""
+    model = str(make_model(tmp_path / "model"))
+    messages = run_ranks(2, failed_write, model, tmp_path / "full", timeout=90)
+    assert all("No space left on device" in message for message in messages)

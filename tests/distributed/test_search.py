@@ -16,7 +16,7 @@ from harness.search.block_store import BlockStore
 from harness.search.exact import ExactSearch
 from harness.search.request import CorpusShard, SearchRequest
 from harness.search.scores import lowest_scores
-from harness.search.top_k import candidate_blocks, collect, top_k
+from harness.search.top_k import candidate_blocks, join_blocks, top_k
 from tests.ranks import run_ranks
 
 pytestmark = pytest.mark.distributed
@@ -41,7 +41,7 @@ def _searched(block_bytes: int | None) -> dict[str, Any]:
     request = _request()
     done: list[int] = []
     blocks = candidate_blocks(ExactSearch(request, block_bytes), progress=done.append)
-    found = collect(blocks, request)
+    found = join_blocks(blocks, request)
     exact = FaissSearch(request, "ivf", effort=1000)
     return {
         "index": found.index_QK,
@@ -49,7 +49,7 @@ def _searched(block_bytes: int | None) -> dict[str, Any]:
         "done": done,
         "lowest": lowest_scores(request.query_QD, request.shard, request.excluded),
         "recall": recall_on_sample(exact, num_queries=7),
-        "faiss": collect(candidate_blocks(exact), request).index_QK,
+        "faiss": join_blocks(candidate_blocks(exact), request).index_QK,
     }
 
 
@@ -124,3 +124,50 @@ def test_what_is_wrong_on_one_rank_is_refused_on_all(kind: str, words: str) -> N
     messages = run_ranks(2, _refusal, kind)
     assert messages[0] == messages[1]
     assert words in messages[0]
+
+
+def _nearest() -> tuple[int, np.ndarray, np.ndarray]:
+    """Runs on a rank: how many documents it searches, and what all ranks find."""
+    searched: list[int] = []
+    original = search.top_k
+
+    def recorded(query_QD: torch.Tensor, shard: CorpusShard, k: int) -> Any:
+        searched.append(len(shard))
+        return original(query_QD, shard, k)
+
+    search.top_k = recorded  # type: ignore[assignment]
+    generator = np.random.default_rng(0)
+    query, document = (generator.standard_normal((count, WIDTH)) for count in (NUM_QUERIES, NUM_ROWS))
+    document[300:] = document[:100]  # copies on other ranks
+    found = search.nearest_by_cosine(query, document, K)
+    return searched[0], found.index_QK, found.score_QK
+
+
+def test_each_rank_searches_its_share_of_the_documents_and_rank_0_gets_what_one_rank_finds() -> None:
+    ((num_searched, index, score),) = run_ranks(1, _nearest)
+    assert num_searched == NUM_ROWS
+    for world in (2, 3):
+        ranks = run_ranks(world, _nearest)
+        assert sum(rank[0] for rank in ranks) == NUM_ROWS
+        assert max(rank[0] for rank in ranks) <= NUM_ROWS // world + 1
+        np.testing.assert_array_equal(ranks[0][1], index)
+        np.testing.assert_array_equal(ranks[0][2], score)
+        assert all(len(rank[1]) == 0 for rank in ranks[1:])
+
+
+def _failed_write(folder: Path) -> str:
+    def disk_full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    search.BLOCK_QUERIES = 7
+    request, store = _request(), BlockStore(folder, {"data": 1})
+    store.write = disk_full  # type: ignore[method-assign]
+    with pytest.raises((ValueError, OSError)) as caught:
+        top_k(request.query_QD, request.shard, K, store=store)
+    return str(caught.value)
+
+
+def test_a_block_that_rank_0_cannot_write_ends_all_ranks(tmp_path: Path) -> None:
+    """The others would wait for it in the next collective."""
+    messages = run_ranks(2, _failed_write, tmp_path, timeout=90)
+    assert all("No space left on device" in message for message in messages)

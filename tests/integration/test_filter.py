@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import rank0
+from harness import files
 from harness.cli.filter import filter_data
 from harness.encoder.pooling import PoolingMode
 from harness.files import replace_file
-from harness.filtering import near_duplicates, output, pairs
+from harness.filtering import duplicates, output, pairs
 from harness.filtering.config import FilterConfig, RuleConfig
 from harness.search import embeddings as embeddings_module
 from tests.tiny import text, write_jsonl
@@ -215,7 +215,7 @@ def contents(out: Path) -> list[bytes]:
 
 def small_blocks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(embeddings_module, "BLOCK_TEXTS", 16)
-    patch.setattr(near_duplicates, "BLOCK_PAIRS", 16)
+    patch.setattr(duplicates, "BLOCK_PAIRS", 16)
 
 
 @pytest.fixture(scope="module")
@@ -232,8 +232,8 @@ def whole(folder: Path, source: Path) -> Path:
     ("module", "name"),
     [
         (pairs, "pair_hash"),
-        (near_duplicates, "replace_file"),
-        (rank0, "sync"),
+        (duplicates, "replace_file"),
+        (files, "sync"),
         (embeddings_module, "replace_file"),
         (output, "_json_line"),
     ],

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import comm, rank0
+from harness import comm
+from harness.filtering import duplicates, output, pairs
 from harness.filtering import filter as filter_module
-from harness.filtering import near_duplicates, output, pairs
 from tests.integration.test_filter import (
     NONE_DROPPED,
     SETTINGS,
@@ -55,7 +54,7 @@ def test_several_ranks_keep_the_same_rows(folder: Path, whole: Path, ranks: int)
 
 
 def filter_on_a_rank(folder: str, out: str) -> None:
-    near_duplicates.BLOCK_PAIRS = 16
+    duplicates.BLOCK_PAIRS = 16
     run_filter(folder, out, **SETTINGS)
 
 
@@ -97,20 +96,3 @@ def test_an_error_of_rank_0_ends_all_ranks(folder: Path, source: Path, kind: str
     write_jsonl(folder / "unusable.jsonl", [{"text1": "a", "text2": "b", "score": 1.0}])
     words = "got no usable row" if kind == "no usable row" else "No space left on device"
     assert all(words in message for message in run_ranks(2, failed, str(folder), kind, timeout=90))
-
-
-def worked_for_all() -> tuple[int, list[int]]:
-    """Runs on a rank: work that takes many words of rank 0."""
-    rank0.WORD_SECONDS = 0.01
-    ranks: list[int] = []
-
-    def work() -> int:
-        ranks.append(comm.rank())
-        time.sleep(0.3)
-        return 7
-
-    return rank0.by_main(work), ranks
-
-
-def test_rank_0_works_and_all_get_what_it_found() -> None:
-    assert run_ranks(2, worked_for_all, timeout=90) == [(7, [0]), (7, [])]

@@ -22,7 +22,7 @@ from harness.data.plan.draw import draw_examples
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.evaluation.datasets import data_files
-from harness.evaluation.runner import MAIN_METRIC
+from harness.evaluation.kinds.table import MAIN_METRIC
 from harness.mining.rules import Rule
 from harness.recipe_file import build
 from harness.report.history import RunHistory

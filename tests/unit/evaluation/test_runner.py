@@ -1,34 +1,24 @@
-"""From an encode function to scores and tables, on tiny data sets."""
+"""From an encode function to scores, on tiny data sets."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
-from rich.table import Table
 
 from harness import comm
-from harness.evaluation import runner
 from harness.evaluation.datasets import EvaluationData, EvaluationKind
-from harness.evaluation.metrics import METRICS
-from harness.evaluation.runner import (
-    MAIN_METRIC,
-    check_main_metric,
-    evaluate,
-    load,
-    results_table,
-    selection_score,
-)
+from harness.evaluation.kinds.table import KINDS, MAIN_METRIC
+from harness.evaluation.runner import evaluate, load
 from harness.types import EncodingRole
 from tests.ranks import run_ranks
 
 WIDTH = 8
-KINDS: tuple[EvaluationKind, ...] = ("retrieval", "sts", "classification")  # of the fixture `paths`
+SCORED: tuple[EvaluationKind, ...] = ("retrieval", "sts", "classification")  # of the fixture `paths`
 
 
 class Encoder:
@@ -77,8 +67,8 @@ def test_every_data_set_gets_the_metrics_of_its_kind(paths: list[str]) -> None:
     assert list(results) == ["faq", "pairs", "parity"]
     assert results["faq"]["ndcg_at_10"] == results["faq"]["mrr_at_10"] == 1.0
     assert results["pairs"]["spearman"] > 0.5
-    for metrics, kind in zip(results.values(), KINDS, strict=True):
-        assert sorted(metrics) == sorted(METRICS[kind])
+    for metrics, kind in zip(results.values(), SCORED, strict=True):
+        assert sorted(metrics) == sorted(KINDS[kind].metrics)
 
 
 @pytest.fixture
@@ -112,8 +102,8 @@ def test_reranking_clustering_and_pair_classification_are_scored_from_single_fil
 
 def test_no_two_kinds_have_the_same_main_metric() -> None:
     """The main metric of given results is found by its name."""
-    everywhere = [metric for metrics in METRICS.values() for metric in metrics]
-    assert [everywhere.count(main) for main in MAIN_METRIC.values()] == [1] * len(METRICS)
+    everywhere = [metric for one in KINDS.values() for metric in one.metrics]
+    assert [everywhere.count(main) for main in MAIN_METRIC.values()] == [1] * len(KINDS)
 
 
 def test_each_text_is_encoded_once_and_only_if_a_metric_needs_it(paths: list[str]) -> None:
@@ -136,7 +126,7 @@ def test_matryoshka_dims_give_the_main_metric_of_each_prefix(paths: list[str]) -
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     shorter = evaluate(prefix, paths)
-    for name, main in zip(results, (MAIN_METRIC[kind] for kind in KINDS), strict=True):
+    for name, main in zip(results, (MAIN_METRIC[kind] for kind in SCORED), strict=True):
         assert results[name][f"{main}@4"] == pytest.approx(shorter[name][main], abs=1e-6)
         assert results[name][f"{main}@{WIDTH}"] == results[name][main]
         assert f"{main}@2" in results[name]
@@ -181,13 +171,16 @@ def test_loaded_data_are_not_read_again_and_say_where_they_came_from(paths: list
 def score_on_a_rank(paths: list[str], spoil: float | None) -> tuple[int, object]:
     """Runs on a rank: how many data sets it scored itself, and the results or the error."""
     scored: list[EvaluationData] = []
-    original = runner.score
 
-    def score(data: EvaluationData, *embeddings: np.ndarray) -> dict[str, float]:
-        scored.append(data)
-        return original(data, *embeddings)
+    def count(original: Callable[..., dict[str, float]]) -> Callable[..., dict[str, float]]:
+        def score(data: EvaluationData, *arguments: np.ndarray) -> dict[str, float]:
+            scored.append(data)
+            return original(data, *arguments)
 
-    runner.score = score  # type: ignore[assignment]
+        return score
+
+    for kind in KINDS.values():
+        kind.score = count(kind.score)  # type: ignore[method-assign]
     outcome: object
     try:
         outcome = evaluate(Encoder(spoil if comm.is_main() else None), paths)
@@ -204,88 +197,3 @@ def test_rank_0_alone_scores_and_all_ranks_have_its_results_or_its_error(paths: 
     first, second = run_ranks(2, score_on_a_rank, paths, float("nan"))
     assert first == second
     assert "faq: got embeddings with inf or nan" in str(first[1])
-
-
-MATRYOSHKA_METRICS = ["faq/ndcg_at_10@64", "pairs/spearman@8"]
-
-
-@pytest.mark.parametrize("name", [None, "faq/ndcg_at_10", "faq/recall_at_100", "parity/f1", *MATRYOSHKA_METRICS])
-def test_a_main_metric_that_will_exist_passes(paths: list[str], name: str | None) -> None:
-    loaded = load(paths)
-    check_main_metric(loaded, name)
-    check_main_metric(loaded, name, [8, 64])
-    if name in MATRYOSHKA_METRICS:
-        with pytest.raises(ValueError, match=f"got {name}, expected one of .*faq/ndcg_at_10@128"):
-            check_main_metric(loaded, name, [128])
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "other/ndcg_at_10",
-        "faq/spearman",
-        "parity/ndcg_at_10",
-        "faq/map_at_10@64",
-        "faq/ndcg_at_10@",
-        "pairs/spearman@x",
-        "pairs/spearman@0",
-        "spearman",
-        "faq/",
-    ],
-)
-def test_a_main_metric_that_cannot_exist_is_an_error_before_training(paths: list[str], name: str) -> None:
-    with pytest.raises(ValueError, match=rf"^evaluation\.main_metric: got {name}, expected one of faq/ndcg_at_10, "):
-        check_main_metric(load(paths), name)
-
-
-RESULTS = {
-    "faq": {"ndcg_at_10": 0.5, "map_at_10": 0.4, "ndcg_at_10@128": 0.45},
-    "pairs": {"spearman": 0.7, "pearson": 0.6},
-}
-
-
-def test_the_best_checkpoint_is_picked_by_the_mean_of_the_main_metrics_or_by_the_named_one() -> None:
-    assert selection_score(RESULTS) == pytest.approx((0.5 + 0.7) / 2)
-    assert selection_score(RESULTS, "faq/map_at_10") == 0.4
-    assert selection_score({"a/faq": {"accuracy": 0.1}}, "a/faq/accuracy") == 0.1
-    with pytest.raises(ValueError, match=r"evaluation\.main_metric: got faq/ndcg, expected one of faq/ndcg_at_10"):
-        selection_score(RESULTS, "faq/ndcg")
-    with pytest.raises(ValueError, match=r"evaluation\.data: got no data sets"):
-        selection_score({})
-
-
-def printed(table: Table) -> list[list[str]]:
-    console = Console(width=120, no_color=True)
-    with console.capture() as capture:
-        console.print(table)
-    lines = [line.replace("┃", "│") for line in capture.get().splitlines() if "│" in line or "┃" in line]
-    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
-
-
-def test_the_table_shows_before_after_and_change() -> None:
-    after = {name: {key: value + 0.0123 for key, value in metrics.items()} for name, metrics in RESULTS.items()}
-    assert printed(results_table(RESULTS, after)) == [
-        ["data set", "metric", "before", "after", "change"],
-        ["faq", "ndcg_at_10", "0.5000", "0.5123", "+0.0123"],
-        ["", "ndcg_at_10@128", "0.4500", "0.4623", "+0.0123"],
-        ["pairs", "spearman", "0.7000", "0.7123", "+0.0123"],
-    ]
-
-
-def test_the_table_shows_what_only_one_side_has_with_empty_cells() -> None:
-    """A resumed run may score other data sets, or other prefixes, than its first start did."""
-    after = {"new": {"accuracy": 0.9}, "faq": {"ndcg_at_10": 0.6, "ndcg_at_10@64": 0.4}}
-    assert printed(results_table(RESULTS, after))[1:] == [
-        ["new", "accuracy", "", "0.9000", ""],
-        ["faq", "ndcg_at_10", "0.5000", "0.6000", "+0.1000"],
-        ["", "ndcg_at_10@64", "", "0.4000", ""],
-        ["", "ndcg_at_10@128", "0.4500", "", ""],
-        ["pairs", "spearman", "0.7000", "", ""],
-    ]
-
-
-def test_the_table_of_one_model_has_one_column_of_scores_and_all_metrics_on_request() -> None:
-    assert printed(results_table(RESULTS))[1] == ["faq", "ndcg_at_10", "0.5000"]
-    assert [row[1] for row in printed(results_table(RESULTS, all_metrics=True))] == [
-        "metric", "ndcg_at_10", "map_at_10", "ndcg_at_10@128", "spearman", "pearson",
-    ]  # fmt: skip

@@ -1,12 +1,11 @@
-"""The filter's rules for junk and its exact duplicates: pure functions of texts."""
+"""The filter's rules for junk: pure functions of texts."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from harness.filtering.config import FilterConfig, RuleConfig
-from harness.filtering.duplicates import pair_hash, repeats
+from harness.filtering.duplicates import pair_hash
 from harness.filtering.junk_rules import broken_rule, normalised, repeated_line_share, run_share, symbol_share
 from harness.filtering.reasons import EXPLAINED, Reason
 
@@ -66,14 +65,6 @@ def test_limits_that_nothing_can_pass_are_refused() -> None:
 def test_case_width_and_white_space_do_not_make_another_text() -> None:
     assert normalised("  Ａ\u00a0B\n c") == "a b c"
     assert pair_hash("A b", "c") == pair_hash("a  B", "C")
-
-
-def test_query_and_positive_are_not_one_string() -> None:
-    assert pair_hash("ab", "c") != pair_hash("a", "bc")
-
-
-def test_the_first_of_equal_pairs_stays() -> None:
-    assert repeats(np.array([7, 5, 7, 7, 5, 9], dtype=np.uint64)).tolist() == [False, False, True, True, True, False]
 
 
 def test_every_reason_is_explained_in_the_order_of_the_stages() -> None:

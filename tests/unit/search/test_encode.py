@@ -1,7 +1,8 @@
-"""Which prompt and length a text of each role is encoded with."""
+"""Which prompt and length a text of each role is encoded with, and that equal texts are encoded once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from harness.data.table.tokenisation import Tokeniser
 from harness.prompts import NO_PROMPTS, Prompts
-from harness.search.encode import TextEncoder
+from harness.search.encode import TextEncoder, encode_each_once
 from harness.types import EncodingRole, TokenBatch
 from tests.tiny import make_model, text
 
@@ -48,3 +49,15 @@ def test_no_texts_give_no_rows_of_the_same_width(tokeniser: Tokeniser) -> None:
     lengths: dict[EncodingRole, int] = {"query": 5, "document": 9}
     encode = TextEncoder(embed, tokeniser, max_lengths=lengths, prompts=NO_PROMPTS, micro_batch_tokens=32)
     assert encode([], "document").shape == (0, 2)
+
+
+@pytest.mark.parametrize("texts", [["bb", "a", "bb", "ccc", "a"], ["a", "bb"], []])
+def test_equal_texts_are_encoded_once_and_all_get_their_row(texts: list[str]) -> None:
+    asked: list[str] = []
+
+    def encode(some: Sequence[str], role: EncodingRole) -> np.ndarray:
+        asked.extend(some)
+        return np.array([[len(one)] for one in some], dtype=np.float32).reshape(-1, 1)
+
+    assert encode_each_once(encode, texts, "document").tolist() == [[len(one)] for one in texts]
+    assert asked == list(dict.fromkeys(texts))

@@ -17,7 +17,7 @@ from harness.search import scores
 from harness.search.approximate import FaissSearch, recall, recall_on_sample
 from harness.search.request import CorpusShard, Pairs, SearchRequest, SearchResult
 from harness.search.scores import false_negative_limit, lowest_scores
-from harness.search.top_k import candidate_blocks, collect, top_k
+from harness.search.top_k import candidate_blocks, join_blocks, top_k
 
 NO_PAIRS = (np.empty(0, np.int64), np.empty(0, np.int64))
 
@@ -212,8 +212,8 @@ def test_faiss_visiting_every_list_equals_the_exact_search() -> None:
     request = clustered_request()
     approximate = FaissSearch(request, "ivf", effort=10_000)
     assert approximate._index.nlist > 1
-    found = collect(candidate_blocks(approximate), request)
-    assert_same(found, collect(candidate_blocks(exact_search.ExactSearch(request)), request))
+    found = join_blocks(candidate_blocks(approximate), request)
+    assert_same(found, join_blocks(candidate_blocks(exact_search.ExactSearch(request)), request))
     assert (found.index_QK >= 0).all()
     assert recall_on_sample(approximate, num_queries=5) == 1.0
 
@@ -223,7 +223,7 @@ def test_what_faiss_finds_is_allowed_and_exactly_scored(kind: str) -> None:
     pytest.importorskip("faiss")
     request = clustered_request()
     search = FaissSearch(request, kind, effort=8)
-    found = collect(candidate_blocks(search), request)
+    found = join_blocks(candidate_blocks(search), request)
     whole = brute_force(request.query_QD, request.shard.row_CD, 600, request.excluded, request.highest_Q)
     for index, score, all_index, all_score in zip(
         found.index_QK, found.score_QK, whole.index_QK, whole.score_QK, strict=True
@@ -239,7 +239,7 @@ def test_faiss_over_no_rows_finds_nothing() -> None:
     pytest.importorskip("faiss")
     request = SearchRequest(rows(3, 8, seed=1), CorpusShard(0, torch.empty(0, 8)), 2)
     for kind in ("ivf", "hnsw"):
-        assert (collect(candidate_blocks(FaissSearch(request, kind)), request).index_QK == -1).all()
+        assert (join_blocks(candidate_blocks(FaissSearch(request, kind)), request).index_QK == -1).all()
 
 
 def test_recall_counts_what_was_found_of_what_there_is() -> None:

@@ -1,0 +1,72 @@
+"""Classification: how well logistic regression on the embeddings of a few texts tells the labels of others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+
+from harness.evaluation.datasets import ClassificationData
+from harness.evaluation.kinds.kind import Embeddings, Kind
+from harness.search.encode import EncodeTexts, encode_each_once
+
+_EXPERIMENTS, _SAMPLES_PER_LABEL, _MAX_ITERATIONS, _SEED = 10, 8, 100, 42  # of mteb's AbsTaskClassification
+
+
+class Classification(Kind[ClassificationData]):
+    data_type = ClassificationData
+    metrics = ("accuracy", "f1")
+
+    def num_rows(self, data: ClassificationData) -> int:
+        return len(data.test_texts)
+
+    def encode(self, encode: EncodeTexts, data: ClassificationData) -> Embeddings:
+        """Embeddings of the training and of the test texts; training texts that no experiment draws have zeros."""
+        drawn = sorted({row for rows in training_samples(data.train_labels) for row in rows})
+        texts = [*(data.train_texts[row] for row in drawn), *data.test_texts]
+        both_ND = encode_each_once(encode, texts, "sentence")
+        train_ND = np.zeros((len(data.train_texts), both_ND.shape[1]), dtype=both_ND.dtype)
+        train_ND[drawn] = both_ND[: len(drawn)]
+        return train_ND, both_ND[len(drawn) :]
+
+    def score(self, data: ClassificationData, train_ND: np.ndarray, test_ND: np.ndarray) -> dict[str, float]:
+        return classification_scores(train_ND, data.train_labels, test_ND, data.test_labels)
+
+
+def training_samples(labels: Sequence[str]) -> list[list[int]]:
+    """The rows that each of mteb's 10 classification experiments trains on: 8 per label, drawn with mteb's seed."""
+    order = list(range(len(labels)))
+    experiments: list[list[int]] = []
+    for _ in range(_EXPERIMENTS):
+        np.random.RandomState(_SEED).shuffle(order)  # always the same shuffle, but of the order left by the last one
+        num_drawn: dict[str, int] = {}
+        drawn: list[int] = []
+        for row in order:
+            if num_drawn.get(labels[row], 0) < _SAMPLES_PER_LABEL:
+                num_drawn[labels[row]] = num_drawn.get(labels[row], 0) + 1
+                drawn.append(row)
+        experiments.append(drawn)
+    return experiments
+
+
+def classification_scores(
+    train_ND: np.ndarray, train_labels: Sequence[str], test_ND: np.ndarray, test_labels: Sequence[str]
+) -> dict[str, float]:
+    """Accuracy and macro F1 of logistic regression, means over the experiments of `training_samples`.
+
+    Only the rows of `train_ND` that `training_samples(train_labels)` names are read.
+    """
+    accuracies, f1_scores = [], []
+    for rows in training_samples(train_labels):
+        classifier = LogisticRegression(max_iter=_MAX_ITERATIONS, random_state=_SEED)
+        with warnings.catch_warnings():  # mteb stops at 100 iterations, too
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            classifier.fit(train_ND[rows], [train_labels[row] for row in rows])
+        predicted = classifier.predict(test_ND)
+        accuracies.append(accuracy_score(test_labels, predicted))
+        f1_scores.append(f1_score(test_labels, predicted, average="macro"))
+    return {"accuracy": float(np.mean(accuracies)), "f1": float(np.mean(f1_scores))}

@@ -1,0 +1,57 @@
+"""Clustering: whether k-means on the embeddings finds the groups that the labels name."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import v_measure_score
+
+from harness.evaluation.datasets import ClusteringData
+from harness.evaluation.kinds.kind import Embeddings, Kind
+from harness.search.encode import EncodeTexts, encode_each_once
+
+CLUSTERING_TEXTS = 16_384  # at most so many texts are encoded, drawn from all (mteb's AbsTaskClusteringFast)
+_CLUSTERINGS, _CLUSTERED, _CLUSTERING_BATCH, _SEED = 10, 2048, 512, 42  # of the same
+
+
+class Clustering(Kind[ClusteringData]):
+    data_type = ClusteringData
+    metrics = ("v_measure",)
+
+    def num_rows(self, data: ClusteringData) -> int:
+        return len(data.texts)
+
+    def encode(self, encode: EncodeTexts, data: ClusteringData) -> Embeddings:
+        texts = [data.texts[row] for row in clustering_sample(len(data.texts))]
+        return (encode_each_once(encode, texts, "sentence"),)
+
+    def score(self, data: ClusteringData, embedding_ND: np.ndarray) -> dict[str, float]:
+        return clustering_scores(embedding_ND, [data.labels[row] for row in clustering_sample(len(data.labels))])
+
+
+def clustering_sample(num_texts: int) -> list[int]:
+    """The texts that are encoded for clustering: all, or CLUSTERING_TEXTS drawn without repetition."""
+    if num_texts <= CLUSTERING_TEXTS:
+        return list(range(num_texts))
+    return sorted(random.Random(_SEED).sample(range(num_texts), CLUSTERING_TEXTS))
+
+
+def clustering_scores(embedding_ND: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+    """V-measure of k-means with as many clusters as labels, mean over 10 draws of 2,048 texts with repetition.
+
+    V-measure: the harmonic mean of homogeneity and completeness (Rosenberg and Hirschberg 2007).
+    """
+    generator, label_N = random.Random(_SEED), np.array(labels)
+    scores = []
+    for _ in range(_CLUSTERINGS):
+        drawn = generator.choices(range(len(labels)), k=_CLUSTERED)
+        clusters = MiniBatchKMeans(len(set(labels)), batch_size=_CLUSTERING_BATCH, n_init="auto", random_state=_SEED)
+        with warnings.catch_warnings():  # k-means warns if a draw has fewer different texts than there are labels
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            scores.append(v_measure_score(label_N[drawn], clusters.fit_predict(embedding_ND[drawn])))
+    return {"v_measure": float(np.mean(scores))}

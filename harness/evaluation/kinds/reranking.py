@@ -1,0 +1,48 @@
+"""Reranking: each query comes with documents of its own, which are put in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+from harness.evaluation.datasets import RerankingData
+from harness.evaluation.kinds.kind import Embeddings, Kind
+from harness.search.encode import EncodeTexts, encode_each_once
+from harness.search.unit_rows import unit_rows
+
+
+class Reranking(Kind[RerankingData]):
+    data_type = RerankingData
+    metrics = ("map", "mrr")
+
+    def num_rows(self, data: RerankingData) -> int:
+        return len(data.queries)
+
+    def encode(self, encode: EncodeTexts, data: RerankingData) -> Embeddings:
+        documents = [text for texts in data.documents for text in texts]
+        return encode_each_once(encode, data.queries, "query"), encode_each_once(encode, documents, "document")
+
+    def score(self, data: RerankingData, query_QD: np.ndarray, document_ND: np.ndarray) -> dict[str, float]:
+        return reranking_scores(query_QD, document_ND, data.relevant)
+
+
+def reranking_scores(
+    query_QD: np.ndarray, document_ND: np.ndarray, relevant: Sequence[Sequence[bool]]
+) -> dict[str, float]:
+    """MAP and MRR@10 of each query's own documents in the order of their cosine, means over the queries.
+
+    document_ND: the documents of the first query, then those of the second, ...; `relevant` says how many each has and
+    which are relevant, at least one and not all. AP is scikit-learn's: equal cosines share a rank.
+    """
+    query_QD, document_ND = unit_rows(query_QD), unit_rows(document_ND)
+    average_precisions, reciprocal_ranks, first = [], [], 0
+    for query_D, relevant_n in zip(query_QD, relevant, strict=True):
+        cosine_n = document_ND[first : first + len(relevant_n)] @ query_D
+        first += len(relevant_n)
+        average_precisions.append(average_precision_score(relevant_n, cosine_n))
+        best_k = np.argsort(-cosine_n, kind="stable")[:10]
+        relevant_k = np.flatnonzero(np.asarray(relevant_n)[best_k])
+        reciprocal_ranks.append(1 / (1 + relevant_k[0]) if len(relevant_k) else 0.0)
+    return {"map": float(np.mean(average_precisions)), "mrr": float(np.mean(reciprocal_ranks))}

@@ -1,0 +1,28 @@
+"""Reranking metrics on hand-made cosines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.evaluation.kinds.reranking import reranking_scores
+from tests.unit.evaluation.kinds.vectors import towards
+
+
+def test_reranking_takes_each_query_with_its_own_documents() -> None:
+    query = np.array([[2.0, 0.0], [1.0, 0.0]])
+    document = towards(0.9, 0.8, 0.7, 0.6, 0.1, 0.5)
+    scores = reranking_scores(query, document, [[False, True, False, True], [True, False]])
+    # relevant at ranks 2 and 4: AP (1/2 + 2/4) / 2; at rank 2 of 2: AP 1/2
+    assert scores["map"] == pytest.approx((0.5 + 0.5) / 2)
+    assert scores["mrr"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    better = reranking_scores(query, document, [[True, False, True, False], [False, True]])
+    assert better["map"] == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
+    assert better["mrr"] == 1.0
+
+
+def test_a_first_relevant_document_below_rank_10_has_no_reciprocal_rank() -> None:
+    document = towards(*np.linspace(0.9, 0.1, 12))
+    for rank, expected in ((10, 1 / 10), (11, 0.0)):
+        scores = reranking_scores(np.array([[1.0, 0.0]]), document, [[i == rank - 1 for i in range(12)]])
+        assert scores == {"map": pytest.approx(1 / rank), "mrr": pytest.approx(expected)}

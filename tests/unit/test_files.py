@@ -1,0 +1,42 @@
+"""Files and folders that are complete or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.files import create_once
+
+
+def test_a_folder_is_there_only_when_it_is_complete_and_is_made_once(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "folder"
+
+    def create(folder: Path, num_files: int) -> None:
+        folder.mkdir()
+        for i in range(num_files):
+            (folder / str(i)).write_text("x")
+
+    def killed(folder: Path) -> None:
+        create(folder, 3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        create_once(target, killed)
+    assert not target.exists()
+    create_once(target, lambda folder: create(folder, 2))
+    create_once(target, lambda folder: pytest.fail("made again"))
+    assert sorted(path.name for path in target.iterdir()) == ["0", "1"]  # nothing of the killed start
+    assert [path.name for path in target.parent.iterdir()] == ["folder"]
+
+
+def test_a_file_is_made_whole_over_what_a_killed_start_left(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    (tmp_path / ".file").write_text("torn and long")
+
+    def create(file: Path) -> None:
+        file.write_text("whole")
+
+    create_once(target, create)
+    assert target.read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
