@@ -29,13 +29,13 @@ from harness.encoder.encoder import Encoder, config_of_folder, fingerprint, load
 from harness.encoder.layout import read_layout
 from harness.engine.budget import CPU_TOKENS, micro_batch_tokens
 from harness.evaluation.runner import evaluate, results_table
-from harness.export.sentence_transformers_folder import embed, longest_text_of, verify_model, write_model
 from harness.filtering.config import FilterConfig
 from harness.filtering.filter import FilterRequest, filter_pairs, finished_report
 from harness.filtering.report import PAGE, summary
 from harness.mining.mine import MineSettings, mine, refuse_finished
 from harness.report.console import MiningConsole, ReadingConsole
 from harness.report.page import write_report
+from harness.run.export import export_model
 from harness.run.folder import RunFolder, is_run, model_folder
 from harness.run.tasks import open_tasks
 from harness.search.encode import TextEncoder
@@ -44,7 +44,7 @@ from harness.weights import resolve_model
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LONGEST_NAME = 100  # of a folder, characters
-_EXPORT_CHECK = ("A text to compare.", "Another one, a little longer than the first.", "第三句话。", "x")
+_EXPORT_CHECK_TEXTS = ("A text to compare.", "Another one, a little longer than the first.", "第三句话。", "x")
 
 
 def evaluate_model(
@@ -220,16 +220,11 @@ def export_run(run: Path, out: Path) -> None:
         raise ValueError(f"--out: got {out}, which is not empty, expected a new folder")
     folder = RunFolder.containing(run)
     source = model_folder(str(run))
-    config = folder.config.model.model_copy(update={"name_or_path": str(source)})
-    encoder = load_encoder(config).eval()
-    tokeniser = Tokeniser(str(source))
+    config = folder.config.model.model_copy(update={"name_or_path": source})
     checkpoint = Path(source).parent / "state.json"
     step = int(json.loads(checkpoint.read_text())["step"]) if checkpoint.is_file() else None
-    card = folder.model_card(encoder.dim, step=step)
-    prompts = {str(role): prompt for role, prompt in inference_prompts(folder.config).items()}
-    write_model(out, encoder, encoder.state_dict(), tokeniser.tokenizer, config, prompts=prompts, card=card)
-    expected = embed(encoder, tokeniser, _EXPORT_CHECK, longest_text_of(config))
-    difference = verify_model(out, _EXPORT_CHECK, expected, config)
+    encoder, tokeniser = load_encoder(config).eval(), Tokeniser(source)
+    difference = export_model(out, folder, encoder, tokeniser, model=config, step=step, check_texts=_EXPORT_CHECK_TEXTS)
     Console().print(f"exported {out}: embeddings equal the training model's within {difference:.1e}", soft_wrap=True)
 
 
