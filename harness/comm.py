@@ -1,6 +1,6 @@
-"""Floor 0: the only importer of torch.distributed. Every function is the identity when there is one process.
+"""Communication between ranks. With one process every function returns what it was given.
 
-Rank and world size are asked for here and nowhere else.
+No other module imports torch.distributed, and none asks the environment for its rank or the number of ranks.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from harness.stopwatch import Stopwatch
+from harness.stopwatch import stopwatch
 
 # torch 2.13 renamed both; 2.11 knows the old names only.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
-stopwatch = Stopwatch()  # of this rank: the time inside the functions below, waiting for other ranks included
-_communicates = stopwatch("communication")
+_communicates = stopwatch("communication")  # measures the functions below, waiting for other ranks included
 
 _SINGLE_PROCESS = {
     "RANK": "0",

@@ -1,4 +1,4 @@
-"""Below floor 0: seconds spent in named places of a step, on the device that spends them."""
+"""Measures the seconds a process spends in named parts of its work, on the device that does the work."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 
 import torch
 
-_PENDING = 1_000  # spans kept before their events are read, which waits for the device
+_MOST_UNREAD_SPANS = 1_000  # reading a span waits for the device, so many are kept unread
 
 
 class Stopwatch:
     """Adds up seconds by name: `with watch("embed"): ...`, or as a decorator, then `watch.take()`.
 
-    Elsewhere than on CUDA: wall time. On CUDA: from when the device reaches the first kernel queued inside to when it
-    has done the last (events of the current stream), so that a place pays for the work it queues and for waiting for
-    other ranks, not for the queueing.
+    Without CUDA it measures wall time. With CUDA it measures the time between two events on the current stream: from
+    the moment the device reaches the first kernel queued inside to the moment it has finished the last. A name is thus
+    charged for the work it queues and for waiting for other ranks, but not for the queueing itself.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Count the time inside under `name`, also when it ends with an error."""
+        """Add the time spent inside to `name`, also when it ends with an error."""
         if not torch.cuda.is_initialized():
             started = time.perf_counter()
             try:
@@ -41,17 +41,20 @@ class Stopwatch:
         finally:
             end.record()
             self._spans.append((name, begin, end))
-            if len(self._spans) >= _PENDING:
+            if len(self._spans) >= _MOST_UNREAD_SPANS:
                 self._read_spans()
 
     def take(self) -> dict[str, float]:
-        """Seconds by name since the last call, which are then forgotten. On CUDA it waits for the last place's end."""
+        """Return the seconds by name since the last call and start again from zero. On CUDA it waits for the device."""
         self._read_spans()
-        taken, self._seconds = self._seconds, defaultdict(float)
-        return dict(taken)
+        seconds, self._seconds = self._seconds, defaultdict(float)
+        return dict(seconds)
 
     def _read_spans(self) -> None:
         for name, begin, end in self._spans:
             end.synchronize()
             self._seconds[name] += begin.elapsed_time(end) / 1_000
         self._spans.clear()
+
+
+stopwatch = Stopwatch()  # this process's: the phases of a step and all communication measure themselves with it

@@ -1,4 +1,4 @@
-"""Floor 0: what flows between the floors.
+"""The data that one part of the harness hands to the next.
 
 Shape legend, used as suffixes everywhere:
     B  queries of a task in this step        N  documents of a task in this step
@@ -15,7 +15,7 @@ rank encodes which text in which micro-batch. The loss depends on the first only
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -149,16 +149,25 @@ class PairPart:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """Everything a step is, and nothing about who computes it."""
+    """The texts of a step and how its tasks refer to them; nothing about which rank computes what."""
 
-    step: int
+    step: int  # from 1
     texts: StepTexts
     parts: tuple[QueryPart | PairPart, ...]
 
     @property
     def texts_saved(self) -> int:
-        """How many texts more a trainer encodes that embeds every query, positive, negative and sentence by itself."""
+        """How many more texts a trainer would encode that embeds every query, positive, negative and sentence anew."""
         return sum(part.num_references for part in self.parts) - len(self.texts)
+
+    def metrics(self) -> dict[str, float]:
+        """The number of the step and of its texts and tokens (padding not counted); `texts_saved` as above."""
+        return {
+            "step": self.step,
+            "num_texts": len(self.texts),
+            "num_tokens": int(self.texts.length_T.sum()),
+            "texts_saved": float(self.texts_saved),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,20 +197,3 @@ class TokenBatch:
     @property
     def num_tokens(self) -> int:
         return self.input_ids_BL.numel()
-
-
-@dataclass(slots=True)
-class StepStats:
-    """What a finished step reports. `loss_per_task` is unweighted."""
-
-    step: int
-    loss: float
-    loss_per_task: dict[str, float]
-    learning_rate: float
-    gradient_norm: float
-    positive_similarity: float
-    negative_similarity: float
-    num_texts: int
-    num_tokens: int  # real tokens, padding not counted
-    seconds: float
-    extra: dict[str, float] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from harness.data.plan.permutation import derive_key
 from harness.encoder.encoder import Encoder
 from harness.engine import phases
 from harness.engine.config import TrainingConfig
+from harness.engine.step import Step
 from harness.engine.zero import ZeroEngine
 from harness.losses.config import LossConfig
 from harness.losses.interface import TaskLossSettings
@@ -155,7 +156,7 @@ def engine_gradients(case: Case) -> dict[str, Tensor]:
     if case.negatives:
         plan = tiny_guide(tiny_encoder(seed=8), texts).mask(plan)
     batches = [pad([texts[t] for t in rows]) for rows in scheduled.micro_batches[comm.rank()]]
-    step = phases.Step(plan, scheduled, batches, seed=5, keep_graph=case.keep_graph)
+    step = Step(plan, scheduled, batches, seed=5, keep_graph=case.keep_graph)
     embeddings = phases.embed(engine, step)
     objective = tiny_objective(case.implementation, case.mixture, negatives=case.negatives)
     scores = phases.score(engine, objective, step, embeddings)

@@ -78,18 +78,18 @@ def train_ours(settings: Settings) -> tuple[Side, PlanFacts]:
     from harness.types import QueryPart
 
     run = build_run(load(settings))
-    stats, parts = [], []
+    metrics, parts = [], []
     start = time.perf_counter()
     for step in run.steps(after=0):
-        stats.append(train_step(run, step))
+        metrics.append(train_step(run, step))
         parts += [part for part in step.plan.parts if isinstance(part, QueryPart)]
     side = _side(
         settings,
         seconds=time.perf_counter() - start,
-        models={"after": lambda texts: run.encode()(texts)},
-        losses=[one.loss for one in stats],
-        gradient_norms=[one.gradient_norm for one in stats],
-        learning_rates=[one.learning_rate for one in stats],
+        models={"after": lambda texts: run.encoders.for_evaluation()(texts)},
+        losses=[row["loss"] for row in metrics],
+        gradient_norms=[row["gradient_norm"] for row in metrics],
+        learning_rates=[row["learning_rate"] for row in metrics],
     )
     facts = PlanFacts(
         rows=[part.row_B.tolist() for part in parts],
@@ -202,8 +202,8 @@ def _side(settings: Settings, *, seconds: float, models: dict[str, Encode], **cu
     """A side's figures. Memory is read first: the evaluation is not the training's."""
     import torch
 
+    from harness.engine.step_cost import peak_memory_bytes
     from harness.evaluation.runner import evaluate
-    from harness.report.run_file import peak_memory_bytes
 
     memory = peak_memory_bytes()
     scores = {}

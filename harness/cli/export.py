@@ -33,24 +33,18 @@ def export_run(run: Path, out: Path) -> None:
     """Write a run's (or a checkpoint's) model as a sentence-transformers folder, and compare it before saying done."""
     from rich.console import Console
 
-    from harness.config import inference_prompts
     from harness.data.table.tokenisation import Tokeniser
     from harness.encoder.load import load_encoder
-    from harness.export.sentence_transformers_folder import embed, verify_model, write_model
+    from harness.run.export import export_model
     from harness.run.folder import RunFolder, model_folder
 
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"--out: got {out}, which is not empty, expected a new folder")
     folder = RunFolder.containing(run)
     source = model_folder(str(run))
-    config = folder.config.model.model_copy(update={"name_or_path": str(source)})
-    encoder = load_encoder(config).eval()
-    tokeniser = Tokeniser(str(source))
+    config = folder.config.model.model_copy(update={"name_or_path": source})
     checkpoint = Path(source).parent / "state.json"
     step = int(json.loads(checkpoint.read_text())["step"]) if checkpoint.is_file() else None
-    card = folder.model_card(encoder.dim, step=step)
-    prompts = inference_prompts(folder.config)
-    write_model(out, encoder, encoder.state_dict(), tokeniser.tokenizer, config, prompts=prompts, card=card)
-    expected = embed(encoder, tokeniser, _COMPARED_TEXTS, config.longest_text)
-    difference = verify_model(out, _COMPARED_TEXTS, expected, config)
+    encoder, tokeniser = load_encoder(config).eval(), Tokeniser(source)
+    difference = export_model(out, folder, encoder, tokeniser, model=config, step=step, check_texts=_COMPARED_TEXTS)
     Console().print(f"exported {out}: embeddings equal the training model's within {difference:.1e}", soft_wrap=True)

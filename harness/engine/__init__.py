@@ -1,1 +1,1 @@
-"""Floor 3: the only importer of deepspeed; the three phases of a step; checkpoints."""
+"""How a step is computed with DeepSpeed, its optimizer and its checkpoints. No other folder imports deepspeed."""

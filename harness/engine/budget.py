@@ -1,4 +1,4 @@
-"""How many padded tokens a micro-batch may have, when the recipe says `auto`."""
+"""Chooses how many tokens, padding included, a micro-batch may have when the recipe says `auto`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _MOST_TOKENS = 1 << 18
 
 
 def micro_batch_tokens(setting: int | str, encoder: Encoder, precision: str) -> int:
-    """The recipe's number, or on a GPU what fits 40 % of the free memory; equal on all ranks.
+    """Tokens of a micro-batch, equal on all ranks: the recipe's number, or for `auto` on a GPU what fits into 40 % of
+    the free memory.
 
-    Activations of one token: layers · (34 · hidden + 5 · heads · length) bytes in half precision (Korthikanti et al.
-    2022, arXiv 2205.05198, eq. 1, with the attention matrix left out: fused attention does not store it).
+    One token's activations take layers · 34 · hidden bytes in half precision (Korthikanti et al. 2022, arXiv
+    2205.05198, eq. 1, without its attention matrix, which fused attention does not store).
     """
     if setting != "auto":
         return int(setting)

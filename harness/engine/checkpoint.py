@@ -1,12 +1,14 @@
-"""Checkpoints that are whole or not there: written aside, fsynced, renamed, then `latest` moves.
+"""Checkpoints of a run. Each is written under another name, flushed to disk, then renamed; last, `latest` names it.
 
-    checkpoints/latest, best         the name of a folder
-    checkpoints/step-00000100/       deepspeed/ (weights, optimizer), model/ (sentence-transformers), state.json,
-                                     arrays.npz (the run's own), manifest.json (size and hash of every file: a
-                                     truncated one is recognised)
+    checkpoints/latest, best         files that hold the name of a folder
+    checkpoints/step-00000100/
+        deepspeed/                   weights and optimizer state
+        model/                       a sentence-transformers folder
+        state.json, arrays.npz       what the run must know beside them
+        manifest.json                size and hash of every file, by which a damaged checkpoint is recognised
 
-Data order and dropout depend on the step number alone, so weights, optimizer state, the negatives in use and the step
-are the whole state.
+The order of the data and dropout depend on the step number alone. So a run is continued from its weights, its optimizer
+state, the negatives in use and the step number.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from harness import comm
+from harness import comm, rank0
 from harness.engine.zero import ZeroEngine
 from harness.files import replace_file, sync
 
@@ -30,8 +32,21 @@ STATE, ARRAYS, MANIFEST = "state.json", "arrays.npz", "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on disk. `state`: its step, world_size and zero_stage, and what the run added."""
+
+    folder: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """How many steps the run had trained."""
+        return int(self.state["step"])
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """The checkpoints folder of one run."""
+    """The checkpoints folder of one run. The newest `keep` and the best are kept; `warn` is told of damaged ones."""
 
     folder: Path
     keep: int
@@ -48,33 +63,37 @@ class Checkpoints:
         arrays: Mapping[str, np.ndarray] | None = None,
         outside: Sequence[Path] = (),
     ) -> Path:
-        """Save step `step`. Every rank must call it; `write_model` is called on rank 0 with a folder to fill.
+        """Save the run after step `step`. Every rank must call it; what rank 0 is given is written.
 
-        `state` and `arrays` are the run's own: state.json and arrays.npz. `outside`: files elsewhere that it needs as
-        they are; without them it is damaged. All three are rank 0's.
+        Args:
+            engine: writes weights and optimizer state.
+            step: names the checkpoint.
+            state: written to state.json, beside the number of ranks and the ZeRO stage.
+            write_model: called on rank 0 with the folder model/ to fill; no collectives.
+            is_best: whether the pointer `best` moves here.
+            arrays: written to arrays.npz.
+            outside: files of the run that lie elsewhere; the checkpoint counts as damaged if one of them changes.
+
+        Raises:
+            ValueError: the ranks do not share the folder, or on other ranks whatever goes wrong on rank 0.
         """
-        final, aside = self.folder / checkpoint_name(step), self.folder / f".{checkpoint_name(step)}.tmp"
+        final, unfinished = self.folder / checkpoint_name(step), self.folder / f".{checkpoint_name(step)}.tmp"
+        described = {"step": step, "world_size": comm.world_size(), "zero_stage": engine.stage, **state}
         if comm.is_main():
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
         comm.barrier()
-        engine.save(aside)
-        _check_shared(aside)
-        if comm.is_main():
-            write_model(aside / "model")
-            described = {"step": step, "world_size": comm.world_size(), "zero_stage": engine.stage, **state}
-            (aside / STATE).write_text(json.dumps(described, indent=2))
-            np.savez(aside / ARRAYS, **(arrays or {}))  # type: ignore[arg-type]
-        if comm.local_rank() == 0:  # another host's pages are not rank 0's to flush
-            _fsync_tree(aside)
-        comm.barrier()  # every rank's files are there
-        if comm.is_main():
-            self._publish(aside, final, is_best, outside)
-        comm.barrier()
+        engine.save(unfinished)
+        _check_shared(unfinished)
+        rank0.by_main(lambda: _write_run_files(unfinished, write_model, described, arrays or {}))
+        if comm.local_rank() == 0:  # each host flushes what its own ranks have written
+            _flush_tree(unfinished)
+        comm.barrier()  # no host is still flushing
+        rank0.by_main(lambda: self._publish(unfinished, final, is_best, outside))
         return final
 
     def newest_whole(self) -> Path | None:
-        """The newest checkpoint whose files are all as written; damaged ones are passed over with a warning.
+        """The newest checkpoint whose files are all as they were written; damaged ones are skipped with a warning.
 
         Raises:
             ValueError: there are checkpoints, and all of them are damaged.
@@ -92,12 +111,12 @@ class Checkpoints:
         return None
 
     def discard_after(self, step: int) -> None:
-        """Put damaged checkpoints beyond the one that is continued aside (`.damaged-step-N`); drop unfinished saves."""
+        """Rename later checkpoints, which `newest_whole` has skipped, to `.damaged-step-N`; delete unfinished ones."""
         for folder in self._folders():
             if _step(folder) > step:
-                aside = folder.with_name(f".damaged-{folder.name}")
-                shutil.rmtree(aside, ignore_errors=True)
-                folder.rename(aside)
+                set_aside = folder.with_name(f".damaged-{folder.name}")
+                shutil.rmtree(set_aside, ignore_errors=True)
+                folder.rename(set_aside)
         for folder in self.folder.glob(".step-*.tmp"):
             shutil.rmtree(folder, ignore_errors=True)
         if self._folders():
@@ -110,14 +129,15 @@ class Checkpoints:
         """Remove all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _publish(self, aside: Path, final: Path, is_best: bool, outside: Sequence[Path]) -> None:
-        manifest = {str(path.relative_to(aside)): _fingerprint(path) for path in _files(aside)}
-        manifest |= {os.path.relpath(path, final): _fingerprint(path) for path in outside}
-        (aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        _fsync_tree(aside)
+    def _publish(self, unfinished: Path, final: Path, is_best: bool, outside: Sequence[Path]) -> None:
+        """Write the manifest, give the folder its name, move the pointers and remove what is no longer kept."""
+        manifest = {str(path.relative_to(unfinished)): _size_and_hash(path) for path in _files(unfinished)}
+        manifest |= {os.path.relpath(path, final): _size_and_hash(path) for path in outside}
+        (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        _flush_tree(unfinished)
         if final.exists():
             _remove(final)
-        aside.rename(final)
+        unfinished.rename(final)
         sync(self.folder)
         self._point("latest", final.name)
         if is_best:
@@ -147,20 +167,18 @@ def resolve_pointer(path: Path) -> Path:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What `save` said of a checkpoint: step, world_size, zero_stage and the run's own entries."""
+    """The content of a checkpoint's state.json; see `Checkpoint`."""
     return json.loads((folder / STATE).read_text())
 
 
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays that `save` was given; none if the checkpoint is from before there were any."""
-    if not (folder / ARRAYS).is_file():
-        return {}
+    """The arrays that `save` was given."""
     with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
 def kept_states(folder: Path) -> list[dict[str, Any]]:
-    """state.json of every checkpoint of a run that may be continued; half-removed ones have no manifest any more."""
+    """The state.json of every checkpoint in a folder; those that are removed only in part have no manifest any more."""
     return [read_state(path.parent) for path in sorted(folder.glob(f"step-*/{MANIFEST}"))]
 
 
@@ -176,13 +194,13 @@ def find_damage(folder: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name}: got {path.stat().st_size} bytes, expected {size}"
-        if _fingerprint(path)[1] != digest:
+        if _size_and_hash(path)[1] != digest:
             return f"{name}: got other bytes than were written"
     return None
 
 
 def checkpoint_name(step: int) -> str:
-    """The folder of a step's checkpoint."""
+    """The name of the folder of a step's checkpoint."""
     return f"step-{step:08d}"
 
 
@@ -194,7 +212,7 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def _fingerprint(path: Path) -> tuple[int, str]:
+def _size_and_hash(path: Path) -> tuple[int, str]:
     digest = xxhash.xxh3_128()
     with path.open("rb") as stream:
         while block := stream.read(1 << 22):
@@ -202,9 +220,21 @@ def _fingerprint(path: Path) -> tuple[int, str]:
     return path.stat().st_size, digest.hexdigest()
 
 
-def _check_shared(aside: Path) -> None:
-    """Raise on every rank if rank 0 does not see what another rank wrote."""
-    seen = {str(path.relative_to(aside)) for path in _files(aside)}
+def _write_run_files(
+    folder: Path,
+    write_model: Callable[[Path], None],
+    state: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+) -> None:
+    """Write model/, state.json and arrays.npz."""
+    write_model(folder / "model")
+    (folder / STATE).write_text(json.dumps(state, indent=2))
+    np.savez(folder / ARRAYS, **arrays)  # type: ignore[arg-type]
+
+
+def _check_shared(folder: Path) -> None:
+    """Raise on every rank if rank 0 does not see a file that another rank has written."""
+    seen = {str(path.relative_to(folder)) for path in _files(folder)}
     missing = comm.broadcast_object(sorted(set().union(*comm.gather_objects(seen)) - seen))
     if missing:
         raise ValueError(
@@ -212,12 +242,13 @@ def _check_shared(aside: Path) -> None:
         )
 
 
-def _fsync_tree(folder: Path) -> None:
+def _flush_tree(folder: Path) -> None:
+    """Wait until all files and folders inside are on the disk."""
     for path in [*_files(folder), *[p for p in folder.rglob("*") if p.is_dir()], folder]:
         sync(path)
 
 
 def _remove(folder: Path) -> None:
-    # Without its manifest a half-removed checkpoint is a broken one, never a wrong one.
+    # The manifest goes first: a checkpoint that is removed only in part then counts as damaged.
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder)

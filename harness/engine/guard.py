@@ -1,4 +1,4 @@
-"""Stopping all ranks together when a number is not finite, with the step, the task and the texts in the message."""
+"""Stops all ranks together when a loss, an embedding or a gradient is not finite."""
 
 from __future__ import annotations
 
@@ -9,46 +9,58 @@ import torch
 from torch import Tensor
 
 from harness import comm
-from harness.engine.phases import Step
-from harness.types import PairPart, QueryPart
+from harness.engine.step import Step
+from harness.types import PairPart, QueryPart, StepPlan
 
-_NAMED = 8  # texts named in a message
+_MOST_NAMED_TEXTS = 8
 
 
 class NonFiniteError(ValueError):
-    """A loss or gradient is nan or infinite. `rows`: the table rows of the texts it was seen with."""
+    """A number of a step is NaN or infinite. The same error is raised on every rank, before the weights change."""
 
-    def __init__(self, step: int, what: str, tasks: Sequence[str], rows: np.ndarray) -> None:
-        super().__init__(f"step {step}: {what} is not finite")
-        self.step, self.what, self.tasks, self.rows = step, what, tuple(tasks), rows[:_NAMED]
-        self.num_texts = len(rows)
+    def __init__(self, plan: StepPlan, what: str, tasks: Sequence[str], text_rows: np.ndarray) -> None:
+        """what: the number, in words. text_rows: rows of the embedding table, ascending, whose texts are concerned."""
+        super().__init__(f"step {plan.step}: {what} is not finite")
+        self.plan, self.what, self.tasks = plan, what, tuple(tasks)
+        self.text_rows, self.num_texts = text_rows[:_MOST_NAMED_TEXTS], len(text_rows)
 
 
-def check_loss(step: Step, metrics: dict[str, float], table_TD: Tensor) -> None:
-    """Raise on every rank if the step's loss is not finite (metrics are summed over ranks, the table is gathered)."""
+def check_loss(plan: StepPlan, metrics: dict[str, float], table_TD: Tensor) -> None:
+    """Check the step's loss and embeddings, which are the same on every rank.
+
+    metrics: summed over all ranks, with `loss` and the `loss/<task>` of every task that the step holds.
+
+    Raises:
+        NonFiniteError: the loss or an embedding is not finite.
+    """
     if np.isfinite(metrics["loss"]) and bool(table_TD.isfinite().all()):
         return
+    tasks = [p.task for p in plan.parts if not np.isfinite(metrics[f"loss/{p.task}"])] or [p.task for p in plan.parts]
     bad_rows = torch.nonzero(~table_TD.isfinite().all(dim=1)).flatten().cpu().numpy()
-    parts = step.plan.parts
-    tasks = [p.task for p in parts if not np.isfinite(metrics[f"loss/{p.task}"])] or [p.task for p in parts]
     if len(bad_rows):
-        raise NonFiniteError(step.plan.step, "an embedding", tasks, bad_rows)
-    used = np.unique(np.concatenate([_rows_of(p) for p in parts if p.task in tasks]))
-    raise NonFiniteError(step.plan.step, "the loss", tasks, used)
+        raise NonFiniteError(plan, "an embedding", tasks, bad_rows)
+    used_rows = np.unique(np.concatenate([_text_rows(part) for part in plan.parts if part.task in tasks]))
+    raise NonFiniteError(plan, "the loss", tasks, used_rows)
 
 
 def check_gradients(step: Step, probes: Sequence[Tensor]) -> None:
-    """Raise on every rank if a parameter gradient of any rank's micro-batch is not finite."""
+    """Check the parameter gradients of all ranks. probes: one scalar per micro-batch, finite if its gradients are.
+
+    Raises:
+        NonFiniteError: a gradient of any rank is not finite.
+    """
     finite = torch.stack(list(probes)).isfinite()
     if not int(comm.all_reduce_max((~finite).any().to(torch.int32).reshape(1))):
         return
-    mine = [step.schedule.micro_batches[comm.rank()][i] for i in torch.nonzero(~finite).flatten().tolist()]
-    rows = np.unique(np.concatenate([part for parts in comm.gather_objects(mine) for part in parts]))
-    tasks = [p.task for p in step.plan.parts if np.isin(_rows_of(p), rows).any()]
-    raise NonFiniteError(step.plan.step, "a parameter's gradient", tasks, rows)
+    bad_batches = torch.nonzero(~finite).flatten().tolist()
+    rows_of_this_rank = [step.schedule.micro_batches[comm.rank()][index] for index in bad_batches]
+    rows = np.unique(np.concatenate([rows for ranks in comm.gather_objects(rows_of_this_rank) for rows in ranks]))
+    tasks = [part.task for part in step.plan.parts if np.isin(_text_rows(part), rows).any()]
+    raise NonFiniteError(step.plan, "a parameter's gradient", tasks, rows)
 
 
-def _rows_of(part: QueryPart | PairPart) -> np.ndarray:
+def _text_rows(part: QueryPart | PairPart) -> np.ndarray:
+    """The rows of the embedding table that a part of the step uses."""
     if isinstance(part, QueryPart):
         return np.concatenate([part.query_B, part.document_N])
     return np.concatenate([part.text1_S, part.text2_S])

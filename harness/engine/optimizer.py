@@ -1,4 +1,4 @@
-"""AdamW and its learning rate. The rate is a function of the step alone, so nothing of it is checkpointed."""
+"""AdamW and its learning rate. The rate depends on the step number alone, so a checkpoint need not hold it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from harness.engine.config import TrainingConfig
 
 
 def build_optimizer(module: nn.Module, training: TrainingConfig, *, on_cpu: bool) -> Optimizer:
-    """AdamW; weight decay on matrices and embeddings only, not on norms and biases.
+    """AdamW with weight decay on matrices and embeddings, but not on norms and biases.
 
-    on_cpu: ZeRO keeps the optimizer state on the CPU or a disk, beside a GPU; then DeepSpeed's vectorised CPU Adam
-    is used.
+    on_cpu: ZeRO keeps the optimizer state on the CPU or a disk. If the model trains on a GPU, DeepSpeed's vectorised
+    CPU Adam is taken then.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
     groups = [
@@ -32,7 +32,7 @@ def build_optimizer(module: nn.Module, training: TrainingConfig, *, on_cpu: bool
 
 
 def learning_rate(training: TrainingConfig, step: int) -> float:
-    """The rate of step `step` (from 1): linear warmup over warmup_ratio · steps, then linear or cosine decay to 0."""
+    """The rate of a step, counted from 1: linear warmup over warmup_ratio · steps, then the schedule's decay to 0."""
     warmup = round(training.warmup_ratio * training.steps)
     if step <= warmup:
         return training.learning_rate * step / warmup

@@ -1,7 +1,7 @@
-"""The thin seam to DeepSpeed: forward, accumulate, step, save, load. No other module imports deepspeed.
+"""Drives a model through DeepSpeed ZeRO: forward, accumulate, step, save, load. No other module imports deepspeed.
 
-DeepSpeed averages gradients over ranks and steps at its own micro-step count; the contract of this class is simpler:
-gradients given to `accumulate` on any rank, in any number of calls, are SUMMED, and `step` applies them once.
+DeepSpeed averages gradients over ranks and counts micro-batches itself. `ZeroEngine` promises something simpler: the
+gradients given to `accumulate`, on any rank and in any number of calls, are SUMMED, and `step` applies the sum once.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from torch import Tensor, nn
 
 from harness import comm
 from harness.engine.config import TrainingConfig
-from harness.engine.optimizer import build_optimizer
+from harness.engine.optimizer import build_optimizer, learning_rate
+from harness.stopwatch import stopwatch
 from harness.types import TokenBatch
 
-_STATE = "deepspeed"  # DeepSpeed's tag: the folder of its files inside a checkpoint
+_FOLDER = "deepspeed"  # of DeepSpeed's files inside a checkpoint
 
 
 class ZeroEngine:
-    """A model whose optimizer state, gradients and weights are sharded as a file of ds_configs/ says."""
+    """A model with its optimizer, sharded over the ranks as a file of ds_configs/ says."""
 
     def __init__(self, module: nn.Module, training: TrainingConfig, deepspeed_json: dict[str, Any]) -> None:
         comm.initialise()
         _skip_slow_compilation()
         self.stage = int(deepspeed_json.get("zero_optimization", {}).get("stage", 0))
-        self.precision = training.precision
+        self.precision, self._training = training.precision, training
         if self.stage == 0 and training.precision != "fp32":
             raise ValueError(
                 f"training.precision: got {training.precision} with ZeRO stage 0, which keeps no fp32 master weights "
                 "and drifts; set deepspeed: zero1 (or higher) or precision: fp32"
             )
         module.to(comm.device())
-        with _unprinted():  # the bf16 optimizer prints memory reports whatever the log level
+        with _print_to_log():  # the bf16 optimizer prints memory reports whatever the log level
             self.engine, *_ = deepspeed.initialize(
                 model=module,
                 optimizer=build_optimizer(module, training, on_cpu=offloads_optimizer(deepspeed_json)),
@@ -54,44 +55,51 @@ class ZeroEngine:
                 parameter.register_hook(self._probe_gradient)
 
     def train_mode(self, on: bool) -> None:
-        """Dropout on or off."""
+        """Switch dropout on or off."""
         self.engine.train(on)
 
     def forward(self, batch: TokenBatch) -> Tensor:
-        """Embeddings [B, D] as float32. Always through the engine: ZeRO-3 gathers weights in its hooks."""
+        """Embeddings [B, D] as float32. Every rank must call it equally often: ZeRO-3 gathers the weights for it."""
         embedding_BD = self.engine(
             batch.input_ids_BL.to(self.device, non_blocking=True),
             batch.attention_mask_BL.to(self.device, non_blocking=True),
         )
         return embedding_BD.float()
 
-    def accumulate(self, embedding_BD: Tensor, gradient_BD: Tensor, *, last: bool) -> Tensor:
-        """Backpropagate `gradient_BD` through `embedding_BD`; every rank must call this equally often.
+    def set_boundary(self, is_last: bool) -> None:
+        """Tell DeepSpeed, before the forward of a micro-batch, whether its `accumulate` is the step's last.
 
-        Returns a scalar that is not finite if any parameter gradient of this call was not.
+        Call it before every `accumulate`: DeepSpeed keeps the value, and ZeRO reads it while the backward runs.
+        """
+        self.engine.set_gradient_accumulation_boundary(is_last)
+
+    def accumulate(self, embedding_BD: Tensor, gradient_BD: Tensor) -> Tensor:
+        """Backpropagate `gradient_BD` through `embedding_BD`. Every rank must call it equally often.
+
+        Returns a scalar that is finite if all parameter gradients of this call are.
         """
         self._gradient_probe.zero_()
-        self.engine.set_gradient_accumulation_boundary(last)
         surrogate = (embedding_BD * gradient_BD).sum() * comm.world_size()  # DeepSpeed takes the mean over ranks
         self.engine.backward(surrogate, scale_wrt_gas=False)
         return self._gradient_probe.clone()
 
-    def set_boundary(self, last: bool) -> None:
-        """Tell ZeRO before a forward whether its backward is the step's last (DeepSpeed's order of calls)."""
-        self.engine.set_gradient_accumulation_boundary(last)
+    @stopwatch("step")
+    def step(self, step: int) -> dict[str, float]:
+        """Clip the accumulated gradient, apply it with the learning rate of step `step` (from 1), and clear it.
 
-    def step(self, learning_rate: float) -> float:
-        """Clip, apply the accumulated gradient, clear it. Returns the norm before clipping (fp16 overflow: inf)."""
+        Returns `learning_rate` and `gradient_norm`, the norm before clipping (infinite where fp16 overflowed).
+        """
+        rate = learning_rate(self._training, step)
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = rate
         norm = self._plain_gradient_norm() if self.stage == 0 else None  # DeepSpeed reports none at stage 0
         self.engine.step()
         if norm is None:
             norm = self.engine.get_global_grad_norm()
-        return float("inf") if norm is None else float(norm)
+        return {"learning_rate": rate, "gradient_norm": float("inf") if norm is None else float(norm)}
 
     def full_gradients(self) -> dict[str, Tensor]:
-        """The step's whole gradient per parameter, float32, before `step`. For tests: gathers everything."""
+        """The accumulated gradient of each parameter, whole and float32; call it before `step`. For tests only."""
         return {
             name: safe_get_full_grad(parameter).float().cpu().clone()
             for name, parameter in self.engine.module.named_parameters()
@@ -99,7 +107,7 @@ class ZeroEngine:
         }
 
     def module_state(self) -> dict[str, Tensor]:
-        """The weights the forward uses, whole, on the CPU; empty on ranks other than 0. Every rank must call it."""
+        """All weights, unsharded and float32, in CPU memory; empty on ranks other than 0. Every rank must call it."""
         state: dict[str, Tensor] = {}
         for name, tensor in self.engine.module.state_dict(keep_vars=True).items():
             sharded = [tensor] if hasattr(tensor, "ds_id") else []
@@ -110,18 +118,22 @@ class ZeroEngine:
 
     def save(self, folder: Path) -> None:
         """Write weights and optimizer state into `folder`. Every rank must call it."""
-        with _unprinted():
-            self.engine.save_checkpoint(str(folder), tag=_STATE, save_latest=False)
+        with _print_to_log():
+            self.engine.save_checkpoint(str(folder), tag=_FOLDER, save_latest=False)
 
     def load(self, folder: Path) -> None:
-        """Restore what `save` wrote. Every rank must call it, before the first step."""
-        with _unprinted():
-            loaded, _ = self.engine.load_checkpoint(str(folder), tag=_STATE)
+        """Restore what `save` wrote. Every rank must call it, before the first step.
+
+        Raises:
+            ValueError: `save` has not written into this folder.
+        """
+        with _print_to_log():
+            loaded, _ = self.engine.load_checkpoint(str(folder), tag=_FOLDER)
         if loaded is None:
             raise ValueError(f"{folder}: got no DeepSpeed state; set checkpoint.resume: never to start afresh")
 
     def _probe_gradient(self, gradient: Tensor) -> None:
-        # sum · 0 is 0 for finite values and nan otherwise: one read of the gradient, no host synchronisation.
+        # sum · 0 is 0 for finite values and NaN otherwise. The host need not wait for the device to add it up.
         self._gradient_probe += gradient.detach().sum(dtype=torch.float32).to(self._gradient_probe.device) * 0
 
     def _plain_gradient_norm(self) -> float:
@@ -138,7 +150,7 @@ def offloads_optimizer(deepspeed_json: dict[str, Any]) -> bool:
 def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
     """The JSON of ds_configs/ with what the recipe owns filled in.
 
-    One micro-step per step as DeepSpeed counts them: the accumulation boundary is set by hand (`accumulate`).
+    DeepSpeed counts one micro-batch per step; how many there really are is said by `ZeroEngine.set_boundary`.
     """
     merged = {
         **deepspeed_json,
@@ -160,17 +172,17 @@ def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dic
 
 
 @contextmanager
-def _unprinted() -> Iterator[None]:
-    """What DeepSpeed prints on its way goes to its log."""
-    said = io.StringIO()
-    with redirect_stdout(said):
+def _print_to_log() -> Iterator[None]:
+    """Send to DeepSpeed's log what it prints inside."""
+    printed = io.StringIO()
+    with redirect_stdout(printed):
         yield
-    logging.getLogger("DeepSpeed").info(said.getvalue().strip())
+    logging.getLogger("DeepSpeed").info(printed.getvalue().strip())
 
 
 def _skip_slow_compilation() -> None:
     if not torch.cuda.is_available():
-        # Otherwise a 25 s compilation at start for an all-reduce that gloo does as well at these sizes.
+        # DeepSpeed would compile its own all-reduce for 25 s at start; at these sizes gloo's is as fast.
         from deepspeed.ops import __compatible_ops__
 
         __compatible_ops__["deepspeed_shm_comm"] = False

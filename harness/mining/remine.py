@@ -26,7 +26,7 @@ class Reranking:
     """Ranks, and opens what was ranked. Candidates come from the text table that the task's bank takes them from.
 
     encoder_of: encodes full texts as the task does, with the weights as they are. identity: what bank.json says of the
-    model, its weights' hash among it; called on every rank, once. offset_of: rank of a task's first window.
+    model, its weights' hash among it; called on every rank, once per step. offset_of: rank of a task's first window.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Reranking:
             config.candidates, config.relative, config.margin, config.index, config.index_above
         )
         self._folder, self._encoder_of, self._offset_of = folder, encoder_of, offset_of
-        self._identity = cache(identity)
+        self._identity = cache(lambda step: identity())  # the weights change from step to step
 
     def __call__(self, task: Task, step: int) -> Candidates:
         """The task's candidates ranked after step `step`. Every rank calls it."""
         prompts = task.config.prompts
         ranked_by = {
             "model": f"{self._folder.parent} after step {step}",
-            **self._identity(),
+            **self._identity(step),
             "prompts": prompts.model_dump(),
             "max_lengths": [task.query_max_length, task.document_max_length],
         }

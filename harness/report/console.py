@@ -1,15 +1,15 @@
-"""Floor 4: what the user sees: one live line on a terminal, plain lines elsewhere."""
+"""What the user sees while the harness works: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from harness import comm
-from harness.types import StepStats
 
 SECONDS_BETWEEN_LINES = 10.0
 LINES_PER_RUN = 10
@@ -17,34 +17,37 @@ WIDTH_WITHOUT_TERMINAL = 110
 
 
 class RunConsole:
-    """Shows steps as they pass. Without a terminal: the first, the last, and one each 10 s or each tenth of the run.
+    """Shows finished steps and the time left.
 
-    `total_steps` and `first_step` (the step before the first shown, 0 for a fresh run) give the time left.
+    Without a terminal it shows the first step, the last, and others at most every 10 s or every tenth of the run.
+    trained_steps: how many of `total_steps` were trained before this process, 0 for a fresh run.
     """
 
-    def __init__(self, total_steps: int, first_step: int, console: Console | None = None) -> None:
+    def __init__(self, total_steps: int, trained_steps: int, console: Console | None = None) -> None:
         self.console = console or Console()
         if not self.console.is_terminal:
             self.console.width = WIDTH_WITHOUT_TERMINAL
         self.total_steps = total_steps
-        self.first_step = first_step
+        self.trained_steps = trained_steps
         self._started: float | None = None
         self._shown_at = float("-inf")
-        self._shown_step = first_step
+        self._shown_step = trained_steps
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
 
-    def step(self, stats: StepStats) -> None:
-        """Show a finished step."""
-        now = time.monotonic()
+    def step(self, metrics: Mapping[str, float]) -> None:
+        """Show a finished step: reads `step`, `seconds`, `loss`, `texts_per_second` and what re-ranking measured."""
+        now, step = time.monotonic(), int(metrics["step"])
         if self._started is None:
-            self._started = now - stats.seconds
-        text = self._words(stats, now)
+            self._started = now - metrics["seconds"]
+        text = self._describe(metrics, now)
         if self.console.is_terminal:
-            self._move_bar(stats.step, text)
-        elif self._is_due(stats.step, now):
-            self._shown_at, self._shown_step = now, stats.step
+            self._move_bar(step, text)
+        elif self._is_due(step, now):
+            self._shown_at, self._shown_step = now, step
             self.message(text)
+        if metrics.get("queries_reranked"):
+            self.message(_describe_reranking(metrics))
 
     def message(self, text: str) -> None:
         """Print a line; it is never wrapped or styled."""
@@ -70,40 +73,48 @@ class RunConsole:
         if self._progress is None:
             columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
             self._progress = Progress(*columns, console=self.console, refresh_per_second=4)
-            self._bar = self._progress.add_task("", total=self.total_steps, completed=self.first_step)
+            self._bar = self._progress.add_task("", total=self.total_steps, completed=self.trained_steps)
             self._progress.start()
         assert self._bar is not None
         self._progress.update(self._bar, completed=step, description=text)
 
     def _is_due(self, step: int, now: float) -> bool:
-        tenth = max(1, (self.total_steps - self.first_step) // LINES_PER_RUN)
+        tenth = max(1, (self.total_steps - self.trained_steps) // LINES_PER_RUN)
         return (
-            step in (self.first_step + 1, self.total_steps)
+            step in (self.trained_steps + 1, self.total_steps)
             or now - self._shown_at >= SECONDS_BETWEEN_LINES
             or step - self._shown_step >= tenth
         )
 
-    def _words(self, stats: StepStats, now: float) -> str:
-        speed = stats.num_texts / max(stats.seconds, 1e-9)
-        words = f"step {stats.step}/{self.total_steps}  loss {stats.loss:.4f}  {speed:,.0f} texts/s"
-        if stats.step >= self.total_steps or self._started is None:
-            return words
-        seconds_per_step = (now - self._started) / (stats.step - self.first_step)
-        return f"{words}  {duration(seconds_per_step * (self.total_steps - stats.step))} left"
+    def _describe(self, metrics: Mapping[str, float], now: float) -> str:
+        step, loss, speed = int(metrics["step"]), metrics["loss"], metrics["texts_per_second"]
+        line = f"step {step}/{self.total_steps}  loss {loss:.4f}  {speed:,.0f} texts/s"
+        if step >= self.total_steps or self._started is None:
+            return line
+        seconds_per_step = (now - self._started) / (step - self.trained_steps)
+        return f"{line}  {duration(seconds_per_step * (self.total_steps - step))} left"
+
+
+def _describe_reranking(metrics: Mapping[str, float]) -> str:
+    """How many queries got a new ranking of their candidates, and the seconds it took."""
+    unfilled = int(metrics["windows_unfilled"])
+    short = f"; {unfilled:,} of them with too few candidates for a first window" if unfilled else ""
+    queries, seconds = int(metrics["queries_reranked"]), metrics["seconds/mining"]
+    return f"step {int(metrics['step'])}: ranked the candidates of {queries:,} queries anew in {seconds:.1f} s{short}"
 
 
 def duration(seconds: float) -> str:
-    """`42 s`, `3:05 min` or `2:10 h`, whatever fits."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+    """Seconds as `42 s`, `3:05 min` or `2:10 h`, in the unit that fits."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60}:{rounded % 60:02d} min"
+    return f"{rounded // 3600}:{rounded % 3600 // 60:02d} h"
 
 
 class ReadingConsole:
-    """Says every 10 s how many texts a first start has read and tokenised. Only the process that reads calls it."""
+    """Prints every 10 s how many texts have been read and tokenised. Only the process that reads them calls it."""
 
     def __init__(self, what: str, console: Console | None = None) -> None:
         self.what = what
@@ -112,7 +123,7 @@ class ReadingConsole:
         self._started = self._shown_at = time.monotonic()
 
     def __call__(self, num_texts: int) -> None:
-        """Add texts that were read, or tokenised, since the last call."""
+        """Count texts that were read or tokenised since the last call."""
         self.num_texts += num_texts
         now = time.monotonic()
         if now - self._shown_at < SECONDS_BETWEEN_LINES:
@@ -124,7 +135,7 @@ class ReadingConsole:
 
 
 class MiningConsole:
-    """One bar per stage with rate and time left; without a terminal a line every 10 s. Silent beside rank 0."""
+    """Shows how far each stage of mining is: a bar, or without a terminal a line every 10 s. Only rank 0 shows it."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._bars = Progress(
@@ -135,7 +146,7 @@ class MiningConsole:
             console=console or Console(stderr=True),
             disable=not comm.is_main(),
         )
-        self._stages: dict[str, tuple[TaskID, int, float]] = {}  # bar, first number seen, when
+        self._stages: dict[str, tuple[TaskID, int, float]] = {}  # bar; how much was done when it began, and when
         self._shown_at = float("-inf")
 
     def __enter__(self) -> MiningConsole:
@@ -147,7 +158,7 @@ class MiningConsole:
         self._bars.stop()
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """`done` of `total` texts of a stage are finished."""
+        """Show that `done` of `total` texts of a stage are finished."""
         now = time.monotonic()
         if stage not in self._stages:
             self._stages[stage] = self._bars.add_task(stage, total=total, completed=done), done, now

@@ -1,6 +1,7 @@
-"""Floor 4: metrics.jsonl and evaluation.json, the two files a run is read from.
+"""metrics.jsonl and evaluation.json: what a run has measured at each step.
 
-Both survive a kill at any moment: a line that was not written to its end is dropped, a list is replaced as a whole.
+Both survive a kill at any moment: metrics.jsonl may lose its last, unfinished line; evaluation.json is replaced as a
+whole.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ Row = dict[str, Any]
 
 
 class MetricsFile:
-    """One JSON object per line and step, every key in every row. What is not finite or not known is null."""
+    """metrics.jsonl: a JSON object per step. Every row has every key; what is not finite or not known is null."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, keep its whole rows, and cut a torn last line.
+        """Open the file, if it exists, and cut a last line that was not written to its end.
 
         Raises:
             ValueError: `PATH:LINE: ...` for a line other than the last that is no JSON object with a step.
@@ -36,7 +37,7 @@ class MetricsFile:
         return read_rows(self.path)[0]
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one step's row to the end, and on to the operating system."""
+        """Write one step's row to the end. A key that earlier rows lack is added to them as null."""
         new_keys = [key for key in row if key not in self._keys]
         if new_keys:
             earlier = self.rows()
@@ -64,7 +65,7 @@ class MetricsFile:
 
 
 class EvaluationFile:
-    """A JSON list of `{"step", "dataset", "metrics"}` in the order of the steps; step 0 is the starting model."""
+    """evaluation.json: a list of `{"step", "dataset", "metrics"}` by ascending step; step 0 is the starting model."""
 
     def __init__(self, path: Path) -> None:
         """Read the file, or start it as an empty list.
@@ -80,7 +81,7 @@ class EvaluationFile:
             self._write()
 
     def add(self, step: int, results: Mapping[str, Mapping[str, float]]) -> None:
-        """Put in a step's scores of each data set; scores of the same step and data set are replaced."""
+        """Add a step's scores of each data set. Earlier scores of the same step and data set are replaced."""
         self.entries = [e for e in self.entries if e["step"] != step or e["dataset"] not in results]
         for dataset, metrics in results.items():
             values = {name: _json_value(value) for name, value in metrics.items()}
@@ -105,7 +106,7 @@ class EvaluationFile:
 
 
 def read_rows(path: Path) -> tuple[list[Row], bool]:
-    """The rows of a metrics file and whether its last line is torn; none if there is no file.
+    """The rows of a metrics file, and whether it ends in a line that was not written to its end.
 
     Raises:
         ValueError: `PATH:LINE: ...` for a line other than the last that is no JSON object with a step.
@@ -136,20 +137,20 @@ def read_entries(path: Path) -> list[Row]:
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        whole = isinstance(entries, list) and all(e.keys() == {"step", "dataset", "metrics"} for e in entries)
+        is_valid = isinstance(entries, list) and all(e.keys() == {"step", "dataset", "metrics"} for e in entries)
     except (ValueError, AttributeError):
-        whole = False
-    if not whole:
+        is_valid = False
+    if not is_valid:
         raise ValueError(f'{path}: got another content, expected a JSON list of {{"step", "dataset", "metrics"}}')
     return entries
 
 
 def _json_value(value: Any) -> Any:
-    """JSON has no nan and no infinity."""
+    """The value, or None for NaN and infinity, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def mean_rate(rows: Sequence[Row], count: str) -> float | None:
-    """A count per second over all rows that hold both; None without any."""
+    """A column of counts per second over all rows; None if no row has seconds."""
     seconds = sum(row["seconds"] for row in rows if row.get("seconds"))
     return sum(row.get(count) or 0 for row in rows) / seconds if seconds else None

@@ -1,4 +1,4 @@
-"""Floor 4: report.html: the figures and tables of one run, or of several side by side, in one file."""
+"""Writes report.html: the figures and tables of one run, or of several side by side, in one file."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def write_report(
 ) -> Path:
     """Write OUT/report.html, which holds everything it shows, and OUT/figures/NAME.png; returns the page's path.
 
-    Runs that differ in the seed only are drawn as their mean and spread; others side by side, in the same axes.
-    findings, pictures: of a comparison that the runs are part of; they stand before what every page has.
+    Runs that differ only in their seed are drawn as mean and spread, other runs side by side in the same axes.
+    findings, pictures: of a comparison that the runs belong to; shown before what every page has.
     """
     groups = group(runs)
     pictures = [*pictures, *(draw(groups) for draw in FIGURES)]
@@ -42,24 +42,21 @@ def write_report(
             (folder / f"{picture.name}.png").unlink(missing_ok=True)  # of an earlier report
         else:
             (folder / f"{picture.name}.png").write_bytes(picture.png)
-    page = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title=title or ", ".join(one.label for one in groups),
-            findings=findings,
-            made=timestamp(),
-            version=__version__,
-            runs=runs,
-            overview=overview(runs),
-            results=results(groups, all_metrics=False),
-            all_results=results(groups, all_metrics=True),
-            groups=groups,
-            different=different_settings(groups),
-            pictures=pictures,
-        )
+    page = _environment().get_template("page.html.j2")
+    content = page.render(
+        title=title or ", ".join(one.label for one in groups),
+        findings=findings,
+        made=timestamp(),
+        version=__version__,
+        runs=runs,
+        overview=overview(runs),
+        results=results(groups, all_metrics=False),
+        all_results=results(groups, all_metrics=True),
+        groups=groups,
+        different=different_settings(groups),
+        pictures=pictures,
     )
-    replace_file(out / PAGE, page)
+    replace_file(out / PAGE, content)
     return out / PAGE
 
 
@@ -77,7 +74,7 @@ def _environment() -> Environment:
 
 
 def _data_address(picture: Picture) -> str:
-    """The picture as an address that holds it, so that nothing is requested."""
+    """The picture as a data: address, so that the page loads nothing from elsewhere."""
     assert picture.png is not None
     return "data:image/png;base64," + base64.b64encode(picture.png).decode("ascii")
 

@@ -1,6 +1,6 @@
-"""Floor 4: what a run leaves (metrics.jsonl, run.json, evaluation.json, tensorboard/) and what it shows.
+"""Records a run in its folder (metrics.jsonl, run.json, evaluation.json, tensorboard/) and shows it on the console.
 
-The trainer speaks to `Report` only. Files and console belong to rank 0; on other ranks every method does nothing.
+Only rank 0 writes and prints; on other ranks every method does nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +15,8 @@ from rich.console import RenderableType
 from harness import comm
 from harness.report.console import RunConsole
 from harness.report.metrics_file import EvaluationFile, MetricsFile, mean_rate
-from harness.report.run_file import RunFile, peak_memory_bytes
+from harness.report.run_file import RunFile
 from harness.report.tensorboard import TensorBoardFiles
-from harness.types import StepStats
-
-__all__ = ["EvaluationFile", "MetricsFile", "Report", "RunFile", "metrics_row", "peak_memory_bytes"]
-
 
 METRICS, EVALUATION, RUN, TENSORBOARD = "metrics.jsonl", "evaluation.json", "run.json", "tensorboard"
 
@@ -40,11 +36,16 @@ class ReportedConfig(Protocol):
 
 
 class Report:
-    """Everything a run writes and shows, step by step, in `folder`.
+    """Writes and shows a run, step by step.
 
-    A fresh run (`resumed_from` 0) empties the files of an earlier one; a continued one cuts what lies after
-    `resumed_from`. `data` and `evaluation_data` go into run.json as they are: path, rows and hash
-    of every task's data and of every data set that is scored.
+    Args:
+        folder: the run folder.
+        config: the recipe.
+        total_steps: the recipe's number of steps.
+        resumed_from: the step that a continued run starts after; what the files hold of later steps is cut. 0: a fresh
+            run, which empties the files of an earlier one.
+        data: what run.json says of each task's data.
+        evaluation_data: what run.json says of each data set that is scored.
     """
 
     def __init__(
@@ -81,15 +82,12 @@ class Report:
         }
         self._run_file.start(facts, resumed_from)
 
-    def step(self, stats: StepStats) -> None:
-        """Record a finished step."""
+    def step(self, metrics: Mapping[str, float]) -> None:
+        """Record a finished step. `metrics`: all that was measured, by name, and the number of the `step`."""
         if self._is_main:
-            row = metrics_row(stats)
-            self._metrics.append(row)
-            self._tensorboard.add(stats.step, {name: value for name, value in row.items() if name != "step"})
-            self._console.step(stats)
-            if row.get("queries_reranked"):
-                self._console.message(_reranked(stats))
+            self._metrics.append(metrics)
+            self._tensorboard.add(int(metrics["step"]), {n: value for n, value in metrics.items() if n != "step"})
+            self._console.step(metrics)
 
     def evaluation(self, step: int, results: Mapping[str, Mapping[str, float]]) -> None:
         """Record the scores of each data set after `step` steps."""
@@ -99,7 +97,7 @@ class Report:
             self._tensorboard.add(step, {f"evaluation/{name}": value for name, value in scores.items()})
 
     def evaluation_results(self, step: int) -> dict[str, dict[str, float]]:
-        """What `evaluation` recorded at a step, by this process or one before it; empty on ranks other than 0."""
+        """The scores recorded at a step, also before the run was continued; empty on ranks other than 0."""
         return self._evaluations.results(step) if self._is_main else {}
 
     def message(self, text: str) -> None:
@@ -113,7 +111,7 @@ class Report:
             self._console.show(table)
 
     def finish(self, peak_memory_bytes_W: Sequence[int], **facts: Any) -> None:
-        """Close the files and mark run.json finished, with speed over all steps and peak memory of every rank."""
+        """Close the files and mark run.json finished, with the mean speed, each rank's memory, and `facts`."""
         if not self._is_main:
             return
         rows = self._metrics.rows()
@@ -125,7 +123,7 @@ class Report:
         self._run_file.finish({**speed, "peak_memory_bytes": list(peak_memory_bytes_W), **facts})
 
     def close(self) -> None:
-        """Give the terminal back and write what is held back, also when a run stops early."""
+        """Give the terminal back and write what is buffered. Also called when a run stops early."""
         if self._is_main:
             self._console.close()
             self._tensorboard.close()
@@ -135,31 +133,3 @@ class Report:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _reranked(stats: StepStats) -> str:
-    """What a re-mine did and cost."""
-    unfilled = int(stats.extra["windows_unfilled"])
-    short = f"; {unfilled:,} of them with too few candidates for a first window" if unfilled else ""
-    rows, seconds = int(stats.extra["queries_reranked"]), stats.extra["seconds/mining"]
-    return f"step {stats.step}: ranked the candidates of {rows:,} queries anew in {seconds:.1f} s{short}"
-
-
-def metrics_row(stats: StepStats) -> dict[str, float | None]:
-    """A row of metrics.jsonl: the names of DESIGN.md's contract, then what else the step reports."""
-    seconds = max(stats.seconds, 1e-9)
-    return {
-        "step": stats.step,
-        "loss": stats.loss,
-        **{f"loss/{task}": loss for task, loss in stats.loss_per_task.items()},
-        "learning_rate": stats.learning_rate,
-        "gradient_norm": stats.gradient_norm,
-        "texts_per_second": stats.num_texts / seconds,
-        "tokens_per_second": stats.num_tokens / seconds,
-        "positive_similarity": stats.positive_similarity,
-        "negative_similarity": stats.negative_similarity,
-        "seconds": stats.seconds,
-        "num_texts": stats.num_texts,
-        "num_tokens": stats.num_tokens,
-        **stats.extra,
-    }

@@ -1,13 +1,11 @@
-"""Floor 4: run.json: what ran, on what, and how fast."""
+"""run.json: what ran, with which versions, on which machine, and how fast."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import resource
 import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +22,7 @@ PACKAGES = ("torch", "deepspeed", "transformers", "datasets", "sentence-transfor
 
 
 class RunFile:
-    """The JSON object of run.json. Every change replaces the file as a whole."""
+    """Reads and writes run.json, which holds one JSON object. Every change replaces the whole file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,7 +44,7 @@ class RunFile:
         return content
 
     def start(self, facts: Mapping[str, Any], resumed_from: int) -> None:
-        """Write what is known before the first step. A continued run keeps the time it was first started."""
+        """Write what is known before the first step. A continued run keeps the time of its first start."""
         earlier = (self.read() if resumed_from else None) or {}
         now = timestamp()
         replace_file(
@@ -71,7 +69,7 @@ class RunFile:
 
 
 def package_versions() -> dict[str, str | None]:
-    """The versions a result depends on; None for what is not installed. `commit`: the checkout's, if it is one."""
+    """The versions a result depends on; None: not installed. `commit`: of the harness, if it runs from a checkout."""
     versions: dict[str, str | None] = {
         "harness": __version__,
         "commit": _commit(),
@@ -95,14 +93,6 @@ def hardware() -> dict[str, Any]:
         "host": platform.node(),
         "system": platform.platform(),
     }
-
-
-def peak_memory_bytes() -> int:
-    """The most memory this rank has held: on the GPU if it computes there, else resident."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def timestamp() -> str:

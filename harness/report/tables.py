@@ -1,4 +1,4 @@
-"""Floor 4: the tables of report.html, as text."""
+"""The tables of report.html, as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NONE = "–"
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What is said of the runs: once if it is the same for all, else a row for each run."""
+    """Facts about the runs: `common` are those that are the same for all, `rows` hold the others, a row per run."""
 
     common: Mapping[str, str]
     columns: Sequence[str]
@@ -46,7 +46,7 @@ class ResultRow:
 
 
 def overview(runs: Sequence[RunHistory]) -> Overview:
-    """What ran, how far and how fast; what no run has recorded is left out."""
+    """What ran, how many steps and how fast. Facts that no run has recorded are left out."""
     facts = [_facts(run) for run in runs]
     same = {key: value for key, value in facts[0].items() if all(other[key] == value for other in facts)}
     columns = [key for key in facts[0] if key not in same]

@@ -1,48 +1,31 @@
-"""Floor 5: everything a run is made of, built from a checked recipe. The trainer drives it."""
+"""Builds a run from a checked recipe: opens the data, loads the model, hands it to ZeRO."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from harness import comm
-from harness.config import (
-    BANKS,
-    CHECKPOINTS,
-    LoadedRecipe,
-    RunConfig,
-    inference_prompts,
-    max_lengths,
-)
-from harness.data.batch.deal import deal
-from harness.data.batch.tokens import token_batches
-from harness.data.plan.plan import plan
+from harness.config import BANKS, LoadedRecipe, RunConfig
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.deepspeed_json import load_deepspeed_json
-from harness.demo.corpus import corpus_hash
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.load import load_encoder
 from harness.engine.budget import micro_batch_tokens
-from harness.engine.checkpoint import kept_states
-from harness.engine.phases import Step
+from harness.engine.checkpoint import Checkpoint
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
-from harness.losses.objective import Objective
 from harness.mining.dynamic import DynamicNegatives
-from harness.mining.guide import Guide, load_guide
+from harness.mining.guide import load_guide
 from harness.mining.remine import Reranking
 from harness.mining.upcoming import Upcoming
-from harness.prompts import NO_PROMPTS
+from harness.run.encoders import TextEncoders
 from harness.run.objective import build_objective
 from harness.run.places import locate_for
+from harness.run.run import Run
 from harness.run.tasks import (
     bank_hashes,
     check_lengths,
@@ -51,162 +34,20 @@ from harness.run.tasks import (
     offset_of,
     open_tasks,
 )
-from harness.search.encode import TextEncoder
-from harness.types import StepPlan
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Data, model, loss and engine of one recipe, on this rank."""
+def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run:
+    """Open and check the data, then load the model and hand it to ZeRO. Every rank must call it.
 
-    config: RunConfig
-    tokeniser: Tokeniser
-    tasks: tuple[Task, ...]
-    banks: Mapping[str, str]  # hash of the bank that a task starts with, by task
-    objective: Objective
-    negatives: DynamicNegatives
-    guide: Guide | None
-    engine: ZeroEngine
-    encoder: Encoder  # the module the engine drives
-    micro_batch_tokens: int
-    evaluation_data: LoadedData
-
-    @property
-    def evaluates(self) -> bool:
-        return bool(self.config.evaluation.data) and self.config.evaluation.every > 0
-
-    def is_due(self, step: int, every: int) -> bool:
-        """Whether something done every so many steps, and after the last one, is done after this one. 0: never."""
-        return every > 0 and (step % every == 0 or step == self.config.training.steps)
-
-    def steps(self, after: int) -> Iterator[Step]:
-        """The steps after step `after`, each planned and tokenised while the one before it is computed."""
-        if after >= self.config.training.steps:
-            return
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan") as planner:
-            ahead = planner.submit(self.prepare, after + 1)
-            for step in range(after + 1, self.config.training.steps + 1):
-                started = time.perf_counter()
-                prepared = replace(ahead.result(), seconds_waiting=time.perf_counter() - started)
-                if step < self.config.training.steps:
-                    ahead = planner.submit(self.prepare, step + 1)
-                yield prepared
-
-    def prepare(self, step: int) -> Step:
-        """Plan step `step`, deal its texts to the ranks, and tokenise this rank's share."""
-        training = self.config.training
-        planned = plan(self.tasks, seed=training.seed, step=step, balance=self.config.loss.balance)
-        scheduled = deal(planned.texts.length_T, comm.world_size(), self.micro_batch_tokens)
-        batches = token_batches(planned, scheduled.micro_batches[comm.rank()], self.tasks, self.tokeniser)
-        return Step(planned, scheduled, batches, training.seed, keep_graph=training.keep_graph)
-
-    def guided(self, step: Step) -> Step:
-        """The same step without the negatives that the recipe's guide finds too near. Every rank calls it in order."""
-        return step if self.guide is None else replace(step, plan=self.guide.mask(step.plan))
-
-    def continued(self, state: dict[str, Any]) -> Run:
-        """The same run with the micro-batch budget its checkpoint was trained with, if the recipe says `auto`.
-
-        Dropout masks depend on the cut into micro-batches: another budget would be another run.
-        """
-        if self.config.training.micro_batch_tokens != "auto" or "micro_batch_tokens" not in state:
-            return self
-        return replace(self, micro_batch_tokens=state["micro_batch_tokens"])
-
-    def encode(self) -> TextEncoder:
-        """An encoder of texts with the weights as they are now, dropout off."""
-        self.engine.train_mode(False)
-        return TextEncoder(
-            self.engine.forward,
-            self.tokeniser,
-            max_lengths=max_lengths(self.config),
-            prompts=inference_prompts(self.config),
-            micro_batch_tokens=self.micro_batch_tokens,
-        )
-
-    def encoder_of(self, task: Task) -> TextEncoder:
-        """An encoder of a task's full texts, prompts included, as `encode` is one of evaluation's."""
-        self.engine.train_mode(False)
-        return TextEncoder(
-            self.engine.forward,
-            self.tokeniser,
-            max_lengths={"query": task.query_max_length, "document": task.document_max_length},
-            prompts=NO_PROMPTS,
-            micro_batch_tokens=self.micro_batch_tokens,
-        )
-
-    def observe(self, plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Replace the negatives that have become easy: the metrics of it. Every rank calls it with the same numbers."""
-        training, balance = self.config.training, self.config.loss.balance
-        budget = self.config.mining.budget
-        look_ahead = Upcoming(self.tasks, self.encoder_of, seed=training.seed, balance=balance, budget=budget)
-        metrics = self.negatives.observe(plan, own_similarity, look_ahead, self.reranking)
-        if metrics["queries_reranked"] and comm.is_main():
-            saved = (state.get("rankings", []) for state in kept_states(Path(self.config.output) / CHECKPOINTS))
-            self.reranking.keep(self.negatives.rankings().union(*saved))
-        return metrics
-
-    @property
-    def reranking(self) -> Reranking:
-        """Ranks candidates anew with the weights as they are when it is first called."""
-        folder = Path(self.config.output) / BANKS
-        return Reranking(
-            self.config.mining.remine, folder, self.encoder_of, self._identity, lambda task: offset_of(task.config)
-        )
-
-    def _identity(self) -> dict[str, Any]:
-        """What embeddings depend on beside prompts and lengths, on every rank."""
-        state = self.engine.module_state()
-        weights = comm.broadcast_object(fingerprint(state) if comm.is_main() else None)
-        return {"weights": weights, "pooling": self.encoder.pooling}
-
-    def sample_texts(self) -> list[str]:
-        """A few of the run's own texts, to compare models by."""
-        first = self.tasks[0].data
-        return [text for text, _ in first.read_texts(np.arange(min(8, first.num_texts)))]
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What the plan is a function of, beside the recipe: a checkpoint is continued on the same only."""
-        hashes = {task.config.name: task.data.content_hash for task in self.tasks}
-        guide = {} if self.guide is None else {"guide": self.guide.fingerprint}
-        return {"data": hashes, "banks": dict(self.banks), "tokenizer": self.tokeniser.fingerprint, **guide}
-
-    def checkpoint_facts(self) -> dict[str, Any]:
-        """What a checkpoint's state.json says beside its step, and beside what must be equal to continue it."""
-        return {
-            "name": self.config.name,
-            "micro_batch_tokens": self.micro_batch_tokens,
-            "rankings": sorted(self.negatives.rankings()),
-        }
-
-    def data_facts(self) -> list[dict[str, Any]]:
-        """What run.json and the model card say of each task's data."""
-        return [
-            {
-                "task": task.config.name,
-                "kind": task.config.kind,
-                "path": task.config.path,
-                "rows": task.data.num_rows,
-                "texts": task.data.num_texts,
-                "hash": task.data.content_hash,
-                "corpus_hash": corpus_hash(task.data.path),
-                "bad_rows": task.data.bad_rows,
-            }
-            for task in self.tasks
-        ]
-
-
-def build_run(loaded: LoadedRecipe) -> Run:
-    """Open and validate the data, then load the model and hand it to ZeRO.
+    checkpoint: the one that the run will be continued from. Its weights are not loaded here.
 
     Raises:
         ValueError: data, model or settings that do not fit, in one line.
     """
     config = loaded.config
-    for task in config.tasks:  # a missing file is said before anything is loaded
-        locate_for(loaded, task.path)
-    evaluation_data = load([locate_for(loaded, path, allow_hub=False) for path in config.evaluation.data])
-    check_main_metric(evaluation_data, config.evaluation.main_metric, config.model.matryoshka_dims or ())
+    for task in config.tasks:
+        locate_for(loaded, task.path)  # reports a missing file before anything is loaded
+    evaluation_data = _open_evaluation_data(loaded)
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
     check_lengths(config)
     check_reranking(config)
@@ -215,25 +56,69 @@ def build_run(loaded: LoadedRecipe) -> Run:
     check_ranking(loaded, encoder, tasks)
     objective = build_objective(config)
     objective.check_shares(comm.world_size())
+    guide = None if config.guide is None else load_guide(config.guide, tasks)
+    engine = ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder))
+    budget = _micro_batch_tokens(config, encoder, checkpoint)
+    encoders = TextEncoders(config, engine, tokeniser, budget)
     run = Run(
         config=config,
         tokeniser=tokeniser,
         tasks=tasks,
-        banks=bank_hashes(loaded),
-        negatives=DynamicNegatives(config.mining, tasks, config.training.steps),
-        guide=None if config.guide is None else load_guide(config.guide, tasks),
+        bank_hashes=bank_hashes(loaded),
         objective=objective,
+        guide=guide,
+        engine=engine,
         encoder=encoder,
-        engine=ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder)),
-        micro_batch_tokens=micro_batch_tokens(config.training.micro_batch_tokens, encoder, config.training.precision),
+        micro_batch_tokens=budget,
+        encoders=encoders,
+        negatives=DynamicNegatives(config.mining, tasks, config.training.steps),
+        look_ahead=_build_look_ahead(config, tasks, encoders),
+        reranking=_build_reranking(config, encoder, encoders),
         evaluation_data=evaluation_data,
     )
-    different = [
-        rank for rank, other in enumerate(comm.gather_objects(run.fingerprint())) if other != run.fingerprint()
-    ]
+    _check_same_inputs_on_all_ranks(run)
+    return run
+
+
+def _open_evaluation_data(loaded: LoadedRecipe) -> LoadedData:
+    evaluation = loaded.config.evaluation
+    data = load([locate_for(loaded, path, allow_hub=False) for path in evaluation.data])
+    check_main_metric(data, evaluation.main_metric, loaded.config.model.matryoshka_dims or ())
+    return data
+
+
+def _micro_batch_tokens(config: RunConfig, encoder: Encoder, checkpoint: Checkpoint | None) -> int:
+    """The tokens of a micro-batch; for `auto` in a continued run, those that the checkpoint was trained with.
+
+    Dropout masks depend on how texts are divided into micro-batches, so another number would make another run.
+    """
+    setting = config.training.micro_batch_tokens
+    if checkpoint is not None and setting == "auto":
+        return int(checkpoint.state["micro_batch_tokens"])
+    return micro_batch_tokens(setting, encoder, config.training.precision)
+
+
+def _build_look_ahead(config: RunConfig, tasks: Sequence[Task], encoders: TextEncoders) -> Upcoming:
+    seed, balance, budget = config.training.seed, config.loss.balance, config.mining.budget
+    return Upcoming(tasks, encoders.for_task, seed=seed, balance=balance, budget=budget)
+
+
+def _build_reranking(config: RunConfig, encoder: Encoder, encoders: TextEncoders) -> Reranking:
+    def identity() -> dict[str, Any]:
+        """What embeddings depend on, beside prompts and lengths: the weights as they are at the call."""
+        weights = encoders.engine.module_state()
+        weights_hash = comm.broadcast_object(fingerprint(weights) if comm.is_main() else None)
+        return {"weights": weights_hash, "pooling": encoder.pooling}
+
+    folder = Path(config.output) / BANKS
+    return Reranking(config.mining.remine, folder, encoders.for_task, identity, lambda task: offset_of(task.config))
+
+
+def _check_same_inputs_on_all_ranks(run: Run) -> None:
+    of_all_ranks = comm.gather_objects(run.input_hashes())
+    different = [rank for rank, hashes in enumerate(of_all_ranks) if hashes != run.input_hashes()]
     if different:
         raise ValueError(
             f"data: ranks {different} read other data or another tokenizer than rank {comm.rank()}, expected the same "
             "files on every host"
         )
-    return run

@@ -1,4 +1,4 @@
-"""Floor 5: the run folder's contract: is a run finished, may it be continued, where is its model, what to say of it.
+"""The folder of one run: whether the run is finished, whether it may be continued, and what it has recorded.
 
 runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  banks/  model/  tensorboard/
             report.html  figures/
@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from harness import comm, rank0
 from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
-from harness.data.plan.task import Task
-from harness.engine.checkpoint import Checkpoints, read_arrays, read_state, resolve_pointer
-from harness.engine.zero import ZeroEngine
+from harness.engine.checkpoint import Checkpoint, Checkpoints, read_state, resolve_pointer
 from harness.evaluation.results import results_table, selection_score
-from harness.export.model_card import model_card
 from harness.files import replace_file
-from harness.mining.dynamic import DynamicNegatives
-from harness.mining.remine import Reranking
 from harness.mining.rules import Rule
 from harness.recipe_file import build, read_yaml
+from harness.report.console import RunConsole
 from harness.report.history import RunHistory, read_history
+from harness.report.report import Report
+from harness.run.messages import say, warn
 from harness.section import flat
-from harness.weights import published_name
 
-# A run may be continued with another value of these; any other change would make it a different experiment.
-_FREE = (
+# A run may be continued with other values of these settings; any other change would make it another experiment.
+MAY_CHANGE_BETWEEN_STARTS = (
     "output",
     "evaluation",
     "checkpoint",
@@ -45,19 +39,19 @@ _FREE = (
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of one run and the recipe it is (to be) run with."""
+    """The folder of one run, and the recipe that it is run with."""
 
     config: RunConfig
     path: Path
 
     @classmethod
     def of(cls, config: RunConfig) -> RunFolder:
-        """The folder a recipe writes to."""
+        """The folder that a recipe writes to."""
         return cls(config, Path(config.output))
 
     @classmethod
     def containing(cls, path: Path) -> RunFolder:
-        """The run folder that `path` (itself, or one of its checkpoints) belongs to.
+        """The run folder that `path` lies in: itself, one of its checkpoints, or a folder inside one.
 
         Raises:
             ValueError: there is none.
@@ -68,28 +62,30 @@ class RunFolder:
         raise ValueError(f"RUN: got {path}, expected a run folder (with recipe.yaml) or one of its checkpoints")
 
     @property
-    def checkpoints(self) -> Path:
-        return self.path / CHECKPOINTS
+    def checkpoints(self) -> Checkpoints:
+        """The run's checkpoints, none if its folder is new."""
+        return Checkpoints(self.path / CHECKPOINTS, self.config.checkpoint.keep, warn)
 
     @property
     def model(self) -> Path:
+        """Where the trained model is exported to."""
         return self.path / "model"
 
     def is_finished(self) -> bool:
-        """Whether this very recipe has been run to its end here: rank 0's answer, on every rank."""
+        """Whether this recipe has been run to its end here. Every rank must call it and gets rank 0's answer."""
         facts = self.read("run.json", {}) if comm.is_main() and self.config.checkpoint.resume != "never" else {}
         ended = bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps
-        return bool(comm.broadcast_object(ended and not self._changes()))
+        return bool(comm.broadcast_object(ended and not self._changed_settings()))
 
     def refuse_other_recipe(self) -> None:
-        """Raise if the folder holds an unfinished or finished run of another experiment that would be overwritten.
+        """Raise if the folder holds a run of another experiment, which would be overwritten. Every rank must call it.
 
         Raises:
-            ValueError: names the first keys that differ and the ways out.
+            ValueError: names the first settings that differ and the ways out.
         """
         if self.config.checkpoint.resume == "never":
             return
-        changes = comm.broadcast_object(self._changes() if comm.is_main() else None)
+        changes = comm.broadcast_object(self._changed_settings() if comm.is_main() else None)
         if changes:
             shown = "; ".join(f"{key}: {old!r} → {new!r}" for key, old, new in changes[:3])
             raise ValueError(
@@ -97,107 +93,65 @@ class RunFolder:
                 "checkpoint.resume: never to start afresh there"
             )
 
-    def resume(
-        self,
-        engine: ZeroEngine,
-        negatives: DynamicNegatives,
-        reranking: Reranking,
-        checkpoints: Checkpoints,
-        fingerprint: dict[str, Any],
-    ) -> dict[str, Any]:
-        """Load the newest whole checkpoint; returns its state.json, `{"step": 0}` for a fresh start.
+    def newest_checkpoint(self) -> Checkpoint | None:
+        """The newest undamaged checkpoint; None for a fresh start. Every rank must call it and gets rank 0's answer.
 
         Raises:
-            ValueError: all checkpoints are damaged, or the newest was written by another number of ranks, another
-                ZeRO stage, or with other data.
+            ValueError: there are checkpoints, and all of them are damaged.
         """
-        found = self._newest(checkpoints)
-        if found is None:
-            self.say("starting from step 1")
-            return {"step": 0}
-        state = read_state(Path(found))
-        for key, now, knob in (
-            ("world_size", comm.world_size(), "start as many ranks again"),
-            ("zero_stage", engine.stage, "set deepspeed to the stage it was written with"),
-        ):
-            if state[key] != now:
-                raise ValueError(
-                    f"{found}: got a checkpoint with {key} {state[key]}, expected {now}; {knob}, or set "
-                    "checkpoint.resume: never to start afresh"
-                )
-        changed = [key for key, now in fingerprint.items() if state.get(key) != now]
-        if changed:
-            raise ValueError(
-                f"{found}: got another {' and '.join(changed)} than it was trained with, expected the same "
-                "files; restore them, or set another output or checkpoint.resume: never"
-            )
-        if state["step"] > self.config.training.steps:
-            raise ValueError(
-                f"training.steps: got {self.config.training.steps}, but {self.path} has been trained for "
-                f"{state['step']} steps; raise it to continue, or set another output or checkpoint.resume: never"
-            )
-        engine.load(Path(found))
-        negatives.load_state(read_arrays(Path(found)), reranking.reopen)
-        planned = self.read("run.json", {}).get("steps", self.config.training.steps)
-        if planned != self.config.training.steps and comm.is_main():
-            self.warn(
-                f"training.steps was {planned} and is {self.config.training.steps} now: from here on the learning rate "
-                "follows the new schedule"
-            )
-        if comm.is_main():
-            checkpoints.discard_after(int(state["step"]))
-        self.say(f"continuing from {found}")
-        return state
+        if self.config.checkpoint.resume == "never":
+            return None
+        newest = rank0.by_main(self.checkpoints.newest_whole)
+        return None if newest is None else Checkpoint(newest, read_state(newest))
 
-    def _newest(self, checkpoints: Checkpoints) -> str | None:
-        """Rank 0's view of the newest whole checkpoint, on every rank; its error, too."""
-
-        def find() -> str | None:
-            if self.config.checkpoint.resume == "never":
-                checkpoints.clear()
-            newest = checkpoints.newest_whole()
-            return None if newest is None else str(newest)
-
-        return rank0.by_main(find)
-
-    def prepare(self, start: int) -> None:
-        """recipe.yaml, and neither model/ of an earlier end nor banks/ of an earlier start. On rank 0."""
-        if comm.is_main():
-            self.path.mkdir(parents=True, exist_ok=True)
-            replace_file(self.path / "recipe.yaml", dump(self.config))
-            if start < self.config.training.steps:
-                shutil.rmtree(self.model, ignore_errors=True)
-            if start == 0:
-                shutil.rmtree(self.path / BANKS, ignore_errors=True)
-            if self.config.evaluation.data and not self.config.evaluation.every:
-                self.warn("evaluation.data is given, but evaluation.every is 0: nothing is scored; set it to a number")
+    def prepare(self, trained_steps: int) -> None:
+        """Write recipe.yaml and remove what an earlier start has left and this one will write anew. Acts on rank 0."""
+        if not comm.is_main():
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        replace_file(self.path / "recipe.yaml", dump(self.config))
+        if trained_steps < self.config.training.steps:
+            shutil.rmtree(self.model, ignore_errors=True)
+        if trained_steps == 0:
+            shutil.rmtree(self.path / BANKS, ignore_errors=True)
+        if self.config.checkpoint.resume == "never":
+            self.checkpoints.clear()
+        if self.config.evaluation.data and not self.config.evaluation.every:
+            warn("evaluation.data is given, but evaluation.every is 0: nothing is scored; set it to a number")
 
     def is_best(self, step: int) -> bool:
-        """Whether the scores at this step beat those of every earlier checkpoint; False where it was not evaluated."""
-        saved = self.config.checkpoint.every
+        """Whether the scores at a step are better than at every earlier checkpoint; False without scores at this step.
+
+        Steps at which other data sets were scored do not count.
+        """
+        every = self.config.checkpoint.every
         evaluated = {row["step"] for row in self.read("evaluation.json", []) if 0 < row["step"] <= step}
-        alike = {s for s in evaluated if self.scores(s).keys() == self.scores(step).keys()}
-        steps = {s for s in alike if s == step or (saved and s % saved == 0)}
+        comparable = {s for s in evaluated if self.scores(s).keys() == self.scores(step).keys()}
+        steps = {s for s in comparable if s == step or (every and s % every == 0)}
         if step not in steps:
             return False
         metric = self.config.evaluation.main_metric
         return max(steps, key=lambda s: (selection_score(self.scores(s), metric), -s)) == step
 
     def show_finished(self) -> None:
-        """Print the scores of a finished run and where its model lies."""
+        """Print that the run is finished, its scores, and where its model lies. Acts on rank 0."""
         if comm.is_main():
-            console = Console()
-            self.say(f"{self.path} is finished; set another output or checkpoint.resume: never to run it again")
-            if self.last_scores():
-                console.print(results_table(self.scores(0), self.last_scores()))
-            self.say(f"run folder: {self.path}\nmodel: {self.model}")
+            say(f"{self.path} is finished; set another output or checkpoint.resume: never to run it again")
+            self.show_result(RunConsole(self.config.training.steps, self.config.training.steps))
+
+    def show_result(self, console: RunConsole | Report) -> None:
+        """Show the scores before and after training, the run folder and the model."""
+        if self.last_scores():
+            console.show(results_table(self.scores(0), self.last_scores()))
+        console.message(f"run folder: {self.path}")
+        console.message(f"model: {self.model}")
 
     def scores(self, step: int) -> dict[str, dict[str, float]]:
         """The scores recorded at a step: data set → metric → value."""
         return {row["dataset"]: row["metrics"] for row in self.read("evaluation.json", []) if row["step"] == step}
 
     def last_scores(self) -> dict[str, dict[str, float]]:
-        """The scores recorded last, after at least one step."""
+        """The scores recorded last; empty if none were after step 0."""
         last = max((row["step"] for row in self.read("evaluation.json", [])), default=0)
         return self.scores(last) if last else {}
 
@@ -206,61 +160,28 @@ class RunFolder:
         file = self.path / name
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else default
 
-    def model_card(self, dim: int, *, step: int | None = None) -> str:
-        """README.md of the exported model, from what the folder says."""
-        rows = self.read("evaluation.json", [])
-        last = max((row["step"] for row in rows if step is None or row["step"] <= step), default=0)
-        before, after = self.scores(0), self.scores(last)
-        scores = [
-            (name, metric, before.get(name, {}).get(metric), value)
-            for name, metrics in after.items()
-            for metric, value in metrics.items()
-        ]
-        facts = self.read("run.json", {})
-        keys = ("harness", "torch", "deepspeed", "transformers")
-        versions = {key: facts.get("versions", {}).get(key) for key in keys}
-        return model_card(
-            name=self.config.name,
-            base_model=published_name(self.config.model.name_or_path),
-            dim=dim,
-            matryoshka_dims=self.config.model.matryoshka_dims,
-            recipe_yaml=dump(self.config),
-            data=[(d["task"], d["path"], d["rows"], d["hash"]) for d in facts.get("data", [])],
-            scores=scores,
-            facts={"steps": step or self.config.training.steps, "ranks": facts.get("world_size"), **versions},
-        )
-
     def history(self) -> RunHistory:
         """What the run has recorded so far, for its report."""
         settings = flat(self.config.model_dump(mode="json"))
         return read_history(self.path, self.config.name, settings, Rule.of(self.config.mining))
 
-    def say(self, text: str) -> None:
-        """A line of rank 0."""
-        if comm.is_main():
-            Console().print(text, soft_wrap=True, highlight=False, markup=False)
-
-    def say_bad_rows(self, tasks: Sequence[Task]) -> None:
-        """How many rows `data.on_bad_row: skip` left out, and the first of them."""
-        for task in tasks:
-            if task.data.bad_rows and comm.is_main():
-                self.warn(f"task {task.config.name}: {task.data.bad_rows} bad rows left out, {task.data.num_rows} kept")
-                for message in task.data.bad_row_messages:
-                    self.warn(message)
-
-    def warn(self, text: str) -> None:
-        """A line that is shown on every level."""
-        Console(stderr=True).print(f"warning: {text}", soft_wrap=True, highlight=False, markup=False)
-
-    def _changes(self) -> list[tuple[str, Any, Any]]:
+    def _changed_settings(self) -> list[tuple[str, Any, Any]]:
+        """The settings (name, old value, new value) that make the recipe another experiment than the folder's."""
         file = self.path / "recipe.yaml"
         if not file.is_file():
             return []
-        # Read as a recipe, so that a key this version added with a default is no change.
+        # Both pass through RunConfig: a setting that the old file lacks then has its default and is no change.
         old = flat(build(RunConfig, read_yaml(file), str(file)).model_dump(mode="json"))
         new = flat(self.config.model_dump(mode="json"))
-        keys = [key for key in {**old, **new} if not any(key == f or key.startswith(f + ".") for f in _FREE)]
-        return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+        return [
+            (key, old.get(key), new.get(key))
+            for key in {**old, **new}
+            if old.get(key) != new.get(key) and not _may_change(key)
+        ]
+
+
+def _may_change(setting: str) -> bool:
+    return any(setting == free or setting.startswith(f"{free}.") for free in MAY_CHANGE_BETWEEN_STARTS)
 
 
 def is_run(name: str) -> bool:

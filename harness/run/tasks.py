@@ -1,4 +1,4 @@
-"""Floor 5: from the recipe's `tasks` to opened data and banks, and what must fit between them."""
+"""Opens the data and the negative banks of a recipe's tasks, and checks that they fit together."""
 
 from __future__ import annotations
 

@@ -73,8 +73,8 @@ def trained(recipe: str, settings: tuple[str, ...]) -> dict[str, Any]:
     run = build_run(load_recipe(recipe, list(settings)))
     steps = [train_step(run, step) for step in run.steps(after=0)]
     return {
-        "loss": [step.loss for step in steps],
-        "replaced": [step.extra["negatives_replaced"] for step in steps],
+        "loss": [metrics["loss"] for metrics in steps],
+        "replaced": [metrics["negatives_replaced"] for metrics in steps],
         "state": run.negatives.state(),
         "judged": judged,
         "gap": min(gap(run.negatives.rule, start_BM, similarity_BM) for start_BM, similarity_BM in judged),

@@ -22,15 +22,17 @@ def message_of_training(recipe: str, changes: tuple[str, ...], poison: tuple[int
     if poison is not None:
         counts = {"step": 1, "batch": -1}
 
-        def accumulate(self, embedding, gradient, *, last, original=ZeroEngine.accumulate):
+        def accumulate(self, embedding, gradient, original=ZeroEngine.accumulate):
             counts["batch"] += 1
             if (counts["step"], comm.rank(), counts["batch"]) == poison:
                 embedding.register_hook(lambda g: g * float("inf"))
-            if last:
-                counts.update(step=counts["step"] + 1, batch=-1)
-            return original(self, embedding, gradient, last=last)
+            return original(self, embedding, gradient)
 
-        ZeroEngine.accumulate = accumulate  # type: ignore[method-assign]
+        def step(self, number, original=ZeroEngine.step):
+            counts.update(step=number + 1, batch=-1)
+            return original(self, number)
+
+        ZeroEngine.accumulate, ZeroEngine.step = accumulate, step  # type: ignore[method-assign]
     try:
         train(load_recipe(recipe, changes))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Floor 4: the figures of report.html, in the order of the page. Each takes the groups that stand side by side."""
+"""The figures of report.html, in the order of the page. Each takes the groups of runs that stand side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 4: from what runs have recorded to lines of bounded length, with a band."""
+"""From a recorded column of one or several runs to a line of at most 200 points, with a band around it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Floor 4: lines in panels, as PNG with a text for those who cannot see it.
+"""Draws lines in panels as a PNG, with a text that says the same for people who cannot see it.
 
-Told apart without colour: every line has a colour (Okabe and Ito's, safe for colour-blind people), a dash pattern and a
-marker of its own. Legends stand below the panels, never over a line.
+Lines can be told apart without colour: each has its own colour (from Okabe and Ito's palette, safe for colour-blind
+people), dash pattern and marker. Legends stand below the panels, never over a line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Floor 4: where the seconds of a step go."""
+"""Draws in which phases a step spends its seconds."""
 
 from __future__ import annotations
 

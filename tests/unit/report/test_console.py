@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from harness.report import console as module
 from harness.report.console import ReadingConsole, RunConsole, duration
-from harness.types import StepStats
-from tests.unit.report.test_files import STATS
+from tests.unit.report.metrics import STEP_METRICS
 
 
 class Clock:
@@ -30,7 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, total: int, seconds: float, *, first: i
     with RunConsole(total, first, Console(file=stream, force_terminal=terminal, width=100)) as console:
         for step in range(first + 1, total + 1):
             clock.now += seconds
-            console.step(replace(STATS, step=step, seconds=seconds))
+            console.step({**STEP_METRICS, "step": step, "seconds": seconds, "texts_per_second": 40 / seconds})
     return stream.getvalue()
 
 
@@ -84,11 +82,24 @@ def test_durations_are_told_in_the_unit_that_fits(seconds: float, words: str) ->
     assert duration(seconds) == words
 
 
-def test_stats_of_a_step_without_measurable_time_do_not_divide_by_zero() -> None:
-    stats: StepStats = replace(STATS, seconds=0.0)
+def test_a_step_without_measurable_time_does_not_divide_by_zero() -> None:
     stream = io.StringIO()
-    RunConsole(1, 0, Console(file=stream)).step(stats)
+    RunConsole(1, 0, Console(file=stream)).step({**STEP_METRICS, "seconds": 0.0})
     assert stream.getvalue().startswith("step 1/1")
+
+
+def test_a_step_that_ranked_candidates_anew_says_of_how_many_queries_and_in_which_time() -> None:
+    reranked = {"step": 4, "queries_reranked": 1200.0, "windows_unfilled": 0.0, "seconds/mining": 2.04}
+    lines = []
+    for unfilled in (0.0, 7.0):
+        stream = io.StringIO()
+        RunConsole(10, 0, Console(file=stream)).step({**STEP_METRICS, **reranked, "windows_unfilled": unfilled})
+        lines.append(stream.getvalue().splitlines()[1])
+    assert lines == [
+        "step 4: ranked the candidates of 1,200 queries anew in 2.0 s",
+        "step 4: ranked the candidates of 1,200 queries anew in 2.0 s; 7 of them with too few candidates for a first "
+        "window",
+    ]
 
 
 def test_a_long_first_reading_says_how_far_it_is_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,31 @@
+"""What one rank needs to compute one step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness import comm
+from harness.types import Schedule, StepPlan, TokenBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A planned step, who encodes which of its texts, and the tokens of those that this rank encodes."""
+
+    plan: StepPlan
+    schedule: Schedule
+    batches: Sequence[TokenBatch]  # this rank's micro-batches; those without texts hold a padding row
+    seed: int  # of the run
+    keep_graph: bool = True  # the recipe's training.keep_graph
+    seconds_waiting: float = 0.0  # how long the trainer waited for the plan and the tokens of this step
+
+    @property
+    def texts_per_batch(self) -> list[int]:
+        """How many texts each of this rank's micro-batches holds."""
+        return [len(rows) for rows in self.schedule.micro_batches[comm.rank()]]
+
+    @property
+    def keeps_graph(self) -> bool:
+        """Whether the graph of the embed phase is used again in the replay phase, which saves the second forward."""
+        return self.keep_graph and self.schedule.num_micro_batches == 1

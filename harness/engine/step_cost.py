@@ -1,0 +1,45 @@
+"""What a step costs: seconds in all and in each phase, texts and tokens per second, and memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+import torch
+
+from harness.engine.step import Step
+from harness.stopwatch import stopwatch
+
+
+class StepCost:
+    """Measures a step from the moment it is created until `metrics` is called."""
+
+    def __init__(self, step: Step) -> None:
+        stopwatch.take()  # drop what evaluations and checkpoints before this step have measured
+        self._step, self._started = step, time.perf_counter()
+
+    def metrics(self) -> dict[str, float]:
+        """Seconds, rates and memory of the step on this rank.
+
+        `seconds` and `seconds/data` hold the time that the trainer waited for the step's plan and tokens. Rates count
+        the texts and tokens of all ranks. `seconds/communication` is part of the phases that communicate.
+        """
+        plan, waited = self._step.plan, self._step.seconds_waiting
+        phases = {f"seconds/{name}": value for name, value in {"data": waited, **stopwatch.take()}.items()}
+        seconds = waited + time.perf_counter() - self._started
+        return {
+            "texts_per_second": len(plan.texts) / max(seconds, 1e-9),
+            "tokens_per_second": int(plan.texts.length_T.sum()) / max(seconds, 1e-9),
+            "seconds": seconds,
+            **phases,
+            "memory_bytes": peak_memory_bytes(),
+        }
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this rank has held so far: GPU memory if it computes there, else resident memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB

@@ -1,0 +1,84 @@
+"""Writes the model of a run as a sentence-transformers folder with a model card. All exports are written here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from harness.config import dump, inference_prompts
+from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.config import ModelConfig
+from harness.encoder.encoder import Encoder
+from harness.encoder.load import load_encoder
+from harness.export.model_card import model_card
+from harness.export.sentence_transformers_folder import embed, verify_model, write_model
+from harness.run.folder import RunFolder
+from harness.weights import published_name
+
+
+def export_model(
+    out: Path,
+    folder: RunFolder,
+    encoder: Encoder,
+    tokeniser: Tokeniser,
+    *,
+    model: ModelConfig,
+    weights: Mapping[str, Tensor] | None = None,
+    step: int | None = None,
+    check_texts: Sequence[str] = (),
+) -> float | None:
+    """Write `out` in this process. No collectives, so rank 0 may call it alone.
+
+    Args:
+        out: the folder to write; an earlier one is replaced.
+        folder: the run, whose recipe, data and scores the model card names.
+        encoder: the model's architecture.
+        tokeniser: the model's.
+        model: how `encoder` is loaded.
+        weights: whole and float32; None: those that `encoder` holds. Give them if ZeRO shards the encoder's.
+        step: after which the weights were trained; None: the run's last.
+        check_texts: if given, `out` is loaded again and its embeddings of these texts are compared.
+
+    Returns the largest difference between two embeddings, None without `check_texts`.
+
+    Raises:
+        ValueError: it is larger than 1e-5.
+    """
+    state = dict(encoder.state_dict() if weights is None else weights)
+    prompts = inference_prompts(folder.config)
+    card = _model_card(folder, encoder.dim, step)
+    write_model(out, encoder, state, tokeniser.tokenizer, model, prompts=prompts, card=card)
+    if not check_texts:
+        return None
+    if weights is not None:
+        encoder = load_encoder(model)
+        encoder.load_state_dict(state)
+    return verify_model(out, check_texts, embed(encoder, tokeniser, check_texts, model.longest_text), model)
+
+
+def _model_card(folder: RunFolder, dim: int, step: int | None) -> str:
+    """README.md of the exported model: recipe, data, and scores at the start and at the last evaluation by `step`."""
+    config, facts = folder.config, folder.read("run.json", {})
+    evaluated = [row["step"] for row in folder.read("evaluation.json", [])]
+    before, after = folder.scores(0), folder.scores(max((s for s in evaluated if step is None or s <= step), default=0))
+    versions = facts.get("versions", {})
+    return model_card(
+        name=config.name,
+        base_model=published_name(config.model.name_or_path),
+        dim=dim,
+        matryoshka_dims=config.model.matryoshka_dims,
+        recipe_yaml=dump(config),
+        data=[(entry["task"], entry["path"], entry["rows"], entry["hash"]) for entry in facts.get("data", [])],
+        scores=[
+            (dataset, metric, before.get(dataset, {}).get(metric), value)
+            for dataset, metrics in after.items()
+            for metric, value in metrics.items()
+        ],
+        facts={
+            "steps": step or config.training.steps,
+            "ranks": facts.get("world_size"),
+            **{name: versions.get(name) for name in ("harness", "torch", "deepspeed", "transformers")},
+        },
+    )

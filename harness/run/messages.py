@@ -1,0 +1,19 @@
+"""Lines that a run prints outside of its report. Only rank 0 prints."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from harness import comm
+
+
+def say(text: str) -> None:
+    """Print a line on stdout."""
+    if comm.is_main():
+        Console().print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    if comm.is_main():
+        Console(stderr=True).print(f"warning: {text}", soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,124 @@
+"""A run: data, model, loss and engine of one recipe on this rank, and the steps that it plans ahead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import comm
+from harness.config import CHECKPOINTS, RunConfig
+from harness.data.batch.deal import deal
+from harness.data.batch.tokens import token_batches
+from harness.data.plan.plan import plan
+from harness.data.plan.task import Task
+from harness.data.table.tokenisation import Tokeniser
+from harness.demo.corpus import corpus_hash
+from harness.encoder.encoder import Encoder
+from harness.engine.checkpoint import kept_states
+from harness.engine.step import Step
+from harness.engine.zero import ZeroEngine
+from harness.evaluation.runner import LoadedData
+from harness.losses.objective import Objective
+from harness.mining.dynamic import DynamicNegatives
+from harness.mining.guide import Guide
+from harness.mining.remine import Reranking
+from harness.mining.upcoming import Upcoming
+from harness.run.encoders import TextEncoders
+from harness.stopwatch import stopwatch
+from harness.types import StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that training works with; `build_run` makes it, the trainer drives it."""
+
+    config: RunConfig
+    tokeniser: Tokeniser
+    tasks: tuple[Task, ...]
+    bank_hashes: Mapping[str, str]  # of the bank that a task starts with, by task
+    objective: Objective
+    guide: Guide | None
+    engine: ZeroEngine
+    encoder: Encoder  # the module that the engine drives; ZeRO-3 shards its weights
+    micro_batch_tokens: int
+    encoders: TextEncoders
+    negatives: DynamicNegatives
+    look_ahead: Upcoming
+    reranking: Reranking
+    evaluation_data: LoadedData
+
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether what is done every `every` steps, and after the last one, is done after this step. 0: never."""
+        return every > 0 and (step % every == 0 or step == self.config.training.steps)
+
+    def steps(self, after: int) -> Iterator[Step]:
+        """The steps after step `after`. Each is planned and tokenised while the one before it is computed."""
+        if after >= self.config.training.steps:
+            return
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan") as planner:
+            next_step = planner.submit(self.prepare, after + 1)
+            for number in range(after + 1, self.config.training.steps + 1):
+                started = time.perf_counter()
+                step = replace(next_step.result(), seconds_waiting=time.perf_counter() - started)
+                if number < self.config.training.steps:
+                    next_step = planner.submit(self.prepare, number + 1)
+                yield step
+
+    def prepare(self, number: int) -> Step:
+        """Plan step `number`, deal its texts to the ranks, and tokenise those of this rank."""
+        training = self.config.training
+        step_plan = plan(self.tasks, seed=training.seed, step=number, balance=self.config.loss.balance)
+        schedule = deal(step_plan.texts.length_T, comm.world_size(), self.micro_batch_tokens)
+        batches = token_batches(step_plan, schedule.micro_batches[comm.rank()], self.tasks, self.tokeniser)
+        return Step(step_plan, schedule, batches, training.seed, keep_graph=training.keep_graph)
+
+    @stopwatch("mining")
+    def mask_with_guide(self, step: Step) -> Step:
+        """The step without the negatives that the recipe's guide takes for positives. Every rank must call it."""
+        return step if self.guide is None else replace(step, plan=self.guide.mask(step.plan))
+
+    @stopwatch("mining")
+    def watch_negatives(self, step_plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Replace the negatives that have become easy and return what was done as metrics.
+
+        Every rank must call it with the same numbers. own_similarity: as `engine.phases.Scores`.
+        """
+        metrics = self.negatives.observe(step_plan, own_similarity, self.look_ahead, self.reranking)
+        if metrics["queries_reranked"] and comm.is_main():
+            states = kept_states(Path(self.config.output) / CHECKPOINTS)
+            in_checkpoints = (state.get("rankings", []) for state in states)
+            self.reranking.keep(self.negatives.rankings().union(*in_checkpoints))
+        return metrics
+
+    def sample_texts(self) -> list[str]:
+        """Up to eight of the run's own texts, by which two models can be compared."""
+        first = self.tasks[0].data
+        return [text for text, _ in first.read_texts(np.arange(min(8, first.num_texts)))]
+
+    def input_hashes(self) -> dict[str, Any]:
+        """Hashes of data, banks, tokenizer and guide. A checkpoint is continued only if they are the same."""
+        data = {task.config.name: task.data.content_hash for task in self.tasks}
+        guide = {} if self.guide is None else {"guide": self.guide.fingerprint}
+        return {"data": data, "banks": dict(self.bank_hashes), "tokenizer": self.tokeniser.fingerprint, **guide}
+
+    def data_facts(self) -> list[dict[str, Any]]:
+        """What run.json and the model card say of each task's data."""
+        return [
+            {
+                "task": task.config.name,
+                "kind": task.config.kind,
+                "path": task.config.path,
+                "rows": task.data.num_rows,
+                "texts": task.data.num_texts,
+                "hash": task.data.content_hash,
+                "corpus_hash": corpus_hash(task.data.path),
+                "bad_rows": task.data.bad_rows,
+            }
+            for task in self.tasks
+        ]

@@ -1,0 +1,52 @@
+"""Saves a run: after a step as a checkpoint, and at its end as the exported model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from harness import comm, rank0
+from harness.run.export import export_model
+from harness.run.folder import RunFolder
+from harness.run.run import Run
+
+
+def save_checkpoint(run: Run, folder: RunFolder, step: int) -> Path:
+    """Save the run as it is after step `step` and return the checkpoint's folder. Every rank must call it."""
+    weights = run.engine.module_state()
+    state = {
+        "name": run.config.name,
+        "micro_batch_tokens": run.micro_batch_tokens,
+        "rankings": sorted(run.negatives.rankings()),
+        **run.input_hashes(),
+    }
+    return folder.checkpoints.save(
+        run.engine,
+        step,
+        state,
+        lambda out: _export(run, folder, weights, out, step),
+        is_best=comm.is_main() and folder.is_best(step),
+        arrays=run.negatives.state() if comm.is_main() else None,
+        outside=run.reranking.files(run.negatives.rankings()),
+    )
+
+
+def save_trained_model(run: Run, folder: RunFolder) -> None:
+    """Write the run folder's model/ and check it against the trained weights in float32. Every rank must call it.
+
+    Raises:
+        ValueError: embeddings of the exported model differ from those of the trained one.
+    """
+    weights, last_step = run.engine.module_state(), run.config.training.steps
+    rank0.by_main(lambda: _export(run, folder, weights, folder.model, last_step, check_texts=run.sample_texts()))
+
+
+def _export(
+    run: Run, folder: RunFolder, weights: Mapping[str, Tensor], out: Path, step: int, check_texts: Sequence[str] = ()
+) -> None:
+    model = run.config.model
+    export_model(
+        out, folder, run.encoder, run.tokeniser, model=model, weights=weights, step=step, check_texts=check_texts
+    )

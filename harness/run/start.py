@@ -1,0 +1,99 @@
+"""From a recipe and its run folder to a run that is ready for its next step, fresh or continued."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness import comm
+from harness.config import LoadedRecipe
+from harness.data.plan.task import Task
+from harness.engine.checkpoint import Checkpoint, read_arrays
+from harness.mining.ineffective_settings import empty_window_message, idle_rule_message
+from harness.run.build import build_run
+from harness.run.folder import RunFolder
+from harness.run.messages import say, warn
+from harness.run.run import Run
+
+
+def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int]:
+    """Build the run and load its newest checkpoint, if there is one. Every rank must call it.
+
+    Returns the run and how many of its steps are trained.
+
+    Raises:
+        ValueError: settings, data or checkpoints that do not fit.
+    """
+    folder.refuse_other_recipe()
+    ranks = f"{comm.world_size()} rank{'s' if comm.world_size() > 1 else ''}"
+    say(f"{ranks} on {comm.device().type}: reading the data, then the model")
+    checkpoint = folder.newest_checkpoint()
+    run = build_run(loaded, checkpoint)
+    _warn_of_settings(run)
+    if checkpoint is None:
+        say("starting from step 1")
+    else:
+        check_continuable(run, folder, checkpoint)
+        load_checkpoint(run, folder, checkpoint)
+    trained_steps = 0 if checkpoint is None else checkpoint.step
+    folder.prepare(trained_steps)
+    return run, trained_steps
+
+
+def check_continuable(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None:
+    """Check that the run, continued from the checkpoint, would be the same run.
+
+    Raises:
+        ValueError: another number of ranks, ZeRO stage or other data, or more steps are trained than the recipe has.
+    """
+    found, state = checkpoint.folder, checkpoint.state
+    for key, now, way_out in (
+        ("world_size", comm.world_size(), "start as many ranks again"),
+        ("zero_stage", run.engine.stage, "set deepspeed to the stage it was written with"),
+    ):
+        if state[key] != now:
+            raise ValueError(
+                f"{found}: got a checkpoint with {key} {state[key]}, expected {now}; {way_out}, or set "
+                "checkpoint.resume: never to start afresh"
+            )
+    changed = [key for key, now in run.input_hashes().items() if state.get(key) != now]
+    if changed:
+        raise ValueError(
+            f"{found}: got another {' and '.join(changed)} than it was trained with, expected the same "
+            "files; restore them, or set another output or checkpoint.resume: never"
+        )
+    if checkpoint.step > run.config.training.steps:
+        raise ValueError(
+            f"training.steps: got {run.config.training.steps}, but {folder.path} has been trained for "
+            f"{checkpoint.step} steps; raise it to continue, or set another output or checkpoint.resume: never"
+        )
+
+
+def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None:
+    """Load weights, optimizer state and the negatives in use, and make this checkpoint the folder's newest."""
+    run.engine.load(checkpoint.folder)
+    run.negatives.load_state(read_arrays(checkpoint.folder), run.reranking.reopen)
+    planned, now = folder.read("run.json", {}).get("steps", run.config.training.steps), run.config.training.steps
+    if planned != now:
+        warn(f"training.steps was {planned} and is {now} now: from here on the learning rate follows the new schedule")
+    if comm.is_main():
+        folder.checkpoints.discard_after(checkpoint.step)
+    say(f"continuing from {checkpoint.folder}")
+
+
+def _warn_of_settings(run: Run) -> None:
+    """Warn of rows that were left out, and of settings that have no effect with this data."""
+    config = run.config
+    _warn_of_bad_rows(run.tasks)
+    idle = idle_rule_message(config.mining, run.tasks, config.training.steps, config.loss.balance)
+    for message in (empty_window_message(run.tasks), idle):
+        if message:
+            warn(message)
+
+
+def _warn_of_bad_rows(tasks: Sequence[Task]) -> None:
+    """Say how many rows `data.on_bad_row: skip` has left out, and the first of them."""
+    for task in tasks:
+        if task.data.bad_rows:
+            warn(f"task {task.config.name}: {task.data.bad_rows} bad rows left out, {task.data.num_rows} kept")
+            for message in task.data.bad_row_messages:
+                warn(message)

@@ -1,0 +1,44 @@
+"""Ends a run whose numbers are not finite with a message that helps to find the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from harness.data.plan.task import Task, text_sources
+from harness.engine.checkpoint import checkpoint_name
+from harness.engine.guard import NonFiniteError
+from harness.run.folder import RunFolder
+from harness.run.run import Run
+from harness.run.save import save_checkpoint
+
+
+@contextmanager
+def explain_non_finite(run: Run, folder: RunFolder) -> Iterator[None]:
+    """If a step inside ends with NonFiniteError: save the weights from before it, and name the texts it was seen with.
+
+    Raises:
+        ValueError: instead of NonFiniteError, on every rank.
+    """
+    try:
+        yield
+    except NonFiniteError as error:
+        step, weights = error.plan.step, ""
+        if step > 1:
+            before = folder.checkpoints.folder / checkpoint_name(step - 1)
+            if not before.exists():
+                save_checkpoint(run, folder, step - 1)
+            weights = f"; the weights before this step are in {before}"
+        raise ValueError(
+            f"step {step}: {error.what} is not finite (task {', '.join(error.tasks)}; texts "
+            f"{_named_texts(run.tasks, error)}){weights}; look at these texts, or lower training.learning_rate or "
+            "training.max_grad_norm"
+        ) from error
+
+
+def _named_texts(tasks: Sequence[Task], error: NonFiniteError) -> str:
+    """Where the texts of an error stand, as FILE:LINE, and how many more there are."""
+    sources, texts = text_sources(tasks), error.plan.texts
+    places = [sources[texts.source_T[row]].data.location(int(texts.text_T[row])) for row in error.text_rows]
+    more = f" and {error.num_texts - len(places)} more" if error.num_texts > len(places) else ""
+    return f"{', '.join(places)}{more}"

@@ -1,0 +1,64 @@
+"""What a step costs is measured between its start and its end, and only there."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from harness import stopwatch
+from harness.engine import step_cost
+from harness.engine.step_cost import StepCost, peak_memory_bytes
+from harness.stopwatch import stopwatch as process_stopwatch
+from harness.types import StepPlan, StepTexts
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that everything reads; it passes when a test says so."""
+    now = [100.0]
+    for module in (stopwatch, step_cost):
+        monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(stopwatch.torch.cuda, "is_initialized", lambda: False)
+    return now
+
+
+def step_of(lengths: list[int], seconds_waiting: float = 0.0) -> SimpleNamespace:
+    zeros = np.zeros(len(lengths), dtype=np.int64)
+    plan = StepPlan(3, StepTexts(zeros.astype(np.int32), zeros, np.array(lengths)), ())
+    return SimpleNamespace(plan=plan, seconds_waiting=seconds_waiting)
+
+
+def test_seconds_hold_the_phases_and_the_waiting_but_nothing_before_the_step(clock: list[float]) -> None:
+    with process_stopwatch("communication"):  # an evaluation before the step
+        clock[0] += 50.0
+    cost = StepCost(step_of([5, 10, 25], seconds_waiting=1.5))
+    with process_stopwatch("embed"):
+        clock[0] += 2.0
+        with process_stopwatch("communication"):
+            clock[0] += 0.25
+    clock[0] += 0.25  # outside of all phases
+    metrics = cost.metrics()
+    assert {name: value for name, value in metrics.items() if name.startswith("seconds")} == {
+        "seconds": 4.0,
+        "seconds/data": 1.5,
+        "seconds/embed": 2.25,
+        "seconds/communication": 0.25,
+    }
+
+
+def test_rates_are_texts_and_tokens_per_second(clock: list[float]) -> None:
+    cost = StepCost(step_of([5, 10, 25]))
+    clock[0] += 2.0
+    metrics = cost.metrics()
+    assert (metrics["texts_per_second"], metrics["tokens_per_second"]) == (1.5, 20.0)
+
+
+def test_a_step_without_measurable_time_has_a_rate(clock: list[float]) -> None:
+    assert StepCost(step_of([5])).metrics()["texts_per_second"] > 0
+
+
+def test_memory_is_counted_in_bytes() -> None:
+    assert 2**24 < peak_memory_bytes() < 2**42
+    assert StepCost(step_of([5])).metrics()["memory_bytes"] >= peak_memory_bytes() / 2

@@ -1,0 +1,77 @@
+"""What a run folder says of its run, without a model or data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.config import load_recipe
+from harness.run.folder import RunFolder
+from tests.tiny import make_recipe
+
+
+def run_folder(tmp_path: Path, *changes: str) -> RunFolder:
+    return RunFolder.of(load_recipe(str(make_recipe(tmp_path)), list(changes)).config)
+
+
+def save(folder: RunFolder, step: int) -> None:
+    """A checkpoint as `Checkpoints.save` leaves it, with nothing in it."""
+    path = folder.checkpoints.folder / f"step-{step:08d}"
+    path.mkdir(parents=True)
+    (path / "state.json").write_text(json.dumps({"step": step}))
+    (path / "manifest.json").write_text("{}")
+
+
+def test_a_new_folder_has_no_checkpoint_and_is_not_finished(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    assert folder.newest_checkpoint() is None
+    assert not folder.is_finished()
+    folder.refuse_other_recipe()
+
+
+def test_the_newest_checkpoint_comes_with_its_state(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    save(folder, 2)
+    save(folder, 4)
+    newest = folder.newest_checkpoint()
+    assert newest is not None
+    assert (newest.folder.name, newest.step, newest.state) == ("step-00000004", 4, {"step": 4})
+
+
+def test_with_resume_never_checkpoints_are_neither_looked_at_nor_removed_before_the_run_is_built(
+    tmp_path: Path,
+) -> None:
+    """A mistake in the recipe, found while the run is built, must not cost the checkpoints of the earlier run."""
+    save(run_folder(tmp_path), 2)
+    folder = run_folder(tmp_path, "checkpoint.resume=never")
+    assert folder.newest_checkpoint() is None
+    assert folder.checkpoints.newest_whole() is not None
+    folder.prepare(trained_steps=0)
+    assert folder.checkpoints.newest_whole() is None
+
+
+@pytest.mark.parametrize("change", ["training.steps=9", "evaluation.every=0", "checkpoint.keep=1", "data.cache=null"])
+def test_a_run_may_be_continued_with_settings_that_do_not_change_the_experiment(tmp_path: Path, change: str) -> None:
+    run_folder(tmp_path).prepare(trained_steps=0)
+    run_folder(tmp_path, change).refuse_other_recipe()
+
+
+def test_another_experiment_in_the_folder_is_refused_with_the_ways_out(tmp_path: Path) -> None:
+    run_folder(tmp_path).prepare(trained_steps=0)
+    with pytest.raises(ValueError, match=r"another recipe \(training.seed: 0 → 9\); set another output, or checkpoint"):
+        run_folder(tmp_path, "training.seed=9").refuse_other_recipe()
+    run_folder(tmp_path, "training.seed=9", "checkpoint.resume=never").refuse_other_recipe()
+
+
+def test_a_step_is_the_best_if_its_scores_beat_those_of_earlier_checkpoints(tmp_path: Path) -> None:
+    """Every second step has a checkpoint; step 3 has none, and step 8 was scored on other data."""
+    folder = run_folder(tmp_path)
+    scores = {0: ("faq", 0.9), 2: ("faq", 0.5), 3: ("faq", 0.8), 4: ("faq", 0.6), 6: ("faq", 0.4), 8: ("sts", 0.1)}
+    entries = [
+        {"step": step, "dataset": name, "metrics": {"ndcg_at_10": score}} for step, (name, score) in scores.items()
+    ]
+    folder.path.mkdir(parents=True)
+    (folder.path / "evaluation.json").write_text(json.dumps(entries))
+    assert [step for step in (2, 4, 5, 6, 8) if folder.is_best(step)] == [2, 4, 8]
