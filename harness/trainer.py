@@ -18,7 +18,7 @@ from harness.engine.phases import Step, embed, replay, score
 from harness.evaluation.runner import evaluate, results_table
 from harness.export.sentence_transformers_folder import embed as embed_on_cpu
 from harness.export.sentence_transformers_folder import longest_text_of, verify_model, write_model
-from harness.mining.ineffective_settings import empty_window_message, idle_rule_message
+from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
 from harness.report.report import Report
 from harness.report.run_file import peak_memory_bytes
 from harness.run.build import Run, build_run
@@ -43,12 +43,12 @@ def train(loaded: LoadedRecipe) -> None:
     run = build_run(loaded)
     folder.say_bad_rows(run.tasks)
     config = loaded.config
-    idle = idle_rule_message(config.mining, run.tasks, config.training.steps, config.loss.balance)
+    idle = ineffective_rule_message(config.mining, run.tasks, config.training.steps, config.loss.balance)
     for message in (empty_window_message(run.tasks), idle):
         if message and comm.is_main():
             folder.warn(message)
     checkpoints = Checkpoints(folder.checkpoints, loaded.config.checkpoint.keep, folder.warn)
-    state = folder.resume(run.engine, run.negatives, run.reranking, checkpoints, run.fingerprint())
+    state = folder.resume(run.engine, run.negatives, checkpoints, run.fingerprint())
     run, start = run.continued(state), int(state["step"])
     folder.prepare(start)
     facts = run.data_facts(), run.evaluation_data.facts
@@ -93,7 +93,7 @@ def train_step(run: Run, step: Step) -> StepStats:
     with watch("step"):
         norm = run.engine.step(rate)
     with watch("mining"):
-        mined = run.observe(step.plan, scores.own_similarity)
+        mined = run.negatives.observe(step.plan, scores.own_similarity)
     seconds = {"data": step.seconds_waiting, **watch.take(), **comm.stopwatch.take()}
     return StepStats(
         step=step.plan.step,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +17,7 @@ from harness.config import (
     CHECKPOINTS,
     LoadedRecipe,
     RunConfig,
-    inference_prompts,
     load_deepspeed_json,
-    max_lengths,
 )
 from harness.data.batch.deal import deal
 from harness.data.batch.tokens import token_batches
@@ -29,7 +27,6 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.demo.corpus import corpus_hash
 from harness.encoder.encoder import Encoder, fingerprint, load_encoder
 from harness.engine.budget import micro_batch_tokens
-from harness.engine.checkpoint import kept_states
 from harness.engine.phases import Step
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import LoadedData, check_main_metric, load
@@ -38,6 +35,7 @@ from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import Guide, load_guide
 from harness.mining.remine import Reranking
 from harness.mining.upcoming import Upcoming
+from harness.run.encoders import TextEncoders
 from harness.run.objective import build_objective
 from harness.run.tasks import (
     bank_hashes,
@@ -49,7 +47,6 @@ from harness.run.tasks import (
     open_tasks,
 )
 from harness.search.encode import TextEncoder
-from harness.types import StepPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +58,22 @@ class Run:
     tasks: tuple[Task, ...]
     banks: Mapping[str, str]  # hash of the bank that a task starts with, by task
     objective: Objective
+    reranking: Reranking
     negatives: DynamicNegatives
     guide: Guide | None
     engine: ZeroEngine
     encoder: Encoder  # the module the engine drives
-    micro_batch_tokens: int
+    encoders: TextEncoders
     evaluation_data: LoadedData
 
     @property
     def evaluates(self) -> bool:
         return bool(self.config.evaluation.data) and self.config.evaluation.every > 0
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        """Tokens of a micro-batch, at most."""
+        return self.encoders.micro_batch_tokens
 
     def is_due(self, step: int, every: int) -> bool:
         """Whether something done every so many steps, and after the last one, is done after this one. 0: never."""
@@ -108,54 +111,12 @@ class Run:
         """
         if self.config.training.micro_batch_tokens != "auto" or "micro_batch_tokens" not in state:
             return self
-        return replace(self, micro_batch_tokens=state["micro_batch_tokens"])
+        self.encoders.micro_batch_tokens = state["micro_batch_tokens"]
+        return self
 
     def encode(self) -> TextEncoder:
-        """An encoder of texts with the weights as they are now, dropout off."""
-        self.engine.train_mode(False)
-        return TextEncoder(
-            self.engine.forward,
-            self.tokeniser,
-            max_lengths=max_lengths(self.config),
-            prompts=inference_prompts(self.config),
-            micro_batch_tokens=self.micro_batch_tokens,
-        )
-
-    def encoder_of(self, task: Task) -> TextEncoder:
-        """An encoder of a task's full texts, prompts included, as `encode` is one of evaluation's."""
-        self.engine.train_mode(False)
-        return TextEncoder(
-            self.engine.forward,
-            self.tokeniser,
-            max_lengths={"query": task.query_max_length, "document": task.document_max_length},
-            prompts={"query": "", "document": ""},
-            micro_batch_tokens=self.micro_batch_tokens,
-        )
-
-    def observe(self, plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Replace the negatives that have become easy: the metrics of it. Every rank calls it with the same numbers."""
-        training, balance = self.config.training, self.config.loss.balance
-        budget = self.config.mining.budget
-        look_ahead = Upcoming(self.tasks, self.encoder_of, seed=training.seed, balance=balance, budget=budget)
-        metrics = self.negatives.observe(plan, own_similarity, look_ahead, self.reranking)
-        if metrics["queries_reranked"] and comm.is_main():
-            saved = (state.get("rankings", []) for state in kept_states(Path(self.config.output) / CHECKPOINTS))
-            self.reranking.keep(self.negatives.rankings().union(*saved))
-        return metrics
-
-    @property
-    def reranking(self) -> Reranking:
-        """Ranks candidates anew with the weights as they are when it is first called."""
-        folder = Path(self.config.output) / BANKS
-        return Reranking(
-            self.config.mining.remine, folder, self.encoder_of, self._identity, lambda task: offset_of(task.config)
-        )
-
-    def _identity(self) -> dict[str, Any]:
-        """What embeddings depend on beside prompts and lengths, on every rank."""
-        state = self.engine.module_state()
-        weights = comm.broadcast_object(fingerprint(state) if comm.is_main() else None)
-        return {"weights": weights, "pooling": self.encoder.pooling}
+        """An encoder of texts for evaluation, with the weights as they are now."""
+        return self.encoders.for_evaluation()
 
     def sample_texts(self) -> list[str]:
         """A few of the run's own texts, to compare models by."""
@@ -212,17 +173,23 @@ def build_run(loaded: LoadedRecipe) -> Run:
     check_ranking(loaded, encoder, tasks)
     objective = build_objective(config)
     objective.check_shares(comm.world_size())
+    guide = None if config.guide is None else load_guide(config.guide, tasks)
+    engine = ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder))
+    budget = micro_batch_tokens(config.training.micro_batch_tokens, encoder, config.training.precision)
+    encoders = TextEncoders(config, engine, tokeniser, budget)
+    reranking = _reranking(config, encoders, encoder)
     run = Run(
         config=config,
         tokeniser=tokeniser,
         tasks=tasks,
         banks=bank_hashes(loaded),
-        negatives=DynamicNegatives(config.mining, tasks, config.training.steps),
-        guide=None if config.guide is None else load_guide(config.guide, tasks),
+        reranking=reranking,
+        negatives=_negatives(config, tasks, encoders, reranking),
+        guide=guide,
         objective=objective,
         encoder=encoder,
-        engine=ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder)),
-        micro_batch_tokens=micro_batch_tokens(config.training.micro_batch_tokens, encoder, config.training.precision),
+        engine=engine,
+        encoders=encoders,
         evaluation_data=evaluation_data,
     )
     different = [
@@ -234,3 +201,33 @@ def build_run(loaded: LoadedRecipe) -> Run:
             "files on every host"
         )
     return run
+
+
+def _reranking(config: RunConfig, encoders: TextEncoders, encoder: Encoder) -> Reranking:
+    def identity() -> dict[str, Any]:
+        """What embeddings depend on beside prompts and lengths, on every rank."""
+        state = encoders.engine.module_state()
+        weights = comm.broadcast_object(fingerprint(state) if comm.is_main() else None)
+        return {"weights": weights, "pooling": encoder.pooling}
+
+    return Reranking(
+        config.mining.remine,
+        folder=Path(config.output) / BANKS,
+        checkpoints=Path(config.output) / CHECKPOINTS,
+        encoder_of=encoders.for_task,
+        identity=identity,
+        offset_of=lambda task: offset_of(task.config),
+    )
+
+
+def _negatives(
+    config: RunConfig, tasks: Sequence[Task], encoders: TextEncoders, reranking: Reranking
+) -> DynamicNegatives:
+    upcoming = Upcoming(
+        tasks,
+        encoders.for_task,
+        seed=config.training.seed,
+        balance=config.loss.balance,
+        budget=config.mining.budget,
+    )
+    return DynamicNegatives(config.mining, tasks, config.training.steps, look_ahead=upcoming, rerank=reranking)

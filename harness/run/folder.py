@@ -24,8 +24,7 @@ from harness.evaluation.runner import results_table, selection_score
 from harness.export.sentence_transformers_folder import model_card
 from harness.files import replace_file
 from harness.mining.dynamic import DynamicNegatives
-from harness.mining.remine import Reranking
-from harness.mining.rules import Rule
+from harness.mining.replacement_rule import build_rule
 from harness.recipe_file import build, read_yaml
 from harness.report.history import RunHistory, read_history
 from harness.section import flat
@@ -101,7 +100,6 @@ class RunFolder:
         self,
         engine: ZeroEngine,
         negatives: DynamicNegatives,
-        reranking: Reranking,
         checkpoints: Checkpoints,
         fingerprint: dict[str, Any],
     ) -> dict[str, Any]:
@@ -137,7 +135,7 @@ class RunFolder:
                 f"{state['step']} steps; raise it to continue, or set another output or checkpoint.resume: never"
             )
         engine.load(Path(found))
-        negatives.load_state(read_arrays(Path(found)), reranking.reopen)
+        negatives.load_state(read_arrays(Path(found)))
         planned = self.read("run.json", {}).get("steps", self.config.training.steps)
         if planned != self.config.training.steps and comm.is_main():
             self.warn(
@@ -233,7 +231,7 @@ class RunFolder:
     def history(self) -> RunHistory:
         """What the run has recorded so far, for its report."""
         settings = flat(self.config.model_dump(mode="json"))
-        return read_history(self.path, self.config.name, settings, Rule.of(self.config.mining))
+        return read_history(self.path, self.config.name, settings, build_rule(self.config.mining))
 
     def say(self, text: str) -> None:
         """A line of rank 0."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.mining.dynamic import METRICS
-from tests.dynamic_run import Run
+from tests.dynamic_run import METRICS, Run
 
 HARD, EASY = [0.5, 0.5], [0.1, 0.1]
 
