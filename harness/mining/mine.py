@@ -78,15 +78,8 @@ def mine(
     store = BlockStore(work / "search", {**key, **asdict(settings)})
     writer = BankWriter(out, texts, settings.num_candidates) if comm.is_main() else None
     _search_into(writer, search, store, len(texts.query_id_Q), progress)
-    facts = BankFacts(
-        data_hash=data.content_hash,
-        corpus=None if corpus is None else corpus.path,
-        corpus_hash=documents.content_hash,
-        num_candidates=settings.num_candidates,
-        ranked_by=ranked_by,
-        filters={"relative": settings.relative, "margin": settings.margin},
-        search={"index": index, "recall": 1.0 if index == "exact" else recall_on_sample(search)},
-    )
+    recall = 1.0 if index == "exact" else recall_on_sample(search)
+    facts = _facts(data, corpus, settings, ranked_by, search={"index": index, "recall": recall})
     if writer is not None:
         writer.finish(facts)
         shutil.rmtree(work)
@@ -123,6 +116,21 @@ def _search_into(
     ):
         assert writer is not None
         writer.add(first, found.index_QK, found.score_QK)
+
+
+def _facts(
+    data: TaskData, corpus: TaskData | None, settings: MineSettings, ranked_by: dict[str, Any], search: dict[str, Any]
+) -> BankFacts:
+    """What bank.json says."""
+    return BankFacts(
+        data_hash=data.content_hash,
+        corpus=None if corpus is None else corpus.path,
+        corpus_hash=(data if corpus is None else corpus).content_hash,
+        num_candidates=settings.num_candidates,
+        ranked_by=ranked_by,
+        filters={"relative": settings.relative, "margin": settings.margin},
+        search=search,
+    )
 
 
 def refuse_finished(out: Path) -> None:

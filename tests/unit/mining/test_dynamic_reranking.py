@@ -141,6 +141,7 @@ def test_the_bank_forgets_rankings_that_no_later_step_draws_from() -> None:
         run.step(step, {})
         held.append(sorted(run.negatives.rankings()))
     assert held == [[0], [0], [0, 3], [0, 3], [3], [3, 6], [3, 6], [6]]
+    assert run.kept == [{0, 3}, {3, 6}]  # what may stay on disk, said once after each ranking
 
 
 def test_upcoming_queries_are_judged_by_what_a_look_ahead_finds_and_not_by_the_loss() -> None:
