@@ -177,14 +177,17 @@ def build_run(loaded: LoadedRecipe) -> Run:
     engine = ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder))
     budget = micro_batch_tokens(config.training.micro_batch_tokens, encoder, config.training.precision)
     encoders = TextEncoders(config, engine, tokeniser, budget)
-    reranking = _reranking(config, encoders, encoder)
+    look_ahead = _build_look_ahead(config, tasks, encoders)
+    reranking = _build_reranking(config, encoder, encoders)
     run = Run(
         config=config,
         tokeniser=tokeniser,
         tasks=tasks,
         banks=bank_hashes(loaded),
         reranking=reranking,
-        negatives=_negatives(config, tasks, encoders, reranking),
+        negatives=DynamicNegatives(
+            config.mining, tasks, config.training.steps, look_ahead=look_ahead, rerank=reranking
+        ),
         guide=guide,
         objective=objective,
         encoder=encoder,
@@ -203,12 +206,17 @@ def build_run(loaded: LoadedRecipe) -> Run:
     return run
 
 
-def _reranking(config: RunConfig, encoders: TextEncoders, encoder: Encoder) -> Reranking:
+def _build_look_ahead(config: RunConfig, tasks: Sequence[Task], encoders: TextEncoders) -> Upcoming:
+    seed, balance, budget = config.training.seed, config.loss.balance, config.mining.budget
+    return Upcoming(tasks, encoders.for_task, seed=seed, balance=balance, budget=budget)
+
+
+def _build_reranking(config: RunConfig, encoder: Encoder, encoders: TextEncoders) -> Reranking:
     def identity() -> dict[str, Any]:
-        """What embeddings depend on beside prompts and lengths, on every rank."""
-        state = encoders.engine.module_state()
-        weights = comm.broadcast_object(fingerprint(state) if comm.is_main() else None)
-        return {"weights": weights, "pooling": encoder.pooling}
+        """What embeddings depend on, beside prompts and lengths: the weights as they are at the call."""
+        weights = encoders.engine.module_state()
+        weights_hash = comm.broadcast_object(fingerprint(weights) if comm.is_main() else None)
+        return {"weights": weights_hash, "pooling": encoder.pooling}
 
     return Reranking(
         config.mining.remine,
@@ -218,16 +226,3 @@ def _reranking(config: RunConfig, encoders: TextEncoders, encoder: Encoder) -> R
         identity=identity,
         offset_of=lambda task: offset_of(task.config),
     )
-
-
-def _negatives(
-    config: RunConfig, tasks: Sequence[Task], encoders: TextEncoders, reranking: Reranking
-) -> DynamicNegatives:
-    upcoming = Upcoming(
-        tasks,
-        encoders.for_task,
-        seed=config.training.seed,
-        balance=config.loss.balance,
-        budget=config.mining.budget,
-    )
-    return DynamicNegatives(config.mining, tasks, config.training.steps, look_ahead=upcoming, rerank=reranking)

@@ -1,4 +1,4 @@
-"""Encoders of texts that use a run's weights as they are at the moment, with dropout off."""
+"""Text encoders with the weights that the run has reached, for evaluation and for mining."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from harness.search.encode import TextEncoder
 
 @dataclass(slots=True)
 class TextEncoders:
-    """Makes a new encoder at every call, because an encoder is valid only until the next training step."""
+    """Makes text encoders that use the engine's current weights. Making one switches dropout off."""
 
     config: RunConfig
     engine: ZeroEngine
     tokeniser: Tokeniser
-    micro_batch_tokens: int  # changes once, when a checkpoint is continued that was trained with another number
+    micro_batch_tokens: int  # another number once a checkpoint is continued that was trained with it
 
     def for_evaluation(self) -> TextEncoder:
-        """Takes texts without prompts, and puts evaluation's before them."""
+        """Encodes plain texts: the encoder adds the recipe's prompts and applies its lengths."""
         self.engine.train_mode(False)
         return TextEncoder(
             self.engine.forward,
@@ -32,7 +32,7 @@ class TextEncoders:
         )
 
     def for_task(self, task: Task) -> TextEncoder:
-        """Takes texts of a task that have their prompts before them already."""
+        """Encodes texts of a task that have their prompts before them already, with the task's lengths."""
         self.engine.train_mode(False)
         return TextEncoder(
             self.engine.forward,
