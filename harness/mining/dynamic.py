@@ -67,6 +67,8 @@ class DynamicNegatives:
         metrics |= self._rank_anew(list(self.tasks.values()) if ranks_all else self._run_out(plan.step), plan.step)
         for task in self.tasks.values():
             task.banks.forget_before(plan.step)
+        if metrics["queries_reranked"]:
+            self._rerank.keep(self.rankings())
         return metrics
 
     def _watch(self, plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -116,7 +118,6 @@ class DynamicNegatives:
             for task in tasks:
                 ranked = candidates[task.task.config.name]
                 unfilled += task.begin_ranking(ranked, first_step=self._decided_from(step), ranked_after=step)
-            self._rerank.keep(self.rankings())
         num_queries = sum(task.task.data.num_rows for task in tasks)
         return {"queries_reranked": float(num_queries), "windows_unfilled": float(unfilled)}
 

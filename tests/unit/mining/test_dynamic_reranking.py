@@ -141,7 +141,14 @@ def test_the_bank_forgets_rankings_that_no_later_step_draws_from() -> None:
         run.step(step, {})
         held.append(sorted(run.negatives.rankings()))
     assert held == [[0], [0], [0, 3], [0, 3], [3], [3, 6], [3, 6], [6]]
-    assert run.kept == [{0, 3}, {3, 6}]  # what may stay on disk, said once after each ranking
+
+
+def test_after_every_ranking_those_that_no_later_step_draws_from_may_leave_the_disk() -> None:
+    """After step 4, the bank ranked after step 2 serves step 5, and that of the start no step any more."""
+    run = Run([9], 2, rule="none", remine={"every": 2})
+    for step in range(1, 7):
+        run.step(step, {})
+    assert run.kept == [{0, 2}, {2, 4}, {4, 6}]
 
 
 def test_upcoming_queries_are_judged_by_what_a_look_ahead_finds_and_not_by_the_loss() -> None:
