@@ -12,10 +12,20 @@ from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import NegativeBank
 from harness.mining.config import MiningConfig
 from harness.mining.dynamic import DynamicNegatives
+from harness.mining.replacement_rule import build_rule
 from harness.mining.upcoming import UpcomingScores
 from harness.types import QueryPart, StepPlan, StepTexts
 
 NO_TEXTS = StepTexts(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
+
+METRICS = (
+    "negative_similarity_watched",
+    "negative_similarity_start",
+    "negatives_replaced",
+    "negatives_exhausted",
+    "queries_reranked",
+    "windows_unfilled",
+)
 
 
 @dataclass
@@ -40,10 +50,27 @@ class RankedLists:
         return self.score_RC[row_B[:, None], np.minimum(rank_BM, self.score_RC.shape[1] - 1)].astype(np.float32)
 
 
+class GivenRankings:
+    """See `dynamic.Rerank`: the texts of a ranking after step t begin at 100 t."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __call__(self, tasks: list, step: int) -> dict[str, RankedLists]:
+        self.run.reranked.append(step)
+        return {task.config.name: self.reopen(task, step) for task in tasks}
+
+    def reopen(self, task: object, step: int) -> RankedLists:
+        return replace(self.run.candidates, first=100 * step)
+
+    def keep(self, steps: set[int]) -> None:
+        self.run.kept.append(steps)
+
+
 class Run:
     """One task whose steps are planned from the bank and observed, as the trainer does it.
 
-    coming: what a look at upcoming queries finds. The texts of a ranking after step t begin at 100 t.
+    coming: what a look ahead finds. reranked, kept: the calls of a new ranking and of the removal of old ones.
     """
 
     def __init__(
@@ -54,6 +81,7 @@ class Run:
         self.coming: dict[int, list[float]] = {}
         self.looked_ahead: list[tuple[int, int]] = []
         self.reranked: list[int] = []
+        self.kept: list[set[int]] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -61,7 +89,9 @@ class Run:
         self.history = BankHistory(NegativeBank(num_rows, self.candidates, self.num_slots))
         config, data = SimpleNamespace(name="faq"), SimpleNamespace(num_rows=num_rows)
         task = SimpleNamespace(config=config, bank=self.history, data=data)
-        self.negatives = DynamicNegatives(self.config, [task], self.num_steps)
+        self.negatives = DynamicNegatives(
+            self.config, [task], self.num_steps, look_ahead=self.look_ahead, rerank=GivenRankings(self)
+        )
 
     @property
     def bank(self) -> NegativeBank:
@@ -72,20 +102,13 @@ class Run:
         rows = sorted(self.coming)
         return {"faq": UpcomingScores(np.array(rows), np.array([self.coming[row] for row in rows]))} if rows else {}
 
-    def rerank(self, task: object, step: int) -> RankedLists:
-        self.reranked.append(step)
-        return self.reopen(task, step)
-
-    def reopen(self, _: object, step: int) -> RankedLists:
-        return replace(self.candidates, first=100 * step)
-
     def reload(self) -> None:
         """Go on with a copy made from the state alone, through a file as a checkpoint's."""
         file = io.BytesIO()
         np.savez(file, **self.negatives.state())
         file.seek(0)
         self._begin()
-        self.negatives.load_state(dict(np.load(file)), self.reopen)
+        self.negatives.load_state(dict(np.load(file)))
 
     def plan(self, step: int, rows: list[int]) -> StepPlan:
         row_B = np.array(rows, dtype=np.int64)
@@ -103,7 +126,7 @@ class Run:
         for part in plan.parts:
             given_BM = np.array(list(similarity.values()), dtype=np.float32).astype(np.float64)
             found["faq"] = np.where(part.negative_BM >= 0, given_BM, 0.0)
-        return self.negatives.observe(plan, found, self.look_ahead, self.rerank)
+        return self.negatives.observe(plan, found)
 
     def ranks(self, step: int, row: int = 0) -> list[int]:
         return self.history.at(step).ranks(np.array([row]), step)[0].tolist()
@@ -113,3 +136,16 @@ class Run:
 
     def start(self, row: int = 0) -> list[float]:
         return self.bank.starts(np.array([row]))[0].tolist()
+
+
+def replaced(metrics: dict[str, float]) -> tuple[float, float]:
+    """The numbers of negatives replaced, and of those with no candidate left to follow them."""
+    return metrics["negatives_replaced"], metrics["negatives_exhausted"]
+
+
+def easy(start: list, similarity: list, **settings) -> list:
+    """What a rule with these settings of `mining` finds easy; row r of the lists is row r of the data."""
+    rule = build_rule(MiningConfig(**settings))
+    assert rule is not None
+    start_BM, similarity_BM = np.array(start, dtype=np.float32), np.array(similarity, dtype=np.float64)
+    return rule.easy(np.arange(len(start)), start_BM, similarity_BM).tolist()

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.report.history import RunHistory, read_history
+from harness.mining.config import MiningConfig
+from harness.mining.replacement_rule import build_rule
+from harness.report.history import RuleThresholds, RunHistory, read_history
 
 PHASES = {f"seconds/{name}": 0.1 for name in ("data", "embed", "score", "replay", "step", "mining", "communication")}
+V1 = build_rule(MiningConfig(rule="v1"))
 DATASETS = {"faq": "ndcg_at_10", "similar": "spearman"}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """See `harness.report.history.RuleNumbers`."""
-
-    ratio: float = 1.15
-    ceiling: float = 0.8
-    floor: float | None = None
 
 
 def row(step: int) -> dict[str, Any]:
@@ -38,7 +31,7 @@ def write_run(
     folder: Path,
     *,
     steps: int = 6,
-    rule: Rule | None = None,
+    rule: RuleThresholds | None = None,
     seed: int = 0,
     evaluated: bool = True,
     change: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: row,
@@ -59,7 +52,7 @@ def write_run(
     return read(folder, rule=rule, **{"training.seed": seed, **settings})
 
 
-def read(folder: Path, *, rule: Rule | None = None, **settings: Any) -> RunHistory:
+def read(folder: Path, *, rule: RuleThresholds | None = None, **settings: Any) -> RunHistory:
     """The run in a folder whose recipe has these settings."""
     recipe = {"name": folder.name, "mining.rule": "v1" if rule else "none", "output": str(folder), **settings}
     return read_history(folder, folder.name, recipe, rule)

@@ -132,7 +132,8 @@ def measure(rule: Rules, folder: Path, size: Size) -> Figures:
     candidates = MappedCandidates.open(folder)
     bank = NegativeBank(size.queries, candidates, size.slots)
     task: Any = SimpleNamespace(config=SimpleNamespace(name="task"), bank=BankHistory(bank))
-    negatives = DynamicNegatives(MiningConfig(rule=rule), [task], num_steps=size.queries)
+    not_asked: Any = _not_asked
+    negatives = DynamicNegatives(MiningConfig(rule=rule), [task], size.queries, look_ahead=not_asked, rerank=not_asked)
     open_seconds, opened_mb = time.perf_counter() - started, resident_mb() - before_mb
 
     plan_ms, watch_ms, replaced = [], [], 0.0
@@ -145,12 +146,12 @@ def measure(rule: Rules, folder: Path, size: Size) -> Figures:
         seen = {"task": random.permuted(similarity_BM, axis=0)}
         plan = _plan(step, row_B, rank_BM)
         started = time.perf_counter()
-        replaced += negatives.observe(plan, seen, _not_asked, _not_asked)["negatives_replaced"]
+        replaced += negatives.observe(plan, seen)["negatives_replaced"]
         watch_ms.append(1e3 * (time.perf_counter() - started))
     watched_mb = resident_mb() - before_mb
     for number, row_B in enumerate(_blocks(row_Q[timed.size :], size.batch), start=size.steps + 1):
         plan = _plan(number, row_B, bank.ranks(row_B, number))
-        negatives.observe(plan, {"task": similarity_BM[: len(row_B)]}, _not_asked, _not_asked)
+        negatives.observe(plan, {"task": similarity_BM[: len(row_B)]})
     epoch_mb, started = resident_mb() - before_mb, time.perf_counter()
     state = negatives.state()
     return Figures(

@@ -1,1 +1,1 @@
-"""Floor 4: which negatives a query uses next. The fixed rule keeps each query's first window."""
+"""Which negatives every query uses: searched before training, replaced or ranked anew while it runs, or masked."""

@@ -1,33 +1,41 @@
-"""The recipe's `mining` section."""
+"""The recipe's sections `mining` and `guide`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from harness.data.config import PromptsConfig
+from harness.mining.replacement_rule import rule_class, rule_names
 from harness.section import Section
+
+_NUMBERS = ("ratio", "ceiling", "floor")
+_ACCEPTED_WITHOUT_RULE = ("ratio", "ceiling")  # so that `--set mining.rule=none` alone switches most rules off
 
 
 class RemineConfig(Section):
-    """Ranking every query's candidates anew with the model as it is (ANCE, arXiv 2007.00808, section 4). See `mine`."""
+    """Rank every query's candidates anew with the weights of the moment (ANCE, arXiv 2007.00808, section 4).
 
-    every: int = Field(0, ge=0)  # steps; 0: never by the clock
+    The search and its limits are those of `harness mine`, see `MineSettings`.
+    """
+
+    every: int = Field(0, ge=0)  # steps between two rankings; 0: never because of the step number
     candidates: int = Field(100, ge=1)  # per query
-    relative: float | None = Field(None, gt=0, le=1)  # keep s < relative * s(positive), sign-safe
+    relative: float | None = Field(None, gt=0, le=1)  # keep s < s(positive) - (1 - relative) * |s(positive)|
     margin: float | None = None  # keep s < s(positive) - margin
-    index: Literal["exact", "ivf"] = "exact"  # above `index_above` documents; a graph (hnsw) is not built alike twice
+    index: Literal["exact", "ivf"] = "exact"  # above `index_above` documents; hnsw would differ from build to build
     index_above: int = Field(1_000_000, ge=0)
-    ended: float = Field(0.1, gt=0, le=1)  # exhausted: remine waits until this share of a task's lists has ended
+    ended: float = Field(0.1, gt=0, le=1)  # with exhausted: remine, the share of a task's lists that must have ended
 
 
 class GuideConfig(Section):
     """A frozen model that judges the negatives of the tasks with `negatives.guide` (GISTEmbed, arXiv 2402.16829).
 
     A document is no negative of a query if guide(query, document) > guide(query, lowest positive) + margin, guide()
-    being the cosine of the guide's embeddings. It reads the raw texts, with its own prompts and tokenizer. A query with
-    several positives is judged by the lowest: with positives that may be wrong, `positives: one` loses fewer negatives.
+    being the cosine of the guide's embeddings. The guide reads the raw texts, with its own prompts and tokenizer. If
+    some positives of a query may be wrong, `positives: one` loses fewer negatives than `positives: all`.
     """
 
     name_or_path: str
@@ -40,33 +48,44 @@ class GuideConfig(Section):
 class MiningConfig(Section):
     """When a query's negatives have become easy and the next of its ranked candidates take their place.
 
-    S is the similarity of a negative in use, S0 that at its first use.
-    none: every query keeps its first window.
-    v1 (Conan-embedding, arXiv 2408.15710, section 3.1): the whole window, if ratio * S < S0 and |S| < ceiling, S and S0
-        means over the window; judged every `interval` steps for the queries seen since. 1.15, 0.8, 100.
-    v2 (Conan-embedding-v2, arXiv 2509.12892, eq. 6): each negative by itself, if S0 < floor, or ratio * S < S0 and
-        S < ceiling; judged at every step. 1.2, 0.7, 0.4.
-    check: seen takes S from the loss of the steps since the last judgement, at no cost. upcoming encodes, every
+    S is the last similarity of a query and a negative in use, S0 the first one since it came into use.
+    rule: `none` keeps every query's first negatives; the others are the files of harness/mining/rules/. Each says which
+        of ratio, ceiling and floor it takes, and what they and interval are by default.
+    check: `seen` takes S from the loss of the steps since the last judgement, at no cost. `upcoming` encodes, every
         `interval` steps (default 100), the negatives of the queries that the plan says come next, with dropout off, up
-        to `budget` texts; S0 then is the first such score.
+        to `budget` texts; S0 then is the first such similarity.
     """
 
-    rule: Literal["none", "v1", "v2"] = "none"
+    rule: str = "none"
     ratio: float | None = Field(None, ge=1)  # default: the rule's
     ceiling: float | None = Field(None, gt=0)  # default: the rule's
-    floor: float | None = None  # v2; default 0.4
+    floor: float | None = None  # default: the rule's
     interval: int | None = Field(None, ge=1)  # steps between two judgements; default: the rule's
     delay: int = Field(1, ge=1)  # steps that may be planned ahead of a decision: it counts from step t + 1 + delay on
     check: Literal["seen", "upcoming"] = "seen"
-    budget: int = Field(4096, ge=2)  # upcoming: texts encoded per check, over all tasks and ranks
+    budget: int = Field(4096, ge=2)  # upcoming: texts encoded per look ahead, over all tasks and ranks
     exhausted: Literal["keep", "wrap", "remine"] = "keep"  # when a list ends: keep what is in use, begin again, re-rank
     start: Literal["first_use", "ranking"] = "first_use"  # S0: the first S, or the score it was ranked by
     remine: RemineConfig = RemineConfig()
 
+    @field_validator("rule", mode="before")
+    @classmethod
+    def _check_rule(cls, rule: Any) -> Any:
+        names = ["none", *rule_names()]
+        if rule not in names:
+            *others, last = map(repr, names)
+            raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
+        return rule
+
     @model_validator(mode="after")
-    def _check_rule(self) -> MiningConfig:
-        if self.rule != "v2" and self.floor is not None:
-            raise ValueError(
-                f"mining.floor: got {self.floor} with rule {self.rule}, expected it with v2 only; remove it"
-            )
+    def _check_numbers(self) -> MiningConfig:
+        accepted = _ACCEPTED_WITHOUT_RULE if self.rule == "none" else rule_class(self.rule).default_numbers
+        for number in _NUMBERS:
+            value = getattr(self, number)
+            if value is not None and number not in accepted:
+                rules = [name for name in rule_names() if number in rule_class(name).default_numbers]
+                raise ValueError(
+                    f"mining.{number}: got {value} with rule {self.rule}, expected it with {' or '.join(rules)} only; "
+                    "remove it"
+                )
         return self

@@ -1,200 +1,159 @@
-"""Dynamic replacement: watch every negative's similarity, replace those that have become easy.
+"""Dynamic negatives: after every step, replace the negatives that have become easy, or rank all candidates anew.
 
-The similarities come from the loss that was computed anyway, or from a look at upcoming queries. Every rank sees the
-same gathered numbers and decides the same: nothing is sent.
+The similarities come from the loss, which computes them anyway, or from a look ahead at the queries that come next. All
+ranks have the same numbers and come to the same decisions, so nothing is sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from harness.data.bank.negatives import Candidates, NegativeBank
+from harness.data.bank.negatives import Candidates
 from harness.data.plan.task import Task
 from harness.mining.config import MiningConfig
-from harness.mining.rules import Rule
+from harness.mining.task_negatives import TaskNegatives, below
 from harness.mining.upcoming import UpcomingScores
 from harness.types import QueryPart, StepPlan
 
-METRICS = (
-    "negative_similarity_watched",
-    "negative_similarity_start",
-    "negatives_replaced",
-    "negatives_exhausted",
-    "queries_reranked",
-    "windows_unfilled",
-)
 LookAhead = Callable[[int, int], Mapping[str, UpcomingScores]]  # (first step, last step): see `Upcoming`
-Rerank = Callable[[Task, int], Candidates]  # (task, step): see `Reranking`
-_ROWS = 65_536  # looked at together
+
+
+class Rerank(Protocol):
+    """What `Reranking` does."""
+
+    def __call__(self, tasks: Sequence[Task], step: int, /) -> Mapping[str, Candidates]:
+        """The candidates of each task by its name, ranked with the weights after step `step`."""
+        ...
+
+    def reopen(self, task: Task, step: int, /) -> Candidates:
+        """The candidates that a task was given after an earlier step, from disk."""
+        ...
+
+    def keep(self, steps: Collection[int], /) -> None:
+        """Remove rankings from disk, but those after `steps` and those that a checkpoint names."""
+        ...
 
 
 class DynamicNegatives:
-    """Watches the banks of a run's tasks. With rule `none` and no re-ranking it only reports their similarity."""
+    """Decides which negatives every query uses next, for all tasks of a run that have ranked negatives.
 
-    def __init__(self, config: MiningConfig, tasks: Sequence[Task], num_steps: int) -> None:
-        self.config, self.rule, self._num_steps = config, Rule.of(config), num_steps
-        self._tasks = {task.config.name: task for task in tasks if task.bank is not None and task.bank.num_slots}
-        self.banks = {name: task.bank for name, task in self._tasks.items() if task.bank is not None}
-        self._seen: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.banks}  # rows, S
+    look_ahead: called when `mining.check` is `upcoming`. rerank: called when `mining.remine` or `mining.exhausted` ask
+    for a new ranking. Every rank makes the object and calls its methods in the same order.
+    """
 
-    def observe(
-        self, plan: StepPlan, similarity: Mapping[str, np.ndarray], look_ahead: LookAhead, rerank: Rerank
-    ) -> dict[str, float]:
-        """Take the step's similarities [B, M] per task to each query's own negatives; returns this step's metrics.
+    def __init__(
+        self, config: MiningConfig, tasks: Sequence[Task], num_steps: int, *, look_ahead: LookAhead, rerank: Rerank
+    ) -> None:
+        self.config, self._num_steps = config, num_steps
+        self._look_ahead, self._rerank = look_ahead, rerank
+        self.tasks = {
+            task.config.name: TaskNegatives(config, task, task.bank)
+            for task in tasks
+            if task.bank is not None and task.bank.num_slots
+        }
 
-        look_ahead, rerank: called on every rank when `mining.check` and `mining.remine` ask for them. similarity: NaN
-        for negatives that the loss left out.
-        `negative_similarity_watched` and `_start` are the mean S and S0 of the step's ranked negatives;
-        `queries_reranked` and `windows_unfilled` (of these, with too few candidates for a first window) count training
-        rows, the others negatives: one that has become easy and finds no successor is exhausted at every judgement.
+    def observe(self, plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Take the similarities of a finished step, decide what its negatives are replaced by; returns the metrics.
+
+        own_similarity: per task [B, M], of each query and its own negatives; NaN for those that the loss left out.
         """
-        metrics = dict.fromkeys(METRICS, 0.0)
-        due = list(self.banks) if self._is_due_by_the_clock(plan.step) else []
-        self._watch_all(plan, similarity, metrics)
-        if self.rule is not None and plan.step % self.rule.interval == 0 and not due:  # a ranking makes all void
-            self._judge_all(plan.step, look_ahead, metrics)
-        for name in due or self._ended(plan.step):
-            self._rank_anew(name, plan.step, rerank, metrics)
-        for bank in self.banks.values():
-            bank.forget_before(plan.step)
+        ranks_all = self._ranks_all_after(plan.step)
+        metrics = self._watch(plan, own_similarity)
+        # A new ranking discards what a judgement would decide now.
+        metrics |= self._judge(() if ranks_all else tuple(self.tasks.values()), plan.step)
+        metrics |= self._rank_anew(list(self.tasks.values()) if ranks_all else self._run_out(plan.step), plan.step)
+        for task in self.tasks.values():
+            task.banks.forget_before(plan.step)
+        if metrics["queries_reranked"]:
+            self._rerank.keep(self.rankings())
         return metrics
 
-    def _watch_all(self, plan: StepPlan, similarity: Mapping[str, np.ndarray], metrics: dict[str, float]) -> None:
-        """Watch the step's own negatives; the means of S and of S0 go to the metrics, 0 without any.
+    def _watch(self, plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Take the step's similarities; returns the means of S and S0 over its ranked negatives, 0 without any.
 
-        With a rule both are over the negatives whose S0 is known, so that they may be compared.
+        With a rule, both means are over the negatives whose S0 is known, so that they can be compared.
         """
-        now, start = [], []
+        similarities, starts = [], []
         for part in plan.parts:
-            if isinstance(part, QueryPart) and part.task in self.banks:
-                similarity_BM = np.where(part.negative_BM >= 0, similarity[part.task], np.nan)
-                if self.rule is not None:
-                    start.append(self._watch(part, similarity_BM, plan.step))
-                    similarity_BM = np.where(np.isnan(start[-1]), np.nan, similarity_BM)
-                now.append(similarity_BM)
-        metrics["negative_similarity_watched"] = _mean(now)
-        metrics["negative_similarity_start"] = _mean(start)
+            if isinstance(part, QueryPart) and part.task in self.tasks:
+                task = self.tasks[part.task]
+                similarity_BM = np.where(part.negative_BM >= 0, own_similarity[part.task], np.nan)
+                if task.rule is not None:
+                    start_BM = task.watch(part, similarity_BM, plan.step)
+                    similarity_BM = np.where(np.isnan(start_BM), np.nan, similarity_BM)
+                    starts.append(start_BM)
+                similarities.append(similarity_BM)
+        return {
+            "negative_similarity_watched": _mean_or_0(similarities),
+            "negative_similarity_start": _mean_or_0(starts),
+        }
 
-    def _watch(self, part: QueryPart, similarity_BM: np.ndarray, step: int) -> np.ndarray:
-        """Remember S of the slots whose candidate is still the one decided on; returns their S0."""
-        history = self.banks[part.task]
-        bank = history.newest
-        if history.at(step) is not bank:  # planned before the bank was ranked anew
-            return np.full(part.rank_BM.shape, np.nan)
-        current_BM = part.rank_BM == bank.ranks(part.row_B)
-        if self.config.check == "seen":
-            self._take(part.task, part.row_B, np.where(current_BM, similarity_BM, np.nan))
-        return np.where(current_BM & (part.negative_BM >= 0), bank.starts(part.row_B), np.nan)
+    def _judge(self, tasks: Sequence[TaskNegatives], step: int) -> dict[str, float]:
+        """Replace the easy negatives of those tasks whose rule judges after this step.
 
-    def _take(self, name: str, row_B: np.ndarray, similarity_BM: np.ndarray) -> None:
-        """Take S of each query's negatives, NaN where there is none to judge, and S0 where it is not known yet."""
-        bank = self.banks[name].newest
-        first_BM = similarity_BM
-        if self.config.start == "ranking" and not self.banks[name].banks[-1].ranked_after:  # by the run's first weights
-            first_BM = bank.candidates.scores(row_B, bank.ranks(row_B))
-        bank.start(row_B, first_BM, ~np.isnan(similarity_BM) & ~np.isnan(first_BM))
-        self._seen[name].append((row_B, similarity_BM))
+        `negatives_exhausted` counts the easy negatives that have no candidate left to follow them; one that stays easy
+        counts at every judgement.
+        """
+        judged = [task for task in tasks if task.rule is not None and task.rule.judges_after(step)]
+        replaced = exhausted = 0
+        if judged and self.config.check == "upcoming":
+            for name, scores in self._look_ahead(self._decided_from(step), self._num_steps).items():
+                self.tasks[name].take(scores.row_B, scores.similarity_BM)
+        for task in judged:
+            counts = task.judge(self._decided_from(step))
+            replaced, exhausted = replaced + counts[0], exhausted + counts[1]
+        return {"negatives_replaced": float(replaced), "negatives_exhausted": float(exhausted)}
 
-    def _judge_all(self, step: int, look_ahead: LookAhead, metrics: dict[str, float]) -> None:
-        first_step = step + 1 + self.config.delay
-        if self.config.check == "upcoming":
-            for name, outlook in look_ahead(first_step, self._num_steps).items():
-                self._take(name, outlook.row_B, outlook.similarity_BM)
-        for name in self.banks:
-            replaced, exhausted = self._judge(name, first_step)
-            metrics["negatives_replaced"] += replaced
-            metrics["negatives_exhausted"] += exhausted
+    def _rank_anew(self, tasks: Sequence[TaskNegatives], step: int) -> dict[str, float]:
+        """Rank the candidates of all queries of these tasks with the weights as they are after this step.
 
-    def _judge(self, name: str, first_step: int) -> tuple[int, int]:
-        """Replace the easy negatives among those seen since the last check: numbers replaced and exhausted."""
-        assert self.rule is not None
-        bank = self.banks[name].newest
-        row_B, similarity_BM = self._last_seen(name)
-        self._seen[name] = []
-        easy_BM = self.rule.easy(bank.starts(row_B), similarity_BM)
-        row_B, easy_BM = row_B[easy_BM.any(1)], easy_BM[easy_BM.any(1)]
-        leaving_BM = np.ones_like(easy_BM) if self.rule.by_window else easy_BM
-        rank_BM = bank.next_ranks(row_B, leaving_BM, wrap=self.config.exhausted == "wrap")
-        if self.rule.by_window:  # a whole window or none
-            rank_BM[(rank_BM < 0).any(1)] = -1
-        bank.replace(row_B, rank_BM, first_step=first_step)
-        exhausted_BM = easy_BM & (rank_BM < 0)
-        bank.end(row_B[exhausted_BM.any(1)])
-        return int((rank_BM >= 0).sum()), int(exhausted_BM.sum())
+        `windows_unfilled` counts those of the queries that have fewer candidates than slots.
+        """
+        unfilled = 0
+        if tasks:
+            candidates = self._rerank([task.task for task in tasks], step)
+            for task in tasks:
+                ranked = candidates[task.task.config.name]
+                unfilled += task.begin_ranking(ranked, first_step=self._decided_from(step), ranked_after=step)
+        num_queries = sum(task.task.data.num_rows for task in tasks)
+        return {"queries_reranked": float(num_queries), "windows_unfilled": float(unfilled)}
 
-    def _last_seen(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Each row seen since the last check, once, with its last S."""
-        empty = np.empty(0, dtype=np.int64), np.empty((0, self.banks[name].num_slots))
-        row_B, similarity_BM = (np.concatenate(part) for part in zip(empty, *self._seen[name], strict=True))
-        row_U, from_the_end = np.unique(row_B[::-1], return_index=True)
-        return row_U, similarity_BM[::-1][from_the_end]
-
-    def _is_due_by_the_clock(self, step: int) -> bool:
+    def _ranks_all_after(self, step: int) -> bool:
         every = self.config.remine.every
-        return bool(every) and step % every == 0 and self._is_of_use(step)
+        return bool(every) and step % every == 0 and self._decided_from(step) <= self._num_steps
 
-    def _ended(self, step: int) -> list[str]:
-        """Tasks of which so many lists have ended that they are ranked anew."""
-        if self.config.exhausted != "remine" or not self._is_of_use(step):
+    def _run_out(self, step: int) -> list[TaskNegatives]:
+        """The tasks that are ranked anew after this step because too many of their lists have ended."""
+        if self.config.exhausted != "remine" or self._decided_from(step) > self._num_steps:
             return []
-        share, rows = self.config.remine.ended, {name: task.data.num_rows for name, task in self._tasks.items()}
-        return [name for name, bank in self.banks.items() if bank.newest.num_ended > share * rows[name]]
+        return [task for task in self.tasks.values() if task.has_run_out()]
 
-    def _is_of_use(self, step: int) -> bool:
-        """Whether a step is left that draws from a ranking made after this one."""
-        return step + 1 + self.config.delay <= self._num_steps
-
-    def _rank_anew(self, name: str, step: int, rerank: Rerank, metrics: dict[str, float]) -> None:
-        """Every query of the task begins with the first window of a new ranking."""
-        task, history = self._tasks[name], self.banks[name]
-        candidates, num_rows = rerank(task, step), task.data.num_rows
-        bank = NegativeBank(num_rows, candidates, history.num_slots)
-        history.add(bank, first_step=step + 1 + self.config.delay, ranked_after=step)
-        self._seen[name] = []
-        metrics["queries_reranked"] += num_rows
-        needed = candidates.offset + history.num_slots
-        metrics["windows_unfilled"] += sum(
-            int((candidates.count(np.arange(first, min(first + _ROWS, num_rows))) < needed).sum())
-            for first in range(0, num_rows, _ROWS)
-        )
+    def _decided_from(self, step: int) -> int:
+        """The first step that draws its negatives as decided after step `step`."""
+        return step + 1 + self.config.delay
 
     def rankings(self) -> set[int]:
-        """After which steps the banks in use were ranked; 0: before the run."""
-        return {active.ranked_after for history in self.banks.values() for active in history.banks}
+        """The steps after which the banks in use were ranked; 0 for those that the run started with."""
+        return {bank.ranked_after for task in self.tasks.values() for bank in task.banks.banks}
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything a checkpoint must keep, as arrays named TASK/FIELD and TASK/NUMBER-OF-BANK/FIELD."""
-        arrays = {}
-        for name, history in self.banks.items():
-            arrays[f"{name}/first_step"] = np.array([active.first_step for active in history.banks])
-            arrays[f"{name}/ranked_after"] = np.array([active.ranked_after for active in history.banks])
-            for number, active in enumerate(history.banks):
-                arrays |= {f"{name}/{number}/{key}": value for key, value in active.bank.state().items()}
-            arrays[f"{name}/seen_row"], arrays[f"{name}/seen"] = self._last_seen(name)
-        return arrays
+        """What a checkpoint must keep, as arrays named TASK/FIELD."""
+        return {f"{name}/{key}": array for name, task in self.tasks.items() for key, array in task.state().items()}
 
-    def load_state(self, arrays: Mapping[str, np.ndarray], reopen: Rerank) -> None:
-        """Continue where `state` was taken; nothing to do for a checkpoint without arrays.
-
-        reopen: what `rerank` gave for a task after a step, from disk.
-        """
+    def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Continue where `state` was taken; nothing to do for a checkpoint without arrays."""
         if not arrays:
             return
-        for name, history in self.banks.items():
-            self._seen[name] = [(arrays[f"{name}/seen_row"], arrays[f"{name}/seen"])]
-            steps = zip(arrays[f"{name}/first_step"].tolist(), arrays[f"{name}/ranked_after"].tolist(), strict=True)
-            for number, (first_step, ranked_after) in enumerate(steps):
-                bank, start = history.newest, f"{name}/{number}/"
-                if ranked_after:
-                    candidates = reopen(self._tasks[name], ranked_after)
-                    bank = NegativeBank(self._tasks[name].data.num_rows, candidates, history.num_slots)
-                    history.add(bank, first_step=first_step, ranked_after=ranked_after)
-                bank.load_state({key.removeprefix(start): arrays[key] for key in arrays if key.startswith(start)})
+        for name, task in self.tasks.items():
+            state = below(f"{name}/", arrays)
+            rankings = [step for step in state["ranked_after"].tolist() if step]
+            task.load_state(state, {step: self._rerank.reopen(task.task, step) for step in rankings})
 
 
-def _mean(parts: Sequence[np.ndarray]) -> float:
-    """Mean of all that is not NaN, 0 without any."""
-    known = np.concatenate([part[~np.isnan(part)] for part in parts] or [np.empty(0)])
-    return float(known.mean()) if len(known) else 0.0
+def _mean_or_0(arrays: Sequence[np.ndarray]) -> float:
+    """Mean of all entries that are not NaN, 0 without any."""
+    numbers = np.concatenate([array[~np.isnan(array)] for array in arrays] or [np.empty(0)])
+    return float(numbers.mean()) if len(numbers) else 0.0

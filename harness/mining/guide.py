@@ -1,7 +1,6 @@
-"""A frozen guide model says which documents of a step are too near a query to be its negatives (GISTEmbed).
+"""A frozen guide model finds documents of a step that are too near a query to be its negatives.
 
-It only adds to what the plan excludes, so that losses, kernel and metrics see nothing new (Solatorio 2024, arXiv
-2402.16829).
+They are added to those that the plan excludes (GISTEmbed, Solatorio 2024, arXiv 2402.16829).
 """
 
 from __future__ import annotations
@@ -31,69 +30,84 @@ from harness.types import ROLES, QueryPart, RaggedLists, StepPlan, StepTexts, To
 
 _QUERY, _DOCUMENT = ROLES.index("query"), ROLES.index("document")
 _BLOCK_CELLS = 1 << 24  # similarities held at a time: 64 MiB
-_TIE = 1e-5  # one text's similarity differs by less between two micro-batches: a copy of the positive is never above it
-# Fixed, so that a resumed run cuts, rounds and masks alike. Without a graph a layer holds some 13 numbers per token and
-# hidden unit at a time: at a hidden size of 1,024, by calculation, 0.8 GiB for 16,384 tokens.
+# Added to every limit. The similarities of two copies of a text in different micro-batches differ by less, so a copy
+# of the positive is never above the positive.
+_ROUNDING = 1e-5
+# The same for every run, so that a resumed run has the same micro-batches, the same rounding and the same decisions. A
+# layer without a graph holds about 13 numbers per token and hidden unit at a time: with 1,024 hidden units, by
+# calculation, 0.8 GiB for 16,384 tokens.
 _MICRO_BATCH_TOKENS = {"cpu": CPU_TOKENS, "cuda": 16_384}
 
 
 class Guide:
-    """Adds to a plan what the guide finds nearer to a query than its positive; every rank calls it, step by step."""
+    """Excludes, for every query, the documents that the guide finds nearer to the query than its positive.
+
+    Every rank makes the object and calls `mask` for the same steps in the same order.
+    """
 
     def __init__(
-        self, encode: TextEncoder, tables: Sequence[TaskData], guided: Collection[str], margin: float, weights: str
+        self,
+        encode: TextEncoder,
+        tables: Sequence[TaskData],
+        guided_tasks: Collection[str],
+        margin: float,
+        weights: str,
     ) -> None:
-        """tables: those that a plan names, in its order; guided: names of tasks; weights: their hash."""
-        self._encode, self._tables, self._guided, self._margin = encode, tables, guided, margin
-        self._classification = {table.name for table in tables if table.kind == "classification"}
+        """tables: the text tables that a plan may name, in its order. weights: a hash of the guide's weights."""
+        self._encode, self._tables, self._guided_tasks, self._margin = encode, tables, guided_tasks, margin
+        self._classification_tasks = {table.name for table in tables if table.kind == "classification"}
         self.fingerprint = weights
 
     def mask(self, plan: StepPlan) -> StepPlan:
         """The same step; in guided tasks, d is excluded for q if guide(q, d) > guide(q, lowest positive) + margin.
 
-        A rank judges its share of the queries only, those whose loss it computes. In the paper a query has one
-        positive; with several, d is dropped if it is above any of them, as it would be in a pair of its own with each.
-        One wrong positive thus drops most negatives of its query; with `positives: one` only where it is sampled.
+        A rank judges only the queries whose loss it computes. In the paper a query has one positive. With several, d is
+        excluded if it is above any of them, which is what would happen if the query stood in one pair with each. One
+        wrong positive therefore excludes most negatives of its query; with `positives: one`, only in the steps that
+        draw this positive.
         """
-        parts = [part for part in plan.parts if isinstance(part, QueryPart) and part.task in self._guided]
+        parts = [part for part in plan.parts if isinstance(part, QueryPart) and part.task in self._guided_tasks]
         if not parts:
             return plan
         role_T = self._document_roles(plan)
-        with full_float32(comm.device()):  # a tie is a tie in float32 only
+        with full_float32(comm.device()):  # with less, copies of a text would differ by more than _ROUNDING
             embedded = self._embed(plan.texts, parts, role_T)
             masked = {part.task: self._masked(part, embedded, role_T) for part in parts}
         return replace(plan, parts=tuple(masked.get(part.task, part) for part in plan.parts))
 
     def _document_roles(self, plan: StepPlan) -> np.ndarray:
-        """[T]: the role in which a text is compared as a document.
+        """[T]: the role (its code) whose prompt a text gets when it is compared as a document.
 
-        It is that of a query where the text stands among the documents as one (`same_tower`), and in classification,
-        whose texts all are of one kind.
+        It is "query" for the queries that stand among the documents because of `same_tower`, and for all texts of
+        classification tasks.
         """
         role_T = np.full(len(plan.texts), _QUERY, dtype=np.int64)
         for part in plan.parts:
-            if isinstance(part, QueryPart) and part.task not in self._classification:
+            if isinstance(part, QueryPart) and part.task not in self._classification_tasks:
                 for index in (part.positive_BP, part.negative_BM):
                     role_T[part.document_N[index[index >= 0]]] = _DOCUMENT
         return role_T
 
     def _embed(self, texts: StepTexts, parts: Sequence[QueryPart], role_T: np.ndarray) -> _Embedded:
-        """Queries and documents of the parts; a text that is both is encoded in either role."""
-        keys = [_QUERY * len(texts) + part.query_B for part in parts]
+        """Encode the queries and documents of the parts; a text that is used in both roles is encoded in both."""
+        keys = [_QUERY * len(texts) + part.query_B for part in parts]  # see `_Embedded.key_U`
         keys += [role_T[part.document_N] * len(texts) + part.document_N for part in parts]
         role_U, row_U = np.divmod(np.unique(np.concatenate(keys)), len(texts))
-        units = []
+        unit_rows = []
         for code, role in enumerate(ROLES):
             row_V = row_U[role_U == code]
             if len(row_V):
                 longest_first = np.argsort(-texts.length_T[row_V], kind="stable")
                 read = partial(self._read, texts, row_V)
                 row_VD = torch.from_numpy(self._encode.read_and_encode(read, longest_first, role))
-                units.append(F.normalize(row_VD.to(comm.device()), dim=1))
-        return _Embedded(len(texts), role_U * len(texts) + row_U, torch.cat(units))
+                unit_rows.append(F.normalize(row_VD.to(comm.device()), dim=1))
+        return _Embedded(len(texts), role_U * len(texts) + row_U, torch.cat(unit_rows))
 
     def _read(self, texts: StepTexts, row_V: np.ndarray, place_R: np.ndarray) -> list[str]:
-        """Raw texts of some of the rows. A row's raw text is the first of those with its tokens."""
+        """Raw texts of the rows `row_V[place_R]` of the step's table.
+
+        Several raw texts may have given the tokens of one row; the plan names the first of them.
+        """
         raw, source_R, text_R = [""] * len(place_R), texts.source_T[row_V[place_R]], texts.text_T[row_V[place_R]]
         for source in np.unique(source_R):
             places = np.flatnonzero(source_R == source)
@@ -102,35 +116,38 @@ class Guide:
         return raw
 
     def _masked(self, part: QueryPart, embedded: _Embedded, role_T: np.ndarray) -> QueryPart:
+        """The same part, with more documents excluded for the queries of this rank."""
         rows = part.share(comm.rank(), comm.world_size())
         query_BD = embedded.of(part.query_B[rows], _QUERY)
         document_ND = embedded.of(part.document_N, role_T[part.document_N])
-        limit_B = _lowest_positive(query_BD, document_ND, part.positive_BP[rows]) + self._margin + _TIE
+        limit_B = _lowest_positive(query_BD, document_ND, part.positive_BP[rows]) + self._margin + _ROUNDING
         if part.own_negatives_only:
-            found = _own_above(query_BD, document_ND, limit_B, part.negative_BM[rows])
+            pairs_above = _own_negatives_above(query_BD, document_ND, limit_B, part.negative_BM[rows])
         else:
-            found = _above(query_BD, document_ND, limit_B)
-        near = [(owner + rows.start, document) for owner, document in found]
-        owner, document = merge_pairs(part.excluded_pairs(), *near)
-        other = ~(document[:, None] == part.positive_BP[owner]).any(1)
-        return replace(part, excluded_BX=RaggedLists.of_pairs(owner[other], document[other], len(part.query_B)))
+            pairs_above = _documents_above(query_BD, document_ND, limit_B)
+        too_near = [(query + rows.start, document) for query, document in pairs_above]
+        query, document = merge_pairs(part.excluded_pairs(), *too_near)
+        is_negative = ~(document[:, None] == part.positive_BP[query]).any(1)
+        excluded_BX = RaggedLists.of_pairs(query[is_negative], document[is_negative], len(part.query_B))
+        return replace(part, excluded_BX=excluded_BX)
 
 
 @dataclass(frozen=True, slots=True)
 class _Embedded:
-    """Unit rows of some of the step's texts, in a role each."""
+    """Embeddings of length 1 of some of the step's texts, each in one role."""
 
     num_texts: int  # of the step
     key_U: np.ndarray  # role * num_texts + row of the step's table, ascending
     unit_UD: Tensor
 
     def of(self, row_N: np.ndarray, role_N: np.ndarray | int) -> Tensor:
+        """[N, D]: those of rows of the step's table, in the given roles."""
         place_N = np.searchsorted(self.key_U, role_N * self.num_texts + row_N)
         return self.unit_UD[torch.from_numpy(place_N).to(self.unit_UD.device)]
 
 
 def load_guide(config: GuideConfig, tasks: Sequence[Task]) -> Guide:
-    """The guide of a recipe, on this rank's device, in float32; it is no part of what is trained or sharded.
+    """Load the guide of a recipe to this rank's device, in float32. It is neither trained nor sharded.
 
     Raises:
         ValueError: no such model, or one that cannot be reproduced, in one line that names the key `guide`.
@@ -155,33 +172,34 @@ def load_guide(config: GuideConfig, tasks: Sequence[Task]) -> Guide:
         micro_batch_tokens=_MICRO_BATCH_TOKENS[comm.device().type],
     )
     tables = [source.data for source in text_sources(tasks)]
-    guided = {task.config.name for task in tasks if task.config.negatives.guide}
-    return Guide(encode, tables, guided, config.margin, fingerprint(encoder.state_dict()))
+    guided_tasks = {task.config.name for task in tasks if task.config.negatives.guide}
+    return Guide(encode, tables, guided_tasks, config.margin, fingerprint(encoder.state_dict()))
 
 
 def _lowest_positive(query_BD: Tensor, document_ND: Tensor, positive_BP: np.ndarray) -> Tensor:
+    """[B]: each query's lowest cosine to one of its positives."""
     index_BP = torch.from_numpy(positive_BP).to(query_BD.device)
     lowest_B = query_BD.new_full((len(query_BD),), torch.inf)
-    for index_B in index_BP.unbind(1):  # list by list: memory linear in queries
+    for index_B in index_BP.unbind(1):  # one positive of every query at a time, so that memory does not grow with P
         cosine_B = (query_BD * document_ND[index_B.clamp_min(0)]).sum(1)
         lowest_B = lowest_B.minimum(cosine_B.masked_fill(index_B < 0, torch.inf))
     return lowest_B
 
 
-def _above(query_BD: Tensor, document_ND: Tensor, limit_B: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(query, document) above the query's limit, block by block of queries."""
+def _documents_above(query_BD: Tensor, document_ND: Tensor, limit_B: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(query, document) pairs whose cosine is above the query's limit, from one block of queries at a time."""
     num_rows = max(1, _BLOCK_CELLS // len(document_ND))
     for start in range(0, len(query_BD), num_rows):
         rows = slice(start, start + num_rows)
-        owner, document = (query_BD[rows] @ document_ND.T > limit_B[rows, None]).nonzero(as_tuple=True)
-        yield owner.cpu().numpy() + start, document.cpu().numpy()
+        query, document = (query_BD[rows] @ document_ND.T > limit_B[rows, None]).nonzero(as_tuple=True)
+        yield query.cpu().numpy() + start, document.cpu().numpy()
 
 
-def _own_above(
+def _own_negatives_above(
     query_BD: Tensor, document_ND: Tensor, limit_B: Tensor, negative_BM: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same of the queries' own negatives only, place by place in their lists."""
+    """The same pairs, but only of queries and their own negatives; one negative of every query at a time."""
     for index_B in negative_BM.T:
         cosine_B = (query_BD * document_ND[np.maximum(index_B, 0)]).sum(1)
-        owner = np.flatnonzero((cosine_B > limit_B).cpu().numpy() & (index_B >= 0))
-        yield owner, index_B[owner]
+        query = np.flatnonzero((cosine_B > limit_B).cpu().numpy() & (index_B >= 0))
+        yield query, index_B[query]

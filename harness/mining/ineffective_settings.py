@@ -1,4 +1,4 @@
-"""Settings under which a rule cannot change what a run trains on: said at start, with the way out."""
+"""Settings under which negatives cannot change, or are missing: a warning at the start that says what to change."""
 
 from __future__ import annotations
 
@@ -10,58 +10,57 @@ from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import NegativeBank
 from harness.data.plan.task import Task
 from harness.mining.config import MiningConfig
-from harness.mining.rules import Rule
+from harness.mining.replacement_rule import ReplacementRule, build_rule
+from harness.mining.task_negatives import blocks_of_rows, num_rows_with_fewer
 from harness.types import Balance
 
-_ROWS = 65_536  # looked at together
 
-
-def idle_rule_message(
+def ineffective_rule_message(
     config: MiningConfig, tasks: Sequence[Task], num_steps: int, balance: Balance = "cbb"
 ) -> str | None:
-    """Why the rule cannot change what a run, or some of its tasks, trains on, with the way out; None if it can in all.
+    """Why the rule cannot change what a run, or some of its tasks, trains on, and what to change; None if it can.
 
-    A decision counts some steps later, a replaced negative when its query comes again; S0 needs a first use or a score.
-    What is learned of a query is lost when its candidates are ranked anew.
+    A decision counts some steps later, and a new negative is used when its query comes again. A negative can be judged
+    once its S0 is known: from its first use, or from a score. A new ranking starts all of this afresh.
     """
-    rule = Rule.of(config)
+    rule = build_rule(config)
     if rule is None:
         return None
     watched = [(task, task.bank) for task in tasks if task.bank is not None and task.bank.num_slots]
     if not watched:
         return f"mining.rule {config.rule} changes nothing (no task has ranked negatives; set negatives.per_query)"
-    found = _clock(config, rule, num_steps)
+    problems = _decides_too_late(config, rule, num_steps)
     all_quotas = sum(task.quota for task in tasks)
     for task, bank in watched:
-        # alternate: a turn in proportion to quota, and quota examples in it; in the other modes quota a step on average
-        per_step = task.quota * (task.quota / all_quotas if balance == "alternate" else 1)
-        problem = _seen(config, task, per_step, num_steps) if config.check == "seen" else None
-        problem = problem or _first_score(config, task, bank)
-        found += [f"task {task.config.name}: {problem}"] if problem else []
+        # With alternate, a task's share of the steps is its share of the quotas; otherwise it has a part in every step.
+        queries_per_step = task.quota * (task.quota / all_quotas if balance == "alternate" else 1)
+        problem = _sees_no_query_twice(config, task, queries_per_step, num_steps) if config.check == "seen" else None
+        problem = problem or _lacks_ranking_scores(config, task, bank)
+        problems += [f"task {task.config.name}: {problem}"] if problem else []
     if config.check == "upcoming":
-        found += _reach(config, rule, watched, num_steps)
-    return f"mining.rule {config.rule} changes nothing ({'; '.join(found)})" if found else None
+        problems += _looks_ahead_too_little(config, rule, watched, num_steps)
+    return f"mining.rule {config.rule} changes nothing ({'; '.join(problems)})" if problems else None
 
 
 def empty_window_message(tasks: Sequence[Task]) -> str | None:
-    """Which tasks ask for negatives of their own that many rows do not have; None if there are none."""
-    found = []
+    """The tasks that ask for negatives of their own that at least half of their rows do not have; None without any."""
+    problems = []
     for task in tasks:
         if task.bank is None or not task.bank.num_slots:
             continue
         candidates, num_rows = task.bank.newest.candidates, task.data.num_rows
-        blocks = (np.arange(first, min(first + _ROWS, num_rows)) for first in range(0, num_rows, _ROWS))
-        empty = sum(int((candidates.count(row_B) <= candidates.offset).sum()) for row_B in blocks)
-        if 2 * empty >= num_rows:
-            found.append(
-                f"task {task.config.name}: {empty:,} of {num_rows:,} rows have no candidate from rank "
+        num_empty = num_rows_with_fewer(candidates, num_rows, candidates.offset + 1)
+        if 2 * num_empty >= num_rows:
+            problems.append(
+                f"task {task.config.name}: {num_empty:,} of {num_rows:,} rows have no candidate from rank "
                 f"{candidates.offset} on and train without negatives of their own, though negatives.per_query is "
                 f"{task.bank.num_slots}; lower negatives.offset, give a bank of harness mine, or set per_query: 0"
             )
-    return "; ".join(found) or None
+    return "; ".join(problems) or None
 
 
-def _clock(config: MiningConfig, rule: Rule, num_steps: int) -> list[str]:
+def _decides_too_late(config: MiningConfig, rule: ReplacementRule, num_steps: int) -> list[str]:
+    """Whether the run ends before the first decision counts."""
     if num_steps > rule.interval + config.delay:
         return []
     return [
@@ -70,44 +69,52 @@ def _clock(config: MiningConfig, rule: Rule, num_steps: int) -> list[str]:
     ]
 
 
-def _seen(config: MiningConfig, task: Task, per_step: float, num_steps: int) -> str | None:
-    """Whether queries come twice while what is known of them holds."""
+def _sees_no_query_twice(config: MiningConfig, task: Task, queries_per_step: float, num_steps: int) -> str | None:
+    """Whether no query comes twice in the run, or between two rankings."""
     every, num_rows = config.remine.every, task.data.num_rows
-    if num_steps * per_step <= num_rows:
+    if num_steps * queries_per_step <= num_rows:
         return (
-            f"no query comes twice in {num_steps} steps of {per_step:g} of its {num_rows} rows; set mining.check: "
-            f"upcoming, or raise training.steps above {int(num_rows / per_step)}"
+            f"no query comes twice in {num_steps} steps of {queries_per_step:g} of its {num_rows} rows; set "
+            f"mining.check: upcoming, or raise training.steps above {int(num_rows / queries_per_step)}"
         )
-    if every and every * per_step <= num_rows:
+    if every and every * queries_per_step <= num_rows:
         return (
-            f"no query comes twice in the {every} steps between two rankings, {per_step:g} of its {num_rows} rows a "
-            f"step; set mining.check: upcoming, or raise mining.remine.every above {int(num_rows / per_step)}"
+            f"no query comes twice in the {every} steps between two rankings, {queries_per_step:g} of its {num_rows} "
+            "rows a step; set mining.check: upcoming, or raise mining.remine.every above "
+            f"{int(num_rows / queries_per_step)}"
         )
     return None
 
 
-def _first_score(config: MiningConfig, task: Task, bank: BankHistory) -> str | None:
+def _lacks_ranking_scores(config: MiningConfig, task: Task, bank: BankHistory) -> str | None:
+    """Whether S0 should be the score of the ranking, but no candidate in use has one."""
     if config.start != "ranking" or _has_scores(bank.newest, task.data.num_rows):
         return None
     return "its candidates have no scores for mining.start: ranking; set first_use, or make a bank with harness mine"
 
 
-def _reach(config: MiningConfig, rule: Rule, watched: Sequence[tuple[Task, BankHistory]], num_steps: int) -> list[str]:
-    """Whether checks look far enough ahead for a query to be scored, and scored twice if that is what S0 needs."""
-    dearest = max(1 + bank.num_slots for _, bank in watched)
-    if config.budget < dearest:
-        return [f"mining.budget {config.budget} holds no query with its negatives; raise it to {dearest} at least"]
-    texts = sum(task.quota * (1 + bank.num_slots) for task, bank in watched)
-    once = [task.config.name for task, _ in watched if num_steps * task.quota <= task.data.num_rows]
-    if not once or config.start == "ranking" or config.budget > rule.interval * texts:
+def _looks_ahead_too_little(
+    config: MiningConfig, rule: ReplacementRule, watched: Sequence[tuple[Task, BankHistory]], num_steps: int
+) -> list[str]:
+    """Whether the budget reaches no query, or none a second time where S0 needs a score of its own."""
+    texts_of_a_query = max(1 + bank.num_slots for _, bank in watched)
+    if config.budget < texts_of_a_query:
+        return [
+            f"mining.budget {config.budget} holds no query with its negatives; raise it to {texts_of_a_query} at least"
+        ]
+    texts_per_step = sum(task.quota * (1 + bank.num_slots) for task, bank in watched)
+    used_once = [task.config.name for task, _ in watched if num_steps * task.quota <= task.data.num_rows]
+    if not used_once or config.start == "ranking" or config.budget > rule.interval * texts_per_step:
         return []
     return [
-        f"{', '.join(once)}: no query is scored twice before its one use: checks every {rule.interval} steps with "
-        f"mining.budget {config.budget} reach {config.budget // texts} steps of {texts} texts ahead; raise "
-        f"mining.budget above {rule.interval * texts}, lower mining.interval, or set mining.start: ranking"
+        f"{', '.join(used_once)}: no query is scored twice before its one use: checks every {rule.interval} steps with "
+        f"mining.budget {config.budget} reach {config.budget // texts_per_step} steps of {texts_per_step} texts ahead; "
+        f"raise mining.budget above {rule.interval * texts_per_step}, lower mining.interval, or set mining.start: "
+        "ranking"
     ]
 
 
 def _has_scores(bank: NegativeBank, num_rows: int) -> bool:
-    blocks = (np.arange(first, min(first + _ROWS, num_rows)) for first in range(0, num_rows, _ROWS))
+    """Whether any row's candidates in use have a score."""
+    blocks = blocks_of_rows(num_rows)
     return any(np.isfinite(bank.candidates.scores(row_B, bank.ranks(row_B))).any() for row_B in blocks)

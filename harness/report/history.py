@@ -1,4 +1,4 @@
-"""Floor 4: what a run folder tells, as arrays: the input of the figures and of report.html."""
+"""What a run folder has recorded, as arrays: the input of the figures and of report.html."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from harness.report.run_file import RunFile
 _REPETITION = ("name", "output", "training.seed", "data.cache")
 
 
-class RuleNumbers(Protocol):
-    """The numbers of a replacement rule that can be drawn. S0 / ratio: below it a negative has become easy."""
+class RuleThresholds(Protocol):
+    """What a replacement rule compares the similarity of a negative with, by the words that the figure says of it."""
 
-    @property
-    def ratio(self) -> float: ...
-    @property
-    def ceiling(self) -> float: ...
-    @property
-    def floor(self) -> float | None: ...
+    def fixed_thresholds(self) -> Mapping[str, float]:
+        """Those that stay the same through the run."""
+        ...
+
+    def moving_thresholds(self, start_P: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Those that depend on S0, the first similarity of a negative: [P] for each mean S0."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class RunHistory:
     path: Path
     name: str
     settings: Mapping[str, Any]  # the recipe, dotted key → value
-    rule: RuleNumbers | None  # None: negatives are not replaced
+    rule: RuleThresholds | None  # None: negatives are not replaced
     facts: Mapping[str, Any]  # run.json
     step_P: np.ndarray  # int64, the recorded steps
     columns: Mapping[str, np.ndarray]  # [P] float64 each
@@ -63,11 +64,11 @@ class Group:
     runs: Sequence[RunHistory]
 
     @property
-    def rule(self) -> RuleNumbers | None:
+    def rule(self) -> RuleThresholds | None:
         return self.runs[0].rule
 
 
-def read_history(path: Path, name: str, settings: Mapping[str, Any], rule: RuleNumbers | None) -> RunHistory:
+def read_history(path: Path, name: str, settings: Mapping[str, Any], rule: RuleThresholds | None) -> RunHistory:
     """Read a run folder, finished or not. Nothing in it is changed.
 
     Raises:

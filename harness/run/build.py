@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import comm
-from harness.config import BANKS, LoadedRecipe, RunConfig
+from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.deepspeed_json import load_deepspeed_json
@@ -60,6 +60,8 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     engine = ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder))
     budget = _micro_batch_tokens(config, encoder, checkpoint)
     encoders = TextEncoders(config, engine, tokeniser, budget)
+    look_ahead, reranking = _build_look_ahead(config, tasks, encoders), _build_reranking(config, encoder, encoders)
+    negatives = DynamicNegatives(config.mining, tasks, config.training.steps, look_ahead=look_ahead, rerank=reranking)
     run = Run(
         config=config,
         tokeniser=tokeniser,
@@ -71,9 +73,8 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
         encoder=encoder,
         micro_batch_tokens=budget,
         encoders=encoders,
-        negatives=DynamicNegatives(config.mining, tasks, config.training.steps),
-        look_ahead=_build_look_ahead(config, tasks, encoders),
-        reranking=_build_reranking(config, encoder, encoders),
+        negatives=negatives,
+        reranking=reranking,
         evaluation_data=evaluation_data,
     )
     _check_same_inputs_on_all_ranks(run)
@@ -110,8 +111,14 @@ def _build_reranking(config: RunConfig, encoder: Encoder, encoders: TextEncoders
         weights_hash = comm.broadcast_object(fingerprint(weights) if comm.is_main() else None)
         return {"weights": weights_hash, "pooling": encoder.pooling}
 
-    folder = Path(config.output) / BANKS
-    return Reranking(config.mining.remine, folder, encoders.for_task, identity, lambda task: offset_of(task.config))
+    return Reranking(
+        config.mining.remine,
+        folder=Path(config.output) / BANKS,
+        checkpoints=Path(config.output) / CHECKPOINTS,
+        encoder_of=encoders.for_task,
+        identity=identity,
+        offset_of=lambda task: offset_of(task.config),
+    )
 
 
 def _check_same_inputs_on_all_ranks(run: Run) -> None:

@@ -17,7 +17,7 @@ from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
 from harness.engine.checkpoint import Checkpoint, Checkpoints, read_state, resolve_pointer
 from harness.evaluation.results import results_table, selection_score
 from harness.files import replace_file
-from harness.mining.rules import Rule
+from harness.mining.replacement_rule import build_rule
 from harness.recipe_file import build, read_yaml
 from harness.report.console import RunConsole
 from harness.report.history import RunHistory, read_history
@@ -163,7 +163,7 @@ class RunFolder:
     def history(self) -> RunHistory:
         """What the run has recorded so far, for its report."""
         settings = flat(self.config.model_dump(mode="json"))
-        return read_history(self.path, self.config.name, settings, Rule.of(self.config.mining))
+        return read_history(self.path, self.config.name, settings, build_rule(self.config.mining))
 
     def _changed_settings(self) -> list[tuple[str, Any, Any]]:
         """The settings (name, old value, new value) that make the recipe another experiment than the folder's."""

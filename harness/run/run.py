@@ -6,13 +6,12 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness import comm
-from harness.config import CHECKPOINTS, RunConfig
+from harness.config import RunConfig
 from harness.data.batch.deal import deal
 from harness.data.batch.tokens import token_batches
 from harness.data.plan.plan import plan
@@ -20,7 +19,6 @@ from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.demo.corpus import corpus_hash
 from harness.encoder.encoder import Encoder
-from harness.engine.checkpoint import kept_states
 from harness.engine.step import Step
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import LoadedData
@@ -28,7 +26,6 @@ from harness.losses.objective import Objective
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import Guide
 from harness.mining.remine import Reranking
-from harness.mining.upcoming import Upcoming
 from harness.run.encoders import TextEncoders
 from harness.stopwatch import stopwatch
 from harness.types import StepPlan
@@ -49,7 +46,6 @@ class Run:
     micro_batch_tokens: int
     encoders: TextEncoders
     negatives: DynamicNegatives
-    look_ahead: Upcoming
     reranking: Reranking
     evaluation_data: LoadedData
 
@@ -89,12 +85,7 @@ class Run:
 
         Every rank must call it with the same numbers. own_similarity: as `engine.phases.Scores`.
         """
-        metrics = self.negatives.observe(step_plan, own_similarity, self.look_ahead, self.reranking)
-        if metrics["queries_reranked"] and comm.is_main():
-            states = kept_states(Path(self.config.output) / CHECKPOINTS)
-            in_checkpoints = (state.get("rankings", []) for state in states)
-            self.reranking.keep(self.negatives.rankings().union(*in_checkpoints))
-        return metrics
+        return self.negatives.observe(step_plan, own_similarity)
 
     def sample_texts(self) -> list[str]:
         """Up to eight of the run's own texts, by which two models can be compared."""

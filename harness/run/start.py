@@ -8,7 +8,7 @@ from harness import comm
 from harness.config import LoadedRecipe
 from harness.data.plan.task import Task
 from harness.engine.checkpoint import Checkpoint, read_arrays
-from harness.mining.ineffective_settings import empty_window_message, idle_rule_message
+from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
 from harness.run.build import build_run
 from harness.run.folder import RunFolder
 from harness.run.messages import say, warn
@@ -71,7 +71,7 @@ def check_continuable(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> No
 def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None:
     """Load weights, optimizer state and the negatives in use, and make this checkpoint the folder's newest."""
     run.engine.load(checkpoint.folder)
-    run.negatives.load_state(read_arrays(checkpoint.folder), run.reranking.reopen)
+    run.negatives.load_state(read_arrays(checkpoint.folder))
     planned, now = folder.read("run.json", {}).get("steps", run.config.training.steps), run.config.training.steps
     if planned != now:
         warn(f"training.steps was {planned} and is {now} now: from here on the learning rate follows the new schedule")
@@ -84,8 +84,8 @@ def _warn_of_settings(run: Run) -> None:
     """Warn of rows that were left out, and of settings that have no effect with this data."""
     config = run.config
     _warn_of_bad_rows(run.tasks)
-    idle = idle_rule_message(config.mining, run.tasks, config.training.steps, config.loss.balance)
-    for message in (empty_window_message(run.tasks), idle):
+    ineffective = ineffective_rule_message(config.mining, run.tasks, config.training.steps, config.loss.balance)
+    for message in (empty_window_message(run.tasks), ineffective):
         if message:
             warn(message)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.mining.rules import Rule
+from harness.mining.replacement_rule import ReplacementRule
 from tests.ranks import run_ranks
 from tests.tiny import text, write_jsonl
 
@@ -63,31 +63,36 @@ def trained(recipe: str, settings: tuple[str, ...]) -> dict[str, Any]:
     from harness.trainer import train_step
 
     judged: list[tuple[np.ndarray, np.ndarray]] = []
-    easy = Rule.easy
-
-    def recording(rule: Rule, start_BM: np.ndarray, similarity_BM: np.ndarray) -> np.ndarray:
-        judged.append((start_BM, similarity_BM))
-        return easy(rule, start_BM, similarity_BM)
-
-    Rule.easy = recording  # type: ignore[method-assign]
     run = build_run(load_recipe(recipe, list(settings)))
+    rule = run.negatives.tasks["faq"].rule
+    assert rule is not None
+    easy = type(rule).easy
+
+    def recording(
+        rule: ReplacementRule, row_B: np.ndarray, start_BM: np.ndarray, similarity_BM: np.ndarray
+    ) -> np.ndarray:
+        judged.append((start_BM, similarity_BM))
+        return easy(rule, row_B, start_BM, similarity_BM)
+
+    type(rule).easy = recording  # type: ignore[method-assign]
     steps = [train_step(run, step) for step in run.steps(after=0)]
     return {
         "loss": [metrics["loss"] for metrics in steps],
         "replaced": [metrics["negatives_replaced"] for metrics in steps],
         "state": run.negatives.state(),
         "judged": judged,
-        "gap": min(gap(run.negatives.rule, start_BM, similarity_BM) for start_BM, similarity_BM in judged),
+        "gap": min(gap(rule, start_BM, similarity_BM) for start_BM, similarity_BM in judged),
     }
 
 
-def gap(rule: Rule, start_BM: np.ndarray, similarity_BM: np.ndarray) -> float:
+def gap(rule: ReplacementRule, start_BM: np.ndarray, similarity_BM: np.ndarray) -> float:
     """How near any negative, or window, came to a threshold."""
     seen = ~np.isnan(start_BM + similarity_BM)
-    if rule.by_window:
+    if rule.name == "v1":
         seen, start_BM, similarity_BM = seen.all(1), start_BM.mean(1), similarity_BM.mean(1)
     start, now = start_BM[seen].astype(np.float64), similarity_BM[seen]
-    thresholds = [rule.ratio * now - start, now - rule.ceiling, start - (rule.floor or 0)]
+    numbers = rule.numbers
+    thresholds = [numbers["ratio"] * now - start, now - numbers["ceiling"], start - numbers.get("floor", 0)]
     return float(np.abs(np.concatenate(thresholds)).min(initial=np.inf))
 
 

@@ -15,7 +15,8 @@ from harness.data.bank.file import FACTS, BankFacts, open_bank
 from harness.data.config import DataConfig, PromptsConfig
 from harness.data.table.index import TableConfig, TaskData, open_table
 from harness.data.table.tokenisation import Tokeniser
-from harness.mining.mine import MineSettings, _sides
+from harness.mining.mine import MineSettings
+from harness.mining.mined_texts import mined_texts
 from harness.search import embeddings as embeddings_module
 from harness.search import top_k as search
 from harness.search.block_store import BlockStore
@@ -220,9 +221,9 @@ def test_a_finished_bank_is_refused_and_what_its_start_left_of_its_work_removed(
 
 
 def test_texts_are_embedded_in_the_order_in_which_they_lie_on_disk(folder: Path, corpus: Path) -> None:
-    sides = _sides(table(folder, "retrieval", folder / "retrieval.jsonl"), table(folder, "corpus", corpus))
-    assert (np.diff(sides.query_id_Q) > 0).all()
-    assert (np.diff(sides.document_id_C) > 0).all()
+    texts = mined_texts(table(folder, "retrieval", folder / "retrieval.jsonl"), table(folder, "corpus", corpus))
+    assert (np.diff(texts.query_id_Q) > 0).all()
+    assert (np.diff(texts.document_id_C) > 0).all()
 
 
 def train(folder: str, bank: str, output: str) -> None:

@@ -28,8 +28,8 @@ REMINE = (*LIVELY, "mining.rule=v2", "mining.floor=0.9", "mining.ceiling=2", "mi
 
 def train_and_die(folder: str, output: str, settings: tuple[str, ...], place: str) -> None:
     """Runs on a rank: trains until the ranking after step 4, and kills every rank there."""
-    import harness.mining.mine as mining
     import harness.search.embeddings as embedding
+    from harness.mining.bank_writer import BankWriter
 
     def embeddings(*arguments, original=embedding.embeddings):
         rows = original(*arguments)
@@ -37,14 +37,14 @@ def train_and_die(folder: str, output: str, settings: tuple[str, ...], place: st
             _die()
         return rows
 
-    def finish(self, facts, original=mining._BankWriter.finish):
+    def finish(self, facts, original=BankWriter.finish):
         if place == "before its facts are written" and "step-4" in str(self.out):
             _die()
         original(self, facts)
         if place == "when it is done" and "step-4" in str(self.out):
             _die()
 
-    embedding.embeddings, mining._BankWriter.finish = embeddings, finish
+    embedding.embeddings, BankWriter.finish = embeddings, finish
     train(folder, output, settings)
 
 

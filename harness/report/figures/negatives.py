@@ -1,9 +1,10 @@
-"""Floor 4: mean similarity of the negatives in use, and when they were replaced (figure 2 of arXiv 2408.15710)."""
+"""Mean similarity of the negatives in use, and when they were replaced (figure 2 of arXiv 2408.15710)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from harness.report.figures.drawing import (
     tidy,
     to_png,
 )
-from harness.report.history import Group, RuleNumbers, RunHistory
+from harness.report.history import Group, RuleThresholds, RunHistory
 
 _NAME, _TITLE = "negatives", "Negatives: scores and replacements"
 _WATCHED, _START = "negative_similarity_watched", "negative_similarity_start"
@@ -53,8 +54,8 @@ def negatives(groups: Sequence[Group]) -> Picture:
                 strip = drawn.add_subplot(next(rows), sharex=axes)
                 words.append(draw_replacements(axes, strip, group, look_of(groups.index(group))["color"]))
                 dynamic.append((axes, group.rule))
-        for axes, rule in dynamic:  # when all lines are there, so that the axes know their range
-            outside += draw_limits(axes, rule)
+        for axes, rule in dynamic:  # after all curves, because they decide the range of the axes
+            outside += draw_fixed_thresholds(axes, rule)
         png = to_png(drawn)
     return Picture(_NAME, _TITLE, " ".join([_CAPTION, *dict.fromkeys(outside)]), " ".join([_TITLE + ".", *words]), png)
 
@@ -62,8 +63,8 @@ def negatives(groups: Sequence[Group]) -> Picture:
 _CAPTION = (
     "S: mean cosine of queries to their ranked negatives (those of retrieval tasks). S0: that of the same ones when "
     "they came into use. The rule judges every query or negative by itself, so some are replaced while the mean is "
-    "above S0 / ratio. A mark stands at each step with replacements and grows with their number, which the bars below "
-    f"it say (of more than {MAX_MARKS} such steps, those of a bin together)."
+    "above the dashed line. A mark stands at each step with replacements and grows with their number, which the bars "
+    f"below it say (of more than {MAX_MARKS} such steps, those of a bin together)."
 )
 
 
@@ -113,19 +114,16 @@ def _similarity(group: Group) -> Curve:
     return curve(group.runs, "negative_similarity")
 
 
-def draw_limits(axes: Axes, rule: RuleNumbers) -> list[str]:
-    """The rule's fixed limits as horizontal lines, where they lie near the curves; the others in words."""
+def draw_fixed_thresholds(axes: Axes, rule: RuleThresholds) -> list[str]:
+    """Draw the rule's fixed thresholds that lie near the curves; returns a sentence for each of the others."""
     low, high = axes.get_ylim()
     room = 0.3 * (high - low)
     outside = []
-    limits = [("S below {:g} only", rule.ceiling, "-.")]
-    if rule.floor is not None:
-        limits.append(("S0 below {:g}: replaced at once", rule.floor, ":"))
-    for words, value, dashes in limits:
+    for (words, value), dashes in zip(rule.fixed_thresholds().items(), cycle(("-.", ":")), strict=False):
         if low - room <= value <= high + room:
-            axes.axhline(value, color="black", linewidth=1, linestyle=dashes, label=words.format(value))
+            axes.axhline(value, color="black", linewidth=1, linestyle=dashes, label=words)
         else:
-            outside.append(f"Outside the picture: {words.format(value)}.")
+            outside.append(f"Outside the picture: {words}.")
     return outside
 
 
@@ -147,12 +145,13 @@ def _panels(groups: Sequence[Group]) -> list[tuple[Panel, Group | None]]:
 
 
 def _starts(group: Group) -> list[Line]:
-    """S0, and the mean below which S has become easy."""
+    """S0, and the rule's thresholds that depend on it."""
     assert group.rule is not None
     start = curve([_without_zeros(run, _START) for run in group.runs], _START)
     start = Curve(start.x_P, start.mean_P, np.full(len(start), np.nan), np.full(len(start), np.nan))
-    easy = replace(start, mean_P=start.mean_P / group.rule.ratio)
-    return [Line("S0", start, None, "-"), Line(f"S0 / {group.rule.ratio:g}", easy, None, "--")]
+    thresholds = group.rule.moving_thresholds(start.mean_P)
+    lines = [Line(words, replace(start, mean_P=mean_P), None, "--") for words, mean_P in thresholds.items()]
+    return [Line("S0", start, None, "-"), *lines]
 
 
 def _without_zeros(run: RunHistory, name: str) -> RunHistory:

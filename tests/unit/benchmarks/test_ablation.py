@@ -23,7 +23,7 @@ from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.evaluation.datasets import data_files
 from harness.evaluation.kinds.table import MAIN_METRIC
-from harness.mining.rules import Rule
+from harness.mining.replacement_rule import build_rule
 from harness.recipe_file import build
 from harness.report.history import RunHistory
 from harness.run.tasks import open_tasks
@@ -177,11 +177,11 @@ def test_an_arm_differs_from_vanilla_only_in_what_its_name_says() -> None:
 
 def test_both_arms_that_mine_judge_after_as_many_texts() -> None:
     size = SIZES["small"]
-    apart, joint = Rule.of(config_of("mining").mining), Rule.of(config_of("both").mining)
+    apart, joint = build_rule(config_of("mining").mining), build_rule(config_of("both").mining)
     assert apart is not None and joint is not None  # noqa: PT018
-    assert apart.by_window and joint.by_window  # noqa: PT018
+    assert apart.name == joint.name == "v1"
     assert apart.interval == NUM_TASKS * joint.interval == NUM_TASKS * size.judged_every
-    assert all(Rule.of(config_of(arm).mining) is None for arm in ("vanilla", "cbb", "control"))
+    assert all(build_rule(config_of(arm).mining) is None for arm in ("vanilla", "cbb", "control"))
     assert size.data.retrieval.rows is not None
     assert size.judged_every * size.examples >= size.data.retrieval.rows  # between two checks every query has come
 

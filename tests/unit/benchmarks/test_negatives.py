@@ -16,7 +16,7 @@ from benchmarks.negatives.result import MEAN, FinishedRun, compare, describe, fi
 from benchmarks.runner.data import RetrievalSize
 from harness.config import RunConfig
 from harness.data.table.tokenisation import Tokeniser
-from harness.mining.rules import Rule
+from harness.mining.replacement_rule import build_rule
 from harness.recipe_file import build
 from tests.tiny import make_model, text, write_jsonl
 
@@ -137,12 +137,12 @@ def test_the_arms_with_negatives_differ_in_mining_name_and_output_only():
 
 
 def test_every_arm_has_the_rule_of_its_name():
-    rules = {arm: Rule.of(config_of(arm).mining) for arm in ARMS}
+    rules = {arm: build_rule(config_of(arm).mining) for arm in ARMS}
     assert rules["static"] is rules["none"] is None
     v1, v2, bare = rules["v1"], rules["v2"], rules["v2_no_floor"]
-    assert v1 is not None and v1.by_window and v1.interval == SIZES["small"].v1_interval  # noqa: PT018
-    assert v2 is not None and not v2.by_window and v2.floor == 0.4  # noqa: PT018
-    assert bare is not None and bare.floor == -1  # noqa: PT018
+    assert v1 is not None and v1.name == "v1" and v1.interval == SIZES["small"].v1_interval  # noqa: PT018
+    assert v2 is not None and v2.name == "v2" and v2.numbers["floor"] == 0.4  # noqa: PT018
+    assert bare is not None and bare.numbers["floor"] == -1  # noqa: PT018
     assert all(task.negatives.per_query == 0 and task.negatives.bank is None for task in config_of("none").tasks)
 
 

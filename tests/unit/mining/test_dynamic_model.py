@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.mining.config import MiningConfig
-from harness.mining.rules import Rule
+from harness.mining.replacement_rule import build_rule
 from tests.dynamic_run import Run
 
 NUM_STEPS = 20
@@ -21,9 +21,10 @@ class Model:
     """What the words of DESIGN.md say, row by row and slot by slot, with the whole history kept."""
 
     def __init__(self, counts: list[int], num_slots: int, offset: int, config: MiningConfig) -> None:
-        rule = Rule.of(config)
+        rule = build_rule(config)
         assert rule is not None
         self.counts, self.offset, self.config, self.rule = counts, offset, config, rule
+        self.by_window = config.rule == "v1"
         first = list(range(offset, offset + num_slots))
         self.decided = [[(0, first)] for _ in counts]  # per row: (first step that sees them, ranks)
         self.start: list[list[float | None]] = [[None] * num_slots for _ in counts]
@@ -59,7 +60,7 @@ class Model:
             for slot, (start, now) in enumerate(zip(self.start[row], self.seen[row], strict=True))
             if start is not None and now is not None
         }
-        if not self.rule.by_window:
+        if not self.by_window:
             return [slot for slot, (start, now) in pairs.items() if self.low(start) or self.fell(start, now, now)]
         if not pairs:
             return []
@@ -67,10 +68,10 @@ class Model:
         return list(pairs) if self.fell(start, now, abs(now)) else []
 
     def low(self, start: float) -> bool:
-        return self.rule.floor is not None and start < self.rule.floor
+        return "floor" in self.rule.numbers and start < self.rule.numbers["floor"]
 
     def fell(self, start: float, now: float, size: float) -> bool:
-        return start > 0 and self.rule.ratio * now < start and size < self.rule.ceiling
+        return start > 0 and self.rule.numbers["ratio"] * now < start and size < self.rule.numbers["ceiling"]
 
     def move(self, row: int, easy: list[int], step: int) -> list[int]:
         ranks, count = self.decided[row][-1][1], self.counts[row]
@@ -78,8 +79,8 @@ class Model:
         if self.config.exhausted == "wrap":
             onward += list(range(self.offset, min(self.next[row], count)))
         free = [rank for rank in onward if rank not in ranks]
-        leaving = list(range(len(ranks))) if self.rule.by_window and easy else easy
-        if self.rule.by_window and len(free) < len(leaving):
+        leaving = list(range(len(ranks))) if self.by_window and easy else easy
+        if self.by_window and len(free) < len(leaving):
             return []
         moved = dict(zip(leaving, free, strict=False))
         if moved:

@@ -1,166 +1,120 @@
-"""Ranking anew and looking ahead, by hand-computed cases: which bank a step draws from, and what is judged."""
+"""Ranking anew between two steps: what is written, with which weights, and which old rankings stay on disk."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.mining.dynamic import METRICS
-from tests.dynamic_run import Run
-
-HARD, EASY = [0.5, 0.5], [0.1, 0.1]
-
-
-@pytest.mark.parametrize("delay", [1, 2])
-def test_a_new_ranking_is_drawn_from_step_t_plus_1_plus_delay_on_and_begins_with_its_first_window(delay: int) -> None:
-    run = Run([9], 2, offset=1, rule="v2", delay=delay, remine={"every": 4})
-    run.step(1, {0: HARD})
-    run.step(2, {0: EASY})  # slots move on to ranks 3 and 4
-    run.step(3, {})
-    assert run.step(4, {})["queries_reranked"] == 1
-    assert run.reranked == [4]
-    for step in range(5, 5 + delay):
-        assert run.texts(step) == ([3, 4] if step >= 3 + delay else [1, 2])
-    assert run.texts(5 + delay) == [401, 402]
+from harness.data.bank.file import BankFacts
+from harness.data.plan.task import Task
+from harness.mining import remine
+from harness.mining.config import RemineConfig
+from harness.mining.remine import Reranking
+from tests.tiny import text
 
 
-def test_a_negative_of_the_old_ranking_is_neither_start_nor_similarity_of_the_new_one() -> None:
-    """Step 3 was planned before the ranking after step 2 counts; its ranks are the new ones', its texts are not."""
-    run = Run([9], 2, rule="v2", remine={"every": 2})
-    run.step(1, {0: HARD})
-    run.step(2, {0: HARD})
-    metrics = run.step(3, {0: [0.2, 0.2]})
-    assert (metrics["negative_similarity_start"], metrics["negatives_replaced"]) == (0, 0)
-    assert np.isnan(run.start()).all()
-    run.step(4, {})
-    run.negatives.config = run.config.model_copy(update={"remine": run.config.remine.model_copy(update={"every": 0})})
-    run.step(6, {0: [0.6, 0.45]})
-    assert run.start() == [np.float32(0.6), np.float32(0.45)]
+def encode(texts: list[str], role: str) -> np.ndarray:
+    return np.array([np.random.default_rng(list(one.encode())).normal(size=8) for one in texts], dtype=np.float32)
 
 
-def test_what_was_seen_of_the_old_ranking_is_not_judged_after_the_new_one() -> None:
-    """v1 judges at step 4 what was seen since; the ranking after step 2 comes between."""
-    run = Run([9], 2, rule="v1", interval=3, remine={"every": 2})
-    run.step(1, {0: HARD})
-    run.step(2, {0: EASY})
-    assert run.step(3, {})["negatives_replaced"] == 0
+class Encoder:
+    def __call__(self, texts: list[str], role: str) -> np.ndarray:
+        return encode(texts, role)
+
+    def read_and_encode(self, read, order_T: np.ndarray, role: str) -> np.ndarray:
+        return encode(read(np.arange(len(order_T))), role)
 
 
-def test_a_reloaded_run_goes_on_alike_at_every_step_of_a_new_ranking() -> None:
-    """Reloaded after each step, also while the old bank still serves the next one."""
-    random = np.random.default_rng(3)
-    seen = [{int(row): random.uniform(0.3, 0.8, 2).tolist() for row in random.permutation(4)[:3]} for _ in range(24)]
-    settings = {"rule": "v2", "delay": 2, "remine": {"every": 5}}
-    whole, cut = Run([6] * 4, 2, **settings), Run([6] * 4, 2, **settings)
-    drawn: list[int] = []
-    for step, similarity in enumerate(seen, start=1):
-        assert whole.step(step, similarity) == cut.step(step, similarity)
-        cut.reload()
-        for row in range(4):
-            assert whole.texts(step + 1, row) == cut.texts(step + 1, row)
-            drawn += cut.texts(step + 1, row)
-    assert {text % 1000 // 100 for text in drawn} == {0, 5}  # texts 500 r … and the like: more than one ranking
-    assert cut.negatives.rankings() <= {0, 15, 20}
+class Weights:
+    """Weights that change at every step, as a model's do; counts how often they were hashed."""
+
+    def __init__(self) -> None:
+        self.step, self.hashed = 0, 0
+
+    def identity(self) -> dict[str, str]:
+        self.hashed += 1
+        return {"weights": f"hash of step {self.step}", "pooling": "mean"}
 
 
-def test_exhausted_lists_ask_for_a_new_ranking_when_more_than_the_share_has_ended() -> None:
-    run = Run([2] * 10, 2, rule="v2", exhausted="remine", remine={"ended": 0.2})
-    run.step(1, dict.fromkeys(range(10), HARD))
-    for step, row in enumerate((0, 1, 0, 1), start=2):  # two of ten, each twice
-        assert run.step(step, {row: EASY})["negatives_exhausted"] == 2
-    assert not run.reranked
-    assert run.step(6, {2: EASY})["queries_reranked"] == 10
-    assert run.reranked == [6]
-    assert run.bank.num_ended == 0
+@pytest.fixture
+def tasks(open_) -> list[Task]:
+    rows = [
+        {"query": text(i, 4), "positive": text(100 + i), "negative": [text(200 + 2 * i), text(201 + 2 * i)]}
+        for i in range(6)
+    ]
+    return [open_("retrieval", rows, name) for name in ("faq", "forum")]
 
 
-def test_the_number_of_ended_lists_survives_a_reload() -> None:
-    run = Run([2] * 10, 2, rule="v2", exhausted="remine", remine={"ended": 0.2})
-    run.step(1, dict.fromkeys(range(10), HARD))
-    run.step(2, {0: EASY, 1: EASY})
-    run.reload()
-    assert run.bank.num_ended == 2
-    run.step(3, {2: EASY})
-    assert run.reranked == [3]
+@pytest.fixture
+def weights() -> Weights:
+    return Weights()
 
 
-def test_nothing_is_ranked_after_the_last_step_that_a_ranking_could_reach() -> None:
-    """After step 8 of 9 it would count from step 10 on."""
-    run = Run([9], 2, num_steps=9, rule="none", remine={"every": 4})
-    for step in range(1, 10):
-        run.step(step, {0: HARD})
-    assert run.reranked == [4]
+@pytest.fixture
+def reranking(tmp_path: Path, weights: Weights) -> Reranking:
+    return Reranking(
+        RemineConfig(candidates=4),
+        folder=tmp_path / "run" / "banks",
+        checkpoints=tmp_path / "run" / "checkpoints",
+        encoder_of=lambda task: Encoder(),
+        identity=weights.identity,
+        offset_of=lambda task: 0,
+    )
 
 
-def test_without_a_rule_rankings_are_renewed_and_nothing_else_is_reported() -> None:
-    run = Run([9, 9], 2, rule="none", remine={"every": 2})
-    only = {**dict.fromkeys(METRICS, 0.0), "negative_similarity_watched": float(np.float32(0.1))}
-    assert run.step(1, {0: EASY}) == only
-    assert run.step(2, {0: EASY}) == {**only, "queries_reranked": 2.0}
+def said_of_the_weights(reranking: Reranking, step: int, task: str) -> str:
+    return BankFacts.read(reranking.folder / f"step-{step}" / task).ranked_by["weights"]
 
 
-def test_queries_with_too_few_candidates_for_a_first_window_are_counted() -> None:
-    run = Run([9, 3, 2], 2, offset=1, rule="none", remine={"every": 1})
-    assert run.step(1, {})["windows_unfilled"] == 1
+def test_every_ranking_names_the_weights_it_was_made_with_although_one_object_makes_them_all(
+    reranking: Reranking, tasks: list[Task], weights: Weights
+) -> None:
+    """The run builds one `Reranking`; a hash kept from the first ranking would name weights that are long gone."""
+    for step in (4, 8):
+        weights.step = step
+        reranking(tasks, step)
+    assert said_of_the_weights(reranking, 4, "faq") == "hash of step 4"
+    assert said_of_the_weights(reranking, 8, "faq") == "hash of step 8"
 
 
-def test_a_step_that_ranks_anew_judges_nothing_that_the_ranking_makes_void() -> None:
-    run = Run([9], 2, rule="v2", remine={"every": 2})
-    run.step(1, {0: HARD})
-    metrics = run.step(2, {0: EASY})
-    assert (metrics["negatives_replaced"], metrics["queries_reranked"]) == (0, 1)
-    ahead = Run([9], 2, rule="v2", interval=1, check="upcoming", remine={"every": 2})
-    ahead.step(2, {})
-    assert not ahead.looked_ahead
+def test_the_weights_are_hashed_once_for_all_tasks_of_a_ranking(
+    reranking: Reranking, tasks: list[Task], weights: Weights
+) -> None:
+    """Under ZeRO-3 the hash gathers the whole model."""
+    found = reranking(tasks, 4)
+    assert list(found) == ["faq", "forum"]
+    assert weights.hashed == 1
 
 
-def test_the_start_of_a_new_ranking_is_its_first_use_whatever_the_first_banks_was() -> None:
-    """Its scores are not by the weights that the run started with."""
-    run = Run([9], 2, score_RC=np.full((1, 9), 0.9), rule="v2", start="ranking", remine={"every": 2})
-    run.step(1, {0: [0.89, 0.89]})
-    assert run.start() == [np.float32(0.9)] * 2
-    run.step(2, {})
-    run.step(4, {})
-    run.negatives.config = run.config.model_copy(update={"remine": run.config.remine.model_copy(update={"every": 0})})
-    run.step(6, {0: HARD})
-    assert run.start() == HARD
+def test_what_was_ranked_is_reopened_from_disk(reranking: Reranking, tasks: list[Task]) -> None:
+    found, rows, ranks = reranking(tasks, 4)["faq"], np.arange(6), np.tile(np.arange(4), (6, 1))
+    again = reranking.reopen(tasks[0], 4)
+    assert (found.count(rows) == 4).all()
+    assert np.array_equal(found.text_ids(rows, ranks), again.text_ids(rows, ranks))
+    assert np.array_equal(found.scores(rows, ranks), again.scores(rows, ranks))
 
 
-def test_negatives_that_the_loss_left_out_are_neither_judged_nor_a_start() -> None:
-    """v1's mean is over the others; v2 leaves the slot as it is."""
-    run = Run([9], 2, rule="v2")
-    run.step(1, {0: [np.nan, 0.5]})
-    assert np.isnan(run.start()[0])
-    assert run.step(2, {0: [np.nan, 0.1]})["negatives_replaced"] == 1
-    assert run.ranks(4) == [0, 2]
+def test_rankings_stay_that_are_in_use_or_that_a_checkpoint_names(
+    reranking: Reranking, tasks: list[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (2, 4, 6, 8):
+        reranking(tasks, step)
+    asked: list[Path] = []
+    states = [{"step": 5, "rankings": [4]}, {"step": 1}]
+    monkeypatch.setattr(remine, "kept_states", lambda folder: asked.append(folder) or states)
+    reranking.keep({0, 8})
+    assert {path.name for path in reranking.folder.iterdir()} == {"step-4", "step-8"}
+    assert asked == [reranking.checkpoints]
 
 
-def test_the_bank_forgets_rankings_that_no_later_step_draws_from() -> None:
-    run = Run([9], 2, rule="none", remine={"every": 3})
-    held = []
-    for step in range(1, 9):
-        run.step(step, {})
-        held.append(sorted(run.negatives.rankings()))
-    assert held == [[0], [0], [0, 3], [0, 3], [3], [3, 6], [3, 6], [6]]
-
-
-def test_upcoming_queries_are_judged_by_what_a_look_ahead_finds_and_not_by_the_loss() -> None:
-    run = Run([9, 9], 2, rule="v2", interval=2, check="upcoming")
-    run.coming = {1: [0.6, 0.6]}
-    run.step(1, {0: HARD})
-    assert run.step(2, {0: EASY})["negatives_replaced"] == 0  # the first look: S0
-    assert run.looked_ahead == [(4, 1_000)]
-    assert np.isnan(run.start(0)).all()
-    assert run.start(1) == [np.float32(0.6)] * 2
-    run.coming = {1: [0.6, 0.45]}
-    run.step(3, {1: EASY})
-    assert run.step(4, {})["negatives_replaced"] == 1
-    assert (run.ranks(5, 1), run.ranks(6, 1)) == ([0, 1], [0, 2])
-
-
-def test_with_ranking_scores_a_first_look_replaces_before_a_query_is_used_at_all() -> None:
-    scores = np.full((2, 9), 0.9)
-    run = Run([9, 9], 2, score_RC=scores, rule="v2", interval=1, check="upcoming", start="ranking")
-    run.coming = {1: [0.6, 0.89]}
-    assert run.step(1, {})["negatives_replaced"] == 1
-    assert run.ranks(3, 1) == [2, 1]
+def test_the_files_of_rankings_are_those_that_a_checkpoint_must_find_again(
+    reranking: Reranking, tasks: list[Task]
+) -> None:
+    for step in (2, 4):
+        reranking(tasks, step)
+    files = reranking.files({0, 4})
+    assert {path.parent.parent.name for path in files} == {"step-4"}
+    assert {path.parent.name for path in files} == {"faq", "forum"}
+    assert len(files) == 2 * 4  # three arrays and bank.json

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from harness.mining.config import MiningConfig
+from harness.mining.replacement_rule import build_rule
 from harness.report.figures.catalogue import FIGURES, loss
-from harness.report.figures.negatives import draw_limits, draw_replacements, negatives
+from harness.report.figures.negatives import draw_fixed_thresholds, draw_replacements, negatives
 from harness.report.figures.phases import mean_seconds
 from harness.report.history import RunHistory, group
 from harness.report.page import write_report
 from harness.report.tables import results
-from tests.report_runs import Rule, write_run
+from tests.report_runs import V1, write_run
 
 NAMES = [draw.__name__ for draw in FIGURES]
 REPLACED_AT = (2, 3, 5)
@@ -42,7 +44,7 @@ def alt_of(page: str, name: str) -> str:
 
 
 def test_every_figure_stands_in_the_page_with_its_picture_its_file_and_words_for_it(tmp_path: Path) -> None:
-    page = page_of([write_run(tmp_path / "run", rule=Rule(), change=replacing)], tmp_path / "out")
+    page = page_of([write_run(tmp_path / "run", rule=V1, change=replacing)], tmp_path / "out")
     for name in NAMES:
         png = (tmp_path / "out" / "figures" / f"{name}.png").read_bytes()
         assert png.startswith(b"\x89PNG")
@@ -72,7 +74,7 @@ def test_an_old_or_unfinished_run_says_what_was_not_recorded(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("steps", [0, 1])
 def test_a_run_of_no_step_or_one_has_a_report(tmp_path: Path, steps: int) -> None:
-    page = page_of([write_run(tmp_path / "run", steps=steps, rule=Rule(), evaluated=steps > 0)], tmp_path / "run")
+    page = page_of([write_run(tmp_path / "run", steps=steps, rule=V1, evaluated=steps > 0)], tmp_path / "run")
     assert ("Not recorded" in figure_of(page, "loss")) == (steps == 0)
 
 
@@ -87,7 +89,7 @@ def test_a_task_that_a_step_does_not_hold_leaves_no_point(tmp_path: Path) -> Non
 
 
 def test_the_marks_stand_at_the_steps_with_replacements_on_the_line(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", rule=Rule(), change=replacing)
+    run = write_run(tmp_path / "run", rule=V1, change=replacing)
     axes, strip = Figure().subplots(2)
     words = draw_replacements(axes, strip, group([run])[0], "black")
     marks = axes.collections[0]
@@ -101,7 +103,7 @@ def test_the_marks_stand_at_the_steps_with_replacements_on_the_line(tmp_path: Pa
 
 
 def test_static_and_dynamic_stand_in_the_same_axes(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / "static"), write_run(tmp_path / "dynamic", rule=Rule(), change=replacing)]
+    runs = [write_run(tmp_path / "static"), write_run(tmp_path / "dynamic", rule=V1, change=replacing)]
     page = page_of(runs, tmp_path / "both")
     words = alt_of(page, "negatives")
     assert words.count("mean similarity") == 1
@@ -117,7 +119,7 @@ def test_static_and_dynamic_stand_in_the_same_axes(tmp_path: Path) -> None:
 def test_a_limit_far_from_the_curves_is_said_and_not_drawn() -> None:
     axes = Figure().subplots()
     axes.plot([1, 2], [0.45, 0.5])
-    said = draw_limits(axes, Rule(ceiling=0.8, floor=0.44))
+    said = draw_fixed_thresholds(axes, build_rule(MiningConfig(rule="v2", ceiling=0.8, floor=0.44)))
     assert said == ["Outside the picture: S below 0.8 only."]
     assert [line.get_ydata()[0] for line in axes.lines[1:]] == [0.44]
     assert axes.lines[1].get_label() == "S0 below 0.44: replaced at once"
@@ -129,7 +131,7 @@ def test_missing_starts_are_no_zeros(tmp_path: Path) -> None:
     def sometimes(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "negative_similarity_start": 0.5 if row["step"] % 2 else 0.0}
 
-    picture = negatives(group([write_run(tmp_path / "run", rule=Rule(), change=sometimes)]))
+    picture = negatives(group([write_run(tmp_path / "run", rule=V1, change=sometimes)]))
     assert "S0 from 0.5 at 1 to 0.5 at 5, between 0.5 and 0.5;" in picture.alt
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.report.figures.curve import MAX_MARKS, MAX_POINTS, counts, curve, curve_of_points
 from harness.report.history import RunHistory, different_settings, group
-from tests.report_runs import Rule, read, write_run
+from tests.report_runs import V1, read, write_run
 
 EMPTY = RunHistory(Path("run"), "run", {}, None, {}, np.empty(0, np.int64), {}, [])
 
@@ -70,7 +70,7 @@ def test_counts_at_too_many_steps_keep_their_sum_and_stay_within_the_run() -> No
 
 def test_runs_that_differ_in_the_seed_only_are_one_group(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / f"static_seed{seed}", seed=seed) for seed in (0, 1)]
-    runs += [write_run(tmp_path / "v1", rule=Rule())]
+    runs += [write_run(tmp_path / "v1", rule=V1)]
     groups = group(runs)
     assert [(one.label, len(one.runs)) for one in groups] == [("static, 2 seeds", 2), ("v1", 1)]
     assert different_settings(groups) == {"mining.rule": ["none", "v1"]}

@@ -1,0 +1,134 @@
+"""The negatives of one task: takes their similarities step by step, and replaces those that have become easy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from harness.data.bank.history import BankHistory
+from harness.data.bank.negatives import Candidates, NegativeBank
+from harness.data.plan.task import Task
+from harness.mining.config import MiningConfig
+from harness.mining.replacement_rule import build_rule
+from harness.types import QueryPart
+
+_ROWS_PER_BLOCK = 65_536  # rows of a data set whose candidates are counted together
+
+
+class TaskNegatives:
+    """A task's banks, its rule, and the similarities seen since the last judgement.
+
+    rule: None if negatives are never replaced. S, S0: see `ReplacementRule`.
+    """
+
+    def __init__(self, config: MiningConfig, task: Task, banks: BankHistory) -> None:
+        self._config, self.task, self.banks = config, task, banks
+        self.rule = build_rule(config)
+        self._seen: list[tuple[np.ndarray, np.ndarray]] = []  # rows and their S, since the last judgement
+
+    def watch(self, part: QueryPart, similarity_BM: np.ndarray, step: int) -> np.ndarray:
+        """Take the similarities of a step's negatives as S; returns their S0 [B, M].
+
+        similarity_BM: NaN for a negative that the loss left out. S0 is NaN for an empty slot, and for a negative that
+        has been replaced by now: the step was planned before that decision.
+        """
+        bank = self.banks.newest
+        if self.banks.at(step) is not bank:  # planned before the candidates were ranked anew
+            return np.full(part.rank_BM.shape, np.nan)
+        is_in_use_BM = part.rank_BM == bank.ranks(part.row_B)
+        if self._config.check == "seen":
+            self.take(part.row_B, np.where(is_in_use_BM, similarity_BM, np.nan))
+        return np.where(is_in_use_BM & (part.negative_BM >= 0), bank.starts(part.row_B), np.nan)
+
+    def take(self, row_B: np.ndarray, similarity_BM: np.ndarray) -> None:
+        """Take S of each query's negatives, NaN where there is none, and S0 of those that have no S0 yet."""
+        bank, start_BM = self.banks.newest, similarity_BM
+        if self._config.start == "ranking" and not self.banks.banks[-1].ranked_after:
+            # The scores of a later ranking are no S0: they are not by the weights that the run started with.
+            start_BM = bank.candidates.scores(row_B, bank.ranks(row_B))
+        bank.start(row_B, start_BM, ~np.isnan(similarity_BM) & ~np.isnan(start_BM))
+        self._seen.append((row_B, similarity_BM))
+
+    def judge(self, first_step: int) -> tuple[int, int]:
+        """Replace the easy negatives of the queries seen since the last judgement, for steps from `first_step` on.
+
+        Returns the number of negatives replaced, and of those that are easy but have no candidate left to follow them.
+        """
+        assert self.rule is not None
+        bank = self.banks.newest
+        row_B, similarity_BM = self._last_seen()
+        self._seen = []
+        easy_BM = self.rule.easy(row_B, bank.starts(row_B), similarity_BM)
+        has_easy_B = easy_BM.any(axis=1)
+        row_B, easy_BM = row_B[has_easy_B], easy_BM[has_easy_B]
+        wrap = self._config.exhausted == "wrap"
+        rank_BM = self.rule.next_ranks(easy_BM, lambda fill_BM: bank.next_ranks(row_B, fill_BM, wrap=wrap))
+        bank.replace(row_B, rank_BM, first_step=first_step)
+        exhausted_BM = easy_BM & (rank_BM < 0)
+        bank.end(row_B[exhausted_BM.any(axis=1)])
+        return int((rank_BM >= 0).sum()), int(exhausted_BM.sum())
+
+    def has_run_out(self) -> bool:
+        """Whether so many of the queries' lists have ended that the recipe asks for a new ranking."""
+        return self.banks.newest.num_ended > self._config.remine.ended * self.task.data.num_rows
+
+    def begin_ranking(self, candidates: Candidates, *, first_step: int, ranked_after: int) -> int:
+        """Let every query begin with its first negatives of a new ranking, for steps from `first_step` on.
+
+        Nothing that was learned of the negatives so far is kept. Returns the number of queries that have fewer
+        candidates than slots.
+        """
+        self._follow(candidates, first_step, ranked_after)
+        self.rule, self._seen = build_rule(self._config), []
+        return num_rows_with_fewer(candidates, self.task.data.num_rows, candidates.offset + self.banks.num_slots)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a checkpoint must keep, as arrays: FIELD, or NUMBER/FIELD for one of the banks, or rule/FIELD."""
+        arrays = {
+            "first_step": np.array([reign.first_step for reign in self.banks.banks]),
+            "ranked_after": np.array([reign.ranked_after for reign in self.banks.banks]),
+        }
+        for number, reign in enumerate(self.banks.banks):
+            arrays |= {f"{number}/{key}": value for key, value in reign.bank.state().items()}
+        arrays["seen_row"], arrays["seen"] = self._last_seen()
+        rule_state = {} if self.rule is None else self.rule.state()
+        return arrays | {f"rule/{key}": value for key, value in rule_state.items()}
+
+    def load_state(self, arrays: Mapping[str, np.ndarray], candidates_after: Mapping[int, Candidates]) -> None:
+        """Continue where `state` was taken. candidates_after: those of each ranking, by the step after it was made."""
+        self._seen = [(arrays["seen_row"], arrays["seen"])]
+        steps = zip(arrays["first_step"].tolist(), arrays["ranked_after"].tolist(), strict=True)
+        for number, (first_step, ranked_after) in enumerate(steps):
+            if ranked_after:
+                self._follow(candidates_after[ranked_after], first_step, ranked_after)
+            self.banks.newest.load_state(below(f"{number}/", arrays))
+        if self.rule is not None:
+            self.rule.load_state(below("rule/", arrays))
+
+    def _follow(self, candidates: Candidates, first_step: int, ranked_after: int) -> None:
+        bank = NegativeBank(self.task.data.num_rows, candidates, self.banks.num_slots)
+        self.banks.add(bank, first_step=first_step, ranked_after=ranked_after)
+
+    def _last_seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows seen since the last judgement, ascending, each once, and their last S."""
+        none = np.empty(0, dtype=np.int64), np.empty((0, self.banks.num_slots))
+        row_B, similarity_BM = (np.concatenate(arrays) for arrays in zip(none, *self._seen, strict=True))
+        row_U, from_the_end_U = np.unique(row_B[::-1], return_index=True)
+        return row_U, similarity_BM[::-1][from_the_end_U]
+
+
+def below(start: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `start`, without it."""
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+
+def num_rows_with_fewer(candidates: Candidates, num_rows: int, needed: int) -> int:
+    """How many rows of a data set have fewer candidates than `needed`."""
+    return sum(int((candidates.count(row_B) < needed).sum()) for row_B in blocks_of_rows(num_rows))
+
+
+def blocks_of_rows(num_rows: int) -> Iterator[np.ndarray]:
+    """The numbers 0 … num_rows - 1 in blocks, so that an answer for all of them never needs much memory."""
+    for first in range(0, num_rows, _ROWS_PER_BLOCK):
+        yield np.arange(first, min(first + _ROWS_PER_BLOCK, num_rows))
