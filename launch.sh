@@ -31,7 +31,7 @@ fi
 num_gpus=$({ nvidia-smi -L 2>/dev/null || true; } | grep -c '^GPU' || true)
 [[ ${CUDA_VISIBLE_DEVICES--} =~ ^(-1)?$ ]] && num_gpus=0
 [[ $num_gpus != 0 ]] || export DS_ACCELERATOR=cpu
-[[ $job == test ]] && cd "$root" && exec python -m pytest -n logical --maxprocesses 4 --dist loadgroup "$@"
+[[ $job == test ]] && cd "$root" && exec python -m pytest -n logical --maxprocesses 4 "$@"
 ranks=(--num_accelerators "$((num_gpus ? num_gpus : 2))")
 [[ $num_gpus != 0 && ${CUDA_VISIBLE_DEVICES:-} ]] && ranks=()
 [[ $num_gpus != 0 ]] || export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) > 1 ? $(nproc) / 2 : 1))}

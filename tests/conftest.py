@@ -19,10 +19,17 @@ if os.environ.get("TRITON_INTERPRET") == "1":
         import tests.interpreter  # noqa: F401
 
 
-def pytest_itemcollected(item):
-    """A module whose tests start processes shares runs among them: one of pytest's workers gets the whole module."""
-    if item.get_closest_marker("distributed"):
-        item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config, log):
+    """Tests go one by one to the next free worker; a module whose tests share the runs of ranks goes as a whole."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ModulesWithRuns(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            module = nodeid.split("::")[0]
+            return module if module.startswith(("tests/distributed/", "tests/integration/")) else nodeid
+
+    return ModulesWithRuns(config, log)
 
 
 @pytest.fixture

@@ -258,7 +258,7 @@ def test_launch_gives_the_harness_its_arguments_and_the_launcher_all_others(chec
 
 def test_launch_test_hands_its_arguments_to_pytest(checkout: Path) -> None:
     launch(checkout, "test")
-    workers = "-n logical --maxprocesses 4 --dist loadgroup"
+    workers = "-n logical --maxprocesses 4"
     assert launch(checkout, "test", "-k", "x y")[1] == [f"python -m pytest {workers} -k x y DS=cpu OMP="]
 
 
