@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # ./launch.sh                          the main job: recipe demo, one rank per GPU (without a GPU: 2 ranks on the CPU)
-# ./launch.sh test [pytest arguments]  the tests
+# ./launch.sh test [pytest arguments]  the tests, in a process per core, at most 4 (-n 0: in one)
 # ./launch.sh RECIPE [--set KEY=VALUE ...] [--data-root DIR] [--output DIR] [--verbose] [launcher flags: --hostfile F ...]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -31,7 +31,7 @@ fi
 num_gpus=$({ nvidia-smi -L 2>/dev/null || true; } | grep -c '^GPU' || true)
 [[ ${CUDA_VISIBLE_DEVICES--} =~ ^(-1)?$ ]] && num_gpus=0
 [[ $num_gpus != 0 ]] || export DS_ACCELERATOR=cpu
-[[ $job == test ]] && cd "$root" && exec python -m pytest "$@"
+[[ $job == test ]] && cd "$root" && exec python -m pytest -n logical --maxprocesses 4 "$@"
 ranks=(--num_accelerators "$((num_gpus ? num_gpus : 2))")
 [[ $num_gpus != 0 && ${CUDA_VISIBLE_DEVICES:-} ]] && ranks=()
 [[ $num_gpus != 0 ]] || export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) > 1 ? $(nproc) / 2 : 1))}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import load_recipe
-from tests.ranks import run_ranks
+from tests.ranks import leave_out_report, run_ranks
 
 pytestmark = pytest.mark.distributed
 
@@ -19,6 +19,7 @@ def message_of_training(recipe: str, changes: tuple[str, ...], poison: tuple[int
     from harness.engine.zero import ZeroEngine
     from harness.trainer import train
 
+    leave_out_report()
     if poison is not None:
         counts = {"step": 1, "batch": -1}
 

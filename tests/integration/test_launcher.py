@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from tests.ranks import free_port
+from tests.ranks import free_port, run_command
 from tests.tiny import text
 
 pytestmark = pytest.mark.distributed
@@ -119,10 +119,8 @@ def test_the_table_and_the_model_are_named_at_the_end(folder, launched):
 
 
 def test_a_finished_run_prints_its_table_again_and_ends_well(folder, alone):
-    again = run(
-        sys.executable, "-m", "harness", "train", str(folder / "tiny.yaml"), "--set", "training.dropout=0.0",
-        "--output", str(folder / "alone"),
-    )  # fmt: skip
+    recipe, output = str(folder / "tiny.yaml"), str(folder / "alone")
+    again = run_command("train", recipe, "--set", "training.dropout=0.0", "--output", output)
     assert again.returncode == 0, again.stderr
     assert "is finished" in again.stdout
     assert "ndcg_at_10" in again.stdout
@@ -136,10 +134,8 @@ def test_evaluate_gives_the_scores_of_the_run_for_run_folder_checkpoint_and_mode
     }
     for model in ("alone", "alone/checkpoints/step-00000006", "alone/model"):
         out = folder / f"{Path(model).name}.json"
-        done = run(
-            sys.executable, "-m", "harness", "evaluate", str(folder / model), "faq", "sts/test.jsonl", "intents",
-            "--data-root", str(folder), "--output", str(out),
-        )  # fmt: skip
+        data = ("faq", "sts/test.jsonl", "intents", "--data-root", str(folder))
+        done = run_command("evaluate", str(folder / model), *data, "--output", str(out))
         assert done.returncode == 0, done.stderr
         found = json.loads(out.read_text())["datasets"]
         for name, expected in final.items():
@@ -161,7 +157,7 @@ def test_evaluate_under_the_launcher_gives_the_same_scores(folder, alone):
 
 def test_the_exported_model_equals_the_checkpoint_and_says_where_it_comes_from(folder, alone):
     out = folder / "exported"
-    done = run(sys.executable, "-m", "harness", "export", str(folder / "alone"), "--out", str(out))
+    done = run_command("export", str(folder / "alone"), "--out", str(out))
     assert done.returncode == 0, done.stderr
     texts = [text(i) for i in range(5)]
     expected = SentenceTransformer(str(folder / "alone" / "model"), device="cpu").encode(texts)
@@ -172,7 +168,7 @@ def test_the_exported_model_equals_the_checkpoint_and_says_where_it_comes_from(f
 
 
 def test_plan_shows_a_step_without_a_model(folder):
-    done = run(sys.executable, "-m", "harness", "plan", str(folder / "tiny.yaml"), "--step", "2", "--ranks", "3")
+    done = run_command("plan", str(folder / "tiny.yaml"), "--step", "2", "--ranks", "3")
     assert done.returncode == 0, done.stderr
     assert "faq" in done.stdout
     assert "micro-batches" in done.stdout

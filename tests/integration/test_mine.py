@@ -20,7 +20,7 @@ from harness.mining.mined_texts import mined_texts
 from harness.search import embeddings as embeddings_module
 from harness.search import top_k as search
 from harness.search.block_store import BlockStore
-from tests.ranks import run_ranks
+from tests.ranks import leave_out_report, run_ranks
 from tests.tiny import text, write_jsonl
 
 pytestmark = pytest.mark.distributed
@@ -234,6 +234,7 @@ def train(folder: str, bank: str, output: str) -> None:
     from harness.trainer import train as run_training
 
     torch.set_num_threads(1)
+    leave_out_report()
     changes = [f"output={folder}/{output}", f"tasks.faq.negatives.bank={bank}", "tasks.faq.negatives.offset=1"]
     run_training(load_recipe(f"{folder}/tiny.yaml", [*changes, "mining.rule=v2", "mining.floor=2.0"]))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.engine.checkpoint import read_arrays
-from tests.ranks import run_ranks
+from tests.ranks import leave_out_report, run_ranks
 from tests.tiny import text, write_jsonl
 
 pytestmark = pytest.mark.distributed
@@ -30,6 +30,7 @@ def train(folder: str, output: str, settings: tuple[str, ...] = (), kill: str = 
     from harness.trainer import train as run_training
 
     torch.set_num_threads(1)
+    leave_out_report()
     if kill:
         _arm(kill, Checkpoints, ZeroEngine)
     changes = [f"output={folder}/{output}", *settings]

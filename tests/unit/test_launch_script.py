@@ -95,7 +95,8 @@ def test_launch_gives_the_harness_its_arguments_and_the_launcher_all_others(chec
 
 def test_launch_test_hands_its_arguments_to_pytest(checkout: Path) -> None:
     launch(checkout, "test")
-    assert launch(checkout, "test", "-k", "x y")[1] == ["python -m pytest -k x y DS=cpu OMP="]
+    workers = "-n logical --maxprocesses 4"
+    assert launch(checkout, "test", "-k", "x y")[1] == [f"python -m pytest {workers} -k x y DS=cpu OMP="]
 
 
 def test_stopping_launch_ends_the_launcher_and_every_process_below_it(checkout: Path) -> None:
