@@ -85,23 +85,26 @@ class TextEncoder:
         order_T: the numbers 0 … T - 1 in the order in which they are given to ranks 0, 1, … W - 1, 0, 1, …; the same
         on every rank.
         """
-        result: np.ndarray | None = None
-        for start in range(0, max(1, len(order_T)), BLOCK_TEXTS):
-            block = order_T[start : start + BLOCK_TEXTS]
-            table = self._encode_block(read, block, role)
-            if result is None:
-                result = np.empty((len(order_T), table.shape[1]), dtype=np.float32)
-            _restore_order(table, block, result)
-        assert result is not None
-        return result
+        result_TD: np.ndarray | None = None
+        for first in range(0, max(1, len(order_T)), BLOCK_TEXTS):
+            block_B = order_T[first : first + BLOCK_TEXTS]
+            gathered_RD = self._encode_block(read, block_B, role)
+            if result_TD is None:
+                result_TD = np.empty((len(order_T), gathered_RD.shape[1]), dtype=np.float32)
+            _restore_order(gathered_RD, block_B, result_TD)
+        assert result_TD is not None
+        return result_TD
 
-    def _encode_block(self, read: ReadTexts, block: np.ndarray, role: EncodingRole) -> np.ndarray:
-        """All ranks' embeddings of a block, those of rank 0 first. Rank r encodes texts r, r + W, r + 2W, …"""
-        mine = block[comm.rank() :: comm.world_size()]
+    def _encode_block(self, read: ReadTexts, block_B: np.ndarray, role: EncodingRole) -> np.ndarray:
+        """All ranks' embeddings of a block, those of rank 0 first. Rank r encodes texts r, r + W, r + 2W, …
+
+        Every rank contributes as many rows; the last one of some is padding.
+        """
+        share = block_B[comm.rank() :: comm.world_size()]
         prompt = self._prompts.before(role)
-        ids = self._tokeniser.encode([prompt + text for text in read(mine)], self._max_lengths[role])
-        rows = self._encode_ids(ids, -(-len(block) // comm.world_size()))
-        return comm.all_gather_rows(rows).cpu().numpy()
+        ids = self._tokeniser.encode([prompt + text for text in read(share)], self._max_lengths[role])
+        row_RD = self._encode_ids(ids, -(-len(block_B) // comm.world_size()))
+        return comm.all_gather_rows(row_RD).cpu().numpy()
 
     def _encode_ids(self, ids: list[list[int]], rows_per_rank: int) -> Tensor:
         """This rank's embeddings [rows_per_rank, D], in micro-batches.
@@ -109,23 +112,23 @@ class TextEncoder:
         All ranks run the same number of forward passes, some of them on an empty batch: under ZeRO-3 each pass gathers
         the weights from all ranks.
         """
-        lengths = np.array([len(row) for row in ids], dtype=np.int64)
-        batches = split_into_micro_batches(np.arange(len(ids)), lengths, self._micro_batch_tokens)
-        most = int(comm.all_reduce_max(torch.tensor(max(1, len(batches)), device=comm.device())))
-        rows: Tensor | None = None
-        for index in range(most):
+        length_R = np.array([len(row) for row in ids], dtype=np.int64)
+        batches = split_into_micro_batches(np.arange(len(ids)), length_R, self._micro_batch_tokens)
+        num_passes = int(comm.all_reduce_max(torch.tensor(max(1, len(batches)), device=comm.device())))
+        row_RD: Tensor | None = None
+        for index in range(num_passes):
             batch = batches[index] if index < len(batches) else np.empty(0, dtype=np.int64)
-            embedding = self._forward(self._tokeniser.pad([ids[i] for i in batch])).float()
-            if rows is None:
-                rows = embedding.new_zeros((rows_per_rank, embedding.shape[1]))
-            rows[torch.from_numpy(batch).to(rows.device)] = embedding[: len(batch)]
-        assert rows is not None
-        return rows
+            embedding_BD = self._forward(self._tokeniser.pad([ids[i] for i in batch])).float()
+            if row_RD is None:
+                row_RD = embedding_BD.new_zeros((rows_per_rank, embedding_BD.shape[1]))
+            row_RD[torch.from_numpy(batch).to(row_RD.device)] = embedding_BD[: len(batch)]
+        assert row_RD is not None
+        return row_RD
 
 
-def _restore_order(table: np.ndarray, block: np.ndarray, result: np.ndarray) -> None:
-    """Copy a block's gathered embeddings to the rows of `result` that belong to its texts."""
-    rows_per_rank = len(table) // comm.world_size()
+def _restore_order(gathered_RD: np.ndarray, block_B: np.ndarray, result_TD: np.ndarray) -> None:
+    """Copy a block's gathered embeddings to the rows of `result_TD` that belong to its texts."""
+    rows_per_rank = len(gathered_RD) // comm.world_size()
     for rank in range(comm.world_size()):
-        share = block[rank :: comm.world_size()]
-        result[share] = table[rank * rows_per_rank :][: len(share)]
+        share = block_B[rank :: comm.world_size()]
+        result_TD[share] = gathered_RD[rank * rows_per_rank :][: len(share)]

@@ -65,9 +65,9 @@ def false_negative_limit(
     """
     positive = np.asarray(positive_Q, dtype=np.float64)
     limit_Q = np.full(positive.shape, np.inf)
-    known = np.isfinite(positive)
+    is_finite = np.isfinite(positive)
     if relative is not None:
-        limit_Q[known] = positive[known] - (1 - relative) * np.abs(positive[known])
+        limit_Q[is_finite] = positive[is_finite] - (1 - relative) * np.abs(positive[is_finite])
     if margin is not None:
-        limit_Q[known] = np.minimum(limit_Q[known], positive[known] - margin)
+        limit_Q[is_finite] = np.minimum(limit_Q[is_finite], positive[is_finite] - margin)
     return limit_Q.astype(np.float32)
