@@ -1,4 +1,4 @@
-"""The data that one part of the harness hands to the next.
+"""What the parts of the harness hand to each other: the texts of a step, the plan, the schedule.
 
 Shape legend, used as suffixes everywhere:
     B  queries of a task in this step        N  documents of a task in this step
@@ -7,7 +7,9 @@ Shape legend, used as suffixes everywhere:
     S  STS pairs of a task in this step      T  unique texts of the step (rows of the embedding table)
     L  tokens                                D  embedding dimensions
     K  Matryoshka levels                     W  ranks
-    R  rows of a data set                    G  texts of a data set (flat over its rows)
+    R  rows of a data set                    G  texts of a data set (row after row)
+    E  entries of a flat list                U  unique values
+    C  labels; candidates of a row
 
 A step is a set of unique texts. `StepPlan` names them and says how the tasks refer to them; `Schedule` says which
 rank encodes which text in which micro-batch. The loss depends on the first only.
@@ -24,21 +26,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TaskKind = Literal["retrieval", "sts", "classification"]
-SourceKind = TaskKind | Literal["corpus"]
+SourceKind = TaskKind | Literal["corpus"]  # corpus: documents without queries
 TextRole = Literal["query", "document"]
 EncodingRole = Literal["query", "document", "sentence"]  # sentence: STS and classification texts in evaluation
 NegativesScope = Literal["own", "task", "step"]
-Positives = Literal["one", "all"]
+Positives = Literal["one", "all"]  # how many of a row's positives a step uses
 Balance = Literal["cbb", "alternate", "homogeneous"]
 ROLES: tuple[TextRole, ...] = ("query", "document")  # the uint8 code of a role is its position here
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One validated row of a data source, whatever its file format.
+    """One validated row of a data source, whatever its file format. `texts` holds:
 
-    retrieval: `texts` = (query, positives..., negatives...), `num_positives` of them positive.
-    sts: `texts` = (text1, text2), `score` set. classification: `texts` = (text,), `label` set. corpus: (document,).
+    retrieval: the query, `num_positives` positives, then the negatives. sts: the two texts; `score` is set.
+    classification: the text; `label` is set. corpus: the document.
     """
 
     line: int  # 1-based line (or row) of the source
@@ -64,10 +66,10 @@ class StepTexts:
 
 @dataclass(frozen=True, slots=True)
 class RaggedLists:
-    """A list of indices per query, each at its own length: `lists[i]` is query i's, int64.
+    """A list of indices for each query, of any length; `lists[i]` is that of query i, int64.
 
-    `lists[rows]` pads those of a slice with -1 to [rows, X], X the longest of them: 8 * rows * X bytes, which one long
-    list among many still costs; but only those who need a matrix make one, and only of their own queries.
+    `lists[start:stop]` is a matrix [stop - start, X] padded with -1, X the longest of these lists. One long list makes
+    the whole matrix wide, so ask only for the queries that are needed.
     """
 
     start_B1: np.ndarray  # int64: query i's list is value_E[start[i] : start[i + 1]]
@@ -97,9 +99,10 @@ class RaggedLists:
 
 @dataclass(frozen=True, slots=True)
 class QueryPart:
-    """How one task's queries refer to the table, whatever loss they take. Document indices point into `document_N`.
+    """The queries of one task in a step, whatever loss they train: which rows of the embedding table they refer to.
 
-    The scores of a ranker are there where a loss of the task asks for them.
+    positive, negative and excluded hold positions in `document_N`. The scores of a ranker are None unless a loss of the
+    task needs them.
     """
 
     task: str
@@ -108,14 +111,14 @@ class QueryPart:
     document_N: np.ndarray  # int64, rows of the table, each once
     positive_BP: np.ndarray  # int64, into document_N, -1 padded, at least one in every row
     negative_BM: np.ndarray  # int64, into document_N, -1 padded
-    rank_BM: np.ndarray  # int64, of the negatives among the query's ranked candidates, -1 where not ranked
-    excluded_BX: RaggedLists | np.ndarray  # int64, into document_N, -1 padded: never negatives of the query
-    own_negatives_only: bool  # no other query's documents are negatives of a query (the task's scope is `own`)
+    rank_BM: np.ndarray  # int64, rank of each negative among the query's ranked candidates, -1 where there is none
+    excluded_BX: RaggedLists | np.ndarray  # int64, into document_N, -1 padded: documents that are never its negatives
+    own_negatives_only: bool  # whether other documents are no negatives of a query
     positive_score_BP: np.ndarray | None = None  # float32, NaN where padded
     negative_score_BM: np.ndarray | None = None  # float32, NaN where padded
 
     def share(self, index: int, count: int) -> slice:
-        """The queries of share `index` of `count`: what one of so many ranks computes the loss of."""
+        """Which queries rank `index` of `count` ranks computes the loss of."""
         return slice(len(self.query_B) * index // count, len(self.query_B) * (index + 1) // count)
 
     def excluded_pairs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -127,13 +130,13 @@ class QueryPart:
 
     @property
     def num_references(self) -> int:
-        """Its queries, positives and negatives, each as often as it is named."""
+        """Number of queries, positives and negatives, repeated texts counted each time."""
         return len(self.query_B) + int((self.positive_BP >= 0).sum()) + int((self.negative_BM >= 0).sum())
 
 
 @dataclass(frozen=True, slots=True)
 class PairPart:
-    """One STS task's pairs, whatever loss they take: rows of the table and their graded similarity."""
+    """The pairs of one STS task in a step, whatever loss they train: rows of the table and their graded similarity."""
 
     task: str
     row_S: np.ndarray  # int64, data set rows
@@ -143,13 +146,13 @@ class PairPart:
 
     @property
     def num_references(self) -> int:
-        """Its sentences, each as often as it is named."""
+        """Number of sentences, repeated texts counted each time."""
         return len(self.text1_S) + len(self.text2_S)
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """The texts of a step and how its tasks refer to them; nothing about which rank computes what."""
+    """The texts of a step and how its tasks refer to them; which rank encodes what is in the `Schedule`."""
 
     step: int  # from 1
     texts: StepTexts
@@ -157,7 +160,7 @@ class StepPlan:
 
     @property
     def texts_saved(self) -> int:
-        """How many more texts a trainer would encode that embeds every query, positive, negative and sentence anew."""
+        """How many encodings are saved because a text that is referred to several times is encoded once."""
         return sum(part.num_references for part in self.parts) - len(self.texts)
 
     def metrics(self) -> dict[str, float]:
@@ -172,10 +175,10 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Who encodes what: `micro_batches[w][m]` are table rows; every rank has the same number of micro-batches.
+    """Which rank encodes which texts: `micro_batches[w][m]` are the table rows of micro-batch m of rank w.
 
-    A rank with fewer texts has empty micro-batches at the end. `slot_T[t]` is the row of text t in the gathered
-    [W * rows_per_rank, D] table.
+    Every rank has the same number of micro-batches; a rank with fewer texts has empty ones at the end. `slot_T[t]` is
+    the row of text t in the table [W * rows_per_rank, D] that is gathered from all ranks.
     """
 
     micro_batches: tuple[tuple[np.ndarray, ...], ...]

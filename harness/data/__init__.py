@@ -1,1 +1,1 @@
-"""Floor 2: sources → tasks → negative bank → plan → token batches. See README.md beside this file."""
+"""From files to the token batches of a step: source, table, bank, plan, batch. See README.md beside this file."""

@@ -14,27 +14,31 @@ from harness.types import EncodingRole, NegativesScope, Positives, TaskKind
 
 
 class NegativesConfig(Section):
-    """Which documents stand in a query's denominator, and how many negatives of its own a query brings.
+    """What a query is compared with beside its positives, and how many negatives of its own it has.
 
-    margin: drop those with similarity > lowest positive's + margin, judged at each Matryoshka level, without gradient.
-        A sum, so its meaning does not turn with the positive's sign; below 0 it drops what is nearly as similar, too
-        (NV-Retriever's TopK-MarginPos, arXiv 2407.15831, as a mask in the batch).
-    hardness: own negatives weigh e^(hardness * similarity) in the denominator, a constant to the gradient, at each
-        level by its own similarity (EmbeddingGemma, arXiv 2509.20354, with 5).
-    symmetric: the mean of the loss and of the same from each positive to the queries that keep it as a negative (CLIP,
-        arXiv 2103.00020): queries of the task only, with scope `step` as well.
-    same_tower: the other queries join the documents, each positive is compared with the documents that its query keeps,
-        or both (GTE, arXiv 2308.03281; Qwen3-Embedding, arXiv 2506.05176). With scope `task` those of the task, with
-        `step` those of the step. Queries that mean the same are no negatives (`data/plan/known_positives.py`).
-    guide: drop what the recipe's `guide` finds nearer to the query than its positive (GISTEmbed, arXiv 2402.16829). It
-        knows of queries only, so same_tower may be `queries` at most.
+    scope: `own`, the query's own negatives only; `task`, all documents that its task has in the step; `step`, all
+        documents of the step.
+    margin: leave out negatives with similarity > (lowest positive's + margin). Each Matryoshka level is judged by its
+        own similarities; no gradient flows through the decision. With a margin below 0, negatives that are nearly as
+        similar as the positive are left out as well (NV-Retriever's TopK-MarginPos, arXiv 2407.15831, applied in the
+        batch; a sum, because a product would change its meaning where the positive's similarity is negative).
+    hardness: the query's own negatives weigh e^(hardness * similarity) in the denominator of the loss, at each level by
+        its own similarity; the weight is a constant to the gradient (EmbeddingGemma, arXiv 2509.20354, with 5).
+    symmetric: the mean of two losses: from each query to the documents, and from each positive to the queries of its
+        task that have it as a negative (CLIP, arXiv 2103.00020). Queries of other tasks are never among them.
+    same_tower: also compare texts of one kind (GTE, arXiv 2308.03281; Qwen3-Embedding, arXiv 2506.05176). `queries`:
+        the other queries are negatives of a query. `documents`: the documents a query is compared with are negatives
+        of its positive, too. Which queries and documents, says the scope (`task` or `step`). Queries that mean the same
+        are no negatives of each other (see `harness/data/plan/known_positives.py`).
+    guide: leave out negatives that the recipe's `guide` finds more similar to the query than its positive (GISTEmbed,
+        arXiv 2402.16829). It judges queries against documents only, so `same_tower` may only be `queries` with it.
     """
 
     scope: NegativesScope | None = None  # default: task; own for classification
     per_query: int = Field(0, ge=0)
     bank: str | None = None  # a folder that `harness mine` wrote; default: the lists in the data
-    corpus: str | None = None  # what the bank was searched in, if it lies elsewhere now
-    offset: int | None = Field(None, ge=0)  # candidates passed over at the top; default: 10 with a bank, else 0
+    corpus: str | None = None  # where the corpus of the bank lies, if it was moved
+    offset: int | None = Field(None, ge=0)  # first candidate to use; default: 10 with a bank, else 0
     margin: float | None = None
     hardness: float | None = Field(None, gt=0)
     symmetric: bool = False
@@ -63,18 +67,20 @@ class PromptsConfig(Section):
         return Prompts(self.query, self.document).before(role, row_prompt)
 
 
-def _listed(value: object) -> object:
-    """One name stands for a list of one."""
+def _as_tuple(value: object) -> object:
+    """A single name may be given instead of a list of one."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 class TaskConfig(Section):
     """One data source, how many examples of it a step holds, and what they train.
 
-    quota: examples of the global step, over all ranks. share, instead of it: a part of `data.batch`, or `auto`, a part
-    of what the others leave, by size (see `harness.data.plan.quotas`). loss: one of `harness.loss_table.LOSSES`, or
-    several that are added up. weight: against the other tasks whose losses stand in the same mean in the same step
-    (retrieval and classification in one, sts in the other); for a task that is alone there it changes nothing.
+    quota: examples of a step, over all ranks.
+    share: instead of a quota, a fraction of `data.batch`; `auto`: what the other tasks leave of it, divided among the
+        `auto` tasks by the size of their data (see `harness/data/plan/quotas.py`).
+    loss: one of `harness.loss_table.LOSSES`, or several that are added up.
+    weight: of this task in the mean over tasks. Retrieval and classification tasks share one mean, sts tasks another; a
+        task that is alone in its mean in a step is not changed by it.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -83,11 +89,11 @@ class TaskConfig(Section):
     split: str = "train"  # of a hub data set or a folder saved by `datasets`
     quota: int | None = Field(None, ge=1)
     share: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] | None = None
-    loss: Annotated[tuple[LossName, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
+    loss: Annotated[tuple[LossName, ...], BeforeValidator(_as_tuple), Field(min_length=1)] | None = None
     weight: float = Field(1.0, gt=0)
     temperature: float | None = Field(None, gt=0)
     teacher_temperature: float | None = Field(None, gt=0)  # of a ranker's scores, for distillation; default 1
-    positives: Positives = "one"  # of a row with several: one, another every epoch, or all of them at once
+    positives: Positives = "one"  # of a row with several: one of them, another in every epoch; or all at once
     negatives: NegativesConfig = NegativesConfig()
     prompts: PromptsConfig = PromptsConfig()
     query_max_length: int | None = Field(None, ge=4)
@@ -205,8 +211,10 @@ class TaskConfig(Section):
 class DataConfig(Section):
     """How data files are read, and how a step is divided among tasks that have a share.
 
-    cache: where the validated copies are; default: the user's cache folder. batch: examples of a step, over all tasks
-    and ranks, when a task has a share. size_temperature: of the shares `auto`, see `harness.data.plan.quotas`.
+    cache: folder of the validated copies; default: the user's cache folder.
+    batch: examples of a step over all tasks and ranks, needed when a task has a share.
+    size_temperature: the higher, the less the shares `auto` depend on the size of the data (see
+        `harness/data/plan/quotas.py`).
     """
 
     on_bad_row: Literal["stop", "skip"] = "stop"
@@ -216,7 +224,7 @@ class DataConfig(Section):
 
 
 def check_shares(tasks: Sequence[TaskConfig], data: DataConfig) -> None:
-    """The tasks' quotas and shares add up to the batch.
+    """Check that the tasks' quotas and shares add up to `data.batch`.
 
     Raises:
         ValueError: they do not, or a setting has nothing to act on.
@@ -237,9 +245,9 @@ def check_shares(tasks: Sequence[TaskConfig], data: DataConfig) -> None:
                 f"data.batch: got {data.batch}, but every task has a quota; remove the key, or give a task share: auto"
             )
         return
-    taken = [data.batch * task.share for task in shared if isinstance(task.share, float)]
-    left = data.batch - sum(task.quota or 0 for task in tasks) - sum(taken)
-    for sharing, rest in ((shared, left + sum(taken)), (auto, left)):  # every task has an example in every step
+    fixed = sum(data.batch * task.share for task in shared if isinstance(task.share, float))
+    left = data.batch - sum(task.quota or 0 for task in tasks) - fixed
+    for sharing, rest in ((shared, left + fixed), (auto, left)):  # every task has an example in every step
         if rest < len(sharing):
             raise ValueError(
                 f"data.batch: got {data.batch}, which leaves {max(rest, 0.0):g} for tasks "

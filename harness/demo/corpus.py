@@ -1,7 +1,7 @@
-"""The embedded demo data: retrieval, STS and classification from the docstrings of packages that come with the harness.
+"""The embedded demo data: retrieval, STS and classification from the docstrings of installed packages.
 
-Real text without any download. Training and test data stand on different modules (source files), so that no test
-text has a sibling in training. The folder's bytes depend on the installed packages' versions only.
+Real text without any download. Training and test data come from different modules (source files), so that no test text
+is near a training text in its source. The folder's bytes depend on the versions of the installed packages only.
 """
 
 from __future__ import annotations

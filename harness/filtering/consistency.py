@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from harness import comm
-from harness.data.ragged import expand_ranges, mix64
+from harness.data.pseudo_random import mix64
+from harness.data.ragged import expand_ranges
 from harness.filtering.pairs import PairTable
 from harness.search.block_store import BlockStore
 from harness.search.exact import ExactSearch

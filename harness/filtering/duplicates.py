@@ -20,7 +20,7 @@ import xxhash
 from numpy.lib import format as npy_format
 
 from harness import comm
-from harness.data.ragged import mix64
+from harness.data.pseudo_random import mix64
 from harness.files import replace_file
 from harness.filtering.config import FilterConfig
 from harness.filtering.junk_rules import normalised

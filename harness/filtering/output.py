@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from harness.data.ragged import mix64
+from harness.data.pseudo_random import mix64
 from harness.data.source.files import BadRow, Row
 from harness.data.source.formats import FormattedRow, read_formatted_rows
 from harness.files import replace_file

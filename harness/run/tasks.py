@@ -1,4 +1,4 @@
-"""Opens the data and the negative banks of a recipe's tasks, and checks that they fit together."""
+"""From the recipe's `tasks` to opened data and banks of negatives; checks that model, data and banks fit together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BANK_OFFSET = 10  # the paper's: the top of a search is too likely to hold unlab
 
 
 def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:
-    """Every task's validated data and its negative bank. The first rank on a machine reads; the others wait."""
+    """Every task with its validated data and its bank. One process of a machine reads the files; the others wait."""
     tasks = []
     for task in loaded.config.tasks:
         query_length = task.query_max_length or max_lengths(loaded.config)["query"]
@@ -60,18 +60,23 @@ def _candidates(
 
 
 def bank_hashes(loaded: LoadedRecipe) -> dict[str, str]:
-    """Per task with a bank, the hash of what the bank says of itself: data, model, settings."""
+    """For each task with a bank: the hash of its bank.json (data, model, settings)."""
     folders = {task.name: task.negatives.bank for task in loaded.config.tasks if task.negatives.bank}
     files = {name: Path(locate_for(loaded, folder, allow_hub=False)) / FACTS for name, folder in folders.items()}
     return {name: xxhash.xxh3_128_hexdigest(file.read_bytes()) for name, file in files.items()}
 
 
 def offset_of(task: TaskConfig) -> int:
-    """Rank of the first window of a searched bank."""
+    """Rank of the first candidate that is used of a searched bank."""
     return BANK_OFFSET if task.negatives.offset is None else task.negatives.offset
 
 
 def check_lengths(config: RunConfig) -> None:
+    """Check that no task wants longer texts than the model takes.
+
+    Raises:
+        ValueError: one does.
+    """
     longest = position_limit(config.model.name_or_path, config.model.trust_remote_code)
     for task in config.tasks:
         wanted = max(task.query_max_length or 0, task.document_max_length or 0)
@@ -83,7 +88,11 @@ def check_lengths(config: RunConfig) -> None:
 
 
 def check_reranking(config: RunConfig) -> None:
-    """A ranking must hold a first window."""
+    """Check that re-ranking (`mining.remine`) gives each query enough candidates for its first negatives.
+
+    Raises:
+        ValueError: `mining.remine.candidates` is too small.
+    """
     if not config.mining.remine.every and config.mining.exhausted != "remine":
         return
     for task in config.tasks:
@@ -97,7 +106,13 @@ def check_reranking(config: RunConfig) -> None:
 
 
 def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tasks: Sequence[Task]) -> None:
-    """A ranking's scores are S0 only if this run starts with the weights, prompts and lengths that made them."""
+    """With `mining.start: ranking`, check that every bank was ranked by the model this run starts with.
+
+    Only then is the score in the bank S0, the similarity that a negative has at the start.
+
+    Raises:
+        ValueError: a bank was ranked with other weights, pooling, prompts or lengths, or a task has no bank.
+    """
     if loaded.config.mining.rule == "none" or loaded.config.mining.start != "ranking":
         return
     model = {"weights": fingerprint(encoder.state_dict()), "pooling": encoder.pooling}

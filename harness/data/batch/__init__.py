@@ -1,1 +1,1 @@
-"""Stage 5: the step's texts to ranks, micro-batches and tokens."""
+"""The texts of a step to ranks, micro-batches and token ids."""

@@ -1,1 +1,1 @@
-"""Stage 4: the texts of a step and how the tasks refer to them."""
+"""The texts of a step, and how the tasks refer to them."""

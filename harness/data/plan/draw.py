@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.data.plan.permutation import derive_key, permute
 from harness.data.plan.task import Task, negative_source
-from harness.data.ragged import mix64
+from harness.data.pseudo_random import mix64
 from harness.data.table.index import TaskData
 from harness.types import Balance
 

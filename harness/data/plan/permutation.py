@@ -1,4 +1,4 @@
-"""Data stage 4 helper: the order of an epoch, computed per index and never stored.
+"""The order of an epoch, computed for each index when it is needed and never stored.
 
 A Feistel network permutes the smallest power-of-two domain that holds [0, size); an index that lands outside is sent
 through it again (cycle walking), which keeps the map a permutation of [0, size) at less than two passes on average.
@@ -12,7 +12,7 @@ from typing import overload
 import numpy as np
 import xxhash
 
-from harness.data.ragged import mix64
+from harness.data.pseudo_random import mix64
 
 NUM_ROUNDS = 10  # tiny domains have few bits a round; ten rounds make every order of four elements equally likely
 

@@ -1,4 +1,4 @@
-"""A task of the recipe with its opened data and its negative bank: what the plan and the token batches work on."""
+"""A task of the recipe with its opened data and its bank of negatives: what the plan and the token batches work on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Task:
 
     @property
     def quota(self) -> int:
-        """Examples of a step, over all ranks; a share of the recipe is a number by now."""
+        """Examples of a step, over all ranks; `with_quotas` has replaced shares before."""
         assert self.config.quota is not None
         return self.config.quota
 
@@ -43,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TextSource:
-    """A text table that a plan may name, and the task whose prompts and lengths its texts take."""
+    """A text table that a plan may refer to, and the task whose prompts and maximum lengths apply to its texts."""
 
     task: Task
     data: TaskData

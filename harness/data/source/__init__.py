@@ -1,1 +1,1 @@
-"""Stage 1: files to rows. The only readers of data files, for training and evaluation."""
+"""Files to validated rows: the only readers of data files, for training, filtering and evaluation."""

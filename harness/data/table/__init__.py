@@ -1,1 +1,1 @@
-"""Stage 2: rows to memory-mapped arrays of texts, hashes and lengths."""
+"""Rows to memory-mapped arrays of texts, hashes and lengths."""

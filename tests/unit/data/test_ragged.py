@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.ragged import expand_ranges, mix64
+from harness.data.ragged import expand_ranges
 from harness.types import RaggedLists
 
 
@@ -36,10 +36,3 @@ def test_one_long_list_costs_its_own_length_only():
     lists = RaggedLists.of_pairs(np.full(40_000, 7), np.arange(40_000), 8192)
     assert lists.start_B1.nbytes + lists.value_E.nbytes == 8 * (8193 + 40_000)
     assert lists[100:8192].nbytes == 0
-
-
-def test_mixed_values_are_spread_evenly_and_depend_on_the_key():
-    values = mix64(np.arange(100_000), 7)
-    counts = np.bincount((values % np.uint64(10)).astype(int), minlength=10)
-    assert abs(counts - 10_000).max() < 500  # five standard deviations
-    assert not np.array_equal(values, mix64(np.arange(100_000), 8))
