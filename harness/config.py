@@ -15,15 +15,15 @@ import yaml
 from pydantic import Field, model_validator
 
 from harness.data.config import DataConfig, TaskConfig, check_shares
-from harness.deepspeed_json import load_deepspeed_json, zero_stage
 from harness.encoder.config import ModelConfig
 from harness.engine.config import CheckpointConfig, TrainingConfig
 from harness.evaluation.config import EvaluationConfig
 from harness.losses.config import LossConfig
 from harness.mining.config import GuideConfig, MiningConfig
 from harness.prompts import Prompts, prompts_of_recipe
-from harness.recipe_file import apply_override, build, did_you_mean, read_yaml, show
-from harness.section import Section
+from harness.settings.deepspeed_json import load_deepspeed_json, zero_stage
+from harness.settings.recipe_file import apply_override, build, did_you_mean, read_yaml, show
+from harness.settings.section import Section
 from harness.types import EncodingRole
 
 RECIPES = Path(__file__).parent / "recipes"

@@ -8,9 +8,9 @@ from harness.engine.phases import embed, replay, score
 from harness.engine.step import Step
 from harness.engine.step_cost import StepCost, peak_memory_bytes
 from harness.evaluation.runner import evaluate
+from harness.report.messages import warn
 from harness.report.report import Report
 from harness.run.folder import RunFolder
-from harness.run.messages import warn
 from harness.run.run import Run
 from harness.run.save import save_checkpoint, save_trained_model
 from harness.run.start import start_or_continue

@@ -100,7 +100,9 @@ def backbone_config(folder: str, trust_remote_code: bool) -> PreTrainedConfig:
         OSError: there is none. ValueError: of a kind that transformers does not know, or with code of its own that is
             not trusted.
     """
-    from transformers import AutoConfig  # takes seconds, and reads its environment at import: after quiet.py has set it
+    from transformers import (
+        AutoConfig,
+    )  # takes seconds, and reads its environment at import: after cli/environment.py has set it
 
     return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
@@ -108,7 +110,9 @@ def backbone_config(folder: str, trust_remote_code: bool) -> PreTrainedConfig:
 @lru_cache
 def _snapshot(name: str, trust_remote_code: bool) -> str:
     """The local folder with the files of a hub name; the name itself where they cannot be had."""
-    from huggingface_hub import snapshot_download  # reads its environment at import: after quiet.py has set it
+    from huggingface_hub import (
+        snapshot_download,
+    )  # reads its environment at import: after cli/environment.py has set it
 
     # The whole folder, because transformers alone would not fetch modules.json and the files it names (pooling, Dense,
     # prompts).

@@ -136,18 +136,7 @@ def measure(rule: Rules, folder: Path, size: Size) -> Figures:
     negatives = DynamicNegatives(MiningConfig(rule=rule), [task], size.queries, look_ahead=not_asked, rerank=not_asked)
     open_seconds, opened_mb = time.perf_counter() - started, resident_mb() - before_mb
 
-    plan_ms, watch_ms, replaced = [], [], 0.0
-    for step in range(1, size.steps + 1):
-        row_B = np.sort(timed[(step - 1) % len(timed)])
-        started = time.perf_counter()
-        rank_BM = bank.ranks(row_B, step)
-        candidates.text_ids(row_B, rank_BM)
-        plan_ms.append(1e3 * (time.perf_counter() - started))
-        seen = {"task": random.permuted(similarity_BM, axis=0)}
-        plan = _plan(step, row_B, rank_BM)
-        started = time.perf_counter()
-        replaced += negatives.observe(plan, seen)["negatives_replaced"]
-        watch_ms.append(1e3 * (time.perf_counter() - started))
+    plan_ms, watch_ms, replaced = _watch(negatives, bank, timed, similarity_BM, size.steps, random)
     watched_mb = resident_mb() - before_mb
     for number, row_B in enumerate(_blocks(row_Q[timed.size :], size.batch), start=size.steps + 1):
         plan = _plan(number, row_B, bank.ranks(row_B, number))
@@ -169,6 +158,30 @@ def measure(rule: Rules, folder: Path, size: Size) -> Figures:
         state_seconds=time.perf_counter() - started,
         state_mb=sum(array.nbytes for array in state.values()) / 2**20,
     )
+
+
+def _watch(
+    negatives: DynamicNegatives,
+    bank: NegativeBank,
+    row_VB: np.ndarray,
+    similarity_BM: np.ndarray,
+    num_steps: int,
+    random: np.random.Generator,
+) -> tuple[list[float], list[float], float]:
+    """Milliseconds of planning and of watching each step, and how many negatives were replaced in all."""
+    plan_ms, watch_ms, replaced = [], [], 0.0
+    for step in range(1, num_steps + 1):
+        row_B = np.sort(row_VB[(step - 1) % len(row_VB)])
+        started = time.perf_counter()
+        rank_BM = bank.ranks(row_B, step)
+        bank.candidates.text_ids(row_B, rank_BM)
+        plan_ms.append(1e3 * (time.perf_counter() - started))
+        seen = {"task": random.permuted(similarity_BM, axis=0)}
+        plan = _plan(step, row_B, rank_BM)
+        started = time.perf_counter()
+        replaced += negatives.observe(plan, seen)["negatives_replaced"]
+        watch_ms.append(1e3 * (time.perf_counter() - started))
+    return plan_ms, watch_ms, replaced
 
 
 def _not_asked(*_: Any) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.quiet import prepare_environment
+from harness.cli.environment import prepare_environment
 
 if TYPE_CHECKING:
     import numpy as np

@@ -75,7 +75,7 @@ def filter_(
 def _checked_config(options: dict[str, Any], overrides: list[str]) -> FilterConfig:
     """The options and the `--set KEY=VALUE` of the command line as a FilterConfig."""
     from harness.filtering.config import FilterConfig
-    from harness.recipe_file import apply_override, build
+    from harness.settings.recipe_file import apply_override, build
 
     return build(FilterConfig, options, "filter", [apply_override(options, override) for override in overrides])
 

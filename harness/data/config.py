@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.loss_table import DISTILLATION_LOSSES, LOSSES, LossName, default_loss, losses_of_kind
 from harness.prompts import Prompts
-from harness.section import Section
+from harness.settings.section import Section
 from harness.types import EncodingRole, NegativesScope, Positives, TaskKind
 
 

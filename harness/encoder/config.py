@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from harness.encoder.pooling import PoolingMode
-from harness.section import Section
+from harness.settings.section import Section
 
 
 class ModelConfig(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.section import Section
+from harness.settings.section import Section
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 

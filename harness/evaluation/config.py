@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.section import Section
+from harness.settings.section import Section
 
 
 class EvaluationConfig(Section):

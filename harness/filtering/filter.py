@@ -35,7 +35,7 @@ from harness.search.block_store import BlockStore
 from harness.search.embeddings import Progress, TableEmbeddings
 from harness.search.encode import Encode
 from harness.search.unique_texts import unique_texts
-from harness.section import flat
+from harness.settings.section import flat
 
 WORK_FOLDER, DATA_FILE = "work", "train.jsonl.gz"
 

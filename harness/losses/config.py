@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.section import Section
+from harness.settings.section import Section
 from harness.types import Balance
 
 

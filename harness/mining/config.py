@@ -9,7 +9,7 @@ from pydantic_core import PydanticKnownError
 
 from harness.data.config import PromptsConfig
 from harness.mining.replacement_rule import rule_class, rule_names
-from harness.section import Section
+from harness.settings.section import Section
 
 _NUMBERS = ("ratio", "ceiling", "floor")
 _ACCEPTED_WITHOUT_RULE = ("ratio", "ceiling")  # so that `--set mining.rule=none` alone switches most rules off

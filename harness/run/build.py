@@ -10,7 +10,6 @@ from harness import comm
 from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
-from harness.deepspeed_json import load_deepspeed_json
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.load import load_encoder
 from harness.engine.budget import micro_batch_tokens
@@ -28,12 +27,12 @@ from harness.run.places import locate_for
 from harness.run.run import Run
 from harness.run.tasks import (
     bank_hashes,
-    check_lengths,
     check_ranking,
-    check_reranking,
+    check_settings,
     offset_of,
     open_tasks,
 )
+from harness.settings.deepspeed_json import load_deepspeed_json
 
 
 def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run:
@@ -49,19 +48,16 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
         locate_for(loaded, task.path)  # reports a missing file before anything is loaded
     evaluation_data = _open_evaluation_data(loaded)
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
-    check_lengths(config)
-    check_reranking(config)
+    check_settings(config)
     tasks = open_tasks(loaded, tokeniser)
     encoder = load_encoder(config.model, config.training.dropout, config.training.seed)
     check_ranking(loaded, encoder, tasks)
-    objective = build_objective(config)
-    objective.check_shares(comm.world_size())
+    objective = build_objective(config, comm.world_size())
     guide = None if config.guide is None else load_guide(config.guide, tasks)
     engine = ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder))
     budget = _micro_batch_tokens(config, encoder, checkpoint)
     encoders = TextEncoders(config, engine, tokeniser, budget)
-    look_ahead, reranking = _build_look_ahead(config, tasks, encoders), _build_reranking(config, encoder, encoders)
-    negatives = DynamicNegatives(config.mining, tasks, config.training.steps, look_ahead=look_ahead, rerank=reranking)
+    negatives, reranking = _build_negatives(config, tasks, encoder, encoders)
     run = Run(
         config=config,
         tokeniser=tokeniser,
@@ -97,6 +93,14 @@ def _micro_batch_tokens(config: RunConfig, encoder: Encoder, checkpoint: Checkpo
     if checkpoint is not None and setting == "auto":
         return int(checkpoint.state["micro_batch_tokens"])
     return micro_batch_tokens(setting, encoder, config.training.precision)
+
+
+def _build_negatives(
+    config: RunConfig, tasks: Sequence[Task], encoder: Encoder, encoders: TextEncoders
+) -> tuple[DynamicNegatives, Reranking]:
+    look_ahead, reranking = _build_look_ahead(config, tasks, encoders), _build_reranking(config, encoder, encoders)
+    steps = config.training.steps
+    return DynamicNegatives(config.mining, tasks, steps, look_ahead=look_ahead, rerank=reranking), reranking
 
 
 def _build_look_ahead(config: RunConfig, tasks: Sequence[Task], encoders: TextEncoders) -> Upcoming:

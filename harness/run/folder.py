@@ -18,12 +18,12 @@ from harness.engine.checkpoint import Checkpoint, Checkpoints, read_state, resol
 from harness.evaluation.results import results_table, selection_score
 from harness.files import replace_file
 from harness.mining.replacement_rule import build_rule
-from harness.recipe_file import build, read_yaml
 from harness.report.console import RunConsole
 from harness.report.history import RunHistory, read_history
+from harness.report.messages import say, warn
 from harness.report.report import Report
-from harness.run.messages import say, warn
-from harness.section import flat
+from harness.settings.recipe_file import build, read_yaml
+from harness.settings.section import flat
 
 # A run may be continued with other values of these settings; any other change would make it another experiment.
 MAY_CHANGE_BETWEEN_STARTS = (

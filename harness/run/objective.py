@@ -8,10 +8,16 @@ from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
 
 
-def build_objective(config: RunConfig) -> Objective:
-    """The loss of the run."""
+def build_objective(config: RunConfig, num_ranks: int) -> Objective:
+    """The loss of the run.
+
+    Raises:
+        ValueError: a step cannot be divided among so many ranks.
+    """
     tasks = [loss_settings(task) for task in config.tasks]
-    return Objective(tasks, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights)
+    objective = Objective(tasks, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights)
+    objective.check_shares(num_ranks)
+    return objective
 
 
 def loss_settings(task: TaskConfig) -> TaskLossSettings:

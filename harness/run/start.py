@@ -9,9 +9,9 @@ from harness.config import LoadedRecipe
 from harness.data.plan.task import Task
 from harness.engine.checkpoint import Checkpoint, read_arrays
 from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
+from harness.report.messages import say, warn
 from harness.run.build import build_run
 from harness.run.folder import RunFolder
-from harness.run.messages import say, warn
 from harness.run.run import Run
 
 

@@ -71,7 +71,17 @@ def offset_of(task: TaskConfig) -> int:
     return BANK_OFFSET if task.negatives.offset is None else task.negatives.offset
 
 
-def check_lengths(config: RunConfig) -> None:
+def check_settings(config: RunConfig) -> None:
+    """Check what needs no data: the lengths of texts, and that a new ranking holds a first window.
+
+    Raises:
+        ValueError: a setting that does not fit another, or the model.
+    """
+    _check_lengths(config)
+    _check_reranking(config)
+
+
+def _check_lengths(config: RunConfig) -> None:
     """Check that no task wants longer texts than the model takes.
 
     Raises:
@@ -87,7 +97,7 @@ def check_lengths(config: RunConfig) -> None:
             )
 
 
-def check_reranking(config: RunConfig) -> None:
+def _check_reranking(config: RunConfig) -> None:
     """Check that re-ranking (`mining.remine`) gives each query enough candidates for its first negatives.
 
     Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import load_recipe
-from harness.deepspeed_json import OWNED_BY_RECIPE, load_deepspeed_json, zero_stage
+from harness.settings.deepspeed_json import OWNED_BY_RECIPE, load_deepspeed_json, zero_stage
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.stem for path in ROOT.glob("harness/recipes/*.yaml"))

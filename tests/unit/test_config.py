@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import RunConfig, dump, load_recipe
-from harness.recipe_file import apply_override, build, parse_yaml
+from harness.settings.recipe_file import apply_override, build, parse_yaml
 
 RECIPE = """\
 name: small

@@ -24,9 +24,9 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.evaluation.datasets import data_files
 from harness.evaluation.kinds.table import MAIN_METRIC
 from harness.mining.replacement_rule import build_rule
-from harness.recipe_file import build
 from harness.report.history import RunHistory
 from harness.run.tasks import open_tasks
+from harness.settings.recipe_file import build
 from tests.tiny import make_model, text, write_jsonl
 
 THREADS, QUESTIONS, INTENTS = 6, 3, 8

@@ -17,7 +17,7 @@ from benchmarks.runner.data import RetrievalSize
 from harness.config import RunConfig
 from harness.data.table.tokenisation import Tokeniser
 from harness.mining.replacement_rule import build_rule
-from harness.recipe_file import build
+from harness.settings.recipe_file import build
 from tests.tiny import make_model, text, write_jsonl
 
 DOCUMENTS, TEST_QUERIES = 30, 10

@@ -9,8 +9,8 @@ import pytest
 from harness.config import RunConfig, dump, load_recipe
 from harness.data.plan.plan import plan
 from harness.data.table.tokenisation import Tokeniser
-from harness.recipe_file import build, parse_yaml
 from harness.run.tasks import open_tasks
+from harness.settings.recipe_file import build, parse_yaml
 from harness.types import PairPart, StepPlan
 from tests.tiny import make_data, make_model, make_recipe
 

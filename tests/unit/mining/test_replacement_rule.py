@@ -13,7 +13,7 @@ import pytest
 from harness.mining import rules
 from harness.mining.config import MiningConfig
 from harness.mining.replacement_rule import build_rule, rule_class, rule_names
-from harness.recipe_file import build
+from harness.settings.recipe_file import build
 from tests.dynamic_run import Run, easy, replaced
 
 NAN = np.nan

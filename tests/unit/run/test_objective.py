@@ -6,8 +6,8 @@ from dataclasses import fields
 
 from harness.config import RunConfig
 from harness.losses.interface import TaskLossSettings
-from harness.recipe_file import build, parse_yaml
 from harness.run.objective import build_objective
+from harness.settings.recipe_file import build, parse_yaml
 
 RECIPE = """
 name: x
@@ -31,7 +31,7 @@ tasks:
 
 def test_every_setting_of_a_task_that_its_losses_read_reaches_them() -> None:
     config = build(RunConfig, parse_yaml(RECIPE, "r.yaml"), "r.yaml")
-    objective = build_objective(config)
+    objective = build_objective(config, num_ranks=1)
     assert objective.tasks["a"] == TaskLossSettings(
         name="a",
         temperature=0.2,

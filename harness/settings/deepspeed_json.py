@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.recipe_file import did_you_mean, show
+from harness.settings.recipe_file import did_you_mean, show
 
-DS_CONFIGS = Path(__file__).parent.parent / "ds_configs"
+DS_CONFIGS = Path(__file__).parents[2] / "ds_configs"
 
 # Every setting has one owner. These keys of a DeepSpeed JSON are the recipe's; the value is what the recipe calls it.
 OWNED_BY_RECIPE = {

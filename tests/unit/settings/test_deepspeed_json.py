@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import load_recipe
-from harness.deepspeed_json import KEYS_OF_THE_JSON, OWNED_BY_RECIPE, load_deepspeed_json
+from harness.settings.deepspeed_json import KEYS_OF_THE_JSON, OWNED_BY_RECIPE, load_deepspeed_json
 
 
 @pytest.fixture
@@ -87,6 +87,6 @@ def test_a_deepspeed_path_is_looked_up_beside_the_recipe_then_in_the_working_dir
 def test_without_ds_configs_beside_the_package_the_error_says_how_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("harness.deepspeed_json.DS_CONFIGS", tmp_path / "ds_configs")
+    monkeypatch.setattr("harness.settings.deepspeed_json.DS_CONFIGS", tmp_path / "ds_configs")
     with pytest.raises(ValueError, match=r"pip install -c constraints.txt -e"):
         load_deepspeed_json("zero1", tmp_path)

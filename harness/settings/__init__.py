@@ -1,0 +1,1 @@
+"""What the settings are made of: recipes as text, their sections, DeepSpeed JSON files."""
