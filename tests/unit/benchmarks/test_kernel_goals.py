@@ -7,15 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.kernel.cases import DIMS_1792, Case, cases
+from benchmarks.kernel.cases import DIMS_1792, cases
 from benchmarks.kernel.goals import GOALS, verdicts
 from benchmarks.kernel.measure import quantiles
 from benchmarks.kernel.report import Row, not_run_here, table
-from benchmarks.kernel.sides import sides
-
-CPU = torch.device("cpu")
-TINY = Case(queries=24, documents=40, dims=(8, 24, 32), dtype=torch.float32)
-QUICK_ON_CPU = [side for side in sides(TINY) if side.available(TINY, CPU) is None and side.name != "torch.compile"]
 
 
 def row_of(implementation: str, dims: tuple[int, ...], size: int, milliseconds: float, memory: int = 1) -> Row:
