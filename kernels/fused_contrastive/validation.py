@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -59,8 +59,8 @@ def checked_problem(
     require(fits, "workspace_bytes", str(workspace_bytes), "a positive number")
     values = ValueChecks(sizes.device)
     dims, level_weights = checked_matryoshka(matryoshka, query_BD.shape[1])
-    own_BM = checked_lists(negatives.own_BM, "negatives.own_BM", sizes, values)
     weight_B = checked_weights(weight_B, sizes, values)
+    negatives = _checked_negatives(negatives, sizes, values)
     problem = Problem(
         query_BD=query_BD,
         document_ND=document_ND,
@@ -69,19 +69,7 @@ def checked_problem(
         normalized_weight_B=weight_B / checked_denominator(denominator, weight_B, values),
         dims=dims,
         level_weights=level_weights,
-        own_BM=own_BM,
-        excluded_BX=checked_lists(negatives.excluded_BX, "negatives.excluded_BX", sizes, values),
-        query_row_B=checked_rows(negatives.query_row_B, "negatives.query_row_B", sizes, values),
-        scope=negatives.scope,
-        query_group_B=checked_labels(negatives.query_group_B, "negatives.query_group_B", sizes.num_queries, sizes),
-        document_group_N=checked_labels(
-            negatives.document_group_N, "negatives.document_group_N", sizes.num_documents, sizes
-        ),
-        query_key_B=checked_labels(negatives.query_key_B, "negatives.query_key_B", sizes.num_queries, sizes),
-        document_key_N=checked_labels(negatives.document_key_N, "negatives.document_key_N", sizes.num_documents, sizes),
-        margin=negatives.margin,
-        margin_dims=negatives.margin_dims,
-        hardness=negatives.hardness if negatives.hardness and own_BM is not None else None,
+        **{field.name: getattr(negatives, field.name) for field in fields(Negatives)},
         symmetric=towers.symmetric,
         document_tower=towers.document_tower,
         workspace_bytes=workspace_bytes or _WORKSPACE_BYTES.get(sizes.device.type, _DEFAULT_WORKSPACE_BYTES),
@@ -106,6 +94,29 @@ def _check_negatives(negatives: Negatives) -> None:
     require(named, "negatives.margin_dims", repr(negatives.margin_dims), "'level' or 'full'")
     in_range = hardness is None or 0 <= hardness < math.inf
     require(in_range, "negatives.hardness", str(hardness), "None or a finite number of at least 0")
+
+
+def _checked_negatives(negatives: Negatives, sizes: Sizes, values: ValueChecks) -> Negatives:
+    """The same with int64 tensors; lists without columns, and a hardness that changes nothing, become None."""
+
+    def lists(name: str) -> Tensor | None:
+        return checked_lists(getattr(negatives, name), f"negatives.{name}", sizes, values)
+
+    def labels(name: str, length: int) -> Tensor | None:
+        return checked_labels(getattr(negatives, name), f"negatives.{name}", length, sizes)
+
+    own_BM = lists("own_BM")
+    return replace(
+        negatives,
+        own_BM=own_BM,
+        excluded_BX=lists("excluded_BX"),
+        query_row_B=checked_rows(negatives.query_row_B, "negatives.query_row_B", sizes, values),
+        query_group_B=labels("query_group_B", sizes.num_queries),
+        document_group_N=labels("document_group_N", sizes.num_documents),
+        query_key_B=labels("query_key_B", sizes.num_queries),
+        document_key_N=labels("document_key_N", sizes.num_documents),
+        hardness=negatives.hardness if negatives.hardness and own_BM is not None else None,
+    )
 
 
 def _check_towers(towers: Towers, negatives: Negatives, peers: Peers | None) -> None:

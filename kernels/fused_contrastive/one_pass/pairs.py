@@ -55,10 +55,8 @@ class Pairs:
     ) -> Tensor:
         """Add the gradients of the pairs whose document lies in the shard, to the query rows' and the shard's.
 
-        logit_slope_KBC: dloss/dlogit, 0 where dropped. Tower rows, which follow the queries, get nothing.
-
-        Returns:
-            [K, C]: sum of dloss/dcosine * cosine per document of the shard.
+        Tower rows, which follow the queries, get nothing. Returns sum of dloss/dcosine * cosine per document, [K, C].
+        logit_slope_KBC: dloss/dlogit, 0 where dropped.
         """
         num_queries = len(self.index_BC)
         query_E, place_E, document_E = self._inside(shard.first, len(shard.row_CD))
