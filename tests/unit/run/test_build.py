@@ -1,0 +1,27 @@
+"""What is decided while a run is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.engine.checkpoint import Checkpoint
+from harness.run import build
+
+ENCODER: Any = None  # only asked for its size on a GPU
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("auto", 256), (512, 512)])
+def test_a_continued_run_divides_its_texts_into_micro_batches_as_before(setting: int | str, expected: int) -> None:
+    """With `auto` another machine might choose another number, and dropout masks depend on it."""
+    config: Any = SimpleNamespace(training=SimpleNamespace(micro_batch_tokens=setting, precision="fp32"))
+    checkpoint = Checkpoint(Path("step-00000002"), {"step": 2, "micro_batch_tokens": 256})
+    assert build._micro_batch_tokens(config, ENCODER, checkpoint) == expected
+
+
+def test_a_fresh_run_takes_the_number_of_its_recipe() -> None:
+    config: Any = SimpleNamespace(training=SimpleNamespace(micro_batch_tokens=128, precision="fp32"))
+    assert build._micro_batch_tokens(config, ENCODER, None) == 128
