@@ -3,9 +3,12 @@
 import os
 from contextlib import suppress
 
+import hypothesis
 import pytest
 import torch
 
+hypothesis.settings.register_profile("tests", deadline=None)  # an example that a busy machine delays is no failure
+hypothesis.settings.load_profile("tests")
 if not torch.cuda.is_available():  # before transformers imports Triton
     os.environ.setdefault("TRITON_INTERPRET", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
