@@ -7,15 +7,17 @@ import hypothesis
 import pytest
 import torch
 
-hypothesis.settings.register_profile("tests", deadline=None)  # an example that a busy machine delays is no failure
-hypothesis.settings.load_profile("tests")
 if not torch.cuda.is_available():  # before transformers imports Triton
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from tests.tiny import make_data, make_model, make_recipe
+
+hypothesis.settings.register_profile("tests", deadline=None)  # an example that a busy machine delays is no failure
+hypothesis.settings.load_profile("tests")
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
     num_workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_workers))
-
-from tests.tiny import make_data, make_model, make_recipe
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     with suppress(ImportError):  # Triton is for Linux only
