@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -69,10 +70,19 @@ def _loss_and_gradients(arguments: dict[str, Any], **more: Any) -> tuple[InfoNCE
     return output, torch.autograd.grad(output.loss, leaves)
 
 
-def _error(case: tuple[str, bool, bool, float | None], ring: bool, workspace: int | None) -> float:
+Case = tuple[str, bool, bool, float | None]  # scope, symmetric, with document tower, hardness
+
+
+@cache
+def _truth(case: Case, workspace: int | None) -> tuple[InfoNCEOutput, tuple[Tensor, ...]]:
+    """One call with everything."""
+    return _loss_and_gradients(_arguments(*case), workspace_bytes=workspace)
+
+
+def _error(case: Case, ring: bool, workspace: int | None) -> float:
     """Largest difference between this rank's part and the same part of one call with everything."""
     whole = _arguments(*case)
-    truth, (query_BD, document_ND, temperature_B) = _loss_and_gradients(whole, workspace_bytes=workspace)
+    truth, (query_BD, document_ND, temperature_B) = _truth(case, workspace)
     queries, documents = _part(NUM_QUERIES), _part(NUM_DOCUMENTS)
     mine = whole | {name: whole[name][queries] for name in BY_QUERY}
     more = {"peers": comm.RingPeers(), "denominator": whole["weight_B"].sum(), "workspace_bytes": workspace}
