@@ -37,7 +37,7 @@ def root(
 
     A mistake in a recipe or in data ends with one line and exit status 2; `HARNESS_DEBUG=1` adds the traceback.
     """
-    if local_rank is not None:  # DeepSpeed's launcher puts it before the subcommand
+    if local_rank is not None:  # DeepSpeed's launcher passes this option before the subcommand
         os.environ.setdefault("LOCAL_RANK", str(local_rank))
 
 

@@ -1,6 +1,7 @@
-"""Communication between ranks. With one process every function returns what it was given.
+"""Communication between ranks. With a single process nothing is sent: each function returns this process's own value.
 
-No other module imports torch.distributed, and none asks the environment for its rank or the number of ranks.
+No other module imports torch.distributed. Outside `cli/`, which runs before torch is loaded, no other module reads the
+rank or the number of ranks from the environment.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from torch import Tensor
 
 from harness.stopwatch import stopwatch
 
-# torch 2.13 renamed both; 2.11 knows the old names only.
+# torch 2.13 renamed both functions; torch 2.11 has the old names only.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
-_communicates = stopwatch("communication")  # measures the functions below, waiting for other ranks included
+_communicates = stopwatch("communication")  # times the functions below, including the wait for other ranks
 
 _SINGLE_PROCESS = {
     "RANK": "0",
@@ -31,7 +32,7 @@ _SINGLE_PROCESS = {
 
 
 def initialise(timeout_minutes: float = 60.0) -> None:
-    """Join the process group named by the launcher's environment, or form a group of one.
+    """Join the process group that the launcher's environment variables describe; without them, form a group of one.
 
     Backend: nccl on CUDA, gloo elsewhere.
     """
@@ -59,17 +60,17 @@ def shutdown() -> None:
 
 
 def rank() -> int:
-    """This process's rank, 0 when alone."""
+    """This process's rank; 0 for a single process."""
     return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
 
 
 def local_rank() -> int:
-    """This process's rank on its machine, 0 when alone."""
+    """This process's rank on its machine; 0 for a single process."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def world_size() -> int:
-    """Number of ranks, 1 when alone."""
+    """Number of ranks; 1 for a single process."""
     return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -149,13 +150,13 @@ def gather_objects(value: Any) -> Sequence[Any]:
     """Every rank's value, in rank order, on every rank."""
     if _alone():
         return [value]
-    boxes: list[Any] = [None] * world_size()
-    dist.all_gather_object(boxes, value)
-    return boxes
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 class RingPeers:
-    """All ranks as `fused_contrastive.Peers`: to sum over the queries of all, and to pass documents round."""
+    """Implements `fused_contrastive.Peers`: reduces tensors over all ranks and passes tensors round a ring of them."""
 
     def __init__(self) -> None:
         self.rank, self.count = rank(), world_size()
@@ -173,18 +174,21 @@ class RingPeers:
             return PassedOn(tensor, tensor, [])
         received = tensor.new_empty((num_rows, *tensor.shape[1:]))
         next_rank, previous_rank = (self.rank + 1) % self.count, (self.rank - 1) % self.count
-        both = [dist.P2POp(dist.isend, tensor.contiguous(), next_rank), dist.P2POp(dist.irecv, received, previous_rank)]
-        return PassedOn(both[0].tensor, received, dist.batch_isend_irecv(both))
+        sending = dist.P2POp(dist.isend, tensor.contiguous(), next_rank)
+        receiving = dist.P2POp(dist.irecv, received, previous_rank)
+        return PassedOn(sending.tensor, received, dist.batch_isend_irecv([sending, receiving]))
 
 
 class PassedOn:
-    """A tensor on its way to the next rank, and another on its way here."""
+    """Two transfers in progress: a tensor is sent to the next rank, and another is received from the previous rank."""
 
     def __init__(self, sent: Tensor, received: Tensor, works: Sequence[dist.Work]) -> None:
-        self._sent, self._received, self._works = sent, received, works  # `sent` lives until it has been read
+        self._sent = sent  # keeps its memory until it has been sent
+        self._received, self._works = received, works
 
     @_communicates
     def wait(self) -> Tensor:
+        """Wait until both transfers have ended and return the received tensor."""
         for work in self._works:
             work.wait()
         return self._received

@@ -50,9 +50,9 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _check_tasks(self) -> RunConfig:
         names = [task.name for task in self.tasks]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"tasks: got the name {twice} twice, expected a name of its own for every task")
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise ValueError(f"tasks: got the name {repeated} twice, expected a name of its own for every task")
         check_shares(self.tasks, self.data)
         distilled = next((task for task in self.tasks if task.distillation_losses), None)
         if distilled is not None and (self.mining.remine.every or self.mining.exhausted == "remine"):
@@ -157,7 +157,7 @@ def max_lengths(config: RunConfig) -> dict[EncodingRole, int]:
 
 
 def inference_prompts(config: RunConfig) -> Prompts:
-    """What evaluation and export put before a text."""
+    """The prompts that evaluation and export put before texts."""
     return prompts_of_recipe(
         [(task.kind, task.prompts.query, task.prompts.document) for task in config.tasks],
         query_prompt=config.evaluation.query_prompt,

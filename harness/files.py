@@ -1,4 +1,4 @@
-"""Files and folders that survive a kill or a power cut: whole, or as they were before, never half written."""
+"""Writes files and folders so that a kill or a power cut leaves the old content or the new one, never a part of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO, Any
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or the names in a folder, to disk."""
+    """Flush the content of a file, or the list of names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -19,7 +19,7 @@ def sync(path: Path) -> None:
 
 
 def replace_file(path: Path, content: str | Callable[[IO[bytes]], Any]) -> None:
-    """Give a file new content at one moment: a reader sees all of the old content or all of the new.
+    """Replace the content of a file atomically: a reader sees the complete old content or the complete new content.
 
     content: the text, or a function that writes the bytes.
     """
@@ -39,7 +39,7 @@ def replace_file(path: Path, content: str | Callable[[IO[bytes]], Any]) -> None:
 def create_once(path: Path, create: Callable[[Path], None]) -> None:
     """Create a file or a folder under another name and move it to `path` when it is complete; do nothing if it exists.
 
-    create: called with the path to write to. For one process at a time.
+    create: called with the path to write to. Only one process at a time may call `create_once` for a path.
     """
     if path.exists():
         return
@@ -47,7 +47,8 @@ def create_once(path: Path, create: Callable[[Path], None]) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)  # left by a start that was killed
     path.parent.mkdir(parents=True, exist_ok=True)
     create(unfinished)
-    for part in (*unfinished.iterdir(), unfinished) if unfinished.is_dir() else (unfinished,):
-        sync(part)
+    written = (*unfinished.iterdir(), unfinished) if unfinished.is_dir() else (unfinished,)
+    for written_path in written:
+        sync(written_path)
     os.replace(unfinished, path)
     sync(path.parent)

@@ -15,12 +15,13 @@ LossName = str  # a key of LOSSES
 
 @dataclass(frozen=True, slots=True)
 class LossEntry:
-    """What the table says of one loss.
+    """The entry of one loss in the table.
 
-    kinds: the kinds of task that it may train.
+    kinds: the kinds of task that the loss may train.
     function: `module:function`, a `harness.losses.interface.LossFunction`; imported when a run builds its objective.
-    needs_ranker_scores: it reads a ranker's scores (`pos_scores` and `neg_scores` of the data).
-    uses_negatives_options: it obeys the recipe's `negatives.margin`, `hardness`, `symmetric`, `same_tower` and `guide`.
+    needs_ranker_scores: the loss reads a ranker's scores (`pos_scores` and `neg_scores` of the data).
+    uses_negatives_options: the loss applies `margin`, `hardness`, `symmetric`, `same_tower` and `guide` of the recipe's
+        `negatives`.
     """
 
     kinds: tuple[TaskKind, ...]
@@ -29,7 +30,7 @@ class LossEntry:
     uses_negatives_options: bool = False
 
 
-LOSSES: dict[LossName, LossEntry] = {  # the first loss of a kind is the default of its tasks
+LOSSES: dict[LossName, LossEntry] = {  # the first loss listed for a task kind is its default
     "info_nce": LossEntry(
         ("retrieval", "classification"), "harness.losses.info_nce:info_nce_term", uses_negatives_options=True
     ),
@@ -42,7 +43,7 @@ DISTILLATION_LOSSES = tuple(name for name, entry in LOSSES.items() if entry.need
 
 
 def losses_of_kind(kind: TaskKind) -> tuple[LossName, ...]:
-    """The losses that a task of this kind may have, its default first."""
+    """The losses that a task of this kind may train, the default first."""
     return tuple(name for name, entry in LOSSES.items() if kind in entry.kinds)
 
 

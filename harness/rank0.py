@@ -1,7 +1,7 @@
-"""Lets rank 0 do work that the other ranks need, while they wait: they get its value or its error.
+"""Runs a function on rank 0 while the other ranks wait; every rank gets the function's value or its error.
 
-A single collective call gives up after the process group's time limit. So rank 0 sends a sign of life every second
-while it works, and the work may take hours.
+A rank that waits in one collective call fails after the process group's time limit. So rank 0 sends a message every
+second while the function runs, and the function may run for hours.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from harness import comm
 from harness.files import create_once
 
-SIGN_OF_LIFE_SECONDS = 1.0  # between two messages of rank 0 that it is still at work
-SHARED_FOLDER_SECONDS = 60.0  # a host sees within this time what another host has written to a shared folder
+SIGN_OF_LIFE_SECONDS = 1.0  # between two messages in which rank 0 says that it still works
+SHARED_FOLDER_SECONDS = 60.0  # the longest delay until a host sees another host's file in a shared folder
 Value = TypeVar("Value")
 
 
@@ -27,7 +27,7 @@ def by_main(work: Callable[[], Value]) -> Value:
     work: must not call collectives.
 
     Raises:
-        ValueError: on the other ranks, with the message of whatever rank 0 raises. Rank 0 raises the error itself.
+        ValueError: on the other ranks, with the message of rank 0's error. Rank 0 raises the error itself.
     """
     if comm.world_size() == 1:
         return work()
@@ -51,7 +51,7 @@ def _run_into(future: Future[Value], work: Callable[[], Value]) -> None:
 
 
 def _sign_of_life(future: Future[Any]) -> tuple[bool, Any, str | None]:
-    """(whether the work has ended, its value, its error message), once it has ended or a second has passed."""
+    """(whether the work has ended, its value, its error message). Returns when it has ended or after a second."""
     wait([future], SIGN_OF_LIFE_SECONDS)
     if not future.done():
         return False, None, None
@@ -62,12 +62,12 @@ def _sign_of_life(future: Future[Any]) -> tuple[bool, Any, str | None]:
 
 
 def made_by_main(path: Path, make: Callable[[Path], None]) -> Path:
-    """Have rank 0 make the file or folder `path` unless an earlier start has; return it once this rank sees it.
+    """Rank 0 creates the file or folder `path` unless it exists. Returns `path` when this rank sees it.
 
-    Every rank calls it. make: see `files.create_once`: a start that is killed leaves all of `path` or nothing.
+    Every rank calls it. make: see `files.create_once`; if rank 0 is killed, `path` is complete or does not exist.
 
     Raises:
-        ValueError: as `by_main`, or this rank does not see `path`.
+        ValueError: the errors of `by_main`; this rank does not see `path` in time.
     """
     by_main(lambda: create_once(path, make))
     wait_until_visible(path)

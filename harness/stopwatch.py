@@ -9,15 +9,15 @@ from contextlib import contextmanager
 
 import torch
 
-_MOST_UNREAD_SPANS = 1_000  # reading a span waits for the device, so many are kept unread
+_MOST_UNREAD_SPANS = 1_000  # reading a span waits for the device, so spans are read in groups of this many
 
 
 class Stopwatch:
     """Adds up seconds by name: `with watch("embed"): ...`, or as a decorator, then `watch.take()`.
 
     Without CUDA it measures wall time. With CUDA it measures the time between two events on the current stream: from
-    the moment the device reaches the first kernel queued inside to the moment it has finished the last. A name is thus
-    charged for the work it queues and for waiting for other ranks, but not for the queueing itself.
+    the moment the device reaches the first kernel queued inside to the moment it has finished the last. So the time of
+    a name contains the device's work and its wait for other ranks, but not the host's time to queue the work.
     """
 
     def __init__(self) -> None:
@@ -57,4 +57,4 @@ class Stopwatch:
         self._spans.clear()
 
 
-stopwatch = Stopwatch()  # this process's: the phases of a step and all communication measure themselves with it
+stopwatch = Stopwatch()  # this process's stopwatch, for the phases of a step and all communication

@@ -1,4 +1,4 @@
-"""Trains a recipe. What a step holds is decided in data/plan/plan.py, how it is computed in engine/phases.py."""
+"""The training loop. `data/plan/plan.py` decides which texts a step holds; `engine/phases.py` computes the step."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def train(loaded: LoadedRecipe) -> None:
 def train_step(run: Run, step: Step) -> dict[str, float]:
     """Compute one step, update the weights, then replace the negatives that have become easy.
 
-    Returns the step's metrics, its row of metrics.jsonl. Each comes from the part that measures it.
+    Returns the step's metrics: its row of metrics.jsonl. Each metric comes from the module that measures it.
 
     Raises:
-        NonFiniteError: a loss or gradient is not finite; on every rank, before the weights change.
+        NonFiniteError: a loss or gradient is not finite. Raised on every rank, before the weights change.
     """
     cost = StepCost(step)
     step = run.mask_with_guide(step)

