@@ -31,23 +31,23 @@ _CHATTY_LOGGERS = (
 
 
 def has_gpu() -> bool:
-    """Whether an NVIDIA GPU can be seen, found out without importing torch."""
+    """Whether an NVIDIA GPU is visible. Does not import torch."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
     return shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
 
 
 def prepare_environment(verbose: bool = False) -> None:
-    """Choose DeepSpeed's accelerator, put this Python's programs first on PATH, and silence the libraries.
+    """Choose DeepSpeed's accelerator, put the programs of this Python first on PATH, and silence the libraries.
 
     verbose: leave the libraries' output as it is. Warnings and log lines of this project are shown in either case.
     """
     if not has_gpu():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    if os.environ.get("DS_ACCELERATOR") == "cpu":  # DeepSpeed's launcher numbers CPU ranks with the GPUs' variable
+    if os.environ.get("DS_ACCELERATOR") == "cpu":  # DeepSpeed's launcher sets this for CPU ranks, too
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    # DeepSpeed builds its ops with the first ninja on PATH, and builds them again when that is another one than before
-    # (PATH differs over ssh, for example).
+    # DeepSpeed builds its ops with the first ninja on PATH, and rebuilds them if the last build used another ninja. So
+    # the first ninja must not depend on how the command is started (over ssh, for example, PATH differs).
     programs = str(Path(sys.executable).parent)
     other_folders = os.environ.get("PATH", "").split(os.pathsep)
     os.environ["PATH"] = os.pathsep.join([programs, *(folder for folder in other_folders if folder != programs)])

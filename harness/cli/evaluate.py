@@ -65,7 +65,7 @@ def evaluate_model(
 ) -> dict[str, dict[str, float]]:
     """Score a run folder, a checkpoint, or any Hugging Face or sentence-transformers model; print a table.
 
-    Under the launcher the texts are shared between the ranks. `output`: a JSON file
+    Under the launcher, each rank encodes a part of the texts. `output`: a JSON file
     `{"model": ..., "datasets": {NAME: {METRIC: value}}}` with mteb's metric names.
     """
     from rich.console import Console

@@ -30,7 +30,7 @@ def export(
 
 
 def export_run(run: Path, out: Path) -> None:
-    """Write a run's (or a checkpoint's) model as a sentence-transformers folder, and compare it before saying done."""
+    """Write a run's (or a checkpoint's) model as a sentence-transformers folder, reload it and compare embeddings."""
     from rich.console import Console
 
     from harness.data.table.tokenisation import Tokeniser

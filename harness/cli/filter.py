@@ -97,9 +97,9 @@ def filter_data(
     data_root: Path | None = None,
     precision: str = "fp32",
 ) -> None:
-    """Keep the pairs of a data set that pass all stages of `config`; write rows and report, and print the counts.
+    """Keep the pairs of a data set that pass all filters of `config`; write these pairs and a report, print the counts.
 
-    The ranks share the work. A start that was killed is continued, a finished one with the same settings is shown.
+    The ranks divide the work. A killed start is continued; a finished one with equal settings is only printed.
     """
     from rich.console import Console
 
@@ -112,11 +112,11 @@ def filter_data(
     _check_corpus(corpus, config)
     if "RANK" in os.environ:
         comm.initialise()
-    place, corpus_place = (None if path is None else existing_path(path, data_root) for path in (data, corpus))
+    data_path, corpus_path = (None if path is None else existing_path(path, data_root) for path in (data, corpus))
     opened = open_model(model, max_length, pooling, precision)
-    documents = None if corpus_place is None else opened.read("corpus", corpus_place)
+    documents = None if corpus_path is None else opened.read("corpus", corpus_path)
     prompts, scored_by = opened.pair_prompts, opened.identity()
-    request = FilterRequest(str(place), "train", documents, config, prompts, scored_by, out, ReadingConsole(data))
+    request = FilterRequest(str(data_path), "train", documents, config, prompts, scored_by, out, ReadingConsole(data))
     facts = request.facts()
     report = earlier_report(request, facts)
     if report is None:

@@ -85,7 +85,7 @@ def mine_bank(
 ) -> None:
     """Rank a corpus (default: the training file's own documents) for every training query; write a bank.
 
-    Under the launcher the work is shared between the ranks. A start that was killed is continued.
+    Under the launcher, the ranks divide the work. A killed run is continued.
     """
     from harness import comm
     from harness.cli.opened_model import open_model
@@ -107,7 +107,7 @@ def mine_bank(
 
 
 def _print_summary(bank: Path, facts: BankFacts, data: TaskData, documents: TaskData | None) -> None:
-    """How many candidates the bank holds, how they were found, and how a recipe uses it."""
+    """Print how many candidates the bank holds, how they were found, and how a recipe names the bank."""
     import numpy as np
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""What happens when a command fails: a user's mistake ends in one line on stderr and exit status 2, on rank 0 only."""
+"""Ends a command after an error. A user's mistake gives one line on stderr, from rank 0 only, and exit status 2."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ OTHER_RANKS_WAIT_SECONDS = 10.0  # launchers need about a second to notice that 
 
 @contextmanager
 def mistakes_in_one_line(verbose: bool) -> Iterator[None]:
-    """Make the environment ready, and turn a user's mistake into its message and exit status 2.
+    """Prepare the environment, and turn a ValueError into its message on stderr and exit status 2.
 
-    A command imports torch and the like inside this context: they read the environment when they are imported.
+    Commands import torch and similar libraries inside this context, because they read the environment at import.
     """
     prepare_environment(verbose)
     try:
@@ -40,12 +40,12 @@ def mistakes_in_one_line(verbose: bool) -> Iterator[None]:
     except Exception:
         if _is_alone():
             raise
-        traceback.print_exc()  # leaving at once: a process group with ranks still in it can hang at teardown
+        traceback.print_exc()  # exit at once: the process group's teardown can hang while it has other ranks
         os._exit(1)
 
 
 def run(app: typer.Typer) -> NoReturn:
-    """Run the command that the command line names, and leave with its exit status."""
+    """Run the command that the command line names, and exit with its status."""
     if _rank() == 0:
         app()
     try:
@@ -58,15 +58,15 @@ def run(app: typer.Typer) -> NoReturn:
 
 
 def _raised_by_this_project(error: ValueError) -> bool:
-    """Whether this project's own code raised the error, not a library that it calls."""
+    """Whether this project's own code raised the error, not a library."""
     frames = traceback.extract_tb(error.__traceback__)
     harness = Path(__file__).parent.parent
-    ours = (f"{harness}{os.sep}", f"{os.sep}fused_contrastive{os.sep}")
-    return any(part in frames[-1].filename for part in ours)
+    own_folders = (f"{harness}{os.sep}", f"{os.sep}fused_contrastive{os.sep}")
+    return any(folder in frames[-1].filename for folder in own_folders)
 
 
 def _complain(message: str) -> None:
-    """Print to stderr: rank 0 at once; another rank waits, and so speaks only if rank 0 has not ended the job."""
+    """Print to stderr. Other ranks than 0 wait first, so they print only if rank 0 has not ended the job."""
     if _rank() != 0:
         time.sleep(OTHER_RANKS_WAIT_SECONDS)
         message = "\n".join(f"rank {_rank()}: {line}" for line in message.splitlines())
@@ -76,7 +76,7 @@ def _complain(message: str) -> None:
 def _leave(status: int) -> NoReturn:
     """End the process with this exit status."""
     if not _is_alone():
-        # A process group with ranks still in it can hang or abort at teardown and hide the status.
+        # The process group's teardown can hang or abort while it has other ranks, and so hide the exit status.
         sys.stdout.flush()
         os._exit(status)
     raise typer.Exit(status)

@@ -1,4 +1,4 @@
-"""Any model that a command line may name, opened to embed texts with: what evaluate, mine and filter work on."""
+"""Loads any model that a command line may name, to embed texts with it. Used by evaluate, mine and filter."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, slots=True)
 class OpenedModel:
-    """A model to embed texts with, as it is used: lengths and prompts of its run, or of its folder."""
+    """A loaded model, with the text lengths and prompts of its run, or of its folder if it belongs to no run."""
 
     name: str
     encoder: Encoder
@@ -42,12 +42,12 @@ class OpenedModel:
 
     @property
     def pair_prompts(self) -> PromptsConfig:
-        """What stands before queries and documents."""
+        """The prompts of queries and of documents."""
         return PromptsConfig(query=self.prompts.query, document=self.prompts.document)
 
     @property
     def pair_lengths(self) -> tuple[int, int]:
-        """Tokens of the longest query and of the longest document."""
+        """The length limits of queries and of documents, tokens."""
         return self.max_lengths["query"], self.max_lengths["document"]
 
     def identity(self) -> dict[str, Any]:
@@ -70,10 +70,10 @@ class OpenedModel:
 def open_model(model: str, max_length: int | None, pooling: PoolingMode | None, precision: str) -> OpenedModel:
     """Load a run folder's or checkpoint's model, or any Hugging Face or sentence-transformers model, on this rank.
 
-    max_length, pooling: instead of the model's own; None: as the model says.
+    max_length, pooling: replace the model's own settings; None keeps them.
 
     Raises:
-        ValueError: no such model, or one that cannot be reproduced.
+        ValueError: no such model, or a model with modules that this project cannot reproduce.
     """
     folder = RunFolder.containing(Path(model)) if is_run(model) else None
     config = config_of_folder(str(model_folder(model)), max_length=max_length, pooling=pooling)
@@ -96,7 +96,7 @@ def _equal_lengths(config: ModelConfig) -> dict[EncodingRole, int]:
 
 
 def _stored_prompts(config: ModelConfig) -> Prompts:
-    """The prompts that a sentence-transformers folder brings."""
+    """The prompts that a sentence-transformers folder stores."""
     return prompts_of_model_folder(read_layout(resolve_model(config.name_or_path)).prompts)
 
 

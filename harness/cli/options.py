@@ -1,4 +1,4 @@
-"""The arguments and options that several commands share, and where the data lies that they name.
+"""The arguments and options that several commands share, and the lookup of the data paths in them.
 
 Nothing heavy is imported here, so that `harness --help` answers at once.
 """

@@ -37,7 +37,7 @@ def plan(
 
 
 def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
-    """Print what step `step` holds and how its texts would be dealt to `ranks` ranks. Needs data and tokenizer only."""
+    """Print what step `step` holds and how its texts would be dealt to `ranks` ranks. Needs only data and tokenizer."""
     from rich.console import Console
 
     from harness.data.plan.plan import plan

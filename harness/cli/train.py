@@ -38,6 +38,6 @@ def train(
         if output is not None:
             changes.append(f"output={json.dumps(str(output))}")
         loaded = load_recipe(recipe, changes, data_root)
-        from harness import trainer  # only now: a mistake in the recipe is told before torch is loaded
+        from harness import trainer  # imported late, so that a mistake in the recipe is reported before torch loads
 
         trainer.train(loaded)
