@@ -1,4 +1,4 @@
-"""Builds a run from a checked recipe: opens the data, loads the model, hands it to ZeRO."""
+"""Builds a run from a checked recipe: opens the data, loads the model, and wraps the model in the ZeRO engine."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from harness.settings.deepspeed_json import load_deepspeed_json
 
 
 def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run:
-    """Open and check the data, then load the model and hand it to ZeRO. Every rank must call it.
+    """Open and check the data, load the model, and wrap the model in the ZeRO engine. Every rank must call it.
 
-    checkpoint: the one that the run will be continued from. Its weights are not loaded here.
+    checkpoint: the checkpoint that the run will continue from. Its weights are not loaded here.
 
     Raises:
-        ValueError: data, model or settings that do not fit, in one line.
+        ValueError: data, model or settings do not fit together; the message has one line.
     """
     config = loaded.config
     for task in config.tasks:
@@ -85,9 +85,9 @@ def _open_evaluation_data(loaded: LoadedRecipe) -> LoadedData:
 
 
 def _micro_batch_tokens(config: RunConfig, encoder: Encoder, checkpoint: Checkpoint | None) -> int:
-    """The tokens of a micro-batch; for `auto` in a continued run, those that the checkpoint was trained with.
+    """The token budget of a micro-batch. A continued run with `auto` keeps the budget of its checkpoint.
 
-    Dropout masks depend on how texts are divided into micro-batches, so another number would make another run.
+    Dropout masks depend on how texts are divided into micro-batches, so another budget would change the run's numbers.
     """
     setting = config.training.micro_batch_tokens
     if checkpoint is not None and setting == "auto":
@@ -110,7 +110,7 @@ def _build_look_ahead(config: RunConfig, tasks: Sequence[Task], encoders: TextEn
 
 def _build_reranking(config: RunConfig, encoder: Encoder, encoders: TextEncoders) -> Reranking:
     def identity() -> dict[str, Any]:
-        """What embeddings depend on, beside prompts and lengths: the weights as they are at the call."""
+        """What embeddings depend on besides prompts and lengths: the current weights and the pooling."""
         weights = encoders.engine.module_state()
         weights_hash = comm.broadcast_object(fingerprint(weights) if comm.is_main() else None)
         return {"weights": weights_hash, "pooling": encoder.pooling}
@@ -126,10 +126,10 @@ def _build_reranking(config: RunConfig, encoder: Encoder, encoders: TextEncoders
 
 
 def _check_same_inputs_on_all_ranks(run: Run) -> None:
-    of_all_ranks = comm.gather_objects(run.input_hashes())
-    different = [rank for rank, hashes in enumerate(of_all_ranks) if hashes != run.input_hashes()]
-    if different:
+    hashes_of_ranks = comm.gather_objects(run.input_hashes())
+    different_ranks = [rank for rank, hashes in enumerate(hashes_of_ranks) if hashes != run.input_hashes()]
+    if different_ranks:
         raise ValueError(
-            f"data: ranks {different} read other data or another tokenizer than rank {comm.rank()}, expected the same "
-            "files on every host"
+            f"data: ranks {different_ranks} read other data or another tokenizer than rank {comm.rank()}, expected the "
+            "same files on every host"
         )

@@ -1,4 +1,4 @@
-"""Text encoders with the weights that the run has reached, for evaluation and for mining."""
+"""Text encoders that use the run's current weights, for evaluation and for mining."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.search.encode import TextEncoder
 
 @dataclass(frozen=True, slots=True)
 class TextEncoders:
-    """Makes text encoders that use the engine's current weights. Making one switches dropout off."""
+    """Creates text encoders that use the engine's current weights. Creating one switches dropout off."""
 
     config: RunConfig
     engine: ZeroEngine
@@ -22,7 +22,7 @@ class TextEncoders:
     micro_batch_tokens: int
 
     def for_evaluation(self) -> TextEncoder:
-        """Encodes plain texts: the encoder adds the recipe's prompts and applies its lengths."""
+        """An encoder of texts without prompts: it adds the recipe's prompts and cuts texts to the recipe's lengths."""
         self.engine.train_mode(False)
         return TextEncoder(
             self.engine.forward,
@@ -33,7 +33,7 @@ class TextEncoders:
         )
 
     def for_task(self, task: Task) -> TextEncoder:
-        """Encodes texts of a task that have their prompts before them already, with the task's lengths."""
+        """An encoder of texts that already begin with their prompts: it cuts them to the task's lengths."""
         self.engine.train_mode(False)
         return TextEncoder(
             self.engine.forward,

@@ -1,4 +1,4 @@
-"""Writes the model of a run as a sentence-transformers folder with a model card. All exports are written here."""
+"""Writes the model of a run as a sentence-transformers folder with a model card. All exports use this file."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def export_model(
     step: int | None = None,
     check_texts: Sequence[str] = (),
 ) -> float | None:
-    """Write `out` in this process. No collectives, so rank 0 may call it alone.
+    """Write the folder `out`. It calls no collectives, so rank 0 may call it alone.
 
     Args:
         out: the folder to write; an earlier one is replaced.
         folder: the run, whose recipe, data and scores the model card names.
         encoder: the model's architecture.
-        tokeniser: the model's.
-        model: how `encoder` is loaded.
-        weights: whole and float32; None: those that `encoder` holds. Give them if ZeRO shards the encoder's.
-        step: after which the weights were trained; None: the run's last.
-        check_texts: if given, `out` is loaded again and its embeddings of these texts are compared.
+        tokeniser: the model's tokeniser.
+        model: the settings that `encoder` is loaded with.
+        weights: all weights, unsharded and float32; None: those in `encoder`. Required if ZeRO shards the encoder.
+        step: how many steps the weights were trained for; None: all steps of the run.
+        check_texts: if given, `out` is loaded again, and its embeddings of these texts are compared with the encoder's.
 
     Returns the largest difference between two embeddings, None without `check_texts`.
 
     Raises:
-        ValueError: it is larger than 1e-5.
+        ValueError: the difference is larger than 1e-5.
     """
     state = dict(encoder.state_dict() if weights is None else weights)
     prompts = inference_prompts(folder.config)
@@ -59,7 +59,7 @@ def export_model(
 
 
 def _model_card(folder: RunFolder, dim: int, step: int | None) -> str:
-    """README.md of the exported model: recipe, data, and scores at the start and at the last evaluation by `step`."""
+    """README.md of the exported model: recipe, data, scores before training and at the last evaluation up to `step`."""
     config, facts = folder.config, folder.read("run.json", {})
     evaluated = [row["step"] for row in folder.read("evaluation.json", [])]
     before, after = folder.scores(0), folder.scores(max((s for s in evaluated if step is None or s <= step), default=0))

@@ -51,10 +51,10 @@ class RunFolder:
 
     @classmethod
     def containing(cls, path: Path) -> RunFolder:
-        """The run folder that `path` lies in: itself, one of its checkpoints, or a folder inside one.
+        """The run folder of `path`, which is a run folder, one of its checkpoints, or a folder inside these.
 
         Raises:
-            ValueError: there is none.
+            ValueError: `path` lies in no run folder.
         """
         for folder in (path, *path.absolute().parents[:3]):
             if (folder / "recipe.yaml").is_file():
@@ -63,7 +63,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """The run's checkpoints, none if its folder is new."""
+        """The run's checkpoints; a new folder has none."""
         return Checkpoints(self.path / CHECKPOINTS, self.config.checkpoint.keep, warn)
 
     @property
@@ -72,16 +72,16 @@ class RunFolder:
         return self.path / "model"
 
     def is_finished(self) -> bool:
-        """Whether this recipe has been run to its end here. Every rank must call it and gets rank 0's answer."""
+        """Whether the folder holds a finished run of this recipe. Every rank must call it and gets rank 0's answer."""
         facts = self.read("run.json", {}) if comm.is_main() and self.config.checkpoint.resume != "never" else {}
-        ended = bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps
-        return bool(comm.broadcast_object(ended and not self._changed_settings()))
+        has_ended = bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps
+        return bool(comm.broadcast_object(has_ended and not self._changed_settings()))
 
     def refuse_other_recipe(self) -> None:
         """Raise if the folder holds a run of another experiment, which would be overwritten. Every rank must call it.
 
         Raises:
-            ValueError: names the first settings that differ and the ways out.
+            ValueError: the message names the first settings that differ and what the user can do.
         """
         if self.config.checkpoint.resume == "never":
             return
@@ -105,7 +105,7 @@ class RunFolder:
         return None if newest is None else Checkpoint(newest, read_state(newest))
 
     def prepare(self, trained_steps: int) -> None:
-        """Write recipe.yaml and remove what an earlier start has left and this one will write anew. Acts on rank 0."""
+        """Write recipe.yaml and delete files of an earlier start that this start writes again. Only rank 0 acts."""
         if not comm.is_main():
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ class RunFolder:
         return max(steps, key=lambda s: (selection_score(self.scores(s), metric), -s)) == step
 
     def show_finished(self) -> None:
-        """Print that the run is finished, its scores, and where its model lies. Acts on rank 0."""
+        """Print that the run is finished, its scores, and where its model lies. Only rank 0 prints."""
         if comm.is_main():
             say(f"{self.path} is finished; set another output or checkpoint.resume: never to run it again")
             self.show_result(RunConsole(self.config.training.steps, self.config.training.steps))
@@ -166,11 +166,11 @@ class RunFolder:
         return read_history(self.path, self.config.name, settings, build_rule(self.config.mining))
 
     def _changed_settings(self) -> list[tuple[str, Any, Any]]:
-        """The settings (name, old value, new value) that make the recipe another experiment than the folder's."""
+        """The settings (name, old value, new value) that differ from the folder's recipe but must not change."""
         file = self.path / "recipe.yaml"
         if not file.is_file():
             return []
-        # Both pass through RunConfig: a setting that the old file lacks then has its default and is no change.
+        # RunConfig fills in the defaults of both recipes, so a setting that the old file lacks counts as its default.
         old = flat(build(RunConfig, read_yaml(file), str(file)).model_dump(mode="json"))
         new = flat(self.config.model_dump(mode="json"))
         return [
@@ -181,7 +181,7 @@ class RunFolder:
 
 
 def _may_change(setting: str) -> bool:
-    return any(setting == free or setting.startswith(f"{free}.") for free in MAY_CHANGE_BETWEEN_STARTS)
+    return any(setting == key or setting.startswith(f"{key}.") for key in MAY_CHANGE_BETWEEN_STARTS)
 
 
 def is_run(name: str) -> bool:
@@ -191,10 +191,13 @@ def is_run(name: str) -> bool:
 
 
 def model_folder(name: str) -> str:
-    """Where MODEL's weights lie: a run's model/ or its newest whole checkpoint's, a checkpoint's model/, else MODEL.
+    """The folder with MODEL's weights.
+
+    For a run: its model/, or the model/ of its newest undamaged checkpoint. For a checkpoint: its model/. Any other
+    name is returned unchanged.
 
     Raises:
-        ValueError: a run folder without a model yet.
+        ValueError: MODEL is a run folder without a model yet.
     """
     folder = resolve_pointer(Path(name))
     if (folder / "state.json").is_file() and (folder / "model").is_dir():

@@ -1,4 +1,4 @@
-"""The recipe's settings of the loss, as the values that the losses take."""
+"""From the loss settings of a recipe to the run's objective."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def build_objective(config: RunConfig, num_ranks: int) -> Objective:
     """The loss of the run.
 
     Raises:
-        ValueError: a step cannot be divided among so many ranks.
+        ValueError: a step cannot be divided among `num_ranks` ranks.
     """
     tasks = [loss_settings(task) for task in config.tasks]
     objective = Objective(tasks, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights)
@@ -21,7 +21,7 @@ def build_objective(config: RunConfig, num_ranks: int) -> Objective:
 
 
 def loss_settings(task: TaskConfig) -> TaskLossSettings:
-    """What a task's losses read of its recipe."""
+    """The settings of a task that its losses read."""
     return TaskLossSettings(
         name=task.name,
         temperature=task.temperature,

@@ -1,4 +1,4 @@
-"""Where the data of a run lies: paths of a recipe or of the command line, the embedded demo data among them."""
+"""Resolves the data paths of a recipe or of the command line, including those of the built-in demo data."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def locate_data(
     cache: str | None = None,
     allow_hub: bool = True,
 ) -> str:
-    """`locate`, and `demo-docstrings/...` too, which builds the demo data in the cache folder on first use.
+    """Resolve a path as `locate` does. `demo-docstrings/...` is demo data, built in the cache folder on first use.
 
-    cache: the recipe's `data.cache`; None: the user's cache folder.
+    cache: the recipe's `data.cache`; None means the user's cache folder.
     """
     first, *rest = PurePath(path).parts or ("",)
     if first == PREFIX:
@@ -28,7 +28,7 @@ def locate_data(
 
 
 def locate_for(loaded: LoadedRecipe, path: str, *, allow_hub: bool = True) -> str:
-    """Where a path of this recipe points."""
+    """Resolve a data path of this recipe."""
     return locate_data(
         path,
         recipe_folder=loaded.recipe_folder,

@@ -1,4 +1,4 @@
-"""A run: data, model, loss and engine of one recipe on this rank, and the steps that it plans ahead."""
+"""A run: data, model, loss and engine of one recipe on this rank. It plans each step while the last one is computed."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from harness.types import StepPlan
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Everything that training works with; `build_run` makes it, the trainer drives it."""
+    """Everything that training needs. `build_run` creates it, the trainer uses it."""
 
     config: RunConfig
     tokeniser: Tokeniser
     tasks: tuple[Task, ...]
-    bank_hashes: Mapping[str, str]  # of the bank that a task starts with, by task
+    bank_hashes: Mapping[str, str]  # task name → hash of the bank that the task starts with
     objective: Objective
     guide: Guide | None
     engine: ZeroEngine
@@ -50,11 +50,11 @@ class Run:
     evaluation_data: LoadedData
 
     def is_due(self, step: int, every: int) -> bool:
-        """Whether what is done every `every` steps, and after the last one, is done after this step. 0: never."""
+        """Whether an action is due after this step that is due every `every` steps and after the last. 0: never."""
         return every > 0 and (step % every == 0 or step == self.config.training.steps)
 
     def steps(self, after: int) -> Iterator[Step]:
-        """The steps after step `after`. Each is planned and tokenised while the one before it is computed."""
+        """The steps after step `after`. Each step is planned and tokenised while the previous step is computed."""
         if after >= self.config.training.steps:
             return
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan") as planner:
@@ -67,7 +67,7 @@ class Run:
                 yield step
 
     def prepare(self, number: int) -> Step:
-        """Plan step `number`, deal its texts to the ranks, and tokenise those of this rank."""
+        """Plan step `number`, assign its texts to the ranks, and tokenise the texts of this rank."""
         training = self.config.training
         step_plan = plan(self.tasks, seed=training.seed, step=number, balance=self.config.loss.balance)
         schedule = deal(step_plan.texts.length_T, comm.world_size(), self.micro_batch_tokens)
@@ -76,30 +76,30 @@ class Run:
 
     @stopwatch("mining")
     def mask_with_guide(self, step: Step) -> Step:
-        """The step without the negatives that the recipe's guide takes for positives. Every rank must call it."""
+        """Leave out the negatives that the guide model judges to be positives. Every rank must call it."""
         return step if self.guide is None else replace(step, plan=self.guide.mask(step.plan))
 
     @stopwatch("mining")
     def watch_negatives(self, step_plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Replace the negatives that have become easy and return what was done as metrics.
+        """Replace the negatives that have become easy. Returns metrics that count the replacements.
 
-        Every rank must call it with the same numbers. own_similarity: as `engine.phases.Scores`.
+        Every rank must call it with the same numbers. own_similarity: see `engine.phases.Scores`.
         """
         return self.negatives.observe(step_plan, own_similarity)
 
     def sample_texts(self) -> list[str]:
-        """Up to eight of the run's own texts, by which two models can be compared."""
-        first = self.tasks[0].data
-        return [text for text, _ in first.read_texts(np.arange(min(8, first.num_texts)))]
+        """Up to eight texts of the run's data, to compare the embeddings of two models."""
+        data = self.tasks[0].data
+        return [text for text, _ in data.read_texts(np.arange(min(8, data.num_texts)))]
 
     def input_hashes(self) -> dict[str, Any]:
-        """Hashes of data, banks, tokenizer and guide. A checkpoint is continued only if they are the same."""
+        """Hashes of data, banks, tokenizer and guide. A checkpoint is continued only if they have not changed."""
         data = {task.config.name: task.data.content_hash for task in self.tasks}
         guide = {} if self.guide is None else {"guide": self.guide.fingerprint}
         return {"data": data, "banks": dict(self.bank_hashes), "tokenizer": self.tokeniser.fingerprint, **guide}
 
     def data_facts(self) -> list[dict[str, Any]]:
-        """What run.json and the model card say of each task's data."""
+        """Facts about each task's data, for run.json and the model card."""
         return [
             {
                 "task": task.config.name,

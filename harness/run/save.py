@@ -1,4 +1,4 @@
-"""Saves a run: after a step as a checkpoint, and at its end as the exported model."""
+"""Saves a run: a checkpoint after a step, and the exported model at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.run.run import Run
 
 
 def save_checkpoint(run: Run, folder: RunFolder, step: int) -> Path:
-    """Save the run as it is after step `step` and return the checkpoint's folder. Every rank must call it."""
+    """Save the state of the run after step `step`. Returns the checkpoint's folder. Every rank must call it."""
     weights = run.engine.module_state()
     state = {
         "name": run.config.name,

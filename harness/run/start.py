@@ -1,4 +1,4 @@
-"""From a recipe and its run folder to a run that is ready for its next step, fresh or continued."""
+"""Starts or continues a run: from a recipe and its run folder to a run that is ready for its next step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.run.run import Run
 def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int]:
     """Build the run and load its newest checkpoint, if there is one. Every rank must call it.
 
-    Returns the run and how many of its steps are trained.
+    Returns the run and the number of steps that are already trained.
 
     Raises:
         ValueError: settings, data or checkpoints that do not fit.
@@ -43,22 +43,22 @@ def check_continuable(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> No
     """Check that the run, continued from the checkpoint, would be the same run.
 
     Raises:
-        ValueError: another number of ranks, ZeRO stage or other data, or more steps are trained than the recipe has.
+        ValueError: the number of ranks, ZeRO stage or data differ, or the checkpoint has more steps than the recipe.
     """
-    found, state = checkpoint.folder, checkpoint.state
+    path, state = checkpoint.folder, checkpoint.state
     for key, now, way_out in (
         ("world_size", comm.world_size(), "start as many ranks again"),
         ("zero_stage", run.engine.stage, "set deepspeed to the stage it was written with"),
     ):
         if state[key] != now:
             raise ValueError(
-                f"{found}: got a checkpoint with {key} {state[key]}, expected {now}; {way_out}, or set "
+                f"{path}: got a checkpoint with {key} {state[key]}, expected {now}; {way_out}, or set "
                 "checkpoint.resume: never to start afresh"
             )
     changed = [key for key, now in run.input_hashes().items() if state.get(key) != now]
     if changed:
         raise ValueError(
-            f"{found}: got another {' and '.join(changed)} than it was trained with, expected the same "
+            f"{path}: got another {' and '.join(changed)} than it was trained with, expected the same "
             "files; restore them, or set another output or checkpoint.resume: never"
         )
     if checkpoint.step > run.config.training.steps:
@@ -69,12 +69,16 @@ def check_continuable(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> No
 
 
 def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None:
-    """Load weights, optimizer state and the negatives in use, and make this checkpoint the folder's newest."""
+    """Load weights, optimizer state and the negatives in use. Later (damaged) checkpoints are set aside."""
     run.engine.load(checkpoint.folder)
     run.negatives.load_state(read_arrays(checkpoint.folder))
-    planned, now = folder.read("run.json", {}).get("steps", run.config.training.steps), run.config.training.steps
-    if planned != now:
-        warn(f"training.steps was {planned} and is {now} now: from here on the learning rate follows the new schedule")
+    steps = run.config.training.steps
+    earlier_steps = folder.read("run.json", {}).get("steps", steps)
+    if earlier_steps != steps:
+        warn(
+            f"training.steps was {earlier_steps} and is {steps} now: from here on the learning rate follows the new "
+            "schedule"
+        )
     if comm.is_main():
         folder.checkpoints.discard_after(checkpoint.step)
     say(f"continuing from {checkpoint.folder}")

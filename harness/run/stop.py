@@ -1,4 +1,4 @@
-"""Ends a run whose numbers are not finite with a message that helps to find the reason."""
+"""Ends a run with a helpful message when a loss or gradient is not finite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.run.save import save_checkpoint
 
 @contextmanager
 def explain_non_finite(run: Run, folder: RunFolder) -> Iterator[None]:
-    """If a step inside ends with NonFiniteError: save the weights from before it, and name the texts it was seen with.
+    """If a step raises NonFiniteError, save the weights from before this step and name the texts concerned.
 
     Raises:
         ValueError: instead of NonFiniteError, on every rank.
@@ -37,7 +37,7 @@ def explain_non_finite(run: Run, folder: RunFolder) -> Iterator[None]:
 
 
 def _named_texts(tasks: Sequence[Task], error: NonFiniteError) -> str:
-    """Where the texts of an error stand, as FILE:LINE, and how many more there are."""
+    """FILE:LINE of each text that the error names, and the number of further texts concerned."""
     sources, texts = text_sources(tasks), error.plan.texts
     places = [sources[texts.source_T[row]].data.location(int(texts.text_T[row])) for row in error.text_rows]
     more = f" and {error.num_texts - len(places)} more" if error.num_texts > len(places) else ""

@@ -21,18 +21,18 @@ from harness.report.console import ReadingConsole
 from harness.run.places import locate_for
 from harness.weights import position_limit
 
-BANK_OFFSET = 10  # the paper's: the top of a search is too likely to hold unlabelled positives (section 3.1)
+BANK_OFFSET = 10  # the paper's value (section 3.1): the first results of a search are often unlabelled positives
 
 
 def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:
-    """Every task with its validated data and its bank. One process of a machine reads the files; the others wait."""
+    """Every task with its validated data and its bank. On each machine one process reads the files; the others wait."""
     tasks = []
     for task in loaded.config.tasks:
         query_length = task.query_max_length or max_lengths(loaded.config)["query"]
         document_length = task.document_max_length or max_lengths(loaded.config)["document"]
         lengths = (query_length, document_length)
-        path, shown = locate_for(loaded, task.path), ReadingConsole(f"task {task.name}")
-        data = open_task(task, path, loaded.config.data, tokeniser, *lengths, progress=shown)
+        path, progress = locate_for(loaded, task.path), ReadingConsole(f"task {task.name}")
+        data = open_task(task, path, loaded.config.data, tokeniser, *lengths, progress=progress)
         check_scores(task, data)
         bank = None
         if task.kind == "retrieval":
@@ -45,7 +45,7 @@ def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:
 def _candidates(
     loaded: LoadedRecipe, task: TaskConfig, data: TaskData, tokeniser: Tokeniser, lengths: tuple[int, int]
 ) -> Candidates:
-    """The task's ranked negatives: its own lists, or a bank and the corpus that it was searched in."""
+    """The task's ranked candidates: the lists in its data, or a bank with the corpus that it was mined from."""
     settings = task.negatives
     if settings.bank is None:
         return ListedCandidates(data, settings.offset or 0)
@@ -54,46 +54,46 @@ def _candidates(
     corpus = None
     if path is not None:
         table = TableConfig(f"{task.name} corpus", "corpus", task.split, task.prompts, lengths)
-        shown = ReadingConsole(f"task {task.name}, corpus")
-        corpus = open_table(table, locate_for(loaded, path), loaded.config.data, tokeniser, progress=shown)
+        progress = ReadingConsole(f"task {task.name}, corpus")
+        corpus = open_table(table, locate_for(loaded, path), loaded.config.data, tokeniser, progress=progress)
     return open_bank(folder, data, corpus, offset_of(task))
 
 
 def bank_hashes(loaded: LoadedRecipe) -> dict[str, str]:
-    """For each task with a bank: the hash of its bank.json (data, model, settings)."""
+    """Task name → hash of its bank.json (data, model, settings), for each task with a bank."""
     folders = {task.name: task.negatives.bank for task in loaded.config.tasks if task.negatives.bank}
     files = {name: Path(locate_for(loaded, folder, allow_hub=False)) / FACTS for name, folder in folders.items()}
     return {name: xxhash.xxh3_128_hexdigest(file.read_bytes()) for name, file in files.items()}
 
 
 def offset_of(task: TaskConfig) -> int:
-    """Rank of the first candidate that is used of a searched bank."""
+    """The rank of the first candidate of a searched bank that is used as a negative."""
     return BANK_OFFSET if task.negatives.offset is None else task.negatives.offset
 
 
 def check_settings(config: RunConfig) -> None:
-    """Check what needs no data: the lengths of texts, and that a new ranking holds a first window.
+    """Check what can be checked without data: text lengths, and the number of candidates of a re-ranking.
 
     Raises:
-        ValueError: a setting that does not fit another, or the model.
+        ValueError: a setting does not fit another setting, or the model.
     """
     _check_lengths(config)
     _check_reranking(config)
 
 
 def _check_lengths(config: RunConfig) -> None:
-    """Check that no task wants longer texts than the model takes.
+    """Check that no task allows longer texts than the model.
 
     Raises:
-        ValueError: one does.
+        ValueError: a task allows longer texts.
     """
     longest = position_limit(config.model.name_or_path, config.model.trust_remote_code)
     for task in config.tasks:
-        wanted = max(task.query_max_length or 0, task.document_max_length or 0)
-        if longest is not None and wanted > longest:
+        task_length = max(task.query_max_length or 0, task.document_max_length or 0)
+        if longest is not None and task_length > longest:
             raise ValueError(
-                f"tasks.{task.name}: got a text length of {wanted} tokens, but {config.model.name_or_path} takes at "
-                f"most {longest}; lower query_max_length or document_max_length"
+                f"tasks.{task.name}: got a text length of {task_length} tokens, but {config.model.name_or_path} takes "
+                f"at most {longest}; lower query_max_length or document_max_length"
             )
 
 
