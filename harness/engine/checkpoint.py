@@ -1,14 +1,14 @@
-"""Checkpoints of a run. Each is written under another name, flushed to disk, then renamed; last, `latest` names it.
+"""Checkpoints of a run. Each is written under a temporary name, flushed to disk and renamed; then `latest` names it.
 
     checkpoints/latest, best         files that hold the name of a folder
     checkpoints/step-00000100/
         deepspeed/                   weights and optimizer state
         model/                       a sentence-transformers folder
-        state.json, arrays.npz       what the run must know beside them
-        manifest.json                size and hash of every file, by which a damaged checkpoint is recognised
+        state.json, arrays.npz       the rest of the run's state
+        manifest.json                size and hash of every file, to detect a damaged checkpoint
 
-The order of the data and dropout depend on the step number alone. So a run is continued from its weights, its optimizer
-state, the negatives in use and the step number.
+The order of the data and the dropout masks depend only on the recipe and the step number. So a run is continued from
+its weights, its optimizer state, the negatives in use and the step number.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ STATE, ARRAYS, MANIFEST = "state.json", "arrays.npz", "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint on disk. `state`: its step, world_size and zero_stage, and what the run added."""
+    """A checkpoint on disk. `state`: its step, world_size and zero_stage, and the entries that the run added."""
 
     folder: Path
     state: dict[str, Any]
 
     @property
     def step(self) -> int:
-        """How many steps the run had trained."""
+        """How many steps had been trained."""
         return int(self.state["step"])
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """The checkpoints folder of one run. The newest `keep` and the best are kept; `warn` is told of damaged ones."""
+    """The checkpoints of one run. The newest `keep` and the best are kept. `warn` gets a line on each damaged one."""
 
     folder: Path
     keep: int
@@ -63,37 +63,37 @@ class Checkpoints:
         arrays: Mapping[str, np.ndarray] | None = None,
         outside: Sequence[Path] = (),
     ) -> Path:
-        """Save the run after step `step`. Every rank must call it; what rank 0 is given is written.
+        """Save the run after step `step`. Every rank must call it; the arguments of rank 0 are written.
 
         Args:
             engine: writes weights and optimizer state.
             step: names the checkpoint.
-            state: written to state.json, beside the number of ranks and the ZeRO stage.
+            state: written to state.json, together with the step, the number of ranks and the ZeRO stage.
             write_model: called on rank 0 with the folder model/ to fill; no collectives.
             is_best: whether the pointer `best` moves here.
             arrays: written to arrays.npz.
-            outside: files of the run that lie elsewhere; the checkpoint counts as damaged if one of them changes.
+            outside: files outside the checkpoint's folder; the checkpoint counts as damaged if one of them changes.
 
         Raises:
-            ValueError: the ranks do not share the folder, or on other ranks whatever goes wrong on rank 0.
+            ValueError: the ranks do not share the folder; on other ranks also any error of rank 0.
         """
         final, unfinished = self.folder / checkpoint_name(step), self.folder / f".{checkpoint_name(step)}.tmp"
-        described = {"step": step, "world_size": comm.world_size(), "zero_stage": engine.stage, **state}
+        full_state = {"step": step, "world_size": comm.world_size(), "zero_stage": engine.stage, **state}
         if comm.is_main():
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
         comm.barrier()
         engine.save(unfinished)
         _check_shared(unfinished)
-        rank0.by_main(lambda: _write_run_files(unfinished, write_model, described, arrays or {}))
-        if comm.local_rank() == 0:  # each host flushes what its own ranks have written
+        rank0.by_main(lambda: _write_run_files(unfinished, write_model, full_state, arrays or {}))
+        if comm.local_rank() == 0:  # each host flushes the files that its own ranks have written
             _flush_tree(unfinished)
-        comm.barrier()  # no host is still flushing
+        comm.barrier()  # wait until every host has flushed its files
         rank0.by_main(lambda: self._publish(unfinished, final, is_best, outside))
         return final
 
     def newest_whole(self) -> Path | None:
-        """The newest checkpoint whose files are all as they were written; damaged ones are skipped with a warning.
+        """The newest checkpoint without damage; damaged ones are skipped with a warning. None: no checkpoints.
 
         Raises:
             ValueError: there are checkpoints, and all of them are damaged.
@@ -111,7 +111,7 @@ class Checkpoints:
         return None
 
     def discard_after(self, step: int) -> None:
-        """Rename later checkpoints, which `newest_whole` has skipped, to `.damaged-step-N`; delete unfinished ones."""
+        """Rename later checkpoints, which `newest_whole` skipped, to `.damaged-step-N`; delete unfinished ones."""
         for folder in self._folders():
             if _step(folder) > step:
                 set_aside = folder.with_name(f".damaged-{folder.name}")
@@ -130,7 +130,7 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _publish(self, unfinished: Path, final: Path, is_best: bool, outside: Sequence[Path]) -> None:
-        """Write the manifest, give the folder its name, move the pointers and remove what is no longer kept."""
+        """Write the manifest, give the folder its final name, update the pointers, remove old checkpoints."""
         manifest = {str(path.relative_to(unfinished)): _size_and_hash(path) for path in _files(unfinished)}
         manifest |= {os.path.relpath(path, final): _size_and_hash(path) for path in outside}
         (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1))
@@ -160,7 +160,7 @@ class Checkpoints:
 
 
 def resolve_pointer(path: Path) -> Path:
-    """The folder that the file `checkpoints/latest` or `checkpoints/best` names; any other path as it is."""
+    """The folder that the file `checkpoints/latest` or `checkpoints/best` names; any other path unchanged."""
     if path.name in ("latest", "best") and path.is_file():
         return path.parent / path.read_text().strip()
     return path
@@ -172,18 +172,18 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays that `save` was given."""
+    """The arrays that `save` has written."""
     with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
 def kept_states(folder: Path) -> list[dict[str, Any]]:
-    """The state.json of every checkpoint in a folder; those that are removed only in part have no manifest any more."""
+    """The state.json of every checkpoint in a folder. Partly removed checkpoints have no manifest and are skipped."""
     return [read_state(path.parent) for path in sorted(folder.glob(f"step-*/{MANIFEST}"))]
 
 
 def find_damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if every file has the size and hash it was written with."""
+    """What is wrong with a checkpoint; None if every file has the size and hash in the manifest."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
@@ -200,7 +200,7 @@ def find_damage(folder: Path) -> str | None:
 
 
 def checkpoint_name(step: int) -> str:
-    """The name of the folder of a step's checkpoint."""
+    """The folder name of the checkpoint of a step."""
     return f"step-{step:08d}"
 
 
@@ -234,8 +234,8 @@ def _write_run_files(
 
 def _check_shared(folder: Path) -> None:
     """Raise on every rank if rank 0 does not see a file that another rank has written."""
-    seen = {str(path.relative_to(folder)) for path in _files(folder)}
-    missing = comm.broadcast_object(sorted(set().union(*comm.gather_objects(seen)) - seen))
+    visible = {str(path.relative_to(folder)) for path in _files(folder)}
+    missing = comm.broadcast_object(sorted(set().union(*comm.gather_objects(visible)) - visible))
     if missing:
         raise ValueError(
             f"output: rank 0 does not see {missing[0]} that another rank wrote, expected a folder that all hosts share"
@@ -249,6 +249,6 @@ def _flush_tree(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    # The manifest goes first: a checkpoint that is removed only in part then counts as damaged.
+    # The manifest is deleted first, so that a partly removed checkpoint counts as damaged.
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder)

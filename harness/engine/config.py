@@ -12,7 +12,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingConfig(Section):
-    """The optimizer, its schedule, numbers' precision and the token budget of a micro-batch."""
+    """The optimizer, its schedule, the floating-point precision and the token budget of a micro-batch."""
 
     steps: int = Field(ge=1)
     learning_rate: float = Field(2.0e-5, gt=0)
@@ -24,7 +24,7 @@ class TrainingConfig(Section):
     max_grad_norm: float = Field(1.0, ge=0)  # 0: never clip
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     micro_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    keep_graph: bool = True  # with one micro-batch a step: reuse the embed phase's graph, saving a forward
+    keep_graph: bool = True  # if a step has one micro-batch: reuse the embed phase's graph, not a second forward
     seed: int = Field(0, ge=0)
     dropout: float | None = Field(None, ge=0, lt=1)  # null: the model's own
 

@@ -19,7 +19,7 @@ class NonFiniteError(ValueError):
     """A number of a step is NaN or infinite. The same error is raised on every rank, before the weights change."""
 
     def __init__(self, plan: StepPlan, what: str, tasks: Sequence[str], text_rows: np.ndarray) -> None:
-        """what: the number, in words. text_rows: rows of the embedding table, ascending, whose texts are concerned."""
+        """what: the number, in words. text_rows: ascending rows of the embedding table: the texts concerned."""
         super().__init__(f"step {plan.step}: {what} is not finite")
         self.plan, self.what, self.tasks = plan, what, tuple(tasks)
         self.text_rows, self.num_texts = text_rows[:_MOST_NAMED_TEXTS], len(text_rows)
@@ -28,7 +28,7 @@ class NonFiniteError(ValueError):
 def check_loss(plan: StepPlan, metrics: dict[str, float], table_TD: Tensor) -> None:
     """Check the step's loss and embeddings, which are the same on every rank.
 
-    metrics: summed over all ranks, with `loss` and the `loss/<task>` of every task that the step holds.
+    metrics: sums over all ranks; they hold `loss` and the `loss/<task>` of every task in the step.
 
     Raises:
         NonFiniteError: the loss or an embedding is not finite.
@@ -44,7 +44,7 @@ def check_loss(plan: StepPlan, metrics: dict[str, float], table_TD: Tensor) -> N
 
 
 def check_gradients(step: Step, probes: Sequence[Tensor]) -> None:
-    """Check the parameter gradients of all ranks. probes: one scalar per micro-batch, finite if its gradients are.
+    """Check the parameter gradients of all ranks. probes: a scalar per micro-batch, finite if its gradients are.
 
     Raises:
         NonFiniteError: a gradient of any rank is not finite.

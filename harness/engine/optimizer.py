@@ -1,4 +1,4 @@
-"""AdamW and its learning rate. The rate depends on the step number alone, so a checkpoint need not hold it."""
+"""AdamW and its learning rate. The rate depends only on recipe and step number, so checkpoints need not store it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from harness.engine.config import TrainingConfig
 def build_optimizer(module: nn.Module, training: TrainingConfig, *, on_cpu: bool) -> Optimizer:
     """AdamW with weight decay on matrices and embeddings, but not on norms and biases.
 
-    on_cpu: ZeRO keeps the optimizer state on the CPU or a disk. If the model trains on a GPU, DeepSpeed's vectorised
-    CPU Adam is taken then.
+    on_cpu: whether ZeRO keeps the optimizer state in CPU memory or on a disk. If so, and the model trains on a GPU,
+    DeepSpeed's vectorised CPU Adam is used.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
     groups = [

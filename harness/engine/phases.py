@@ -7,7 +7,7 @@ replay  encode every micro-batch again, now with a graph, and backpropagate the 
 Peak memory is that of one micro-batch, however many texts a step has. All ranks run the same number of forwards and
 backwards; a rank with fewer texts runs micro-batches without texts, whose gradient is zero.
 
-Each phase measures its own seconds and checks its own numbers: a loss or gradient that is not finite raises the same
+Each phase measures its own seconds and checks its own numbers. A loss or gradient that is not finite raises the same
 `NonFiniteError` on every rank.
 """
 
@@ -32,19 +32,19 @@ from harness.stopwatch import stopwatch
 
 @stopwatch("embed")
 def embed(engine: ZeroEngine, step: Step) -> list[Tensor]:
-    """Phase 1: embeddings [texts, D] of each of this rank's micro-batches, without a graph unless it is kept."""
-    engine.train_mode(True)  # a model is loaded, and leaves every evaluation, with dropout off
+    """Phase 1: embeddings [texts, D] of each micro-batch of this rank; with a graph only if `step.keeps_graph`."""
+    engine.train_mode(True)  # dropout is off after loading the model and after each evaluation
     with nullcontext() if step.keeps_graph else torch.no_grad():
         return [_forward(engine, step, index) for index in range(len(step.batches))]
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the score phase gives. `metrics` and `own_similarity` are equal on every rank."""
+    """The result of the score phase. `metrics` and `own_similarity` are equal on every rank."""
 
-    gradients: list[Tensor]  # [texts, D] per micro-batch of this rank: of the step's loss, by its embeddings
-    metrics: dict[str, float]  # what the objective measured
-    own_similarity: dict[str, np.ndarray]  # per task [B, M]: cosine to own negatives; NaN: padded or left out
+    gradients: list[Tensor]  # [texts, D] per micro-batch of this rank: d(step's loss) / d(embeddings)
+    metrics: dict[str, float]  # of the objective, see `ObjectiveOutput`
+    own_similarity: dict[str, np.ndarray]  # task → [B, M]: cosine to own negatives; NaN: padded or left out
 
 
 @stopwatch("score")
@@ -55,15 +55,15 @@ def score(engine: ZeroEngine, objective: Objective, step: Step, embeddings: Sequ
         NonFiniteError: the loss or an embedding is not finite.
     """
     counts, schedule = step.texts_per_batch, step.schedule
-    texts_only = [embedding[:count].detach() for embedding, count in zip(embeddings, counts, strict=True)]
+    without_padding = [embedding[:count].detach() for embedding, count in zip(embeddings, counts, strict=True)]
     local_RD = embeddings[0].new_zeros((schedule.rows_per_rank, embeddings[0].shape[1]))
-    local_RD[: sum(counts)] = torch.cat(texts_only)
+    local_RD[: sum(counts)] = torch.cat(without_padding)
     slot_T = torch.from_numpy(schedule.slot_T).to(engine.device)
     table_TD = comm.all_gather_rows(local_RD)[slot_T].requires_grad_()
 
     output = objective.backward(step.plan, table_TD, (comm.rank(), comm.world_size()), comm.RingPeers())
 
-    assert table_TD.grad is not None  # zero where this rank's share holds nothing
+    assert table_TD.grad is not None  # the objective always sets it: zero if this rank's share has no loss
     gradient_WRD = local_RD.new_zeros((comm.world_size() * schedule.rows_per_rank, table_TD.shape[1]))
     gradient_WRD[slot_T] = table_TD.grad
     gradient_RD = comm.reduce_scatter_rows(gradient_WRD)
@@ -91,7 +91,8 @@ def replay(engine: ZeroEngine, step: Step, embeddings: Sequence[Tensor], gradien
 
 
 def _forward(engine: ZeroEngine, step: Step, index: int) -> Tensor:
-    # Dropout masks depend on these numbers alone: the replay phase draws those of the embed phase, nothing is stored.
+    # Dropout masks depend only on these numbers. So the replay phase draws the masks of the embed phase again, and no
+    # generator state is stored.
     torch.manual_seed(derive_key(step.seed, "dropout", step.plan.step, comm.rank(), index) & (2**63 - 1))
     return engine.forward(step.batches[index])
 
@@ -99,11 +100,12 @@ def _forward(engine: ZeroEngine, step: Step, index: int) -> Tensor:
 def _sum_over_ranks(output: ObjectiveOutput, device: torch.device) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Metrics and own similarities of the whole step, in one collective.
 
-    A rank holds 0 for the queries of other ranks, so a sum puts them together; NaN on one rank stays NaN.
+    Metrics of shares add up to those of the step. A rank holds similarity 0 for the queries of other ranks, so the sum
+    over ranks holds every query's similarity. NaN on one rank stays NaN.
     """
     similarities = [value.flatten() for value in output.own_similarity.values()]
-    parts = [torch.stack([value.to(device, torch.float64) for value in output.metrics.values()]), *similarities]
-    summed = comm.all_reduce_sum(torch.cat([part.double() for part in parts])).cpu().numpy()
+    flat_values = [torch.stack([value.to(device, torch.float64) for value in output.metrics.values()]), *similarities]
+    summed = comm.all_reduce_sum(torch.cat([values.double() for values in flat_values])).cpu().numpy()
     metrics = dict(zip(output.metrics, summed[: len(output.metrics)].tolist(), strict=True))
     own_similarity, start = {}, len(metrics)
     for name, value in output.own_similarity.items():

@@ -1,4 +1,4 @@
-"""What one rank needs to compute one step."""
+"""The input of a step's computation on one rank."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from harness.types import Schedule, StepPlan, TokenBatch
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A planned step, who encodes which of its texts, and the tokens of those that this rank encodes."""
+    """A planned step: its plan, its schedule, and the tokens of the texts that this rank encodes."""
 
     plan: StepPlan
     schedule: Schedule
-    batches: Sequence[TokenBatch]  # this rank's micro-batches; those without texts hold a padding row
+    batches: Sequence[TokenBatch]  # this rank's micro-batches; one without texts holds a padding row
     seed: int  # of the run
     keep_graph: bool = True  # the recipe's training.keep_graph
     seconds_waiting: float = 0.0  # how long the trainer waited for the plan and the tokens of this step

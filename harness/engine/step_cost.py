@@ -1,4 +1,4 @@
-"""What a step costs: seconds in all and in each phase, texts and tokens per second, and memory."""
+"""Measures the cost of a step: seconds in total and per phase, texts and tokens per second, memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class StepCost:
     """Measures a step from the moment it is created until `metrics` is called."""
 
     def __init__(self, step: Step) -> None:
-        stopwatch.take()  # drop what evaluations and checkpoints before this step have measured
+        stopwatch.take()  # drop the times of evaluations and checkpoints before this step
         self._step, self._started = step, time.perf_counter()
 
     def metrics(self) -> dict[str, float]:
         """Seconds, rates and memory of the step on this rank.
 
-        `seconds` and `seconds/data` hold the time that the trainer waited for the step's plan and tokens. Rates count
-        the texts and tokens of all ranks. `seconds/communication` is part of the phases that communicate.
+        `seconds/data` is the time that the trainer waited for the step's plan and tokens; `seconds` includes it. Rates
+        count the texts and tokens of all ranks. `seconds/communication` is also included in the phases' seconds.
         """
         plan, waited = self._step.plan, self._step.seconds_waiting
         phases = {f"seconds/{name}": value for name, value in {"data": waited, **stopwatch.take()}.items()}

@@ -1,7 +1,7 @@
 """Drives a model through DeepSpeed ZeRO: forward, accumulate, step, save, load. No other module imports deepspeed.
 
-DeepSpeed averages gradients over ranks and counts micro-batches itself. `ZeroEngine` promises something simpler: the
-gradients given to `accumulate`, on any rank and in any number of calls, are SUMMED, and `step` applies the sum once.
+DeepSpeed averages gradients over ranks and counts micro-batches itself. `ZeroEngine` has a simpler contract: all
+gradients passed to `accumulate`, on any rank and in any number of calls, are SUMMED, and `step` applies the sum once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness.engine.optimizer import build_optimizer, learning_rate
 from harness.stopwatch import stopwatch
 from harness.types import TokenBatch
 
-_FOLDER = "deepspeed"  # of DeepSpeed's files inside a checkpoint
+_FOLDER = "deepspeed"  # folder of DeepSpeed's files inside a checkpoint
 
 
 class ZeroEngine:
@@ -41,7 +41,7 @@ class ZeroEngine:
                 "and drifts; set deepspeed: zero1 (or higher) or precision: fp32"
             )
         module.to(comm.device())
-        with _print_to_log():  # the bf16 optimizer prints memory reports whatever the log level
+        with _print_to_log():  # the bf16 optimizer prints memory reports at every log level
             self.engine, *_ = deepspeed.initialize(
                 model=module,
                 optimizer=build_optimizer(module, training, on_cpu=offloads_optimizer(deepspeed_json)),
@@ -59,7 +59,7 @@ class ZeroEngine:
         self.engine.train(on)
 
     def forward(self, batch: TokenBatch) -> Tensor:
-        """Embeddings [B, D] as float32. Every rank must call it equally often: ZeRO-3 gathers the weights for it."""
+        """Embeddings [B, D] as float32. Every rank must call it equally often, because ZeRO-3 gathers weights in it."""
         embedding_BD = self.engine(
             batch.input_ids_BL.to(self.device, non_blocking=True),
             batch.attention_mask_BL.to(self.device, non_blocking=True),
@@ -67,16 +67,17 @@ class ZeroEngine:
         return embedding_BD.float()
 
     def set_boundary(self, is_last: bool) -> None:
-        """Tell DeepSpeed, before the forward of a micro-batch, whether its `accumulate` is the step's last.
+        """Tell DeepSpeed whether the next call of `accumulate` is the last one of the step.
 
-        Call it before every `accumulate`: DeepSpeed keeps the value, and ZeRO reads it while the backward runs.
+        Call it before every `accumulate`, and before the forward of the replay phase. DeepSpeed keeps the value until
+        the next call, and ZeRO reads it during the backward.
         """
         self.engine.set_gradient_accumulation_boundary(is_last)
 
     def accumulate(self, embedding_BD: Tensor, gradient_BD: Tensor) -> Tensor:
         """Backpropagate `gradient_BD` through `embedding_BD`. Every rank must call it equally often.
 
-        Returns a scalar that is finite if all parameter gradients of this call are.
+        Returns a scalar that is finite if all parameter gradients of this call are finite.
         """
         self._gradient_probe.zero_()
         surrogate = (embedding_BD * gradient_BD).sum() * comm.world_size()  # DeepSpeed takes the mean over ranks
@@ -133,7 +134,7 @@ class ZeroEngine:
             raise ValueError(f"{folder}: got no DeepSpeed state; set checkpoint.resume: never to start afresh")
 
     def _probe_gradient(self, gradient: Tensor) -> None:
-        # sum · 0 is 0 for finite values and NaN otherwise. The host need not wait for the device to add it up.
+        # sum · 0 is 0 if the sum is finite, else NaN. The host does not wait for the device here.
         self._gradient_probe += gradient.detach().sum(dtype=torch.float32).to(self._gradient_probe.device) * 0
 
     def _plain_gradient_norm(self) -> float:
@@ -142,15 +143,15 @@ class ZeroEngine:
 
 
 def offloads_optimizer(deepspeed_json: dict[str, Any]) -> bool:
-    """Whether the optimizer runs on the CPU: its state is kept there, or on a disk behind it."""
+    """Whether the optimizer runs on the CPU: its state is kept in CPU memory or on a disk."""
     offload = (deepspeed_json.get("zero_optimization") or {}).get("offload_optimizer") or {}
     return offload.get("device") in ("cpu", "nvme")
 
 
 def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
-    """The JSON of ds_configs/ with what the recipe owns filled in.
+    """The JSON of ds_configs/ together with the settings that the recipe owns.
 
-    DeepSpeed counts one micro-batch per step; how many there really are is said by `ZeroEngine.set_boundary`.
+    DeepSpeed is told that a step has one micro-batch. `ZeroEngine.set_boundary` marks the real last one.
     """
     merged = {
         **deepspeed_json,
@@ -166,14 +167,14 @@ def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dic
         merged["bf16"] = {"enabled": True, "check_grad_overflow": False}
     if training.precision == "fp16":
         merged["fp16"] = {"enabled": True}
-    if training.precision != "fp32":  # a step sums many micro-batches: in half precision small gradients get lost
+    if training.precision != "fp32":  # a sum of many micro-batches in half precision would lose small gradients
         merged["data_types"] = {"grad_accum_dtype": "fp32"}
     return merged
 
 
 @contextmanager
 def _print_to_log() -> Iterator[None]:
-    """Send to DeepSpeed's log what it prints inside."""
+    """Redirect what DeepSpeed prints inside this context to its log."""
     printed = io.StringIO()
     with redirect_stdout(printed):
         yield
@@ -182,7 +183,7 @@ def _print_to_log() -> Iterator[None]:
 
 def _skip_slow_compilation() -> None:
     if not torch.cuda.is_available():
-        # DeepSpeed would compile its own all-reduce for 25 s at start; at these sizes gloo's is as fast.
+        # Otherwise DeepSpeed compiles its own all-reduce for 25 s at the start; at these sizes gloo's is as fast.
         from deepspeed.ops import __compatible_ops__
 
         __compatible_ops__["deepspeed_shm_comm"] = False
