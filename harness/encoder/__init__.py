@@ -1,1 +1,1 @@
-"""From token ids to embeddings: backbone, pooling, projection. It knows nothing of ranks and losses."""
+"""From token ids to embeddings: backbone, pooling, projection. It does not depend on ranks or losses."""

@@ -13,7 +13,7 @@ from harness.settings.section import Section
 class ModelConfig(Section):
     """Which backbone, how token states become one vector, and how long a text may be (tokens).
 
-    `harness/encoder/load.py` acts on these settings.
+    `harness/encoder/load.py` applies these settings.
     """
 
     name_or_path: str

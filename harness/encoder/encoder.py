@@ -12,14 +12,14 @@ from harness.encoder.pooling import POOLINGS, PoolingMode
 
 
 class Encoder(nn.Module):
-    """embedding = projection(pool(backbone(tokens))). It is not normalised: losses and metrics take cosines."""
+    """embedding = projection(pool(backbone(tokens))). Not normalised, because losses and metrics use cosines."""
 
     def __init__(self, backbone: PreTrainedModel, pooling: PoolingMode, projection: nn.Linear | None) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling = pooling
         self.projection = projection
-        # Weights of the model folder that no embedding depends on, kept so that an exported folder has them, too.
+        # Weights of the model folder that embeddings do not depend on. They are kept for the exported folder.
         self.unused_backbone_state: dict[str, Tensor] = {}
 
     def forward(self, input_ids_BL: Tensor, attention_mask_BL: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class Encoder(nn.Module):
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """Hash of all weights of a state_dict, by name: equal for equal models, whatever file they came from."""
+    """Hash of all names and weights of a state_dict. It does not depend on the file that they were loaded from."""
     digest = xxhash.xxh3_128()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says beside its weights: pooling, Dense layer, prompts and maximum length.
+"""Reads what a sentence-transformers folder holds besides the backbone: pooling, Dense layer, prompts, maximum length.
 
 The folder's modules.json lists the modules (Transformer, Pooling, Dense, Normalize) and the folder of each.
 """
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from harness.encoder.pooling import POOLINGS, PoolingMode
 
-_NO_LIMIT = 10**9  # tokens: where there is no limit, transformers writes 10^30
+_NO_LIMIT = 10**9  # tokens: transformers writes 10^30 if there is no limit
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a model folder says beside its weights; all unset for a plain Hugging Face folder."""
+    """What a model folder holds besides its backbone. A plain Hugging Face folder holds none of it."""
 
     pooling: PoolingMode | None = None
     projection: dict[str, Tensor] | None = None
@@ -29,10 +29,10 @@ class Layout:
 
 
 def read_layout(path: str | Path) -> Layout:
-    """Read modules.json and what it names.
+    """Read modules.json and the modules that it lists.
 
     Raises:
-        ValueError: a module this project cannot reproduce exactly.
+        ValueError: the folder has a module that this project cannot reproduce exactly.
     """
     folder = Path(path)
     if not (folder / "modules.json").is_file():
@@ -59,7 +59,7 @@ def read_layout(path: str | Path) -> Layout:
 
 
 def _max_length(folder: Path) -> int | None:
-    """Tokens. Older folders say it in sentence_bert_config.json, newer ones in the tokenizer's configuration."""
+    """Tokens. Older folders store it in sentence_bert_config.json, newer ones in the tokenizer's configuration."""
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         value = _json(folder / name).get(key) if (folder / name).is_file() else None
         if value is not None and value < _NO_LIMIT:
@@ -69,8 +69,8 @@ def _max_length(folder: Path) -> int | None:
 
 def _pooling(path: Path) -> PoolingMode:
     config = _json(path)
-    named = config.get("pooling_mode")  # a name; a list of names where several vectors are put side by side
-    modes = [mode for mode, pooling in POOLINGS.items() if pooling.sentence_transformers_name == named]
+    name = config.get("pooling_mode")  # or a list of names, if several pooled vectors are concatenated
+    modes = [mode for mode, pooling in POOLINGS.items() if pooling.sentence_transformers_name == name]
     if not modes:
         modes = [mode for mode, pooling in POOLINGS.items() if config.get(pooling.legacy_flag)]
     if len(modes) != 1:
@@ -80,7 +80,7 @@ def _pooling(path: Path) -> PoolingMode:
 
 
 def _dense(folder: Path) -> dict[str, Tensor]:
-    """`weight` and `bias` of a Dense module."""
+    """The tensors `weight` and `bias` of a Dense module."""
     config = _json(folder / "config.json")
     if not config.get("activation_function", "").endswith("Identity") or not config.get("bias", True):
         raise ValueError(f"{folder}: got {config}, expected a Dense layer with bias and Identity activation")

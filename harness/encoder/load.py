@@ -1,6 +1,6 @@
-"""From the recipe's `model` section, or from a model folder alone, to an encoder with its weights.
+"""Loads an encoder with its weights, as the recipe's `model` section says or as the model folder itself says.
 
-A new option of the backbone is a field of `ModelConfig`, acted upon in `_load_backbone`.
+To add an option of the backbone: add a field to `ModelConfig` and apply it in `_load_backbone`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from harness.weights import backbone_config, position_limit, resolve_model
 
 
 def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 0) -> Encoder:
-    """Weights from safetensors, float32; a new projection is drawn from `seed`.
+    """Load an encoder in float32 from safetensors; a new projection gets random weights from `seed`.
 
-    A sentence-transformers folder brings its Dense layer along when `projection_dim` asks for its size; a pooling
-    other than the folder's is a UserWarning. `dropout` is for this training: the backbone's config keeps its own.
+    If the Dense layer of a sentence-transformers folder has `projection_dim` outputs, it becomes the projection.
+    Another pooling than the folder's gives a UserWarning. `dropout` replaces the dropout rates of the loaded modules.
+    The backbone's config keeps the original rates, so that an export stores them.
 
     Raises:
-        ValueError: no such model, no safetensors weights, lengths or dims that do not fit, or no dropout that could be
-            set.
+        ValueError: no such model, no safetensors weights, lengths or dims that do not fit, or `dropout` for a model
+            without dropout.
     """
     _check_text_length(config)
     folder = resolve_model(config.name_or_path, config.trust_remote_code)
@@ -53,10 +54,10 @@ def config_of_folder(
     pooling: PoolingMode | None = None,
     trust_remote_code: bool = False,
 ) -> ModelConfig:
-    """The settings to load a model with as it was trained: pooling, projection and length as its folder says.
+    """The settings to load a model as it was trained, with the pooling, projection and length of its folder.
 
-    A folder that does not say them gets mean pooling and at most 512 tokens. `max_length` and `pooling` go before what
-    the folder says.
+    A folder that does not state them gets mean pooling and at most 512 tokens. `max_length` and `pooling` replace the
+    folder's values.
 
     Raises:
         ValueError: no such model, or a folder with modules that cannot be reproduced.
@@ -73,7 +74,7 @@ def config_of_folder(
 
 
 def _check_text_length(config: ModelConfig) -> None:
-    """Whether the model has a position for every token of the longest text that the recipe allows."""
+    """Check that the model has a position for every token of the longest text that the recipe allows."""
     limit = position_limit(config.name_or_path, config.trust_remote_code)
     if limit is not None and config.longest_text > limit:
         raise ValueError(
@@ -106,9 +107,9 @@ def _load_backbone(config: ModelConfig, folder: str, dropout: float | None) -> P
 
 
 def _remove_pooler(backbone: PreTrainedModel) -> dict[str, Tensor]:
-    """Take the backbone's own pooler out; returns its weights.
+    """Remove the backbone's own pooler and return its weights.
 
-    Its input are the token states that we pool ourselves, so that no gradient would ever reach it.
+    The encoder pools the token states itself, so the pooler would never get a gradient.
     """
     pooler = getattr(backbone, "pooler", None)
     if pooler is None:
@@ -118,7 +119,7 @@ def _remove_pooler(backbone: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def _set_dropout(settings: object, dropout: float, model: str) -> dict[str, float]:
-    """Set every dropout of a configuration; returns what they were."""
+    """Set every dropout rate of a configuration. Returns name → original rate."""
     own_dropout = {
         name: value
         for name, value in vars(settings).items()

@@ -1,7 +1,7 @@
-"""The ways to turn a text's token states into one vector; a new one is added here and nowhere else.
+"""The ways to turn a text's token states into one vector. To add one, change only this file.
 
-Each works with padding on the left and on the right. The recipe is checked against `PoolingMode` before torch is
-loaded, so this module imports torch for type checkers only.
+Each works with padding on the left and on the right. Recipes are checked against `PoolingMode` before torch is loaded,
+so this module imports torch for type checkers only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _state_at(state_BLD: Tensor, token_B: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """A pooling, and how the folders of sentence-transformers name it.
+    """A pooling function, and its names in the folders of sentence-transformers.
 
     pool: (token states [B, L, D], attention mask [B, L]) → one vector per text [B, D].
     """

@@ -1,4 +1,5 @@
-"""Model folders that other libraries can load: a file for each library, which writes, reloads and compares.
+"""Model folders that other libraries can load. Each library has a file, which writes, reloads and compares a folder.
 
-A new one has the two functions of `sentence_transformers_folder.py`: `write_model` and `verify_model`.
+To add a library: write a file with the two functions of `sentence_transformers_folder.py`, `write_model` and
+`verify_model`.
 """

@@ -1,4 +1,4 @@
-"""From the facts of a run to the README.md of its exported folder."""
+"""Writes the text of README.md in an exported folder, from the facts of the run."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def model_card(
     scores: Sequence[tuple[str, str, float | None, float]],
     facts: Mapping[str, Any],
 ) -> str:
-    """The Markdown text. data: (task, path, rows, hash) of each; scores: (data set, metric, before, after) of each.
+    """The Markdown text. data: entries (task, path, rows, hash); scores: entries (data set, metric, before, after).
 
-    dim: of the embedding. facts: what else there is to say of the training, by name.
+    dim: embedding dimensions. facts: name → value of other facts about the training.
     """
     data_rows = [(task, path, rows, f"`{digest}`") for task, path, rows, digest in data]
     sections = [

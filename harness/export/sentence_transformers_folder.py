@@ -1,4 +1,4 @@
-"""From a trained encoder to a folder that sentence-transformers loads, and the comparison of the two.
+"""Writes a trained encoder as a folder that sentence-transformers can load, and compares folder and encoder.
 
 model/  config.json, model.safetensors, tokenizer   1_Pooling/   2_Dense/ (with a projection)   3_Normalize/   README.md
 """
@@ -36,7 +36,7 @@ def write_model(
     prompts: Prompts,
     card: str,
 ) -> None:
-    """Write a sentence-transformers folder, replacing `out` once all of it is written.
+    """Write a sentence-transformers folder. It replaces `out` after all files are written.
 
     state: all weights of the encoder (not one rank's part of them), float32. card: the text of README.md.
     """
@@ -63,18 +63,18 @@ def write_model(
 def verify_model(out: Path, texts: Sequence[str], expected_BD: np.ndarray, config: ModelConfig) -> float:
     """Reload the folder with sentence-transformers and compare its embeddings of `texts` with the expected ones.
 
-    expected_BD: of the trained encoder, unnormalised; they are normalised here if the folder's are. Returns the largest
-    absolute difference.
+    expected_BD: embeddings of the trained encoder, unnormalised; normalised here if the folder normalises. Returns the
+    largest absolute difference.
 
     Raises:
-        ValueError: it exceeds 1e-5.
+        ValueError: the difference exceeds 1e-5.
     """
     model = SentenceTransformer(str(out), device="cpu")
-    found = model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False, prompt="")
+    embedding_BD = model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False, prompt="")
     expected = expected_BD.astype(np.float64)
     if config.normalize:
         expected /= np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-12)
-    difference = float(np.abs(found - expected).max())
+    difference = float(np.abs(embedding_BD - expected).max())
     if not difference <= TOLERANCE:
         raise ValueError(
             f"{out}: got embeddings that differ from the training model's by {difference:.1e}, expected at most "

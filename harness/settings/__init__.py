@@ -1,1 +1,1 @@
-"""What the settings are made of: recipes as text, their sections, DeepSpeed JSON files."""
+"""Reads and checks settings: recipe files, the base class of recipe sections, and DeepSpeed JSON files."""

@@ -1,4 +1,4 @@
-"""From the recipe's `deepspeed` key to the JSON that it names: how state is sharded, and nothing else."""
+"""Reads the JSON that the recipe's `deepspeed` key names. It says how state is sharded, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.settings.recipe_file import did_you_mean, show
 
 DS_CONFIGS = Path(__file__).parents[2] / "ds_configs"
 
-# Every setting has one owner. These keys of a DeepSpeed JSON are the recipe's; the value is what the recipe calls it.
+# Every setting has one owner. The recipe owns these keys of a DeepSpeed JSON; the value is the setting in the recipe.
 OWNED_BY_RECIPE = {
     "train_batch_size": "tasks.NAME.quota",
     "train_micro_batch_size_per_gpu": "training.micro_batch_tokens",
@@ -33,8 +33,8 @@ OWNED_BY_RECIPE = {
     "tensorboard": "output (tensorboard/ in the run folder)",
 }
 
-# The keys that a DeepSpeed JSON may hold: how state is sharded and moved, and what is reported. Any other key could
-# change the gradient.
+# The keys that a DeepSpeed JSON may hold: how state is sharded and moved, and which reports DeepSpeed prints. Other
+# keys are refused, because they could change the gradient.
 KEYS_OF_THE_JSON = (
     "zero_optimization", "communication_data_type", "aio", "comms_logger", "wall_clock_breakdown", "flops_profiler",
     "dump_state", "memory_breakdown",
@@ -81,7 +81,7 @@ def zero_stage(deepspeed_json: dict[str, Any]) -> int:
 
 def _find_deepspeed_json(name: str, recipe_folder: Path) -> Path:
     if name.endswith(".json") or "/" in name:
-        path = next((place / name for place in (recipe_folder, Path()) if (place / name).is_file()), None)
+        path = next((folder / name for folder in (recipe_folder, Path()) if (folder / name).is_file()), None)
         if path is None:
             raise ValueError(f"deepspeed: got {name}, which is no file beside the recipe or in the working directory")
         return path
@@ -103,6 +103,6 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     tree = dict(pairs)
     if len(tree) != len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"got the key {twice} twice, expected every key once")
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"got the key {repeated} twice, expected every key once")
     return tree

@@ -1,6 +1,6 @@
-"""From the text of a recipe to a checked pydantic model: YAML, `--set KEY=VALUE`, and one line for every mistake.
+"""Turns the text of a recipe into a checked pydantic model: YAML, `--set KEY=VALUE`, and one line per mistake.
 
-No key of a recipe is named here: the pydantic model that checks the tree of values is an argument.
+This file knows no recipe key: the pydantic model that checks the values is an argument.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _Loader.add_implicit_resolver(
 def parse_yaml(text: str, where: str, *, name_lines: bool = True) -> Any:
     """The value of a YAML text.
 
-    where: what an error names as its place. name_lines: whether it names the line, too.
+    where: the place that an error message names. name_lines: whether the message also names the line.
 
     Raises:
         ValueError: `WHERE:LINE: ...` for broken YAML or a key given twice.
@@ -69,7 +69,7 @@ def parse_yaml(text: str, where: str, *, name_lines: bool = True) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        position = getattr(error, "position", 0)  # of a character that YAML does not allow
+        position = getattr(error, "position", 0)  # given for a character that YAML does not allow
         line = 1 + (mark.line if mark else text.count("\n", 0, position))
         problem = " ".join((getattr(error, "problem", None) or str(error)).split())
     place = f"{where}:{line}" if name_lines else where
@@ -126,9 +126,9 @@ def apply_override(tree: dict[str, Any], override: str) -> str:
 
 
 def _find_entry(container: Any, parts: Sequence[str], key: str) -> tuple[Any, int]:
-    """The entry of a mapping or list that the first of the key's `parts` name, and how many of them name it.
+    """The entry of a mapping or list that `parts` starts with, and how many of the parts its name has.
 
-    That may be several, because the name of a list entry may hold dots.
+    A name may have several parts, because the name of a list entry may contain dots.
     """
     if isinstance(container, dict):
         return parts[0], 1
@@ -158,13 +158,13 @@ def build(model: type[Model], tree: Any, where: str, overridden: Iterable[str] =
     if not isinstance(tree, dict):
         raise ValueError(f"{where}: got {show(tree)}, expected a recipe: a mapping of keys to values")
     try:
-        # From JSON, because a strict check of Python values would not accept a list where the model has a tuple.
+        # As JSON, because a strict check of Python values does not accept a list where the model has a tuple.
         return model.model_validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
-    expected_of_line: dict[str, list[str]] = {}  # by the start of the line
+    expected_of_line: dict[str, list[str]] = {}  # start of a line → all that would be allowed there
     for detail in details:
-        if detail["type"] == "default_factory_not_called":  # this default is computed from a key that is itself wrong
+        if detail["type"] == "default_factory_not_called":  # a default that depends on a wrong key
             continue
         path, section = _key_path(model, detail["loc"])
         dotted = _dotted(tree, path)
@@ -177,9 +177,9 @@ def build(model: type[Model], tree: Any, where: str, overridden: Iterable[str] =
 
 
 def _key_path(model: type[BaseModel], location: Sequence[str | int]) -> tuple[KeyPath, type[BaseModel]]:
-    """The key path of a pydantic error, and the section that holds the last key of it.
+    """The key path of a pydantic error, and the section that holds the path's last key.
 
-    location: what pydantic says. It also names the branch of a union that was tried; the key path leaves that out.
+    location: pydantic's `loc`. It also names the branch of a union that was tried; the key path does not.
     """
     path: list[str | int] = []
     section, inner = model, model
@@ -203,7 +203,7 @@ def _section_of(annotation: Any) -> Any:
 
 
 def _dotted(tree: Any, path: KeyPath) -> str:
-    """The key path as text, such as `tasks.faq.quota`: a list entry goes by its name, else by its index."""
+    """The key path as text, such as `tasks.faq.quota`. A list entry is given by its `name`, else by its index."""
     parts: list[str] = []
     for item in path:
         if isinstance(tree, dict):
@@ -218,7 +218,7 @@ def _dotted(tree: Any, path: KeyPath) -> str:
 def _describe(detail: ErrorDetails, path: str, section: type[BaseModel], root: type[BaseModel]) -> tuple[str, str]:
     """An error of pydantic as (start of the line, what was expected).
 
-    A value that fits no branch of a union gives an error for each, with the same start.
+    A value that fits no branch of a union gives one error per branch, all with the same start.
     """
     kind = detail["type"]
     context = detail.get("ctx", {})
@@ -260,7 +260,7 @@ _EXPECTED_OF_TYPE = {  # by the first word of pydantic's error type
 
 
 def _hint_for_unknown_key(key: str, section: type[BaseModel], root: type[BaseModel]) -> str:
-    """In which other places of the recipe a key of this name may stand; if in none, the keys that may stand here."""
+    """Other places of the recipe where this key is allowed; without any, the keys allowed here."""
     places = [key] if key in root.model_fields else []
     for name, field in root.model_fields.items():
         inner = _section_of(field.annotation)
@@ -273,13 +273,13 @@ def _hint_for_unknown_key(key: str, section: type[BaseModel], root: type[BaseMod
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """`; did you mean NEAREST?`, or nothing when no allowed word is near."""
+    """`; did you mean NEAREST?`, or an empty text if no allowed word is similar."""
     nearest = difflib.get_close_matches(word, list(allowed), n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
 def show(value: Any) -> str:
-    """A value as it would stand in a recipe, cut to one short line."""
+    """A value as a recipe would write it, cut to one short line."""
     text = "nothing" if value is None else json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, str):
         text = f"the text {text}"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """One block of a recipe: it cannot be changed, and an unknown key is an error."""
+    """One block of a recipe. Its values cannot be changed, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
@@ -19,7 +19,7 @@ class Section(BaseModel):
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Nested settings as one dictionary with dotted keys: `{"training.steps": 10, "tasks.faq.quota": 8}`.
 
-    An entry of a list of sections goes by its name, or by its position if it has none.
+    An entry of a list of sections is named by its `name`, or by its position without one.
     """
     if isinstance(tree, list) and tree and all(isinstance(entry, dict) for entry in tree):
         tree = {entry.get("name", i): entry for i, entry in enumerate(tree)}
