@@ -20,7 +20,7 @@ from harness.types import PairPart
 
 
 def angle_term(task: TaskLossSettings, part: PairPart, table_TD: Tensor, share: StepShare) -> LossTerm:
-    """`angle` of all pairs of the task."""
+    """The loss `angle` over all pairs of the task, as a term of the step's loss."""
     return pair_term(angle, task, part, table_TD, share)
 
 
@@ -38,7 +38,7 @@ def angle(
     sentence-transformers' AnglELoss, whose `scale` is 1 / temperature. O(E log E) for E pairs.
 
     Raises:
-        ValueError: an argument is out of its range; the message names it, what came and what is allowed.
+        ValueError: an argument is out of its range; the message names the argument, its value and the range.
     """
     check_pair_rows(embedding1_ED, embedding2_ED, "angle")
     dims, level_weights = checked_matryoshka(matryoshka, embedding1_ED.shape[1], "angle")

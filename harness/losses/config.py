@@ -13,9 +13,9 @@ from harness.types import Balance
 class LossConfig(Section):
     """The settings of the step's loss that all tasks share.
 
-    temperature: of query losses, where the task sets none.
-    cosent_temperature: of pair losses, where the task sets none.
-    beta: the weight of the pair losses beside the query losses.
+    temperature: of the query losses of a task that sets no temperature.
+    cosent_temperature: of the pair losses of a task that sets no temperature.
+    beta: the weight of the pair losses relative to the query losses.
     balance: which tasks a step holds. `cbb`: all; `alternate`: one; `homogeneous`: one retrieval task and all tasks
         of the other kinds (see `harness.data.plan.draw.draw_examples`).
     implementation: how losses are computed; `reference` is simple and slow, `auto` is the fastest that runs here.

@@ -1,10 +1,10 @@
-"""What distillation losses have in common: they compare a query's similarities to its own documents with ranker scores.
+"""The common part of distillation losses, which compare a query's similarities to its own documents with ranker scores.
 
 The student's similarity is cosine / temperature, for the query and each of its sampled positives and own negatives. The
 teacher's score is the row's `pos_scores` or `neg_scores` / teacher temperature. The student uses cosines because the
-other losses and the evaluation do: with raw dot products the student could imitate the teacher by the lengths of the
-embeddings, which nothing else reads. The temperature brings cosines to the teacher's scale. With 0.05 the difference of
-two similarities reaches 40, as that of a cross-encoder's logits does; where the teacher's scores are cosines, set 1.
+other losses and the evaluation do. With raw dot products, the student could imitate the teacher by the norms of the
+embeddings, which no other loss and no metric uses. The temperature brings cosines to the teacher's scale. With 0.05,
+two similarities differ by up to 40, as a cross-encoder's logits do. If the teacher's scores are cosines, set it to 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def distillation_term(
 ) -> LossTerm:
     """A distillation loss of the share's queries, summed over the Matryoshka levels.
 
-    No document is left out as a suspected positive: the teacher's score says how near it shall be.
+    No document is left out as a suspected positive, because the teacher's score says how similar it should be.
     """
     queries = part.share(share.index, share.count)
     dims = share.matryoshka_dims or (table_TD.shape[1],)
@@ -58,7 +58,7 @@ def distillation_term(
 
 
 def _cosines(part: QueryPart, place_BC: np.ndarray, queries: slice, table_TD: Tensor, dims: Sequence[int]) -> Tensor:
-    """[K, B, C]: the cosines of some of the part's queries and the documents at `place_BC` of `document_N`."""
+    """[K, B, C]: cosines between the queries of a slice of the part and the documents at `place_BC` of `document_N`."""
     place_BC = place_BC[queries]
     document_BC = np.where(place_BC >= 0, part.document_N[place_BC], -1)
     query_B = on_device_of(table_TD, part.query_B[queries])
@@ -66,27 +66,27 @@ def _cosines(part: QueryPart, place_BC: np.ndarray, queries: slice, table_TD: Te
 
 
 def _teacher_scores(score_BC: np.ndarray | None, queries: slice, cosine_KBC: Tensor, task: TaskLossSettings) -> Tensor:
-    """[B, C]: the ranker's scores of some queries / teacher temperature, in the cosines' precision."""
+    """[B, C]: the ranker's scores of the sliced queries / teacher temperature, in the dtype of the cosines."""
     assert score_BC is not None  # the plan gives scores to every task with a distillation loss
     return on_device_of(cosine_KBC, score_BC[queries]).to(cosine_KBC.dtype) / task.teacher_temperature
 
 
 def _mean_cosine(cosine_KBC: Tensor, score_BC: Tensor) -> Tensor:
-    """[B]: each query's mean cosine to its documents at the last level, 0 without any. Padded: score NaN, cosine 0."""
+    """[B]: each query's mean cosine to its documents at the last level, or 0. Padding has score NaN and cosine 0."""
     return cosine_KBC[-1].detach().sum(1) / (~score_BC.isnan()).sum(1).clamp_min(1)
 
 
 def cosines_of_lists(table_TD: Tensor, query_B: Tensor, document_BC: Tensor, dims: Sequence[int]) -> Tensor:
-    """[K, B, C], at least float32: cosine of each query to every document of its list, per Matryoshka level.
+    """[K, B, C], float32 or wider: cosine of each query to every document of its list, per Matryoshka level.
 
     Args:
         query_B: rows of the table.
-        document_BC: rows of the table, each query's list padded with -1; there the cosine is 0.
+        document_BC: rows of the table, each query's list padded with -1; the cosine of a padded cell is 0.
         dims: how many of the first dimensions each level compares.
     """
     owner_E, column_E = (document_BC >= 0).nonzero(as_tuple=True)
     dtype = torch.promote_types(table_TD.dtype, torch.float32)
-    # An embedding's backward adds repeated rows in a fixed order on every device.
+    # The backward of F.embedding adds the gradients of repeated rows in a fixed order on every device.
     query_ED = F.embedding(query_B[owner_E], table_TD).to(dtype)
     document_ED = F.embedding(document_BC[owner_E, column_E], table_TD).to(dtype)
     cosine_KBC = table_TD.new_zeros((len(dims), *document_BC.shape), dtype=dtype)

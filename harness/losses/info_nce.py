@@ -1,4 +1,4 @@
-"""The loss `info_nce`: queries against positives and negatives, through the fused kernel."""
+"""The loss `info_nce`: each query's positives against its negatives, computed by the fused kernel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def info_nce_term(task: TaskLossSettings, part: QueryPart, table_TD: Tensor, sha
     See `fused_contrastive.info_nce` for several positives, Matryoshka levels and the options of `negatives`.
     """
     queries = part.share(share.index, share.count)
-    # A symmetric task sums over the queries of all shares: the others wait for this one even if it holds no query.
+    # A symmetric task sums over the queries of all ranks, so a rank without queries must join its collectives, too.
     if queries.start == queries.stop and not task.symmetric:
         return LossTerm.without_queries(table_TD, *part.negative_BM.shape)
     loss, stats = _info_nce(task, part, table_TD, share, queries)
@@ -43,9 +43,9 @@ def info_nce_term(task: TaskLossSettings, part: QueryPart, table_TD: Tensor, sha
 def _info_nce(
     task: TaskLossSettings, part: QueryPart, table_TD: Tensor, share: StepShare, queries: slice
 ) -> InfoNCEOutput:
-    """The kernel on some of the task's queries against all its documents.
+    """Call the kernel for a slice of the task's queries and all documents of the task.
 
-    The plan has put into `document_N` the documents that the recipe's scope `task` or `step` brings: all are offered.
+    `document_N` already holds exactly the documents of the recipe's negatives scope, because the plan has chosen them.
     """
     query_BD = embeddings_at(table_TD, part.query_B[queries])
     return info_nce(
@@ -70,7 +70,7 @@ def _info_nce(
 
 
 def _negative_similarity(stats: InfoNCEStats) -> Tensor:
-    """[B]: mean cosine to the query's own negatives if it has any, else to those of its denominator, else 0."""
+    """[B]: mean cosine to the query's own negatives; without any, to the negatives in its denominator; else 0."""
     mean_B = stats.mean_negative_similarity_B
     if stats.negative_similarity_BM is not None:
         own_mean_B = stats.negative_similarity_BM.nanmean(1)

@@ -1,4 +1,4 @@
-"""What a loss function is given and what it returns; `harness/loss_table.py` lists the loss functions.
+"""The arguments and the result of a loss function. `harness/loss_table.py` lists the loss functions.
 
 Every rank computes one share of the step. A query loss (a value per query) takes the share's slice of a task's queries.
 A pair loss (one value for all pairs of a task) is computed by the share that the task is assigned to.
@@ -24,40 +24,38 @@ from harness.losses.config import LossConfig
 class TaskLossSettings:
     """The settings of a task that its losses read.
 
-    temperature: None means that of the recipe's `loss` section (`temperature` for query losses, `cosent_temperature`
-        for pair losses).
-    weight: relative to the other tasks of the step that stand in the same mean (query losses in one, pair losses in
-        the other).
+    temperature: None means the value in the recipe's `loss` section (`temperature` for query losses,
+        `cosent_temperature` for pair losses).
+    weight: relative to the other tasks of the step in the same mean. Query losses form one mean, pair losses another.
     """
 
     name: str
     temperature: float | None = None
     weight: float = 1.0
-    margin: float | None = None  # leave out negatives with similarity > positive's + margin
-    symmetric: bool = False  # info_nce also from each positive to the queries of its task
-    document_tower: bool = False  # info_nce also from each positive to the documents
+    margin: float | None = None  # leave out negatives with similarity > similarity of the positive + margin
+    symmetric: bool = False  # info_nce also compares each positive with the queries of its task
+    document_tower: bool = False  # info_nce also compares each positive with the documents
     hardness: float | None = None  # own negatives weigh e^(hardness * similarity)
     losses: tuple[LossName, ...] = (default_loss("retrieval"),)  # their sum is the task's loss
     teacher_temperature: float = 1.0  # the ranker's scores are divided by it
 
     @property
     def reporting_loss(self) -> LossName:
-        """The loss whose similarities are reported: the one that leaves negatives out of its denominator, else the
-        first."""
+        """The loss whose similarities are reported: the first that applies the `negatives` options, else the first."""
         return next((name for name in self.losses if LOSSES[name].uses_negatives_options), self.losses[0])
 
 
 @dataclass(frozen=True, slots=True)
 class StepShare:
-    """Which share of the step is computed, the run's settings, and the denominators of the whole step."""
+    """The share of the step to compute, the run's settings, and the denominators of the whole step."""
 
     index: int  # 0 to count - 1
-    count: int  # the shares of the step: one per rank
+    count: int  # number of shares: one per rank
     config: LossConfig
     matryoshka_dims: tuple[int, ...] | None  # None: all dimensions, one level
     matryoshka_weights: tuple[float, ...] | None
     sum_of_query_weights: float  # over all queries of the step: their tasks' weights
-    num_queries: int  # of the step
+    num_queries: int  # queries of the step
     sum_of_pair_task_weights: float  # over all pair tasks of the step
     pair_tasks: frozenset[str]  # the pair tasks of the step that are assigned to this share
     peers: Peers | None  # the ranks that compute the other shares
@@ -78,21 +76,21 @@ class StepShare:
 
 @dataclass(frozen=True, slots=True)
 class QuerySimilarities:
-    """What a query loss found out about similarities, detached. The shares' values add up to the step's."""
+    """The similarities that a query loss measures, detached. The values of all shares add up to the step's."""
 
     positive: Tensor  # sum over the share's queries of the mean cosine to their positives / queries of the step
-    negative: Tensor  # the same with the negatives
-    false_negatives_masked: Tensor  # documents left out of the denominators, counted
+    negative: Tensor  # sum over the share's queries of the mean cosine to their negatives / queries of the step
+    false_negatives_masked: Tensor  # number of documents left out of the denominators
     own_negative_BM: Tensor  # cosine to own negatives, NaN where padded or left out; 0 for other shares' queries
 
 
 @dataclass(frozen=True, slots=True)
 class LossTerm:
-    """What one loss of one task gives for a share of the step. The shares' values add up to the step's."""
+    """The result of one loss of one task for a share of the step. The values of all shares add up to the step's."""
 
-    weighted_loss: Tensor  # what it adds to the step's loss, with a graph
-    task_loss: Tensor  # what it adds to the metric `loss/<task>`: the task's mean loss without weights, detached
-    similarities: QuerySimilarities | None = None  # of query losses
+    weighted_loss: Tensor  # added to the step's loss, with a graph
+    task_loss: Tensor  # added to the metric `loss/<task>`: the task's mean loss without weights, detached
+    similarities: QuerySimilarities | None = None  # None for pair losses
 
     @classmethod
     def without_queries(cls, table_TD: Tensor, num_queries: int, num_negatives: int) -> LossTerm:
@@ -112,5 +110,5 @@ def embeddings_at(table_TD: Tensor, row_N: np.ndarray) -> Tensor:
 
 
 def on_device_of(table_TD: Tensor, array: np.ndarray) -> Tensor:
-    """A copy of the array beside the table."""
+    """A copy of the array on the table's device."""
     return torch.tensor(array, device=table_TD.device)

@@ -1,4 +1,4 @@
-"""The step's loss, its gradient and its metrics, from the embedding table and the plan's row indices alone."""
+"""Computes the step's loss, its gradient and its metrics from the embedding table and the plan's row indices."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from harness.types import PairPart, QueryPart, StepPlan
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveOutput:
-    """Loss, metrics and similarities of one share of a step. The shares' values add up to the step's.
+    """Loss, metrics and similarities of one share of a step. The values of all shares add up to the step's.
 
     loss: the share's part of the step's loss.
     metrics: detached scalars, with the same keys in the same order for every step and share:
         `loss`;
         `loss/<task>` for every task of the run: its mean loss without weights, NaN if the step does not hold the task;
         `positive_similarity`, `negative_similarity`: mean cosines over the step's queries, NaN if it holds none. The
-            negatives of a query are its own if it has any, else those of its denominator; without any it counts 0;
+            negatives of a query are its own negatives; without own ones, those in its denominator. A query without
+            negatives counts as 0;
         `false_negatives_masked`: how many documents were left out of denominators because they are known positives, or
-            the margin or a guide suspects them to be (where queries stand among the documents, also each query itself).
-    own_similarity: per task of the step with queries, [B, M]: cosine of every query to its own negatives. NaN where
-        padded or left out of the denominator, 0 for queries of other shares.
+            because the margin or a guide model suspects that they are positives. If the documents include the queries,
+            each query itself is counted, too.
+    own_similarity: task → [B, M], for each task of the step with queries: cosine of every query to its own negatives.
+        NaN where padded or left out of the denominator, 0 for queries of other shares.
     """
 
     loss: Tensor
@@ -64,10 +66,10 @@ class Objective:
         self._functions = {name: loss_function(name) for task in tasks for name in task.losses}
 
     def check_shares(self, count: int) -> None:
-        """Say before the first step that a step cannot be divided among `count` ranks.
+        """Check that a step can be divided among `count` ranks.
 
         Raises:
-            ValueError: a symmetric task has the implementation `reference`, which sums over the queries of one only.
+            ValueError: a symmetric task has the implementation `reference`, which sees the queries of one rank only.
         """
         symmetric = [name for name, task in self.tasks.items() if task.symmetric]
         if count > 1 and symmetric and self.loss.implementation == "reference":
@@ -82,7 +84,7 @@ class Objective:
     ) -> ObjectiveOutput:
         """Loss, with a graph, and metrics of one share of the step.
 
-        A share holds a slice of every task's queries, against all documents of the task, and every count-th STS task.
+        A share holds a slice of every task's queries, with all documents of the task, and every count-th STS task.
         Losses, gradients and metrics of all shares add up to those of the step.
 
         Args:
@@ -99,18 +101,18 @@ class Objective:
     def backward(
         self, plan: StepPlan, table_TD: Tensor, share: tuple[int, int] = (0, 1), peers: Peers | None = None
     ) -> ObjectiveOutput:
-        """The same numbers without a graph; the loss's gradient is added to `table_TD.grad`, one term after the other.
+        """Like `__call__`, but add the loss's gradient to `table_TD.grad`; the returned loss has no graph.
 
-        A term is one loss of one task. Its graph, with copies of embeddings and their gradients, is freed before the
-        next term is computed, so that a step with many tasks needs no more memory than its largest term. Arguments and
-        errors are those of `__call__`.
+        The gradient is computed term by term; a term is one loss of one task. The graph of a term, with copies of
+        embeddings and their gradients, is freed before the next term is computed. So a step with many tasks needs no
+        more memory than its largest term. Arguments and errors are those of `__call__`.
         """
         return self._sum_terms(plan, table_TD, self._share(plan, share, peers), keep_graph=False)
 
     def _sum_terms(self, plan: StepPlan, table_TD: Tensor, share: StepShare, *, keep_graph: bool) -> ObjectiveOutput:
         metrics = self._metrics_before_any_term(plan, table_TD)
         own_similarity: dict[str, Tensor] = {}
-        loss = table_TD[:0].sum()  # 0, but with a graph: a share that holds nothing has a gradient, too
+        loss = table_TD[:0].sum()  # 0 with a graph, so that a share without losses has a (zero) gradient
         loss = loss if keep_graph else _differentiate(loss)
         for part in plan.parts:
             task = self.tasks[part.task]
@@ -127,7 +129,7 @@ class Objective:
         return ObjectiveOutput(loss, metrics, own_similarity)
 
     def _metrics_before_any_term(self, plan: StepPlan, table_TD: Tensor) -> dict[str, Tensor]:
-        """Every metric: NaN where the step holds nothing to measure, whatever the share, else 0."""
+        """The start value of every metric: NaN if no share of the step has anything to measure for it, else 0."""
         tasks = {part.task for part in plan.parts}
         has_queries = any(isinstance(part, QueryPart) for part in plan.parts)
         is_measured = {
@@ -140,7 +142,7 @@ class Objective:
         return {key: table_TD.new_full((), 0.0 if value else torch.nan) for key, value in is_measured.items()}
 
     def _share(self, plan: StepPlan, share: tuple[int, int], peers: Peers | None) -> StepShare:
-        """The share with the denominators of the whole step."""
+        """The share (index, count), with the denominators of the whole step."""
         index, count = share
         if not 0 <= index < count:
             raise ValueError(f"objective share: got {share}, expected (index, count) with 0 <= index < count")
@@ -166,15 +168,15 @@ class Objective:
 
 
 def loss_function(name: LossName) -> LossFunction:
-    """The function that the table of losses gives for a name, imported from its module."""
+    """The function that the table of losses names, imported from its module."""
     module, _, function = LOSSES[name].function.partition(":")
     return getattr(import_module(module), function)
 
 
 def _differentiate(loss: Tensor) -> Tensor:
-    """Add the loss's gradient to its leaves' `.grad`, free its graph, and return its value.
+    """Add the loss's gradient to `.grad` of its leaf tensors, free its graph, and return its detached value.
 
-    The loss of a share that holds nothing of a task has no graph and adds nothing.
+    A share without examples of a task has a loss without a graph, which adds no gradient.
     """
     if loss.requires_grad:
         loss.backward()

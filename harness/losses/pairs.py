@@ -1,4 +1,4 @@
-"""What pair losses have in common: one value for all scored pairs of a task becomes a term of the step's loss."""
+"""The common part of pair losses: one value for all scored pairs of a task becomes a term of the step's loss."""
 
 from __future__ import annotations
 
