@@ -1,1 +1,1 @@
-"""What a run leaves behind (metrics.jsonl, run.json, evaluation.json, tensorboard/) and what it shows."""
+"""Records a run (metrics.jsonl, run.json, evaluation.json, tensorboard/), prints its progress, writes report.html."""

@@ -19,7 +19,7 @@ WIDTH_WITHOUT_TERMINAL = 110
 class RunConsole:
     """Shows finished steps and the time left.
 
-    Without a terminal it shows the first step, the last, and others at most every 10 s or every tenth of the run.
+    Without a terminal, it shows the first step, the last step, and one step per 10 s or per tenth of the run.
     trained_steps: how many of `total_steps` were trained before this process, 0 for a fresh run.
     """
 
@@ -36,7 +36,7 @@ class RunConsole:
         self._bar: TaskID | None = None
 
     def step(self, metrics: Mapping[str, float]) -> None:
-        """Show a finished step: reads `step`, `seconds`, `loss`, `texts_per_second` and what re-ranking measured."""
+        """Show a finished step: reads `step`, `seconds`, `loss`, `texts_per_second` and the metrics of re-ranking."""
         now, step = time.monotonic(), int(metrics["step"])
         if self._started is None:
             self._started = now - metrics["seconds"]
@@ -54,11 +54,11 @@ class RunConsole:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True, emoji=False)
 
     def show(self, table: RenderableType) -> None:
-        """Print a table or another thing that rich can draw."""
+        """Print a table or another object that rich can render."""
         self.console.print(table)
 
     def close(self) -> None:
-        """End the live line and give the cursor back."""
+        """End the live line and show the cursor again."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -98,9 +98,11 @@ class RunConsole:
 def _describe_reranking(metrics: Mapping[str, float]) -> str:
     """How many queries got a new ranking of their candidates, and the seconds it took."""
     unfilled = int(metrics["windows_unfilled"])
-    short = f"; {unfilled:,} of them with too few candidates for a first window" if unfilled else ""
+    shortage = f"; {unfilled:,} of them with too few candidates for a first window" if unfilled else ""
     queries, seconds = int(metrics["queries_reranked"]), metrics["seconds/mining"]
-    return f"step {int(metrics['step'])}: ranked the candidates of {queries:,} queries anew in {seconds:.1f} s{short}"
+    return (
+        f"step {int(metrics['step'])}: ranked the candidates of {queries:,} queries anew in {seconds:.1f} s{shortage}"
+    )
 
 
 def duration(seconds: float) -> str:
@@ -114,7 +116,7 @@ def duration(seconds: float) -> str:
 
 
 class ReadingConsole:
-    """Prints every 10 s how many texts have been read and tokenised. Only the process that reads them calls it."""
+    """Prints every 10 s how many texts have been read and tokenised. Only the process that reads texts calls it."""
 
     def __init__(self, what: str, console: Console | None = None) -> None:
         self.what = what
@@ -123,7 +125,7 @@ class ReadingConsole:
         self._started = self._shown_at = time.monotonic()
 
     def __call__(self, num_texts: int) -> None:
-        """Count texts that were read or tokenised since the last call."""
+        """Add the number of texts that were read or tokenised since the last call."""
         self.num_texts += num_texts
         now = time.monotonic()
         if now - self._shown_at < SECONDS_BETWEEN_LINES:
@@ -146,7 +148,7 @@ class MiningConsole:
             console=console or Console(stderr=True),
             disable=not comm.is_main(),
         )
-        self._stages: dict[str, tuple[TaskID, int, float]] = {}  # bar; how much was done when it began, and when
+        self._stages: dict[str, tuple[TaskID, int, float]] = {}  # bar, texts done at its start, time of its start
         self._shown_at = float("-inf")
 
     def __enter__(self) -> MiningConsole:
@@ -162,17 +164,17 @@ class MiningConsole:
         now = time.monotonic()
         if stage not in self._stages:
             self._stages[stage] = self._bars.add_task(stage, total=total, completed=done), done, now
-        bar, first, started = self._stages[stage]
+        bar, done_at_start, started = self._stages[stage]
         self._bars.update(bar, completed=done)
-        ended = done >= total
+        has_ended = done >= total
         if (
             not comm.is_main()
             or self._bars.console.is_terminal
-            or now - self._shown_at < SECONDS_BETWEEN_LINES * (not ended)
+            or now - self._shown_at < SECONDS_BETWEEN_LINES * (not has_ended)
         ):
             return
         self._shown_at = now
-        rate = (done - first) / max(now - started, 1e-9)
-        left = f", {duration((total - done) / rate)} left" if rate and not ended else ""
-        line = f"{stage}: {done:,} of {total:,}, {rate:,.0f} a second{left}"
+        rate = (done - done_at_start) / max(now - started, 1e-9)
+        time_left = f", {duration((total - done) / rate)} left" if rate and not has_ended else ""
+        line = f"{stage}: {done:,} of {total:,}, {rate:,.0f} a second{time_left}"
         self._bars.console.print(line, soft_wrap=True, highlight=False, markup=False)

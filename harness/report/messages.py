@@ -1,4 +1,4 @@
-"""Lines that a run prints outside of its report. Only rank 0 prints."""
+"""Prints messages and warnings that do not belong to a step. Only rank 0 prints."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""metrics.jsonl and evaluation.json: what a run has measured at each step.
+"""Reads and writes metrics.jsonl and evaluation.json, the measurements of a run at each step.
 
-Both survive a kill at any moment: metrics.jsonl may lose its last, unfinished line; evaluation.json is replaced as a
-whole.
+Both files survive a kill at any moment. metrics.jsonl may lose its last, unfinished line; evaluation.json is replaced
+atomically.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Row = dict[str, Any]
 
 
 class MetricsFile:
-    """metrics.jsonl: a JSON object per step. Every row has every key; what is not finite or not known is null."""
+    """metrics.jsonl: a JSON object per step. Every row has every key; a value that is missing or not finite is null."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, if it exists, and cut a last line that was not written to its end.
+        """Open the file, if it exists, and remove an incomplete last line.
 
         Raises:
             ValueError: `PATH:LINE: ...` for a line other than the last that is no JSON object with a step.
@@ -49,7 +49,7 @@ class MetricsFile:
             stream.write(self._line(row))
 
     def truncate_after(self, step: int) -> None:
-        """Cut the rows of later steps, so that a continued run does not write them twice."""
+        """Remove the rows of later steps, so that a continued run does not write them twice."""
         rows = self.rows()
         kept = [row for row in rows if row["step"] <= step]
         if len(kept) < len(rows):
@@ -71,7 +71,7 @@ class EvaluationFile:
         """Read the file, or start it as an empty list.
 
         Raises:
-            ValueError: the file is not such a list.
+            ValueError: the file does not hold such a list.
         """
         self.path = path
         self.entries: list[Row] = []
@@ -90,7 +90,7 @@ class EvaluationFile:
         self._write()
 
     def truncate_after(self, step: int) -> None:
-        """Cut the scores of later steps."""
+        """Remove the scores of later steps."""
         kept = [entry for entry in self.entries if entry["step"] <= step]
         if len(kept) < len(self.entries):
             self.entries = kept
@@ -106,7 +106,7 @@ class EvaluationFile:
 
 
 def read_rows(path: Path) -> tuple[list[Row], bool]:
-    """The rows of a metrics file, and whether it ends in a line that was not written to its end.
+    """The complete rows of a metrics file, and whether the file ends with an incomplete line.
 
     Raises:
         ValueError: `PATH:LINE: ...` for a line other than the last that is no JSON object with a step.
@@ -119,7 +119,7 @@ def read_rows(path: Path) -> tuple[list[Row], bool]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            row["step"] >= 0  # noqa: B015 (a row without a number for its step fails here)
+            row["step"] >= 0  # noqa: B015 (fails for a row whose step is missing or not a number)
         except (ValueError, TypeError, KeyError):
             raise ValueError(
                 f"{path}:{number}: got {line[:60].decode('utf-8', 'replace')!r}, expected a JSON object with a step; "
@@ -151,6 +151,6 @@ def _json_value(value: Any) -> Any:
 
 
 def mean_rate(rows: Sequence[Row], count: str) -> float | None:
-    """A column of counts per second over all rows; None if no row has seconds."""
+    """The sum of a column / the sum of the seconds, over all rows; None if no row has seconds."""
     seconds = sum(row["seconds"] for row in rows if row.get("seconds"))
     return sum(row.get(count) or 0 for row in rows) / seconds if seconds else None

@@ -31,7 +31,7 @@ def write_report(
     """Write OUT/report.html, which holds everything it shows, and OUT/figures/NAME.png; returns the page's path.
 
     Runs that differ only in their seed are drawn as mean and spread, other runs side by side in the same axes.
-    findings, pictures: of a comparison that the runs belong to; shown before what every page has.
+    findings, pictures: additional tables and figures about the runs, shown before the standard ones.
     """
     groups = group(runs)
     pictures = [*pictures, *(draw(groups) for draw in FIGURES)]
@@ -39,21 +39,21 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         if picture.png is None:
-            (folder / f"{picture.name}.png").unlink(missing_ok=True)  # of an earlier report
+            (folder / f"{picture.name}.png").unlink(missing_ok=True)  # may exist from an earlier report
         else:
             (folder / f"{picture.name}.png").write_bytes(picture.png)
     page = _environment().get_template("page.html.j2")
     content = page.render(
-        title=title or ", ".join(one.label for one in groups),
+        title=title or ", ".join(run_group.label for run_group in groups),
         findings=findings,
-        made=timestamp(),
+        drawn_at=timestamp(),
         version=__version__,
         runs=runs,
         overview=overview(runs),
         results=results(groups, all_metrics=False),
         all_results=results(groups, all_metrics=True),
         groups=groups,
-        different=different_settings(groups),
+        different_settings=different_settings(groups),
         pictures=pictures,
     )
     replace_file(out / PAGE, content)

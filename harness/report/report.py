@@ -42,10 +42,10 @@ class Report:
         folder: the run folder.
         config: the recipe.
         total_steps: the recipe's number of steps.
-        resumed_from: the step that a continued run starts after; what the files hold of later steps is cut. 0: a fresh
-            run, which empties the files of an earlier one.
-        data: what run.json says of each task's data.
-        evaluation_data: what run.json says of each data set that is scored.
+        resumed_from: the last step before a continued run starts again; the files lose their entries of later steps.
+            0: a fresh run, which deletes the entries of an earlier run.
+        data: facts about each task's data, for run.json.
+        evaluation_data: facts about each evaluation data set, for run.json.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Report:
         self._run_file.start(facts, resumed_from)
 
     def step(self, metrics: Mapping[str, float]) -> None:
-        """Record a finished step. `metrics`: all that was measured, by name, and the number of the `step`."""
+        """Record a finished step. metrics: name → value of everything measured; `step` is the step's number."""
         if self._is_main:
             self._metrics.append(metrics)
             self._tensorboard.add(int(metrics["step"]), {n: value for n, value in metrics.items() if n != "step"})
@@ -97,7 +97,7 @@ class Report:
             self._tensorboard.add(step, {f"evaluation/{name}": value for name, value in scores.items()})
 
     def evaluation_results(self, step: int) -> dict[str, dict[str, float]]:
-        """The scores recorded at a step, also before the run was continued; empty on ranks other than 0."""
+        """The scores of a step, including steps before the run was continued; empty on ranks other than 0."""
         return self._evaluations.results(step) if self._is_main else {}
 
     def message(self, text: str) -> None:
@@ -111,7 +111,7 @@ class Report:
             self._console.show(table)
 
     def finish(self, peak_memory_bytes_W: Sequence[int], **facts: Any) -> None:
-        """Close the files and mark run.json finished, with the mean speed, each rank's memory, and `facts`."""
+        """Close the files and mark run.json finished. It gets the mean speed, each rank's peak memory, and `facts`."""
         if not self._is_main:
             return
         rows = self._metrics.rows()
@@ -123,7 +123,7 @@ class Report:
         self._run_file.finish({**speed, "peak_memory_bytes": list(peak_memory_bytes_W), **facts})
 
     def close(self) -> None:
-        """Give the terminal back and write what is buffered. Also called when a run stops early."""
+        """Restore the terminal and write buffered values. Also called when a run stops early."""
         if self._is_main:
             self._console.close()
             self._tensorboard.close()

@@ -1,4 +1,4 @@
-"""run.json: what ran, with which versions, on which machine, and how fast."""
+"""Reads and writes run.json: the run's data, package versions, machine and speed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RunFile:
         return content
 
     def start(self, facts: Mapping[str, Any], resumed_from: int) -> None:
-        """Write what is known before the first step. A continued run keeps the time of its first start."""
+        """Write the facts that are known before the first step. A continued run keeps the time of its first start."""
         earlier = (self.read() if resumed_from else None) or {}
         now = timestamp()
         replace_file(
@@ -64,12 +64,12 @@ class RunFile:
         )
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Add what is known after the last step and mark the run finished."""
+        """Add the facts that are known after the last step, and mark the run finished."""
         replace_file(self.path, _as_json({**(self.read() or {}), **facts, "ended": timestamp(), "finished": True}))
 
 
 def package_versions() -> dict[str, str | None]:
-    """The versions a result depends on; None: not installed. `commit`: of the harness, if it runs from a checkout."""
+    """The versions that a result depends on; None: not installed. `commit`: the harness's, if run from a checkout."""
     versions: dict[str, str | None] = {
         "harness": __version__,
         "commit": _commit(),
@@ -115,10 +115,10 @@ def _commit() -> str | None:
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return completed.stdout.strip() or None
 
 
 def _as_json(content: Mapping[str, Any]) -> str:

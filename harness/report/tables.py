@@ -16,7 +16,7 @@ _NONE = "–"
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Facts about the runs: `common` are those that are the same for all, `rows` hold the others, a row per run."""
+    """Facts about the runs: `common` holds the facts that are equal for all runs, `rows` the others, a row per run."""
 
     common: Mapping[str, str]
     columns: Sequence[str]
@@ -46,25 +46,26 @@ class ResultRow:
 
 
 def overview(runs: Sequence[RunHistory]) -> Overview:
-    """What ran, how many steps and how fast. Facts that no run has recorded are left out."""
+    """Names, steps, speed and other facts of the runs. Facts that no run has recorded are left out."""
     facts = [_facts(run) for run in runs]
-    same = {key: value for key, value in facts[0].items() if all(other[key] == value for other in facts)}
-    columns = [key for key in facts[0] if key not in same]
-    common = {key: value for key, value in same.items() if value != _NONE}
+    equal = {key: value for key, value in facts[0].items() if all(other[key] == value for other in facts)}
+    columns = [key for key in facts[0] if key not in equal]
+    common = {key: value for key, value in equal.items() if value != _NONE}
     return Overview(common, columns, [[run[key] for key in columns] for run in facts])
 
 
 def results(groups: Sequence[Group], *, all_metrics: bool) -> list[ResultRow]:
     """The main metric of each data set, or every metric and its Matryoshka prefixes, before and after training.
 
-    Of several seeds: mean ± standard deviation. After: each run's last evaluation.
+    For several seeds: mean ± standard deviation. `after` is each run's last evaluation.
     """
     rows = []
     for dataset, main in main_metrics(groups).items():
-        found = [run.scores(run.last_evaluation).get(dataset, {}) for one in groups for run in one.runs]
-        found += [run.scores(0).get(dataset, {}) for one in groups for run in one.runs]
-        metrics = dict.fromkeys(key for scores in found for key in scores if all_metrics or key == main)
-        rows += [ResultRow(dataset, key, one.label, *_result(one, dataset, key)) for key in metrics for one in groups]
+        scores_of_runs = [run.scores(run.last_evaluation).get(dataset, {}) for group in groups for run in group.runs]
+        scores_of_runs += [run.scores(0).get(dataset, {}) for group in groups for run in group.runs]
+        metrics = dict.fromkeys(key for scores in scores_of_runs for key in scores if all_metrics or key == main)
+        for key in metrics:
+            rows += [ResultRow(dataset, key, group.label, *_result(group, dataset, key)) for group in groups]
     return rows
 
 
@@ -88,14 +89,14 @@ def _mean(value_R: np.ndarray, digits: str) -> str:
 
 
 def _facts(run: RunHistory) -> dict[str, str]:
-    facts, done = run.facts, int(run.step_P[-1]) if len(run.step_P) else 0
+    facts, num_steps = run.facts, int(run.step_P[-1]) if len(run.step_P) else 0
     hardware: Mapping[str, Any] = facts.get("hardware") or {}
     versions: Mapping[str, Any] = facts.get("versions") or {}
     gpus = hardware.get("gpus") or []
     return {
         "run": run.name,
         "seed": _text(facts.get("seed")),
-        "steps": f"{done:,} of {facts['steps']:,}" if "steps" in facts else f"{done:,}",
+        "steps": f"{num_steps:,} of {facts['steps']:,}" if "steps" in facts else f"{num_steps:,}",
         "state": "finished" if facts.get("finished") else "unfinished",
         "resumed after step": _text(facts.get("resumed_from") or None),
         "ranks": _text(facts.get("world_size")),
@@ -117,8 +118,9 @@ def _facts(run: RunHistory) -> dict[str, str]:
 
 def _rate(run: RunHistory, column: str) -> str:
     seconds, count = run.column("seconds"), run.column(column)
-    both = np.isfinite(seconds) & np.isfinite(count)
-    return f"{count[both].sum() / seconds[both].sum():,.1f}" if seconds[both].sum() > 0 else _NONE
+    is_recorded = np.isfinite(seconds) & np.isfinite(count)
+    total_count, total_seconds = count[is_recorded].sum(), seconds[is_recorded].sum()
+    return f"{total_count / total_seconds:,.1f}" if total_seconds > 0 else _NONE
 
 
 def _total(run: RunHistory, column: str) -> str:

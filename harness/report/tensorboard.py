@@ -12,7 +12,7 @@ class TensorBoardFiles:
     """A run's event files. In a continued run TensorBoard hides earlier events of the steps that are trained again."""
 
     def __init__(self, folder: Path, resumed_from: int) -> None:
-        # purge_step is the first step that is hidden. A fresh run hides from step 0, where the starting model stands.
+        # purge_step is the first step that is hidden. A fresh run hides all steps, from step 0 (the starting model) on.
         self._writer = SummaryWriter(str(folder), purge_step=resumed_from + 1 if resumed_from else 0)
 
     def add(self, step: int, values: Mapping[str, float | None]) -> None:

@@ -1,1 +1,1 @@
-"""The pictures of a report; a file per picture."""
+"""The figures of report.html: the catalogue of all figures, and what they are drawn with."""

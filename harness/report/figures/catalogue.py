@@ -1,4 +1,4 @@
-"""The figures of report.html, in the order of the page. Each takes the groups of runs that stand side by side."""
+"""The figures of report.html, in the order of the page. Each function takes the groups of runs to draw side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GIB = 2**30
 
 
 def loss(groups: Sequence[Group]) -> Picture:
-    """The step's loss and every task's own."""
+    """The loss of the step, and the loss of every task."""
     names = dict.fromkeys(key for group in groups for run in group.runs for key in run.columns if key[:5] == "loss/")
     panels = [_panel("loss of the step", groups, "loss")]
     panels += [_panel(f"task {name[5:]}", groups, name) for name in names]
@@ -71,13 +71,13 @@ def similarity(groups: Sequence[Group]) -> Picture:
 
 
 def learning_rate(groups: Sequence[Group]) -> Picture:
-    """The schedule as it was applied."""
+    """The learning rate that each step used."""
     panels = [_panel("learning rate", groups, "learning_rate")]
     return line_picture("learning_rate", "Learning rate", "As applied at each step.", panels)
 
 
 def gradient_norm(groups: Sequence[Group]) -> Picture:
-    """The norm of the whole gradient, before it was clipped."""
+    """The norm of the gradient of all parameters, before clipping."""
     panels = [_panel("gradient norm", groups, "gradient_norm")]
     caption = "Norm of the whole gradient, before clipping (training.max_grad_norm)."
     return line_picture("gradient_norm", "Gradient norm", caption, panels)
@@ -108,8 +108,8 @@ FIGURES: tuple[Callable[[Sequence[Group]], Picture], ...] = (
 def _panel(title: str, groups: Sequence[Group], column: str, factor: float = 1.0) -> Panel:
     lines = []
     for position, group in enumerate(groups):
-        found = curve(group.runs, column)
-        scaled = replace(found, mean_P=found.mean_P * factor, low_P=found.low_P * factor, high_P=found.high_P * factor)
+        raw = curve(group.runs, column)
+        scaled = replace(raw, mean_P=raw.mean_P * factor, low_P=raw.low_P * factor, high_P=raw.high_P * factor)
         lines.append(Line(group.label, scaled, position))
     return Panel(title, lines)
 

@@ -1,4 +1,4 @@
-"""From a recorded column of one or several runs to a line of at most 200 points, with a band around it."""
+"""Turns a recorded column of one or several runs into a line of at most 200 points, with a band around it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.report.history import RunHistory
 
-MAX_POINTS = 200  # of a line; more steps are put together in bins
+MAX_POINTS = 200  # of a line; more steps are averaged in bins
 MAX_MARKS = 400  # steps with replacements that are marked one by one
 
 
@@ -29,20 +29,21 @@ class Curve:
 def curve(runs: Sequence[RunHistory], column: str) -> Curve:
     """A column of metrics.jsonl over the steps; rows without a number are left out, so a curve may be empty.
 
-    Up to MAX_POINTS steps are points of their own. Of more, equally wide bins are drawn at their mean: the band is then
-    what lies between the lowest and the highest row of a bin. Of several runs the band is mean ± standard deviation.
+    Up to MAX_POINTS steps, each step is a point. More steps are put into bins of equal width, and each bin is a point
+    at its mean; the band reaches from the lowest to the highest row of the bin. For several runs, the band is mean ±
+    standard deviation over the runs.
     """
     last = max((int(run.step_P[-1]) for run in runs if len(run.step_P)), default=0)
     width = bin_width(last)
     num_bins = -(-last // width)
     binned = [_bins(run, column, width, num_bins) for run in runs]
     step_B, mean_RB, low_RB, high_RB = (np.stack(part) for part in zip(*binned, strict=True))
-    curve = _over_runs(mean_RB) if len(runs) > 1 else (mean_RB[0], low_RB[0], high_RB[0])
+    centre_B, low_B, high_B = _over_runs(mean_RB) if len(runs) > 1 else (mean_RB[0], low_RB[0], high_RB[0])
     x_B = _mean(step_B)
-    kept_B = np.isfinite(curve[0])
-    band_B = kept_B if width > 1 or len(runs) > 1 else np.zeros_like(kept_B)
-    low_B, high_B = (np.where(band_B, edge, np.nan) for edge in curve[1:])
-    return Curve(x_B[kept_B], curve[0][kept_B], low_B[kept_B], high_B[kept_B])
+    kept_B = np.isfinite(centre_B)
+    has_band_B = kept_B if width > 1 or len(runs) > 1 else np.zeros_like(kept_B)
+    low_B, high_B = (np.where(has_band_B, edge_B, np.nan) for edge_B in (low_B, high_B))
+    return Curve(x_B[kept_B], centre_B[kept_B], low_B[kept_B], high_B[kept_B])
 
 
 def bin_width(last_step: int) -> int:
@@ -51,7 +52,7 @@ def bin_width(last_step: int) -> int:
 
 
 def curve_of_points(points: Sequence[dict[float, float]]) -> Curve:
-    """A curve through one {x: value} per run: the mean over the runs that hold an x, and its standard deviation."""
+    """A curve from one {x: value} per run: at each x, mean and standard deviation over the runs that hold this x."""
     x_P = sorted({x for run in points for x, value in run.items() if np.isfinite(value)})
     value_RP = np.array([[run.get(x, np.nan) for x in x_P] for run in points], dtype=np.float64)
     return Curve(np.array(x_P), *_over_runs(value_RP))
@@ -60,7 +61,7 @@ def curve_of_points(points: Sequence[dict[float, float]]) -> Curve:
 def counts(runs: Sequence[RunHistory], column: str) -> tuple[np.ndarray, np.ndarray]:
     """The steps at which a column of counts is not 0, and the counts there (mean over the runs).
 
-    Beyond MAX_MARKS such steps, those of one bin are summed and stand at its middle step.
+    If there are more than MAX_MARKS such steps, the counts of a bin are summed and placed at the bin's middle step.
     """
     counts: dict[int, float] = {}
     for run in runs:
@@ -78,7 +79,7 @@ def counts(runs: Sequence[RunHistory], column: str) -> tuple[np.ndarray, np.ndar
 
 
 def _bins(run: RunHistory, column: str, width: int, num_bins: int) -> tuple[np.ndarray, ...]:
-    """[B] each: the bin's mean step, and mean, lowest and highest of the rows in it; NaN without any."""
+    """[B] each: the mean step of each bin, and the mean, lowest and highest value of its rows; NaN for empty bins."""
     value_P = run.column(column)
     kept_P = np.isfinite(value_P)
     value_P, step_P = value_P[kept_P], run.step_P[kept_P]
@@ -102,7 +103,7 @@ def _over_runs(value_RP: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _mean(value_RP: np.ndarray) -> np.ndarray:
-    """[P]: mean over the runs with a number, NaN without any."""
+    """[P]: mean over the runs that have a finite value; NaN if none has."""
     count_P = np.isfinite(value_RP).sum(axis=0)
     total_P = np.where(np.isfinite(value_RP), value_RP, 0.0).sum(axis=0)
     return np.divide(total_P, count_P, out=np.full(total_P.shape, np.nan), where=count_P > 0)

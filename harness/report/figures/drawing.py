@@ -1,4 +1,4 @@
-"""Draws lines in panels as a PNG, with a text that says the same for people who cannot see it.
+"""Draws lines in panels as a PNG, and describes them in a text for people who cannot see the figure.
 
 Lines can be told apart without colour: each has its own colour (from Okabe and Ito's palette, safe for colour-blind
 people), dash pattern and marker. Legends stand below the panels, never over a line.
@@ -27,8 +27,8 @@ _COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#000000")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _MARKERS_PER_LINE = 6
-_SPOKEN_LINES = 12  # of an alternative text
-_LABEL = 34  # characters
+_SPOKEN_LINES = 12  # how many lines of a panel an alternative text describes
+_LABEL = 34  # characters of the longest label in a legend
 
 WIDTH = 4.8  # inches: with 10 point text still readable when a phone shrinks it
 STYLE: Any = {  # matplotlib lists every key it allows as a type
@@ -52,7 +52,7 @@ STYLE: Any = {  # matplotlib lists every key it allows as a type
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`position` among the groups of the page decides how it looks; None: grey, with `dashes`."""
+    """A curve to draw. `position` among the page's groups decides its look; None: grey, with `dashes`."""
 
     label: str
     curve: Curve
@@ -62,7 +62,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes. `y_label` is left out where the title says it."""
+    """One pair of axes. `y_label` is empty if the title says it."""
 
     title: str
     lines: Sequence[Line]
@@ -72,7 +72,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure of the page and figures/NAME.png. `png` None: nothing of it was recorded."""
+    """A figure of the page and figures/NAME.png. `png` is None if no run has recorded its data."""
 
     name: str
     title: str
@@ -97,7 +97,7 @@ def line_picture(name: str, title: str, caption: str, panels: Sequence[Panel]) -
 
 @contextmanager
 def figure(height: float) -> Iterator[Figure]:
-    """An empty figure, `height` inches high, and the page's style while it is drawn and turned `to_png`."""
+    """An empty figure, `height` inches high. Draw it and call `to_png` inside this context, which sets the style."""
     with mpl.rc_context(STYLE):
         yield Figure(figsize=(WIDTH, height), layout="constrained")
 
@@ -111,7 +111,7 @@ def to_png(drawn: Figure) -> bytes:
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
-    """All lines of a panel, with bands, labels and few ticks."""
+    """Draw all lines of a panel, with bands, labels and few ticks."""
     for line in panel.lines:
         draw_line(axes, line)
     axes.set_title(panel.title, loc="left")
@@ -121,7 +121,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def tidy(axes: Axes) -> None:
-    """Few ticks, whole steps, and `20k` for 20,000."""
+    """Set few ticks, at whole steps, and write 20,000 as `20k`."""
     axes.margins(x=0.03)
     left, right = axes.dataLim.intervalx
     if left == right:  # a single step
@@ -136,17 +136,17 @@ def tidy(axes: Axes) -> None:
 
 
 def draw_line(axes: Axes, line: Line) -> None:
-    """A line, its band where it has one, and a few markers (one for every point of a short line)."""
+    """Draw a line, its band if it has one, and a few markers (one per point if the line is short)."""
     curve, look = line.curve, look_of(line.position) if line.position is not None else _quiet(line)
     every = max(1, -(-len(curve) // _MARKERS_PER_LINE))
-    first = (line.position or 0) * every // 3 % every  # so that markers of lines that agree do not hide each other
+    first = (line.position or 0) * every // 3 % every  # so that equal lines do not hide each other's markers
     axes.plot(curve.x_P, curve.mean_P, label=short(line.label), markevery=(first, every), **look)
     if np.isfinite(curve.low_P).any():
         axes.fill_between(curve.x_P, curve.low_P, curve.high_P, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def look_of(position: int) -> dict[str, Any]:
-    """Colour, dashes and marker of the group at a position, as matplotlib takes them."""
+    """Colour, dashes and marker of the group at a position, as matplotlib's arguments."""
     return {
         "color": _COLOURS[position % len(_COLOURS)],
         "linestyle": _DASHES[position % len(_DASHES)],
@@ -159,7 +159,7 @@ def _quiet(line: Line) -> dict[str, Any]:
 
 
 def _legend(drawn: Figure) -> None:
-    """One legend for all panels, below them; none for a single line."""
+    """Draw one legend for all panels, below them; none if there is only one line."""
     entries: dict[str, Artist] = {}
     for axes in drawn.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -170,7 +170,7 @@ def _legend(drawn: Figure) -> None:
 
 
 def in_words(panel: Panel) -> str:
-    """What a panel's lines do: the text for those who cannot see it."""
+    """The description of a panel's lines, for people who cannot see the figure."""
     drawn = [line for line in panel.lines if len(line.curve)]
     words = [f"{panel.title}, over {panel.x_label}:"]
     for line in drawn[:_SPOKEN_LINES]:
@@ -184,5 +184,5 @@ def in_words(panel: Panel) -> str:
 
 
 def short(label: str) -> str:
-    """A label that fits into a legend."""
+    """The label, cut in the middle if it is too long for a legend."""
     return label if len(label) <= _LABEL else f"{label[: _LABEL // 2 - 1]}…{label[-_LABEL // 2 :]}"

@@ -1,4 +1,4 @@
-"""Mean similarity of the negatives in use, and when they were replaced (figure 2 of arXiv 2408.15710)."""
+"""Draws the mean similarity of the negatives in use, and when they were replaced (figure 2 of arXiv 2408.15710)."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ _WATCHED, _START = "negative_similarity_watched", "negative_similarity_start"
 
 
 def negatives(groups: Sequence[Group]) -> Picture:
-    """S over the steps with a mark at each replacement, S0 and the rule's thresholds, static beside dynamic.
+    """S over the steps, with a mark at each replacement, and S0 and the rule's thresholds.
 
-    Every group whose negatives are replaced has a panel of its own, with all static groups in it and the same axes.
+    Each group whose negatives are replaced has its own panel. Every panel also shows all groups whose negatives are
+    never replaced. All panels have the same axes.
     """
     panels = [(panel, group) for panel, group in _panels(groups) if any(len(line.curve) for line in panel.lines)]
     if not panels:
@@ -69,29 +70,31 @@ _CAPTION = (
 
 
 def mark_rerankings(axes: Axes, groups: Sequence[Group]) -> None:
-    """A line at each step after which candidates were ranked anew."""
+    """Draw a line at each step after which candidates were ranked anew."""
     for group in groups:
         for step in counts(group.runs, "queries_reranked")[0]:
             axes.axvline(step, color=GREY, linewidth=0.8, linestyle=(0, (1, 3)), label="candidates ranked anew")
 
 
 def draw_replacements(axes: Axes, strip: Axes, group: Group, colour: str) -> str:
-    """Mark the steps with replacements on the group's line and draw their numbers as bars in `strip`; says it in words.
+    """Mark the steps with replacements on the group's line, and draw the numbers of replacements as bars in `strip`.
 
-    A mark's area grows with the number of negatives replaced.
+    A mark's area grows with the number of negatives replaced. Returns a description in words.
     """
     step_P, count_P = counts(group.runs, "negatives_replaced")
-    kept_P, kept = counts(group.runs, "negatives_exhausted")
-    line, steps = _similarity(group), axes.get_xlim()
+    exhausted_P, exhausted_count_P = counts(group.runs, "negatives_exhausted")
+    line, x_limits = _similarity(group), axes.get_xlim()
     if len(step_P):
         height_P = np.interp(step_P, line.x_P, line.mean_P)
-        area_P = (8 + 40 * count_P / count_P.max()) * min(1.0, 60 / len(step_P))  # many must not hide the line
+        area_P = (8 + 40 * count_P / count_P.max()) * min(1.0, 60 / len(step_P))  # many marks must not hide the line
         look: dict[str, Any] = {"marker": "v", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8, "zorder": 3}
         axes.scatter(step_P, height_P, area_P, label="replaced", **look)
         strip.vlines(step_P, 0, count_P, color=colour, linewidth=1.4)
-    if len(kept_P):
-        strip.scatter(kept_P, kept, 14, marker="x", color=GREY, label="easy, but its list is exhausted")
-    axes.set_xlim(steps)  # a single bar would be given all the width
+    if len(exhausted_P):
+        strip.scatter(
+            exhausted_P, exhausted_count_P, 14, marker="x", color=GREY, label="easy, but its list is exhausted"
+        )
+    axes.set_xlim(x_limits)  # otherwise a single bar would take the whole width
     axes.set_xlabel("")
     axes.tick_params(labelbottom=False)
     strip.set_ylim(0, max(1.0, strip.get_ylim()[1]))
@@ -108,19 +111,19 @@ def draw_replacements(axes: Axes, strip: Axes, group: Group, colour: str) -> str
 
 
 def _similarity(group: Group) -> Curve:
-    """S: the mean over ranked negatives; runs from before it was recorded give that of all tasks' queries."""
+    """S: the mean over ranked negatives. For runs that did not record it: the mean over all tasks' queries."""
     if all(_WATCHED in run.columns for run in group.runs):
         return curve([_without_zeros(run, _WATCHED) for run in group.runs], _WATCHED)
     return curve(group.runs, "negative_similarity")
 
 
 def draw_fixed_thresholds(axes: Axes, rule: RuleThresholds) -> list[str]:
-    """Draw the rule's fixed thresholds that lie near the curves; returns a sentence for each of the others."""
+    """Draw the rule's fixed thresholds that lie near the curves. Returns a sentence for each of the others."""
     low, high = axes.get_ylim()
-    room = 0.3 * (high - low)
+    margin = 0.3 * (high - low)
     outside = []
     for (words, value), dashes in zip(rule.fixed_thresholds().items(), cycle(("-.", ":")), strict=False):
-        if low - room <= value <= high + room:
+        if low - margin <= value <= high + margin:
             axes.axhline(value, color="black", linewidth=1, linestyle=dashes, label=words)
         else:
             outside.append(f"Outside the picture: {words}.")
@@ -128,7 +131,7 @@ def draw_fixed_thresholds(axes: Axes, rule: RuleThresholds) -> list[str]:
 
 
 def _panels(groups: Sequence[Group]) -> list[tuple[Panel, Group | None]]:
-    """One panel for each group whose negatives are replaced, or one for all if there is none."""
+    """One panel for each group whose negatives are replaced; if there is no such group, one panel for all groups."""
     lines = [
         Line("S" if len(groups) == 1 else f"S, {group.label}", _similarity(group), position)
         for position, group in enumerate(groups)
@@ -155,6 +158,6 @@ def _starts(group: Group) -> list[Line]:
 
 
 def _without_zeros(run: RunHistory, name: str) -> RunHistory:
-    """The run with a mean missing, not 0, at steps that hold no ranked negative."""
+    """The run with NaN instead of 0 in a column: 0 means that the step holds no ranked negative."""
     value_P = run.column(name)
     return replace(run, columns={**run.columns, name: np.where(value_P == 0, np.nan, value_P)})

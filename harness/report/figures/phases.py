@@ -1,4 +1,4 @@
-"""Draws in which phases a step spends its seconds."""
+"""Draws how many seconds of a step each phase takes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.report.figures.drawing import (
 )
 from harness.report.history import Group, RunHistory
 
-# In the order of a step. Colour and hatching tell them apart, each alone is enough.
+# In the order of a step. The hatching tells phases apart without colour; only the first and the last have none.
 _PHASES = {
     "data": (SKY, ""),
     "embed": (BLUE, "//"),
@@ -45,7 +45,7 @@ _CAPTION = (
 
 
 def phases(groups: Sequence[Group]) -> Picture:
-    """One run: areas over its steps. Several: a bar for each group, means over all steps."""
+    """A single run: stacked areas over its steps. Several runs: a bar per group, with means over all steps."""
     seconds = {group.label: mean_seconds(group) for group in groups}
     recorded = [group for group in groups if seconds[group.label]]
     if not recorded:
@@ -73,15 +73,17 @@ def mean_seconds(group: Group) -> dict[str, float]:
 
 
 def _seconds(run: RunHistory) -> dict[str, np.ndarray]:
-    """Phase → its seconds at the steps `at` that recorded phases; a phase that a step does not have takes 0."""
-    at_P = np.isfinite(run.column("seconds/embed"))
-    found = {name: np.nan_to_num(run.column(f"seconds/{name}")[at_P]) for name in (*_PHASES, "communication")}
-    found["other"] = np.maximum(0, run.column("seconds")[at_P] - sum(found[name] for name in _PHASES))
-    return {**found, "at": run.step_P[at_P]}
+    """Phase → seconds at the steps that recorded phases; key `at` → these steps. A phase that a step lacks has 0 s."""
+    is_recorded_P = np.isfinite(run.column("seconds/embed"))
+    seconds = {
+        name: np.nan_to_num(run.column(f"seconds/{name}")[is_recorded_P]) for name in (*_PHASES, "communication")
+    }
+    seconds["other"] = np.maximum(0, run.column("seconds")[is_recorded_P] - sum(seconds[name] for name in _PHASES))
+    return {**seconds, "at": run.step_P[is_recorded_P]}
 
 
 def _areas(axes: Axes, run: RunHistory) -> None:
-    """Stacked phases over the steps, means of bins."""
+    """Draw the phases stacked over the steps, averaged in bins."""
     seconds = _seconds(run)
     bin_P = (seconds["at"] - 1) // bin_width(int(run.step_P[-1]))
     _, first_B, size_B = np.unique(bin_P, return_index=True, return_counts=True)
@@ -98,7 +100,7 @@ def _areas(axes: Axes, run: RunHistory) -> None:
 
 
 def _bars(axes: Axes, seconds: dict[str, dict[str, float]]) -> None:
-    """A bar for each group, its phases one after the other; a diamond at the seconds of communication."""
+    """Draw a bar for each group, its phases one after the other, and a diamond at the seconds of communication."""
     place = np.arange(len(seconds))[::-1]
     left = np.zeros(len(seconds))
     for name, (colour, hatch) in _PHASES.items():
