@@ -1,1 +1,1 @@
-"""The paper's ablation."""
+"""Repeat the ablation experiment of the Conan-embedding paper."""

@@ -1,12 +1,12 @@
 """The paper's ablation: vanilla, cross-GPU batch balance, dynamic hard negative mining, both, and a control.
 
     python -m benchmarks.ablation --data-root DIR --out FOLDER [--size small] [--jobs 2] [--only ARM:SEED ...]
-    python -m benchmarks.ablation --out FOLDER --table        # what is finished so far; trains nothing
+    python -m benchmarks.ablation --out FOLDER --table        # shows the finished runs; trains nothing
 
-A run trains retrieval, similarity and classification from one starting model; `ablation_recipes` says what an arm
-holds in a step and `ablation_data` what is held out. Every run is `harness train`, then `harness evaluate`, in
-processes of their own; what is finished is not done again: the same command continues a killed start. FOLDER gets
-result.md, result.json, report.html and figures/.
+Every run trains a retrieval, a similarity and a classification task together, from the same starting model.
+`recipes.py` describes the arms (the variants), `data.py` the held-out data. A run is `harness train` followed by
+`harness evaluate`, each in a new process. Finished runs are not repeated: start the same command again to continue an
+experiment that was killed. The results are FOLDER/result.md, result.json, report.html and figures/.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ def main() -> None:
     )
 
 
-def train(given: Namespace, out: Path) -> None:
-    """The runs asked for."""
-    runs = chosen_runs(given.only, tuple(ARMS), given.seeds)
-    run(runs, given.data_root, out, given.model, SIZES[given.size], given.jobs)
+def train(options: Namespace, out: Path) -> None:
+    """Train and evaluate the runs that the options choose."""
+    runs = chosen_runs(options.only, tuple(ARMS), options.seeds)
+    run(runs, options.data_root, out, options.model, SIZES[options.size], options.jobs)
 
 
 def show(out: Path, facts: dict[str, Any]) -> str:
-    """The tables; the page with its figures is imported for them only."""
+    """Write the results and return them as Markdown. The imports of the report are heavy, so they happen only here."""
     from benchmarks.ablation.result import write_result
 
     return write_result(out, facts)
 
 
 def run(runs: list[tuple[str, int]], root: Path, out: Path, model: str, size: Size, jobs: int) -> None:
-    """Data, bank, the starting model's scores, then the runs; what stands there already is not made again."""
+    """Write the data, mine the bank, score the starting model, then train the runs. Existing files are kept."""
     data, settings = out / "data", {"model": model, "size": asdict(size)}
     agreed_facts(out, settings, lambda: {"rows": write_data(root, data, size.data)})
     mine(model, out, data, RETRIEVAL, candidates=size.candidates, max_length=size.max_length)

@@ -1,17 +1,17 @@
 """The data of `python -m benchmarks.ablation`: three tasks to train on, and six kinds of held-out data.
 
-    DATA_ROOT/…  →  FOLDER/train/, corpus/, retrieval/stackfaq_en    as `runner/data.py` writes them
+    DATA_ROOT/…  →  FOLDER/train/, corpus/, retrieval/stackfaq_en    written by `runner/data.py`
                     FOLDER/train/similarity.jsonl, intents.jsonl
                     FOLDER/evaluation/KIND…
 
-| held out | from | what no run was trained on |
+| held-out kind | data set | texts that no training data hold |
 | --- | --- | --- |
 | retrieval | stackfaq_en | the threads of the test queries |
-| reranking | cranfield_en | the whole set; candidates: the relevant documents and the nearest others by TF-IDF |
+| reranking | cranfield_en | the whole set; candidates: relevant documents, and those nearest by TF-IDF |
 | sts | stsb_en | the test pairs |
 | classification | banking77_en | the test texts (the classifier is fitted on training texts of the same intents) |
 | clustering | banking77_en | all texts of these intents |
-| pair_classification | stackfaq_en | the threads; a test query with one of its thread, and the nearest of another |
+| pair_classification | stackfaq_en | the threads of the test queries; pairs: two queries of one or two threads |
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ HELD_OUT: dict[EvaluationKind, str] = {  # in FOLDER
 
 @dataclass(frozen=True, slots=True)
 class AblationSize:
-    """How much is used; None: all of it."""
+    """How many rows of each data set are used. None means all rows."""
 
     retrieval: RetrievalSize
-    intents: int | None  # classes of the classification task; the clustering's are as many others, or the rest
-    texts_per_intent: int | None  # held out: in the classifier's two files, and in the clustering
+    intents: int | None  # classes of the classification task; clustering uses as many other classes; None: half each
+    texts_per_intent: int | None  # held-out texts per class, in each file of classification and in clustering
     reranking_queries: int | None
-    most_positives: int  # of a query to be reranked
-    reranking_negatives: int  # the same
+    most_positives: int  # largest number of positives of a reranking query
+    reranking_negatives: int  # negatives of a reranking query
     sts_pairs: int | None
-    duplicate_queries: int | None  # each gives a pair of both labels
+    duplicate_queries: int | None  # each gives one pair of label 1 and one of label 0
 
 
 def write_data(root: Path, folder: Path, size: AblationSize) -> dict[str, dict[str, int]]:
-    """Write all files; returns how many rows each has.
+    """Write all files and return the number of rows in each.
 
     Raises:
         ValueError: a file of the data is missing.
@@ -93,17 +93,17 @@ def _write_intents(source: Path, folder: Path, size: AblationSize) -> dict[str, 
     labels = sorted({row["label"] for row in train})
     labels = sample(labels, len(labels), "intents")
     count = size.intents or len(labels) // 2
-    known, unknown = labels[:count], labels[count : 2 * count]
-    rows = [row for row in train if row["label"] in known]
-    fitted = _per_label(train, known, size.texts_per_intent)
-    tested = _per_label(test, known, size.texts_per_intent)
-    clustered = _per_label(test, unknown, size.texts_per_intent)
+    trained_labels, clustered_labels = labels[:count], labels[count : 2 * count]
+    rows = [row for row in train if row["label"] in trained_labels]
+    fitted = _per_label(train, trained_labels, size.texts_per_intent)
+    tested = _per_label(test, trained_labels, size.texts_per_intent)
+    clustered = _per_label(test, clustered_labels, size.texts_per_intent)
     write_rows(folder / "train" / "intents.jsonl", rows)
     write_rows(folder / HELD_OUT["classification"] / "train.jsonl", fitted)
     write_rows(folder / HELD_OUT["classification"] / "test.jsonl", tested)
     write_rows(folder / HELD_OUT["clustering"], clustered)
     return {
-        "intents to train on": len(known),
+        "intents to train on": len(trained_labels),
         "training texts": len(rows),
         "texts the classifier is fitted on": len(fitted),
         "test texts": len(tested),
@@ -132,22 +132,29 @@ def _reranking_rows(source: Path, size: AblationSize) -> list[dict[str, Any]]:
 
 
 def _duplicate_pairs(source: Path, count: int | None) -> list[dict[str, Any]]:
-    """Queries with the same relevant documents are ways to ask one question."""
+    """Rows for pair classification: text1, text2, label. Queries with the same relevant documents ask the same question
+    and get label 1.
+    """
     queries, relevant = read_queries(source), relevant_documents(source)
-    thread = {query: frozenset(found) for query, found in relevant.items()}
-    pool = sorted(query for query in thread if list(thread.values()).count(thread[query]) > 1)
+    thread = {query: frozenset(grades) for query, grades in relevant.items()}
+    queries_with_duplicates = sorted(query for query in thread if list(thread.values()).count(thread[query]) > 1)
     rows = []
-    similarity_BB = _word_similarity([queries[key] for key in pool], [queries[key] for key in pool])
-    for query in sample(pool, count, "duplicate queries"):
-        same = [other for other in pool if thread[other] == thread[query] and other != query]
-        order = [pool[i] for i in np.argsort(-similarity_BB[pool.index(query)], kind="stable")]
+    similarity_BB = _word_similarity(
+        [queries[key] for key in queries_with_duplicates], [queries[key] for key in queries_with_duplicates]
+    )
+    for query in sample(queries_with_duplicates, count, "duplicate queries"):
+        same_thread = [other for other in queries_with_duplicates if thread[other] == thread[query] and other != query]
+        order = [
+            queries_with_duplicates[i]
+            for i in np.argsort(-similarity_BB[queries_with_duplicates.index(query)], kind="stable")
+        ]
         other = next(key for key in order if not thread[key] & thread[query])
-        for key, label in ((sample(same, 1, f"pair of {query}")[0], 1), (other, 0)):
+        for key, label in ((sample(same_thread, 1, f"pair of {query}")[0], 1), (other, 0)):
             rows.append({"text1": queries[query], "text2": queries[key], "label": label})
     return rows
 
 
 def _word_similarity(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-    """[B, N]: cosine of TF-IDF vectors over words."""
+    """Cosine similarity [B, N] of TF-IDF word vectors."""
     vectoriser = TfidfVectorizer().fit([*queries, *documents])
     return (vectoriser.transform(queries) @ vectoriser.transform(documents).T).toarray()

@@ -1,16 +1,17 @@
 """The arms of `python -m benchmarks.ablation` and their recipes.
 
-Every arm trains on the same examples of the three tasks, in the same order: `examples` of each a turn, `turns` turns.
+Every arm trains on the same examples of the three tasks, in the same order. A turn of a task is `examples` examples;
+every task has `turns` turns.
 
-| arm | a step holds | steps |
+| arm | contents of a step | steps |
 | --- | --- | --- |
 | vanilla, mining | one task's next turn, the task drawn at random (`alternate`) | 3 · turns |
 | cbb, both | the next turn of every task (`cbb`) | turns |
 | control | one task's next three turns at once (`alternate`) | turns |
 
-`control` is what the paper lacks: it has cbb's number of optimizer steps and, on average, cbb's texts, tokens and
-negatives in a step, but not the mixture. All arms have cbb's number of texts in all; per retrieval query, vanilla has
-as many negatives as cbb, and control about three times as many.
+The paper has no `control`. It has as many optimizer steps as cbb, and on average as many texts, tokens and negatives in
+a step, but a step does not mix tasks. The total number of texts is equal in all arms. A retrieval query has as many
+negatives in vanilla as in cbb, and about three times as many in control.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ Balance = Literal["cbb", "alternate"]
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What an arm changes; `turns_at_once` of a task in one step."""
+    """The settings that an arm changes. A step holds `turns_at_once` turns of a task."""
 
     balance: Balance
     mined: bool = False
     turns_at_once: int = 1
 
     def steps(self, turns: int) -> int:
-        """Steps in which all tasks have had their turns."""
+        """Number of steps until every task has had all its turns."""
         return turns if self.balance == "cbb" else turns * NUM_TASKS // self.turns_at_once
 
 
@@ -50,16 +51,16 @@ ARMS = {
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How long a run is."""
+    """Amount of data, length and settings of a run."""
 
     data: AblationSize
     candidates: int
-    examples: int  # of a task in a turn
-    per_query: int  # negatives of a retrieval query, and of a classified text
-    turns: int  # of every task; a multiple of NUM_TASKS
-    max_length: int  # tokens of every text: in mining, training and evaluation
+    examples: int  # examples of a task in one turn
+    per_query: int  # negatives of each retrieval query and of each classified text
+    turns: int  # turns of each task; a multiple of NUM_TASKS
+    max_length: int  # longest text in tokens: in mining, training and evaluation
     learning_rate: float
-    judged_every: int  # turns: v1's interval, in steps of `both`
+    judged_every: int  # turns between two checks of rule v1
 
 
 SIZES = {
@@ -75,13 +76,17 @@ SIZES = {
 
 
 def recipe(name: str, seed: int, size: Size, *, model: str, out: Path) -> dict[str, Any]:
-    """The recipe of one run of the arm `name`."""
+    """Return the recipe of the arm `name` with this seed."""
     arm, data = ARMS[name], out / "data"
     quota = size.examples * arm.turns_at_once
     steps_per_turn = 1 if arm.balance == "cbb" else NUM_TASKS
-    mined = {"bank": str(out / "banks" / RETRIEVAL), "scope": "task", "per_query": size.per_query}
+    negatives_settings = {"bank": str(out / "banks" / RETRIEVAL), "scope": "task", "per_query": size.per_query}
     tasks: dict[str, dict[str, Any]] = {
-        "retrieval": {"kind": "retrieval", "path": str(data / "train" / f"{RETRIEVAL}.jsonl"), "negatives": mined},
+        "retrieval": {
+            "kind": "retrieval",
+            "path": str(data / "train" / f"{RETRIEVAL}.jsonl"),
+            "negatives": negatives_settings,
+        },
         "similarity": {"kind": "sts", "path": str(data / "train" / "similarity.jsonl")},
         "intents": {
             "kind": "classification",

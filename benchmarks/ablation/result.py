@@ -1,4 +1,4 @@
-"""What `benchmarks.ablation` found: held-out scores beside the paper's, the losses' swing, and the conditions."""
+"""Results of `benchmarks.ablation`: held-out scores beside the paper's, swing of the losses, and the conditions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from harness.run.folder import RunFolder
 
 BASELINE, AVERAGE, START = "vanilla", "average", "start"
 _KINDS = (*HELD_OUT, AVERAGE)
-# arXiv 2408.15710, the ablation's table, over the 35 sets of CMTEB; its average is over the sets, ours over the kinds.
+# arXiv 2408.15710, table of the ablation, on 35 data sets of CMTEB. The paper averages over data sets, we over kinds.
 _PAPER_COLUMNS = (AVERAGE, "classification", "clustering", "reranking", "retrieval", "sts", "pair_classification")
 PAPER: dict[str, dict[str, float]] = {
     arm: dict(zip(_PAPER_COLUMNS, row, strict=True))
@@ -41,7 +41,7 @@ PAPER: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """One arm and seed: kind of evaluation → main metric in percent, the average too; and what the run recorded."""
+    """A run of one arm and seed. `scores`: kind of evaluation → main metric in percent, and their average."""
 
     arm: str
     seed: int
@@ -50,7 +50,7 @@ class FinishedRun:
 
 
 def write_result(out: Path, facts: dict[str, Any]) -> str:
-    """Write result.md, result.json, report.html and figures/ from what is finished in `out`; returns the first.
+    """Write result.md, result.json, report.html and figures/ from the finished runs in `out`; return result.md.
 
     Raises:
         ValueError: no run is finished.
@@ -59,7 +59,9 @@ def write_result(out: Path, facts: dict[str, Any]) -> str:
     if not runs:
         raise ValueError(f"--out: got {out}, in which no run is finished, expected at least one; run without --table")
     findings = [scores_table(start, runs), changes_table(runs), *swing_tables(runs), conditions_table(runs, facts)]
-    text = "\n\n".join(f"{one.title}: {one.note}\n\n{markdown_table(one.columns, one.rows)}" for one in findings)
+    text = "\n\n".join(
+        f"{finding.title}: {finding.note}\n\n{markdown_table(finding.columns, finding.rows)}" for finding in findings
+    )
     (out / "result.md").write_text(text + "\n", encoding="utf-8")
     write_json(out / "result.json", _as_json(start, runs, facts))
     histories = {arm: [run.history for run in runs if run.arm == arm] for arm in ARMS}
@@ -69,7 +71,7 @@ def write_result(out: Path, facts: dict[str, Any]) -> str:
 
 
 def finished_runs(out: Path) -> list[FinishedRun]:
-    """Every run that has its scores, in the order of the arms, then of the seeds."""
+    """Return every run that has scores, sorted by arm, then by seed."""
     runs = []
     for file in (out / "scores").glob("*-*.json"):
         arm, _, seed = file.stem.rpartition("-")
@@ -79,7 +81,7 @@ def finished_runs(out: Path) -> list[FinishedRun]:
 
 
 def main_scores(file: Path) -> dict[str, float]:
-    """Kind → main metric in percent, and their mean."""
+    """Read kind → main metric in percent, and add the average over kinds."""
     datasets = json.loads(file.read_text(encoding="utf-8"))["datasets"]
     names = dict(zip(HELD_OUT, dataset_name(list(HELD_OUT.values())), strict=True))
     scores: dict[str, float] = {kind: 100 * datasets[name][MAIN_METRIC[kind]] for kind, name in names.items()}
@@ -87,7 +89,7 @@ def main_scores(file: Path) -> dict[str, float]:
 
 
 def scores_table(start: dict[str, float], runs: Sequence[FinishedRun]) -> Finding:
-    """Every arm's mean ± spread, and the paper's figures under each."""
+    """Mean ± standard deviation of every arm; below each arm the scores that the paper reports."""
     rows = [["starting model", *(in_figures(start[kind], None, digits=2) for kind in _KINDS)], _paper_row(START)]
     for arm, members in _by_arm(runs).items():
         cells = (mean_and_spread([run.scores[kind] for run in members]) for kind in _KINDS)
@@ -102,7 +104,7 @@ def scores_table(start: dict[str, float], runs: Sequence[FinishedRun]) -> Findin
 
 
 def changes_table(runs: Sequence[FinishedRun]) -> Finding:
-    """Every arm's difference to the baseline of the same seed, and the paper's."""
+    """Difference of every arm to the baseline of the same seed; below each arm the difference in the paper."""
     rows = []
     scores = {(run.arm, run.seed): run.scores for run in runs}
     for arm, members in _by_arm(runs).items():
@@ -119,14 +121,20 @@ def changes_table(runs: Sequence[FinishedRun]) -> Finding:
 
 
 def swing_tables(runs: Sequence[FinishedRun]) -> list[Finding]:
-    """The losses' swing per arm: variance of the change between steps that have the loss, and per 1,000 texts."""
+    """Two tables of `swing` per arm: variance of a loss's change between steps, and that variance per 1,000 texts."""
     columns = loss_columns([run.history for run in runs])
     head = ["arm", *("the step's loss" if column == STEP_LOSS else f"task {column[5:]}" for column in columns)]
     rows: tuple[list[list[str]], list[list[str]]] = [], []
     for arm, members in _by_arm(runs).items():
-        found = [[one for run in members if (one := swing(run.history, column)) is not None] for column in columns]
+        swings_of_column = [
+            [column_swing for run in members if (column_swing := swing(run.history, column)) is not None]
+            for column in columns
+        ]
         for table, read in zip(rows, (attrgetter("variance"), attrgetter("per_thousand_texts")), strict=True):
-            cells = (mean_and_spread([read(one) for one in of_column]) for of_column in found)
+            cells = (
+                mean_and_spread([read(column_swing) for column_swing in column_swings])
+                for column_swings in swings_of_column
+            )
             table.append([seeds_label(arm, len(members)), *(in_figures(*cell, digits=3) for cell in cells)])
     note = (
         "variance of a loss's change from one step that has it to the next, mean ± standard deviation over seeds. The "
@@ -140,7 +148,7 @@ def swing_tables(runs: Sequence[FinishedRun]) -> list[Finding]:
 
 
 def conditions_table(runs: Sequence[FinishedRun], facts: dict[str, Any]) -> Finding:
-    """What a step of each arm held, and what was equal."""
+    """What a step of each arm contains, and which settings are equal in all arms."""
     size, rows = facts["size"], []
     for arm, members in _by_arm(runs).items():
         queries = size["examples"] * ARMS[arm].turns_at_once
@@ -181,7 +189,7 @@ def _by_arm(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
 
 
 def _with_scores(history: RunHistory, out: Path, file: Path) -> RunHistory:
-    """The run with its evaluation before and after training, which were made outside it."""
+    """Add the scores before and after training to the history. `harness evaluate` computed them outside of the run."""
     steps = ((0, out / "scores" / f"{START}.json"), (int(history.step_P[-1]), file))
     evaluations = [
         {"step": step, "dataset": name, "metrics": metrics}
@@ -193,11 +201,11 @@ def _with_scores(history: RunHistory, out: Path, file: Path) -> RunHistory:
 
 def _as_json(start: dict[str, float], runs: Sequence[FinishedRun], facts: dict[str, Any]) -> dict[str, Any]:
     def swings(history: RunHistory) -> dict[str, Any]:
-        found = {column: swing(history, column) for column in loss_columns([history])}
+        swing_of_column = {column: swing(history, column) for column in loss_columns([history])}
         return {
-            column: {"variance": one.variance, "per_thousand_texts": one.per_thousand_texts}
-            for column, one in found.items()
-            if one is not None
+            column: {"variance": column_swing.variance, "per_thousand_texts": column_swing.per_thousand_texts}
+            for column, column_swing in swing_of_column.items()
+            if column_swing is not None
         }
 
     return {

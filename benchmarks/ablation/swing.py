@@ -1,4 +1,4 @@
-"""How much a loss swings from step to step, and the figures of it (the paper's figure 4, measured)."""
+"""How much a loss changes from step to step, and plots of the losses (as figure 4 of the paper)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ STEP_LOSS = "loss"
 
 @dataclass(frozen=True, slots=True)
 class Swing:
-    """The variance of a loss's change from one step that has it to the next, and of how many texts apart they lie."""
+    """How much a loss changes between two consecutive steps that have this loss.
+
+    variance: of the change. texts: number of texts encoded between two such steps.
+    """
 
     variance: float
-    texts: float  # seen from one such step to the next, on average: of all tasks, each text of a step once
+    texts: float  # mean over the steps; texts of all tasks, each unique text of a step counted once
 
     @property
     def per_thousand_texts(self) -> float:
-        """The variance that a thousand texts bring, if changes were independent."""
+        """The variance after 1,000 texts, if the changes were independent."""
         return 1000 * self.variance / self.texts
 
 
 def swing(run: RunHistory, column: str) -> Swing | None:
-    """The swing of a column of metrics.jsonl, on the steps that have it; None for fewer than three."""
+    """The swing of a column of metrics.jsonl; None if fewer than three steps have a value in it."""
     loss_P, seen_P = _recorded(run, column)
     if len(loss_P) < 3:
         return None
@@ -36,15 +39,15 @@ def swing(run: RunHistory, column: str) -> Swing | None:
 
 
 def loss_columns(runs: Sequence[RunHistory]) -> list[str]:
-    """The loss that the optimizer follows, then each task's own."""
+    """Columns: the loss that the optimizer minimises, then the loss of each task."""
     return [STEP_LOSS, *dict.fromkeys(key for run in runs for key in run.columns if key.startswith("loss/"))]
 
 
 def task_losses(runs_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:
-    """Each task's loss on the steps that hold it, over the texts seen: the mean over an arm's runs."""
-    everyone = [run for runs in runs_of_arm.values() for run in runs]
+    """Plot each task's loss against the number of texts seen: one line per arm, the mean over its runs."""
+    all_runs = [run for runs in runs_of_arm.values() for run in runs]
     panels = []
-    for column in loss_columns(everyone)[1:]:
+    for column in loss_columns(all_runs)[1:]:
         lines = [Line(arm, _over_texts(runs, column), i) for i, (arm, runs) in enumerate(runs_of_arm.items()) if runs]
         panels.append(Panel(f"task {column.removeprefix('loss/')}", lines, x_label="texts seen"))
     caption = (
@@ -55,7 +58,7 @@ def task_losses(runs_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:
 
 
 def step_losses(runs_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:
-    """The loss that the optimizer follows, in each arm's first run."""
+    """Plot the loss that the optimizer minimises, for the first run of each arm."""
     panels = []
     for arm, runs in runs_of_arm.items():
         if runs:
@@ -69,7 +72,10 @@ def step_losses(runs_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:
 
 
 def _over_texts(runs: Sequence[RunHistory], column: str) -> Curve:
-    """Loss over the texts seen at the i-th step that has it: means over the runs, no band."""
+    """The curve of a loss: point i is the mean over the runs of (texts seen, loss) at the i-th step that has the loss.
+
+    The curve has no band.
+    """
     recorded = [_recorded(run, column) for run in runs]
     count = min(len(loss_P) for loss_P, _ in recorded)
     loss_P, seen_P = (np.mean([pair[i][:count] for pair in recorded], axis=0) for i in (0, 1))
@@ -78,7 +84,7 @@ def _over_texts(runs: Sequence[RunHistory], column: str) -> Curve:
 
 
 def _recorded(run: RunHistory, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """(loss, texts seen by then) of the steps that have the loss."""
+    """Return (loss, texts seen so far) of the steps that have the loss."""
     loss_P = run.column(column)
     has_P = np.isfinite(loss_P)
     return loss_P[has_P], np.cumsum(run.column("num_texts"))[has_P]

@@ -1,1 +1,1 @@
-"""Padded tokens of the largest rank beside the mean, for several ways to deal texts."""
+"""Compare ways to deal texts to ranks by the padded tokens of the largest rank and of the mean rank."""

@@ -1,1 +1,1 @@
-"""A bank of ten million queries: opening, memory, the cost of watching."""
+"""Measure a bank of ten million queries: time to open, memory, and time to watch its negatives."""

@@ -1,1 +1,1 @@
-"""The loss beside naive torch and other packages: time, memory, agreement."""
+"""Compare `info_nce` with naive torch and other packages: time, memory, and agreement of the results."""

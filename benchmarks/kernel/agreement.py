@@ -1,4 +1,4 @@
-"""Whether a side computes the loss: its value and both gradients against a truth computed another way."""
+"""Check that a side computes the right loss: compare its value and both gradients with a trusted computation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from benchmarks.kernel.measure import forward_backward
 from benchmarks.kernel.sides import NAIVE, Loss
 
 SMALL_QUERIES, SMALL_DOCUMENTS = 256, 512
-# Allowed at the small size: this many times the error that naive torch makes in the same dtype.
+# Allowed error at the small size, as a multiple of the error that naive torch makes in the same dtype.
 FACTOR = 4
-# At the measured size errors add up over more rows; garbage (an overflow, a race) is much further off.
+# The same at the measured size, where errors add up over more rows. Real faults (an overflow, a race) are far larger.
 FACTOR_AT_SIZE = 16
 _PANEL_ROWS = 1024
 _NAMES = ("value", "gradient of the queries", "gradient of the documents")
@@ -26,7 +26,7 @@ Errors = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Check:
-    """Inputs, what is true of them, and the relative errors that naive torch makes in their dtype."""
+    """Inputs, their true value and gradients, and the relative errors that naive torch makes in their dtype."""
 
     inputs: Inputs
     dims: tuple[int, ...]
@@ -36,24 +36,27 @@ class Check:
 
     @property
     def allowed(self) -> Errors:
-        """A multiple of naive's errors. At least of one rounding, for an error can be 0 by chance; but never more than
-        half the digits, for naive may itself be wrong."""
+        """Largest allowed errors: `factor` times the errors of naive torch.
+
+        An error of naive below one rounding counts as one rounding, because it can be 0 by chance. The limit is at most
+        sqrt(epsilon) (half of the digits), because naive may itself be wrong.
+        """
         epsilon = torch.finfo(self.inputs.query_BD.dtype).eps
         value, query, document = (min(self.factor * max(error, epsilon), epsilon**0.5) for error in self.naive_errors)
         return value, query, document
 
     def complaint(self, loss: Loss) -> str | None:
-        """None where `loss` is right, else the first quantity that is not, its error and what is allowed."""
+        """None if `loss` is right, else a message with the first wrong quantity, its error and the allowed error."""
         errors = relative_errors(forward_backward(loss, self.inputs, self.dims), self.truth)
         for name, error, allowed in zip(_NAMES, errors, self.allowed, strict=True):
-            if not error <= allowed:  # also where it is nan
+            if not error <= allowed:  # `not <=` also catches NaN
                 where = f"B={len(self.inputs.query_BD)} N={len(self.inputs.document_ND)}"
                 return f"{name} off by {error:.1e} at {where}, allowed {allowed:.1e}"
         return None
 
 
 def small_check(case: Case, device: torch.device) -> Check:
-    """The case with few rows, against the package's reference in float64."""
+    """A check with few rows of the case. The truth is the package's reference in float64."""
     queries, documents = min(case.queries, SMALL_QUERIES), min(case.documents, SMALL_DOCUMENTS)
     inputs = make_inputs(replace(case, queries=queries, documents=documents), device)
     truth = forward_backward(_reference, _cast(inputs, torch.float64), case.dims)
@@ -62,13 +65,19 @@ def small_check(case: Case, device: torch.device) -> Check:
 
 
 def check_at_size(inputs: Inputs, small: Check) -> Check:
-    """The measured inputs, against naive torch in float32 panels; the errors allowed follow from the small size."""
+    """A check with the measured inputs. The truth is naive torch in float32, computed in panels.
+
+    The allowed errors follow from naive torch's errors in the small check.
+    """
     truth = in_panels(_cast(inputs, torch.float32), small.dims)
     return Check(inputs, small.dims, truth, small.naive_errors, FACTOR_AT_SIZE)
 
 
 def in_panels(inputs: Inputs, dims: tuple[int, ...]) -> Outcome:
-    """Naive torch without the B x N matrix: the queries' losses do not depend on each other."""
+    """Value and gradients by naive torch, a panel of queries at a time, so that no B x N matrix is stored.
+
+    The sum over panels is exact because the queries' losses do not depend on each other.
+    """
     query_BD, document_ND, positive_B = inputs
     value = query_BD.new_zeros(())
     query_gradient_BD, document_gradient_ND = torch.empty_like(query_BD), torch.zeros_like(document_ND)
@@ -84,7 +93,7 @@ def in_panels(inputs: Inputs, dims: tuple[int, ...]) -> Outcome:
 
 
 def relative_errors(outcome: Outcome, truth: Outcome) -> Errors:
-    """|outcome - truth| / |truth| of each, in the dtype of the truth."""
+    """|outcome - truth| / |truth| of the value and of both gradients, in the dtype of the truth."""
     value, query, document = (
         float(torch.linalg.vector_norm(got.to(true) - true) / torch.linalg.vector_norm(true))
         for got, true in zip(outcome, truth, strict=True)

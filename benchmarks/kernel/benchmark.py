@@ -1,10 +1,11 @@
-"""Time and memory of `info_nce` beside naive torch and the packages that compute the same loss.
+"""Compare time and memory of `info_nce` with naive torch and with packages that compute the same loss.
 
     python -m benchmarks.kernel [--device cuda|cpu] [--sizes small|goals|full] [--repeats N] [--budget-seconds S]
                                 [--skip IMPLEMENTATION] [--out FILE.json] [--markdown]
 
-Every side's value and gradients are checked before it is timed (`agreement.py`). float32 on a CPU, bfloat16 on a
-GPU. Run it on a machine with nothing else to do; the sides take turns, so that what disturbs one disturbs all.
+A side is one implementation of the loss. Value and gradients of every side are checked before it is timed
+(`agreement.py`). The dtype is float32 on a CPU and bfloat16 on a GPU. Run it on a machine that does nothing else; the
+sides take turns, so that a disturbance hits all of them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from benchmarks.runner import command_line
 
 PACKAGES = ("torch", "triton", "liger-kernel", "cut-cross-entropy", "quack-kernels", "nvidia-cutlass-dsl", "inf-cl")
 REPEATS = {"cpu": 5, "cuda": 20}
-# A kernel that hangs cannot be interrupted from Python: this long after the budget the process ends itself.
+# A hanging kernel cannot be interrupted from Python, so the process ends itself this long after the budget.
 GRACE_SECONDS = 120
 
 
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
-    """Measure case after case and return the record of the run, which `--out` gets after each of them."""
+    """Measure all cases and return the record of the run. It is written to `--out` after every case."""
     device = torch.device(options.device)
     repeats = options.repeats or REPEATS[device.type]
     record = about_this_run(device, repeats, arguments)
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]
         else:
             try:
                 rows += run_case(case, device, repeats, deadline, options.skip)
-            except Exception as error:  # a GPU that no longer answers, no memory for the truth: keep what there is
+            except Exception as error:  # such as a GPU that stopped answering: keep the results so far
                 record["left_out"].append(f"{case}: {type(error).__name__}: {error}")
         record["rows"] = [asdict(row) for row in rows]
         record["goals"] = [asdict(verdict) for verdict in verdicts(device.type, rows)]
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]
 
 
 def about_this_run(device: torch.device, repeats: int, arguments: Sequence[str]) -> dict[str, Any]:
-    """What a reader must know to compare the figures with others."""
+    """Facts that a reader needs to compare the figures with those of another run: versions, hardware, command."""
     return {
         "command": shlex.join(["python", "-m", "benchmarks.kernel", *arguments]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -108,7 +109,7 @@ def about_this_run(device: torch.device, repeats: int, arguments: Sequence[str])
 
 
 def describe(record: dict[str, Any], *, markdown: bool) -> str:
-    """The table with its legend, what did not run and why, and the goals."""
+    """Format the table with its legend, the sides and cases that did not run and why, and the goals."""
     versions = ", ".join(f"{package} {number}" for package, number in record["versions"].items() if number)
     sections = [
         f"{record['chip']}, {record['machine']}, {record['threads']} threads, {record['date']}\n{versions}\n"
@@ -124,7 +125,7 @@ def describe(record: dict[str, Any], *, markdown: bool) -> str:
 
 
 def matrix_rates(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What the shares are shares of: the rate beside each case."""
+    """For each case the measured rate of a matrix product, to which the column `share` refers."""
     case = "B={queries} N={documents} D={width} K={levels}: {matrix_teraflops:.3g} TFLOP/s in {dtype}"
     measured = (row for row in rows if row["matrix_teraflops"] is not None)
     return list(dict.fromkeys(case.format(**row, levels=len(row["dims"])) for row in measured))
@@ -142,7 +143,7 @@ def installed_version(package: str) -> str | None:
 
 
 def processor_name() -> str:
-    """The model where Linux tells it, and the instructions that torch uses."""
+    """The CPU model (on Linux) and the instruction set that torch uses."""
     model = platform.machine()
     information = Path("/proc/cpuinfo")
     if information.is_file():

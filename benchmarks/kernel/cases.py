@@ -1,6 +1,6 @@
-"""What the kernel benchmark measures: sizes, inputs, and the operations that are counted.
+"""The cases of the kernel benchmark: sizes, inputs and nominal number of operations.
 
-Shape legend: that of `fused_contrastive`.
+Shape suffixes are explained in `fused_contrastive`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DIMS_1792 = (256, 512, 768, 1024, 1280, 1792)
 
 @dataclass(frozen=True)
 class Case:
-    """B queries against N documents at the prefix lengths `dims`, the last of which is D."""
+    """B queries and N documents, with Matryoshka levels of `dims` columns. The last level has all D columns."""
 
     queries: int
     documents: int
@@ -32,7 +32,9 @@ class Case:
 
     @property
     def forward_operations(self) -> int:
-        """2BND for any number of levels: separate passes need more, but their rate is counted at this, too."""
+        """2BND for any number of levels. A side that needs one pass per level computes more, but the extra work is not
+        counted.
+        """
         return 2 * self.queries * self.documents * self.width
 
     @property
@@ -49,7 +51,7 @@ class Case:
 
 
 class Inputs(NamedTuple):
-    """Unnormalised rows that require a gradient, and the index of each query's positive."""
+    """Unnormalised rows that require a gradient, and for each query the index of its positive document."""
 
     query_BD: Tensor
     document_ND: Tensor
@@ -57,7 +59,7 @@ class Inputs(NamedTuple):
 
 
 def make_inputs(case: Case, device: torch.device) -> Inputs:
-    """Random rows whose positives resemble their query a little, so that neither softmax nor gradient degenerates."""
+    """Random rows. A positive is slightly similar to its query: the softmax is neither uniform nor saturated."""
     generator = torch.Generator(device).manual_seed(0)
     query_BD = torch.randn(case.queries, case.width, generator=generator, device=device)
     document_ND = torch.randn(case.documents, case.width, generator=generator, device=device)
@@ -68,7 +70,7 @@ def make_inputs(case: Case, device: torch.device) -> Inputs:
 
 
 def cases(device: torch.device, sizes: str) -> list[Case]:
-    """The cases of `--sizes small | goals | full`, those of the goals first."""
+    """Return the cases of `--sizes small | goals | full`. `full` starts with the cases of `goals`."""
     table, dtype = (_CUDA, torch.bfloat16) if device.type == "cuda" else (_CPU, torch.float32)
     chosen = table["goals"] + table["full"] if sizes == "full" else table[sizes]
     return [Case(queries, documents, dims, dtype) for queries, documents, dims in dict.fromkeys(chosen)]

@@ -1,4 +1,4 @@
-"""The goals of the kernel package, each judged from the rows of one run."""
+"""The goals of the kernel package, and whether the rows of a run meet them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from benchmarks.kernel.cases import DIMS_1792, KILO
 from benchmarks.kernel.report import Row
 
 _Times = Literal["forward_ms", "forward_backward_ms"]
-# rows of one case -> the figure and what it was held against; LookupError where a row that it needs was not measured
+# rows of one case -> (figure, words that say what it is compared with); LookupError: a needed row was not measured
 _Figure = Callable[[Sequence[Row]], tuple[float, str]]
 
 
 @dataclass(frozen=True)
 class Goal:
-    """On the cases it applies to, `figure` must be at least, or else at most, the bound."""
+    """`figure` must be at least the bound (`at_least`), or at most the bound, on every case that `applies` selects."""
 
     text: str
     applies: Callable[[Row], bool]
@@ -27,7 +27,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A goal on one case; `figure` and `met` are None where it was not measured, `against` then says why."""
+    """Result of a goal on one case. If it was not measured, `figure` and `met` are None and `against` is the reason."""
 
     goal: str
     case: str
@@ -44,7 +44,7 @@ class Verdict:
 
 
 def verdicts(device_type: str, rows: Sequence[Row]) -> list[Verdict]:
-    """Every goal of the device, on every case it speaks of."""
+    """Judge every goal of the device on every case that the goal applies to."""
     return [verdict for goal in GOALS[device_type] for verdict in _judge(goal, rows)]
 
 
@@ -52,20 +52,20 @@ def _judge(goal: Goal, rows: Sequence[Row]) -> list[Verdict]:
     cases: dict[str, list[Row]] = {}
     for row in filter(goal.applies, rows):
         cases.setdefault(f"B={row.queries} N={row.documents} D={row.width} K={len(row.dims)}", []).append(row)
-    found = []
+    results = []
     for case, case_rows in (cases or {"no case": []}).items():
         try:
             figure, against = goal.figure(case_rows)
         except LookupError as error:
-            found.append(Verdict(goal.text, case, goal.bound, None, str(error.args[0]), None))
+            results.append(Verdict(goal.text, case, goal.bound, None, str(error.args[0]), None))
         else:
             met = figure >= goal.bound if goal.at_least else figure <= goal.bound
-            found.append(Verdict(goal.text, case, goal.bound, figure, against, met))
-    return found
+            results.append(Verdict(goal.text, case, goal.bound, figure, against, met))
+    return results
 
 
 def _measured(rows: Sequence[Row], implementation: str) -> Row:
-    """The row of an implementation; ours with all levels in one pass."""
+    """Find the row of an implementation; for ours, the row that computes all levels in one pass."""
     for row in rows:
         if row.implementation == implementation and (row.passes == 1 or not row.ours):
             if row.status == "measured":
@@ -80,7 +80,7 @@ def _best(row: Row, times: _Times) -> float:
 
 
 def _fastest_other(rows: Sequence[Row], times: _Times) -> Row:
-    """The fastest side that is not ours, naive torch and its compilation included."""
+    """The row of the fastest side that is not ours; naive and compiled torch count, too."""
     others = [row for row in rows if row.status == "measured" and not row.ours]
     if not others:
         raise LookupError("no other side was measured")

@@ -1,4 +1,4 @@
-"""Milliseconds and peak extra memory of a loss and its two gradients."""
+"""Measure the milliseconds and the peak extra memory of a loss and its two gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MATRIX_SIZE = {"cuda": 8192, "cpu": 2048}
 
 
 class Clock:
-    """Times one call at a time, on a GPU by its own events and with a cache that holds nothing of the inputs."""
+    """Times one call. On a GPU it uses CUDA events, and clears the cache before the call."""
 
     def __init__(self, device: torch.device) -> None:
         self._flush = torch.empty(_FLUSH_BYTES, dtype=torch.int8, device=device) if device.type == "cuda" else None
@@ -38,20 +38,23 @@ class Clock:
 
 
 def forward(loss: Loss, inputs: Inputs, dims: tuple[int, ...]) -> Tensor:
-    """The value alone, as in evaluation: no side computes or keeps anything for a gradient."""
+    """Compute only the value, as in evaluation: nothing is computed or stored for a gradient."""
     with torch.no_grad():
         return loss(*inputs, dims)
 
 
 def forward_backward(loss: Loss, inputs: Inputs, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """The value and its gradients by queries and documents."""
+    """Compute the value and its gradients with respect to queries and documents."""
     value = loss(*inputs, dims)
     query_gradient_BD, document_gradient_ND = torch.autograd.grad(value, (inputs.query_BD, inputs.document_ND))
     return value.detach(), query_gradient_BD, document_gradient_ND
 
 
 def matrix_product(case: Case, device: torch.device) -> tuple[Callable[[], Tensor], int]:
-    """A large product in the dtype of the case, which sets the pace to compare with, and its operations."""
+    """Return a large matrix product in the dtype of the case, and its number of operations.
+
+    Its rate (operations per second) is the reference for the rates of the sides.
+    """
     size = _MATRIX_SIZE[device.type]
     left, right = (torch.randn(size, size, device=device).to(case.dtype) for _ in range(2))
     result = torch.empty_like(left)
@@ -59,22 +62,23 @@ def matrix_product(case: Case, device: torch.device) -> tuple[Callable[[], Tenso
 
 
 def quantiles(samples: Sequence[float]) -> dict[str, float]:
-    """Best, 20th, 50th and 80th percentile, and how many samples there were."""
+    """Best sample, 20th, 50th and 80th percentile, and number of samples."""
     ordered = sorted(samples)
-    fifths = statistics.quantiles(ordered, n=10, method="inclusive") if len(ordered) > 1 else [ordered[0]] * 9
+    deciles = statistics.quantiles(ordered, n=10, method="inclusive") if len(ordered) > 1 else [ordered[0]] * 9
     return {
         "best": ordered[0],
-        "q20": fifths[1],
-        "q50": fifths[4],
-        "q80": fifths[7],
+        "q20": deciles[1],
+        "q50": deciles[4],
+        "q80": deciles[7],
         "samples": len(ordered),
     }
 
 
 def peak_extra_bytes(loss: Loss, inputs: Inputs, dims: tuple[int, ...]) -> int:
-    """Peak of torch's allocator above the start, less the two gradients that are handed back.
+    """Peak memory of torch's allocator, minus the memory at the start and the size of the two returned gradients.
 
-    They are taken off even where the peak comes before they exist: a side that peaks in its forward pass is flattered.
+    The gradients are subtracted even if the peak comes before they exist, so the number is too low for a side that has
+    its peak in the forward pass.
     """
     gradient_bytes = inputs.query_BD.nbytes + inputs.document_ND.nbytes
     if inputs.query_BD.is_cuda:

@@ -1,4 +1,4 @@
-"""The rows of the kernel benchmark: derived figures, one table, JSON-ready."""
+"""The rows of the kernel benchmark: figures derived from the measurements, and the table that shows them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Status = Literal["measured", "unavailable", "wrong", "failed", "out of memory", 
 
 @dataclass
 class Row:
-    """One side on one case; the figures are None where it was not measured."""
+    """Result of one side on one case. Figures are None if they were not measured."""
 
     queries: int
     documents: int
@@ -41,7 +41,7 @@ class Row:
 
 
 def new_row(side: Side, case: Case, status: Status = "measured", reason: str | None = None) -> Row:
-    """A row without figures."""
+    """Create a row without figures."""
     return Row(
         case.queries,
         case.documents,
@@ -59,7 +59,7 @@ def new_row(side: Side, case: Case, status: Status = "measured", reason: str | N
 def fill_in(
     row: Row, case: Case, forward: Sequence[float], forward_backward: Sequence[float], matrix_rate: float
 ) -> None:
-    """Times in milliseconds and the rates that follow from the best of them; `matrix_rate` in TFLOP/s."""
+    """Fill in the times (milliseconds) and the rates, which follow from the best time. `matrix_rate`: TFLOP/s."""
     row.forward_ms, row.forward_backward_ms = quantiles(forward), quantiles(forward_backward)
     row.matrix_teraflops = matrix_rate
     row.forward_teraflops = case.forward_operations / min(forward) / 1e9
@@ -69,7 +69,7 @@ def fill_in(
 
 
 def compare_to_naive(rows: Sequence[Row]) -> None:
-    """Fill in the ratios of the rows of one case to naive, where it was measured."""
+    """Fill in each row's ratios to naive. `rows`: one case. Does nothing if naive was not measured."""
     naive = next((row for row in rows if row.implementation == "naive"), None)
     if naive is None or naive.forward_ms is None or naive.forward_backward_ms is None or not naive.peak_extra_bytes:
         return
@@ -95,7 +95,7 @@ _LEFT = ("dtype", "implementation", "note")
 
 
 def table(rows: Sequence[dict[str, Any]], *, markdown: bool) -> str:
-    """One line per row that was to run here, taken from the JSON; `not_run_here` tells the others."""
+    """Format rows of the JSON as a table, one line per row. Rows of `not_run_here` are left out."""
     lines = [_cells(row) for row in rows if row["status"] != "unavailable"]
     if markdown:
         return "\n".join("| " + " | ".join(cells) + " |" for cells in (_HEADINGS, ["---"] * len(_HEADINGS), *lines))
@@ -110,7 +110,7 @@ def table(rows: Sequence[dict[str, Any]], *, markdown: bool) -> str:
 
 
 def not_run_here(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """`implementation: reason` of every side that cannot run here, each once."""
+    """List `implementation: reason` of every side that cannot run on this machine, without repeats."""
     lines = [f"{row['implementation']}: {row['reason']}" for row in rows if row["status"] == "unavailable"]
     return list(dict.fromkeys(lines))
 

@@ -1,4 +1,4 @@
-"""One case of the kernel benchmark: every side checked, its memory measured, then timed in turn with the others."""
+"""Run one case of the kernel benchmark: check every side, measure its memory, then time all sides in turns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.kernel.sides import Side, sides
 
 
 def run_case(case: Case, device: torch.device, repeats: int, deadline: float, skipped: Collection[str]) -> list[Row]:
-    """The rows of all sides. Past the deadline (`time.monotonic`) no side is begun and no further round of turns."""
+    """Return the rows of all sides. After the deadline (`time.monotonic`) no other side and no other round begins."""
     inputs = make_inputs(case, device)
     small = small_check(case, device)
     checks = (small, check_at_size(inputs, small))
@@ -42,7 +42,7 @@ def run_case(case: Case, device: torch.device, repeats: int, deadline: float, sk
 
 
 def prepared_row(side: Side, case: Case, inputs: Inputs, checks: Sequence[Check]) -> Row:
-    """A row with the peak memory of a side that passed its checks and is warmed up, or with what went wrong."""
+    """Check a side, measure its peak memory and warm it up. The row holds the memory, or the reason of a failure."""
     row = new_row(side, case)
     try:
         for check in checks:
@@ -52,7 +52,7 @@ def prepared_row(side: Side, case: Case, inputs: Inputs, checks: Sequence[Check]
                 return row
         row.peak_extra_bytes = peak_extra_bytes(side.loss, inputs, case.dims)
         forward(side.loss, inputs, case.dims)
-    except Exception as error:  # whatever a package raises is a result to report
+    except Exception as error:  # any error of a package is a result to report
         _fail(row, error)
     return row
 
@@ -60,7 +60,7 @@ def prepared_row(side: Side, case: Case, inputs: Inputs, checks: Sequence[Check]
 def _take_turns(
     case: Case, inputs: Inputs, contenders: Sequence[tuple[Side, Row]], repeats: int, deadline: float
 ) -> None:
-    """Time every side once a round, and a large matrix product with them; at least one round."""
+    """Time every side and a large matrix product once per round. There is at least one round."""
     device = inputs.query_BD.device
     clock = Clock(device)
     multiply, operations = matrix_product(case, device)
@@ -74,7 +74,7 @@ def _take_turns(
         for (side, row), forward_samples, both_samples in zip(contenders, forward_ms, both_ms, strict=True):
             if row.status != "measured":
                 continue
-            print(f" {side.name}", end="", file=sys.stderr, flush=True)  # so that a kernel that hangs is known by name
+            print(f" {side.name}", end="", file=sys.stderr, flush=True)  # printed first: names the kernel if it hangs
             try:
                 forward_samples.append(clock.milliseconds(partial(forward, side.loss, inputs, case.dims)))
                 both_samples.append(clock.milliseconds(partial(forward_backward, side.loss, inputs, case.dims)))
@@ -95,7 +95,7 @@ def _fail(row: Row, error: Exception) -> None:
 
 
 def _status_of(error: Exception) -> Status:
-    # The CPU's allocator has no exception type of its own.
+    # The CPU allocator raises a plain RuntimeError.
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         return "out of memory"
     return "failed"

@@ -1,7 +1,7 @@
-"""The competitors of the kernel benchmark: one function each, the same loss from the same unnormalised rows.
+"""The sides of the kernel benchmark: functions that compute the same loss from the same unnormalised rows.
 
-loss = sum over the levels of the mean over the queries of -log softmax(cosine / temperature)[positive]. The peers know
-one level and no norms: rows are normalised and scaled for them under autograd, level by level.
+loss = sum over the levels of the mean over the queries of -log softmax(cosine / temperature)[positive]. The other
+packages handle one level and do not normalise; for them, autograd code normalises and scales the rows of each level.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from benchmarks.kernel.cases import TEMPERATURE, Case
 
 # (query_BD, document_ND, positive_B, dims) -> loss
 Loss = Callable[[Tensor, Tensor, Tensor, tuple[int, ...]], Tensor]
-# (query_BD, document_ND, positive_B) -> loss of one level; the rows cut to it, but not normalised
+# (query_BD, document_ND, positive_B) -> loss of one level; the rows have the columns of this level, unnormalised
 LevelLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-# why a side cannot run here; None when it can
+# the reason why a side cannot run here; None if it can
 Obstacle = Callable[[Case, torch.device], str | None]
 
 
 @dataclass(frozen=True)
 class Side:
-    """One competitor; `one_pass` where all levels come from one call, else it is called once per level."""
+    """One implementation of the loss. one_pass: one call computes all levels; otherwise one call per level."""
 
     name: str
     loss: Loss
@@ -38,7 +38,7 @@ class Side:
     one_pass: bool = False
 
     def available(self, case: Case, device: torch.device) -> str | None:
-        """None, or why the side cannot run `case` on `device`."""
+        """None, or the reason why the side cannot run `case` on `device`."""
         return self.obstacle(case, device)
 
     def passes(self, case: Case) -> int:
@@ -46,12 +46,12 @@ class Side:
 
 
 def sides(case: Case) -> list[Side]:
-    """All competitors for a case; with one level, separate passes of ours are no side of their own."""
+    """All sides for a case. With a single level, ours by level equals ours and is left out."""
     return [NAIVE, *OURS, *(OURS_BY_LEVEL if len(case.dims) > 1 else ()), *PEERS]
 
 
 def level_by_level(level_loss: LevelLoss) -> Loss:
-    """The sum over the levels, each computed for itself."""
+    """Turn the loss of one level into the sum over levels, with one call per level."""
 
     def loss(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor, dims: tuple[int, ...]) -> Tensor:
         losses = [level_loss(prefix(query_BD, dim), prefix(document_ND, dim), positive_B) for dim in dims]
@@ -61,17 +61,17 @@ def level_by_level(level_loss: LevelLoss) -> Loss:
 
 
 def prefix(rows: Tensor, dim: int) -> Tensor:
-    """The first `dim` columns. No slice where that is all of them: its backward would copy the gradient."""
+    """The first `dim` columns. For all columns return `rows`, because the backward of a slice copies the gradient."""
     return rows if dim == rows.shape[1] else rows[:, :dim]
 
 
 def scaled_rows(query_BD: Tensor, document_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows whose products are the logits."""
+    """Scale the rows so that their dot products are the logits, cosine / temperature."""
     return F.normalize(query_BD, dim=1) / TEMPERATURE, F.normalize(document_ND, dim=1)
 
 
 def naive(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor) -> Tensor:
-    """What one writes first, with the softmax in float32 as autocast has it."""
+    """The straightforward code. The softmax is in float32, as under autocast."""
     cosine_BN = F.normalize(query_BD, dim=1) @ F.normalize(document_ND, dim=1).T
     return F.cross_entropy(cosine_BN.float() / TEMPERATURE, positive_B)
 
@@ -82,13 +82,13 @@ def compiled_naive(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor) ->
 
 @cache
 def _compile_naive() -> LevelLoss:
-    # Sizes are symbols: they change from level to level, and one compilation each would take minutes. A full graph,
-    # because then too many recompilations are an error instead of a silent return to eager mode.
+    # dynamic: the width changes from level to level, and a compilation for each width would take minutes.
+    # fullgraph: too many recompilations are then an error instead of a silent return to eager mode.
     return torch.compile(naive, dynamic=True, fullgraph=True)
 
 
 def linear_cross_entropy(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor) -> Tensor:
-    """torch's, in chunks: without options it materialises the logits, as naive does."""
+    """torch's function in chunks. Without `options` it stores all logits, as naive does."""
     options = torch.nn.LinearCrossEntropyOptions()
     return F.linear_cross_entropy(*scaled_rows(query_BD, document_ND), positive_B, options=options)
 
@@ -100,7 +100,7 @@ def quack(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor) -> Tensor:
 
 
 def liger(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor) -> Tensor:
-    """Its usual fused linear cross entropy; document gradients are summed in float32, as ours are."""
+    """Liger's usual fused linear cross entropy. Document gradients are summed in float32, as in ours."""
     from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
 
     query_BD, document_ND = scaled_rows(query_BD, document_ND)
@@ -108,7 +108,7 @@ def liger(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor) -> Tensor:
 
 
 def liger_scaled(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor) -> Tensor:
-    """Its fused linear cross entropy with a temperature, on Hopper a kernel that never stores the logits."""
+    """Liger's fused linear cross entropy with a temperature. On Hopper it is a kernel that never stores the logits."""
     from liger_kernel.ops import LigerFusedLinearScaledCrossEntropyFunction
 
     query_BD, document_ND = F.normalize(query_BD, dim=1), F.normalize(document_ND, dim=1)
@@ -116,7 +116,7 @@ def liger_scaled(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor) -> T
 
 
 def inf_cl(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor) -> Tensor:
-    """Computes in TF32 whatever comes. Its slices of D must be a power of two that divides D."""
+    """inf-cl computes in TF32 for every input dtype. `head_dim` must be a power of two that divides D."""
     from inf_cl import cal_flash_loss
 
     query_BD, document_ND = F.normalize(query_BD, dim=1), F.normalize(document_ND, dim=1)
@@ -125,14 +125,16 @@ def inf_cl(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor) -> Tensor:
 
 
 def cut_cross_entropy(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor) -> Tensor:
-    """Without its filter, which drops small gradients: most of the repulsion in a contrastive loss."""
+    """Cut cross entropy without its filter. The filter drops small gradients, and in a contrastive loss most gradients
+    of negatives are small.
+    """
     from cut_cross_entropy import linear_cross_entropy as cut_linear_cross_entropy
 
     return cut_linear_cross_entropy(*scaled_rows(query_BD, document_ND), positive_B, filter_eps=None)
 
 
 def ours(implementation: str) -> Loss:
-    """The package, all levels in one pass."""
+    """Our package with one call for all levels."""
 
     def loss(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor, dims: tuple[int, ...]) -> Tensor:
         return info_nce(
@@ -148,7 +150,7 @@ def ours(implementation: str) -> Loss:
 
 
 def ours_by_level(implementation: str) -> Loss:
-    """The package, called once per level."""
+    """Our package with one call per level."""
 
     def loss(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor, dims: tuple[int, ...]) -> Tensor:
         return torch.stack([one_pass(query_BD, document_ND, positive_B, (dim,)) for dim in dims]).sum()
@@ -158,7 +160,7 @@ def ours_by_level(implementation: str) -> Loss:
 
 
 def _power_of_two_in(number: int) -> int:
-    """The largest power of two that divides it."""
+    """The largest power of two that divides `number`."""
     return number & -number
 
 
@@ -167,10 +169,10 @@ def _never(case: Case, device: torch.device) -> str | None:
 
 
 def _needs_memory(case: Case, device: torch.device) -> str | None:
-    """On a CPU only, where too large an allocation ends the process; a GPU's allocator says so itself."""
+    """Check the free memory on a CPU, where a too large allocation kills the process. On a GPU it raises an error."""
     if device.type != "cpu":
         return None
-    matrices = len(case.dims) + 4  # float32 B x N matrices that live at once, counted in a profile
+    matrices = len(case.dims) + 4  # float32 B x N matrices alive at the same time, counted in a profile
     needed, free = matrices * 4 * case.queries * case.documents, psutil.virtual_memory().available
     return None if needed < free else f"needs about {needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free"
 
@@ -214,7 +216,7 @@ PEERS = (
         _needs_package("liger_kernel", "liger-kernel", gpu_only=False),
     ),
     Side("inf_cl", level_by_level(inf_cl), _needs_package("inf_cl", "inf-cl")),
-    # Last: its kernels spin on locks, a pattern that has been reported to hang on an H200.
+    # Last, because its kernels spin on locks, and such kernels were reported to hang on an H200.
     Side(
         "cut_cross_entropy", level_by_level(cut_cross_entropy), _needs_package("cut_cross_entropy", "cut-cross-entropy")
     ),

@@ -1,1 +1,1 @@
-"""What dynamic mining costs a step."""
+"""Measure how much time dynamic mining adds to a step."""

@@ -1,10 +1,11 @@
-"""What dynamic mining costs: seconds of a step spent on watching, on looking ahead, and on ranking anew.
+"""Measure the share of a step's time that dynamic mining takes: watching negatives, looking ahead, ranking anew.
 
     python -m benchmarks.mining --data-root DIR [--steps 24] [--quota 32] [--per-query 4] [--budget 256]
 
-One recipe (stackfaq_en with its listed negatives), trained four times in processes of their own: without a rule, with
-v2 watching, with v2 looking ahead every 8 steps, and ranked anew once. The share is that of `seconds/mining` in
-`seconds`, both of metrics.jsonl; the first two steps are left out. Goal: watching costs less than 1 % of a step.
+One recipe (stackfaq_en with the negatives in its file) is trained four times, each time in a new process: without a
+rule; with v2, which reads the negatives' similarities from the loss (watching); with v2 looking ahead every 8 steps;
+and with one new ranking. The share is `seconds/mining` divided by `seconds` in metrics.jsonl, without the first two
+steps. Goal: watching takes less than 1 % of a step.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from benchmarks.runner.process import harness
 
 WARM_UP = 2  # steps
 CHECK_EVERY = 8  # steps
-WATCHING_GOAL = 0.01  # of a step
+WATCHING_GOAL = 0.01  # largest share of a step
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--per-query", type=int, default=4)
     parser.add_argument("--budget", type=int, default=256, help="texts encoded by a look ahead")
     parser.add_argument("--model", default="demo-minilm")
-    given = parser.parse_args()
+    options = parser.parse_args()
     arms: dict[str, dict[str, Any]] = {
         "none": {},
         "v2, seen": {"rule": "v2"},
@@ -43,16 +44,16 @@ def main() -> None:
             "rule": "v2",
             "check": "upcoming",
             "interval": CHECK_EVERY,
-            "budget": given.budget,
+            "budget": options.budget,
         },
-        "ranked anew once": {"remine": {"every": given.steps - 4}},
+        "ranked anew once": {"remine": {"every": options.steps - 4}},
     }
-    print(f"{given.steps} steps of {given.quota} queries x {given.per_query} negatives; {os.cpu_count()} cores")
+    print(f"{options.steps} steps of {options.quota} queries x {options.per_query} negatives; {os.cpu_count()} cores")
     print("| arm | s/step, median | mining, ms/step | share of a step | most in one step, s |\n|---|---|---|---|---|")
     shares = {}
     with tempfile.TemporaryDirectory() as folder:
         for arm, mining in arms.items():
-            rows = _trained(given, mining, Path(folder) / arm.replace(" ", "_"))[WARM_UP:]
+            rows = _trained(options, mining, Path(folder) / arm.replace(" ", "_"))[WARM_UP:]
             cost = np.array([row["seconds/mining"] for row in rows])
             total = np.array([row["seconds"] for row in rows])
             shares[arm] = cost.sum() / total.sum()
@@ -64,15 +65,15 @@ def main() -> None:
     print(f"\nwatching below {WATCHING_GOAL:.0%} of a step: {shares['v2, seen']:.3%}, {met}")
 
 
-def _trained(given: argparse.Namespace, mining: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl of one run."""
-    negatives = {"per_query": given.per_query, "offset": 0}
-    task = {"name": "faq", "kind": "retrieval", "path": "train/stackfaq_en.train.jsonl.gz", "quota": given.quota}
+def _trained(options: argparse.Namespace, mining: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Train one run and return the rows of its metrics.jsonl."""
+    negatives = {"per_query": options.per_query, "offset": 0}
+    task = {"name": "faq", "kind": "retrieval", "path": "train/stackfaq_en.train.jsonl.gz", "quota": options.quota}
     recipe = {
         "name": "mining_cost",
-        "model": {"name_or_path": given.model, "max_length": 64},
+        "model": {"name_or_path": options.model, "max_length": 64},
         "tasks": [{**task, "negatives": negatives}],
-        "training": {"steps": given.steps, "learning_rate": 2e-5},
+        "training": {"steps": options.steps, "learning_rate": 2e-5},
         "mining": mining,
         "evaluation": {"every": 0},
         "checkpoint": {"every": 0},
@@ -80,5 +81,5 @@ def _trained(given: argparse.Namespace, mining: dict[str, Any], folder: Path) ->
     }
     folder.mkdir()
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    harness("train", folder / "recipe.yaml", "--data-root", given.data_root, quiet=True)
+    harness("train", folder / "recipe.yaml", "--data-root", options.data_root, quiet=True)
     return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -1,1 +1,1 @@
-"""Static, replaced and no hard negatives on real data."""
+"""Compare fixed, replaced and no hard negatives on real data."""

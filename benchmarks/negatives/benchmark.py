@@ -1,14 +1,15 @@
 """Static hard negatives, dynamic replacement by v1 and v2, and no hard negatives: held-out nDCG@10 on four data sets.
 
     python -m benchmarks.negatives --data-root DIR --out FOLDER [--size small] [--only ARM:SEED ...] [--extra]
-    python -m benchmarks.negatives --out FOLDER --table        # what is finished so far; trains nothing
+    python -m benchmarks.negatives --out FOLDER --table        # shows the finished runs; trains nothing
 
-A run trains stackfaq_en, cranfield_en, cmrc2018_zh and alpaca_en together, retrieval only, from one starting model. All
-runs have the same rows, steps and learning rate, those of a seed the same order of queries. `static` keeps the first
-window (ranks 10 on) of a bank that `harness mine` makes once, without filters; `v1` and `v2` move on in it. `none` has
-more queries instead of negatives, so that its steps have as many tokens. Every run is `harness train`, then `harness
-evaluate`, in processes of their own; what is finished is not done again: the same command continues a killed start.
-FOLDER gets result.md, result.json and negatives.png.
+Every run trains the retrieval tasks stackfaq_en, cranfield_en, cmrc2018_zh and alpaca_en together, from the same
+starting model. All runs have the same rows, steps and learning rate; runs with the same seed have the same order of
+queries. `harness mine` ranks candidates once, without filters. `static` keeps each query's first candidates (from rank
+10 on), `v1` and `v2` replace them with later ranks. `none` has no hard negatives but more queries in a step, so that a
+step has the same number of tokens. A run is `harness train` followed by `harness evaluate`, each in a new process.
+Finished runs are not repeated: start the same command again to continue an experiment that was killed. The results are
+FOLDER/result.md, result.json and negatives.png.
 """
 
 from __future__ import annotations
@@ -40,31 +41,31 @@ def main() -> None:
     execute(parser, train, write_result)
 
 
-def train(given: Namespace, out: Path) -> None:
-    """The runs asked for."""
-    runs, size = runs_in_order(given.only, given.seeds, given.extra), SIZES[given.size]
-    quotas = prepare(given.data_root, out, given.model, size)["quotas_without_negatives"]
-    make = partial(recipe, size=size, model=given.model, out=out, quotas=quotas)
-    run_all(runs, make, out, held_out(out), MAX_LENGTH, given.jobs)
+def train(options: Namespace, out: Path) -> None:
+    """Train and evaluate the runs that the options choose."""
+    runs, size = runs_in_order(options.only, options.seeds, options.extra), SIZES[options.size]
+    quotas = prepare(options.data_root, out, options.model, size)["quotas_without_negatives"]
+    make = partial(recipe, size=size, model=options.model, out=out, quotas=quotas)
+    run_all(runs, make, out, held_out(out), MAX_LENGTH, options.jobs)
 
 
 def runs_in_order(only: list[str] | None, seeds: list[int], extra: bool) -> list[tuple[str, int]]:
-    """(arm, seed): those of `only`, or the published arms seed by seed, then, if asked for, the extra arm.
+    """Return (arm, seed): the runs in `only`, or else the published arms seed by seed, then the extra arm if `extra`.
 
     Raises:
-        ValueError: `only` names no run.
+        ValueError: an item of `only` is not the name of a run.
     """
     if only:
         return chosen_runs(only, tuple(ARMS), seeds)
-    others = tuple(arm for arm in ARMS if arm not in PUBLISHED_ARMS)
-    return [run for arms in [PUBLISHED_ARMS] + [others] * extra for run in chosen_runs(None, arms, seeds)]
+    extra_arms = tuple(arm for arm in ARMS if arm not in PUBLISHED_ARMS)
+    return [run for arms in [PUBLISHED_ARMS] + [extra_arms] * extra for run in chosen_runs(None, arms, seeds)]
 
 
 def prepare(root: Path, out: Path, model: str, size: Size) -> dict[str, Any]:
-    """Data, banks and the starting model's scores; what stands there already is not made again.
+    """Write the data, mine the banks and score the starting model. Existing files are kept.
 
     Raises:
-        ValueError: `out` holds an experiment with other settings, or data are missing.
+        ValueError: `out` holds an experiment with different settings, or a file of the data is missing.
     """
     data = out / "data"
 
@@ -81,5 +82,5 @@ def prepare(root: Path, out: Path, model: str, size: Size) -> dict[str, Any]:
 
 
 def held_out(out: Path) -> list[Path]:
-    """What every model is scored on."""
+    """Folders of the data on which every model is evaluated."""
     return [out / "data" / "retrieval" / name for name in TRAIN_FILES]

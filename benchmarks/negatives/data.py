@@ -1,4 +1,4 @@
-"""The data of `python -m benchmarks.negatives`: four sets as `runner/data.py` writes them."""
+"""The data of `python -m benchmarks.negatives`: four data sets, written by `runner/data.py`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from pathlib import Path
 
 from benchmarks.runner.data import RetrievalSize, write_retrieval_set
 
-# Where each set's training pairs lie; its held-out data lie in retrieval/SET.
+# Data set → file of its training pairs. Its held-out data are in the folder retrieval/SET.
 TRAIN_FILES = {
     "stackfaq_en": "train/stackfaq_en.train.jsonl.gz",
     "cranfield_en": "train/cranfield_en.train.jsonl.gz",
     "cmrc2018_zh": "train/cmrc2018_zh.train.jsonl.gz",
     "alpaca_en": "prompt_response/alpaca_en/train.jsonl.gz",
 }
-MINED_IN_TRAINING_ROWS = ("alpaca_en",)  # its corpus holds held-out answers only
+MINED_IN_TRAINING_ROWS = ("alpaca_en",)  # its corpus contains only held-out answers
 
 
 def write_data(root: Path, folder: Path, size: RetrievalSize) -> dict[str, dict[str, int]]:
-    """Write every set's files; returns how many rows each has.
+    """Write the files of every data set and return the number of rows in each.
 
     Raises:
         ValueError: a file of the data is missing.

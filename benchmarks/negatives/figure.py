@@ -1,4 +1,4 @@
-"""The negatives' mean score over the steps: static, v1 and v2 (the measured form of the paper's figure 2)."""
+"""Plot the negatives' mean cosine over the steps for static, v1 and v2 (as figure 2 of the paper)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ V1_RATIO = 1.15
 
 
 def draw(steps_of_arm: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], file: Path) -> None:
-    """Mean over an arm's runs with a band of one standard deviation, a mark where any of them replaced, v1's threshold.
+    """Draw one line per arm and save the figure to `file`.
 
-    steps_of_arm: arm → runs → rows of metrics.jsonl. The arm without negatives of its own is left out.
+    The line is the mean over the arm's runs, with a band of one standard deviation. Triangles mark the steps at which a
+    run replaced negatives. A dotted line shows the threshold of v1.
+
+    steps_of_arm: arm → runs → rows of metrics.jsonl. The arm without hard negatives has no line.
     """
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     for arm, (colour, line) in STYLES.items():

@@ -11,10 +11,10 @@ from benchmarks.negatives.data import TRAIN_FILES
 from benchmarks.runner.data import RetrievalSize
 from harness.data.table.tokenisation import Tokeniser
 
-MAX_LENGTH = 64  # tokens of every text: in mining, training and evaluation
+MAX_LENGTH = 64  # longest text in tokens: in mining, training and evaluation
 TEMPERATURE = 0.05
 
-# What an arm's `mining` section says beside the interval of v1. `none` has no negatives of its own at all.
+# The `mining` section of each arm, without the interval of v1. The queries of `none` have no hard negatives.
 ARMS: dict[str, dict[str, Any]] = {
     "static": {"rule": "none"},
     "v1": {"rule": "v1"},
@@ -27,7 +27,10 @@ PUBLISHED_ARMS = ("static", "v1", "v2", "none")
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How long a run is. `quota` and `per_query` are per data set and step, of the arms with negatives."""
+    """Amount of data, length and settings of a run.
+
+    quota: queries of each data set in a step. per_query: hard negatives of a query. The arm `none` uses neither.
+    """
 
     data: RetrievalSize
     candidates: int
@@ -46,7 +49,7 @@ SIZES = {
 
 
 def equal_token_quota(model: str, data: Path, name: str, quota: int, per_query: int) -> int:
-    """Queries without negatives of their own that hold as many tokens as `quota` queries with `per_query` each."""
+    """Number of queries without hard negatives that have as many tokens as `quota` queries with `per_query` each."""
     tokeniser = Tokeniser(model)
 
     def mean_length(file: Path, key: str) -> float:
@@ -59,19 +62,19 @@ def equal_token_quota(model: str, data: Path, name: str, quota: int, per_query: 
 
 
 def recipe(arm: str, seed: int, size: Size, *, model: str, out: Path, quotas: dict[str, int]) -> dict[str, Any]:
-    """The recipe of one run. `quotas`: of the arm `none`, per data set."""
+    """Return the recipe of one run. `quotas`: queries of each data set in a step of the arm `none`."""
     mining = dict(ARMS[arm])
     if mining["rule"] == "v1":
         mining["interval"] = size.v1_interval
 
     def task(name: str) -> dict[str, Any]:
-        own = {"per_query": size.per_query, "bank": str(out / "banks" / name)}
+        bank_settings = {"per_query": size.per_query, "bank": str(out / "banks" / name)}
         return {
             "name": name,
             "kind": "retrieval",
             "path": str(out / "data" / "train" / f"{name}.jsonl"),
             "quota": quotas[name] if arm == "none" else size.quota,
-            "negatives": {"scope": "task", **({} if arm == "none" else own)},
+            "negatives": {"scope": "task", **({} if arm == "none" else bank_settings)},
         }
 
     return {

@@ -1,4 +1,4 @@
-"""What `benchmarks.negatives` found: held-out nDCG@10 per arm and data set, differences to `static`, and the cost."""
+"""Results of `benchmarks.negatives`: held-out nDCG@10 per arm and data set, differences to `static`, and the cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEAN = "mean of the sets"
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """One arm and seed: nDCG@10 per data set, and the rows of its metrics.jsonl."""
+    """A run of one arm and seed. `ndcg`: nDCG@10 per data set. `steps`: the rows of metrics.jsonl."""
 
     arm: str
     seed: int
@@ -32,9 +32,10 @@ class FinishedRun:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One arm on one data set. Spreads are sample standard deviations over seeds, None with one seed.
+    """Scores of one arm on one data set, over its seeds.
 
-    The difference is to `static` of the same seed; means of no seed are None, too.
+    Spreads are sample standard deviations over seeds; they are None if there is only one seed. A difference is the
+    arm's score minus the score of `static` with the same seed. Means are None if there is no seed.
     """
 
     mean: float | None
@@ -44,7 +45,7 @@ class Cell:
 
 
 def write_result(out: Path, facts: dict[str, Any]) -> str:
-    """Write result.md, result.json and negatives.png from what is finished in `out`; returns the first.
+    """Write result.md, result.json and negatives.png from the finished runs in `out`; return the text of result.md.
 
     Raises:
         ValueError: no run is finished.
@@ -66,7 +67,7 @@ def write_result(out: Path, facts: dict[str, Any]) -> str:
 
 
 def finished_runs(out: Path) -> list[FinishedRun]:
-    """Every run that has its scores, in the order of the arms, then of the seeds."""
+    """Return every run that has scores, sorted by arm, then by seed."""
     runs = []
     for file in (out / "scores").glob("*-*.json"):
         arm, _, seed = file.stem.rpartition("-")
@@ -76,7 +77,7 @@ def finished_runs(out: Path) -> list[FinishedRun]:
 
 
 def compare(runs: Sequence[FinishedRun]) -> dict[str, dict[str, Cell]]:
-    """arm → data set, and the mean of the sets → what its seeds gave, alone and beside `static` of the same seed."""
+    """Return arm → data set (and mean of the sets) → scores, and differences to `static` with the same seed."""
     scores = {(run.arm, run.seed): with_mean(run.ndcg) for run in runs}
     cells: dict[str, dict[str, Cell]] = {}
     for arm in dict.fromkeys(run.arm for run in runs):
@@ -93,9 +94,9 @@ def compare(runs: Sequence[FinishedRun]) -> dict[str, dict[str, Cell]]:
 
 
 def totals(runs: Sequence[FinishedRun], facts: dict[str, Any]) -> dict[str, float]:
-    """Means over runs of one arm: negatives replaced, their share of those shown, tokens and seconds."""
+    """Means over the runs of one arm: replaced negatives, their share of all negatives used, tokens, texts, seconds."""
     size = facts["size"]
-    shown = size["steps"] * size["quota"] * size["per_query"] * len(TRAIN_FILES)
+    num_negatives_used = size["steps"] * size["quota"] * size["per_query"] * len(TRAIN_FILES)
 
     def mean_total(key: str) -> float:
         return float(np.mean([sum(row[key] for row in run.steps) for run in runs]))
@@ -103,7 +104,7 @@ def totals(runs: Sequence[FinishedRun], facts: dict[str, Any]) -> dict[str, floa
     replaced = mean_total("negatives_replaced")
     return {
         "replaced": replaced,
-        "replaced_share": replaced / shown,
+        "replaced_share": replaced / num_negatives_used,
         "exhausted": mean_total("negatives_exhausted"),
         "tokens": mean_total("num_tokens"),
         "texts": mean_total("num_texts"),
@@ -112,18 +113,18 @@ def totals(runs: Sequence[FinishedRun], facts: dict[str, Any]) -> dict[str, floa
 
 
 def describe(start: dict[str, float], runs: Sequence[FinishedRun], facts: dict[str, Any]) -> str:
-    """The result in Markdown: conditions, scores, differences to `static`, replacements and cost."""
-    names, began = [*TRAIN_FILES, MEAN], with_mean(start)
-    scores = [["starting model", *(f"{began[name]:.4f}" for name in names)]]
+    """Format the result as Markdown: conditions, scores, differences to `static`, replacements and cost."""
+    names, start_scores = [*TRAIN_FILES, MEAN], with_mean(start)
+    scores = [["starting model", *(f"{start_scores[name]:.4f}" for name in names)]]
     differences, costs = [], []
     for arm, cells in compare(runs).items():
-        of_arm = [run for run in runs if run.arm == arm]
-        label = seeds_label(arm, len(of_arm))
+        runs_of_arm = [run for run in runs if run.arm == arm]
+        label = seeds_label(arm, len(runs_of_arm))
         scores.append([label, *(in_figures(cells[name].mean, cells[name].spread) for name in names)])
         if arm != BASELINE:
             change = (in_figures(cells[name].difference, cells[name].difference_spread, sign="+") for name in names)
             differences.append([label, *change])
-        costs.append([label, *_cost_cells(of_arm, facts)])
+        costs.append([label, *_cost_cells(runs_of_arm, facts)])
     cost_names = ("negatives replaced", "of all shown", "list had ended", "tokens/step", "texts/step", "seconds")
     return "\n\n".join(
         [
@@ -151,13 +152,13 @@ def _conditions(facts: dict[str, Any]) -> str:
 
 
 def _cost_cells(runs: Sequence[FinishedRun], facts: dict[str, Any]) -> list[str]:
-    of, steps = totals(runs, facts), facts["size"]["steps"]
-    replaced = [f"{of['replaced']:.0f}", f"{of['replaced_share']:.1%}", f"{of['exhausted']:.0f}"]
-    return [*replaced, f"{of['tokens'] / steps:,.0f}", f"{of['texts'] / steps:.0f}", f"{of['seconds']:,.0f}"]
+    total, steps = totals(runs, facts), facts["size"]["steps"]
+    replaced = [f"{total['replaced']:.0f}", f"{total['replaced_share']:.1%}", f"{total['exhausted']:.0f}"]
+    return [*replaced, f"{total['tokens'] / steps:,.0f}", f"{total['texts'] / steps:.0f}", f"{total['seconds']:,.0f}"]
 
 
 def with_mean(ndcg: dict[str, float]) -> dict[str, float]:
-    """The scores and their mean over the data sets."""
+    """Return the scores, and add their mean over the data sets."""
     return {**ndcg, MEAN: float(np.mean(list(ndcg.values())))}
 
 

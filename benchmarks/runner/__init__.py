@@ -1,1 +1,1 @@
-"""What the benchmarks share: command lines, processes of their own, runs of recipes, data, tables."""
+"""Code that several benchmarks use: command lines, subprocesses, experiments of many runs, data, result tables."""

@@ -1,10 +1,11 @@
-"""Data of the experiments that train many models: drawn from the source's files, the same at every start.
+"""Training and evaluation data for experiments of many runs: samples of the source files, equal at every start.
 
     DATA_ROOT/…  →  FOLDER/train/SET.jsonl       training queries with all their positives
-                    FOLDER/corpus/SET.jsonl      what negatives are mined from
+                    FOLDER/corpus/SET.jsonl      the documents from which negatives are mined
                     FOLDER/retrieval/SET/        held-out queries, judgements and documents (BEIR)
 
-No document that is relevant to a test query of the source, sampled or not, can become a negative.
+A document that is relevant to any test query of the source never becomes a negative, even if that query is not in the
+sample.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSize:
-    """How much of a set is used; None: all of it."""
+    """How many rows of a data set are used. None means all rows."""
 
     rows: int | None  # training queries
-    corpus: int | None  # documents that negatives are mined from, beside the positives of the training queries
+    corpus: int | None  # documents to mine from, in addition to the positives of the training queries
     test_queries: int | None
-    test_documents: int | None  # at least all those judged relevant to the queries
+    test_documents: int | None  # all documents relevant to the sampled queries are kept, even if there are more
 
 
 def write_retrieval_set(
     root: Path, folder: Path, name: str, train_file: str, size: RetrievalSize, *, mine_in_rows: bool = False
 ) -> dict[str, int]:
-    """Write a set's files; returns how many rows each has.
+    """Write the files of one data set and return the number of rows in each.
 
-    mine_in_rows: negatives come from the positives of all training rows, not from the set's corpus.
+    mine_in_rows: mine negatives from the positives of all training rows, not from the data set's corpus.
 
     Raises:
         ValueError: a file of the data is missing.
@@ -48,19 +49,19 @@ def write_retrieval_set(
 
     rows = sample(every_row, size.rows, f"{name} rows")
     positives = list(dict.fromkeys(text for row in rows for text in row["positive"]))
-    held_out = {documents[key] for found in relevant.values() for key in found}
-    offered = (row["positive"][0] for row in every_row) if mine_in_rows else documents.values()
-    known = {*positives, *held_out}
-    others = [text for text in dict.fromkeys(offered) if text not in known]
-    corpus = [text for text in positives if text not in held_out] + sample(others, size.corpus, f"{name} corpus")
+    held_out = {documents[key] for grades in relevant.values() for key in grades}
+    candidate_texts = (row["positive"][0] for row in every_row) if mine_in_rows else documents.values()
+    positives_and_held_out = {*positives, *held_out}
+    other_texts = [text for text in dict.fromkeys(candidate_texts) if text not in positives_and_held_out]
+    corpus = [text for text in positives if text not in held_out] + sample(other_texts, size.corpus, f"{name} corpus")
     write_rows(folder / "train" / f"{name}.jsonl", rows)
     write_rows(folder / "corpus" / f"{name}.jsonl", ({"text": text} for text in corpus))
 
     query_ids = sample(sorted(relevant), size.test_queries, f"{name} queries")
     judged = list(dict.fromkeys(key for query in query_ids for key in relevant[query]))
-    left = [key for key in documents if key not in set(judged)]
-    room = None if size.test_documents is None else max(0, size.test_documents - len(judged))
-    document_ids = judged + sample(left, room, f"{name} documents")
+    not_judged = [key for key in documents if key not in set(judged)]
+    num_not_judged = None if size.test_documents is None else max(0, size.test_documents - len(judged))
+    document_ids = judged + sample(not_judged, num_not_judged, f"{name} documents")
     test = folder / "retrieval" / name
     write_rows(test / "queries.jsonl", ({"_id": key, "text": queries[key]} for key in query_ids))
     write_rows(test / "corpus.jsonl", ({"_id": key, "title": "", "text": documents[key]} for key in document_ids))
@@ -74,18 +75,20 @@ def write_retrieval_set(
 
 
 def read_documents(folder: Path) -> dict[str, str]:
-    """id → text of a BEIR folder's documents, written as in the training rows, so that equal texts are equal."""
+    """Read a BEIR folder's documents: id → text. Title and text are joined as in the training rows, so that a document
+    in both places is the same string.
+    """
     rows = read_rows(folder / "corpus.jsonl")
     return {row["_id"]: f"{row['title']}\n{row['text']}" if row["title"] else row["text"] for row in rows}
 
 
 def read_queries(folder: Path) -> dict[str, str]:
-    """id → text of a BEIR folder's queries, those of all splits."""
+    """Read a BEIR folder's queries of all splits: id → text."""
     return {row["_id"]: row["text"] for row in read_rows(folder / "queries.jsonl")}
 
 
 def relevant_documents(folder: Path) -> dict[str, dict[str, int]]:
-    """query id → document id → grade of a BEIR folder's test split, grades above 0."""
+    """Read the test judgements of a BEIR folder: query id → document id → grade. Grades of 0 are left out."""
     relevant: dict[str, dict[str, int]] = {}
     with _existing(folder / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream, delimiter="\t"):
@@ -95,12 +98,12 @@ def relevant_documents(folder: Path) -> dict[str, dict[str, int]]:
 
 
 def sample(items: Sequence[T], count: int | None, what: str) -> list[T]:
-    """`count` of the items in a random order that is the same at every start; all of them as they stand for None."""
+    """Draw `count` items in random order, seeded by `what`. If `count` is None, return all items in their order."""
     return list(items) if count is None else random.Random(what).sample(items, min(count, len(items)))
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl or .jsonl.gz file.
+    """Read the rows of a .jsonl or .jsonl.gz file.
 
     Raises:
         ValueError: there is no such file.
@@ -111,7 +114,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
 
 
 def write_rows(file: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write a .jsonl file and the folders above it."""
+    """Write rows to a .jsonl file and create its folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

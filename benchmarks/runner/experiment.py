@@ -1,9 +1,11 @@
-"""Experiments of many runs: each is `harness train`, then `harness evaluate`, in processes of their own.
+"""Experiments of many runs. A run is `harness train` followed by `harness evaluate`, each in a new process.
 
-    FOLDER/experiment.json       the settings, and what is the same for all runs
-    FOLDER/recipes/ARM-SEED.yaml, runs/ARM-SEED/, scores/ARM-SEED.json; scores/start.json is the starting model's
+    FOLDER/experiment.json       the settings, and facts that hold for all runs
+    FOLDER/recipes/ARM-SEED.yaml, runs/ARM-SEED/, scores/ARM-SEED.json
+    FOLDER/scores/start.json     the scores of the starting model
 
-What is finished is not done again: the same command continues a killed start.
+An arm is one variant of the recipe. Finished work is not repeated: start the same command again to continue an
+experiment that was killed.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ MakeRecipe = Callable[[str, int], dict[str, Any]]  # (arm, seed)
 def experiment_parser(
     doc: str | None, *, data: str, sizes: Sequence[str], sizes_are: str, arms: Sequence[str]
 ) -> argparse.ArgumentParser:
-    """The options that all experiments have. data: what --data-root holds. The first size is the default."""
+    """Return a parser with the options that all experiments have.
+
+    data: the contents of --data-root, for the help. sizes: the first one is the default.
+    """
     parser = command_line.parser(doc)
     parser.add_argument("--data-root", type=Path, help=f"holds {data}")
     parser.add_argument("--out", type=Path, required=True)
@@ -50,15 +55,18 @@ def execute(
     train: Callable[[argparse.Namespace, Path], None],
     write_result: Callable[[Path, Facts], str],
 ) -> None:
-    """Train what is asked for into the folder --out, then write and print the results; mistakes end in one line."""
-    given = parser.parse_args()
+    """Parse the command line, train the chosen runs into the folder --out, write the results and print them.
+
+    A user's mistake ends the process with one line.
+    """
+    options = parser.parse_args()
     prepare_environment()
-    out = given.out.resolve()
+    out = options.out.resolve()
     try:
-        if not given.table:
-            if given.data_root is None:
+        if not options.table:
+            if options.data_root is None:
                 raise ValueError("--data-root: got none, expected the folder of the data; or give --table")
-            train(given, out)
+            train(options, out)
         print(write_result(out, json.loads((out / FACTS).read_text(encoding="utf-8"))))
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -67,27 +75,27 @@ def execute(
 
 
 def chosen_runs(only: Sequence[str] | None, arms: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
-    """(arm, seed) in the order they are run in: a seed's arms together, so that what is done can be compared.
+    """Return (arm, seed) in running order: all arms of a seed, then the next seed, so that they can be compared early.
 
-    only: `ARM:SEED` each; None: all.
+    only: the chosen runs, each as `ARM:SEED`; None means all.
 
     Raises:
-        ValueError: `only` names no run.
+        ValueError: an item of `only` is not the name of a run.
     """
     if not only:
         return [(arm, seed) for seed in seeds for arm in arms]
     pairs = [text.partition(":")[::2] for text in only]
-    wrong = next((f"{arm}:{seed}" for arm, seed in pairs if arm not in arms or not seed.isdigit()), None)
-    if wrong is not None:
-        raise ValueError(f"--only: got {wrong!r}, expected ARM:SEED with an arm of {', '.join(arms)}")
+    unknown_run = next((f"{arm}:{seed}" for arm, seed in pairs if arm not in arms or not seed.isdigit()), None)
+    if unknown_run is not None:
+        raise ValueError(f"--only: got {unknown_run!r}, expected ARM:SEED with an arm of {', '.join(arms)}")
     return [(arm, int(seed)) for arm, seed in pairs]
 
 
 def agreed_facts(out: Path, settings: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """The settings and what `make` adds to them at the first start in `out`.
+    """Return the contents of experiment.json. The first start in `out` writes `settings` and the result of `make`.
 
     Raises:
-        ValueError: `out` holds an experiment with other settings.
+        ValueError: `out` holds an experiment with different settings.
     """
     file, settings = out / FACTS, json.loads(json.dumps(settings))
     if not file.exists():
@@ -95,9 +103,9 @@ def agreed_facts(out: Path, settings: Mapping[str, Any], make: Callable[[], Mapp
         file.write_text(json.dumps({**settings, **make()}, indent=2) + "\n", encoding="utf-8")
     facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     if any(facts.get(key) != value for key, value in settings.items()):
-        held = ", ".join(f"{key}: {facts.get(key)}" for key in settings)
+        old = ", ".join(f"{key}: {facts.get(key)}" for key in settings)
         raise ValueError(
-            f"--out: got {out}, which holds an experiment with other settings ({held}), expected the same --model and "
+            f"--out: got {out}, which holds an experiment with other settings ({old}), expected the same --model and "
             "--size, or a new folder"
         )
     return facts
@@ -106,12 +114,12 @@ def agreed_facts(out: Path, settings: Mapping[str, Any], make: Callable[[], Mapp
 def run_all(
     runs: Sequence[tuple[str, int]], make: MakeRecipe, out: Path, data: Sequence[Path], max_length: int, jobs: int
 ) -> None:
-    """Train and evaluate every run that is not finished, `jobs` at a time.
+    """Train and evaluate every run that is not finished, `jobs` runs at a time.
 
-    data: what is scored. max_length: tokens, in evaluation.
+    data: the evaluation data. max_length: longest text in evaluation, in tokens.
 
     Raises:
-        subprocess.CalledProcessError: a command failed; the other runs are done first.
+        subprocess.CalledProcessError: a command failed. It is raised after all other runs have ended.
     """
 
     def run(arm: str, seed: int) -> None:
@@ -127,23 +135,26 @@ def run_all(
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(run, arm, seed) for arm, seed in runs]
-    for done in waiting:
-        done.result()
+        pending_runs = [pool.submit(run, arm, seed) for arm, seed in runs]
+    for finished_run in pending_runs:
+        finished_run.result()
 
 
 def mine(model: str, out: Path, data: Path, name: str, *, candidates: int, max_length: int) -> None:
-    """Rank DATA/corpus/NAME.jsonl for the queries of DATA/train/NAME.jsonl: OUT/banks/NAME, unless it is there."""
+    """Rank DATA/corpus/NAME.jsonl for the queries of DATA/train/NAME.jsonl and write the bank OUT/banks/NAME.
+
+    Does nothing if the bank exists.
+    """
     if not (out / "banks" / name / "bank.json").exists():
-        sides = ["--queries", data / "train" / f"{name}.jsonl", "--corpus", data / "corpus" / f"{name}.jsonl"]
-        how = ["--candidates", candidates, "--max-length", max_length]
-        harness("mine", model, *sides, *how, "--out", out / "banks" / name)
+        data_options = ["--queries", data / "train" / f"{name}.jsonl", "--corpus", data / "corpus" / f"{name}.jsonl"]
+        mining_options = ["--candidates", candidates, "--max-length", max_length]
+        harness("mine", model, *data_options, *mining_options, "--out", out / "banks" / name)
 
 
 def score_model(model: str, out: Path, name: str, data: Sequence[Path], max_length: int) -> None:
-    """OUT/scores/NAME.json, unless it is there."""
+    """Evaluate the model on `data` and write OUT/scores/NAME.json. Does nothing if the file exists."""
     file = out / "scores" / f"{name}.json"
     if not file.exists():
-        part = file.with_suffix(".part")
-        harness("evaluate", model, *data, "--max-length", max_length, "--output", part)
-        part.replace(file)
+        unfinished_file = file.with_suffix(".part")
+        harness("evaluate", model, *data, "--max-length", max_length, "--output", unfinished_file)
+        unfinished_file.replace(file)

@@ -1,4 +1,4 @@
-"""Processes of their own: what is measured shares memory, threads and imports with nothing else."""
+"""Run a measurement in a new process, so that it shares no memory, threads or imports with other measurements."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Value = TypeVar("Value")
 
 
 def in_own_process(function: Callable[..., Value], *arguments: Any) -> Value:
-    """The function's value, computed by a new interpreter; its exception is raised here."""
+    """Call `function(*arguments)` in a new Python process and return its value. Its exception is raised again here."""
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def harness(*arguments: Any, quiet: bool = False) -> None:
-    """Run a command of the harness in a new process; its output goes where this process's output goes.
+    """Run `python -m harness` with these arguments in a new process, which prints to this process's stdout and stderr.
 
-    quiet: what the command prints is shown only if it fails.
+    quiet: show the command's output only if the command fails.
 
     Raises:
         subprocess.CalledProcessError: the command failed.

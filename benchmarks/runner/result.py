@@ -1,4 +1,4 @@
-"""Means with their spread over seeds, and Markdown tables of them."""
+"""Means and standard deviations over seeds, and Markdown tables that show them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import numpy as np
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and standard deviation of a sample; no value has neither, one has no spread."""
+    """Mean and sample standard deviation. Both are None without a value; the deviation is None with a single value."""
     mean = float(np.mean(values)) if values else None
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def in_figures(mean: float | None, spread: float | None, *, digits: int = 4, sign: str = "") -> str:
-    """`0.1234 ± 0.0012`; without a spread the mean, empty without a mean. sign: `+` writes it for positive means."""
+    """Format as `0.1234 ± 0.0012`, or `0.1234` if spread is None, or an empty string if mean is None.
+
+    sign: `+` writes a plus sign before positive means.
+    """
     if mean is None:
         return ""
     return f"{mean:{sign}.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
@@ -26,6 +29,6 @@ def seeds_label(arm: str, count: int) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose first column is text and the others numbers."""
+    """Format a Markdown table. The first column is aligned left, all other columns are aligned right."""
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

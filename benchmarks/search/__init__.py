@@ -1,1 +1,1 @@
-"""Exact search for hard negatives beside sentence-transformers."""
+"""Compare exact search for hard negatives with sentence-transformers."""

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.search`: see benchmark.py."""
+"""`python -m benchmarks.search`: runs `main` of benchmark.py."""
 
 from benchmarks.search.benchmark import main
 
-if __name__ == "__main__":  # processes that a benchmark starts import this file, too
+if __name__ == "__main__":  # subprocesses that a benchmark spawns import this file again
     main()

@@ -1,17 +1,18 @@
-"""Exact search for hard negatives beside sentence-transformers' `mine_hard_negatives(use_faiss=True)`, same data.
+"""Compare exact search for hard negatives with `mine_hard_negatives(use_faiss=True)` of sentence-transformers.
 
-    pip install -c constraints.txt -e '.[mining]'        # FAISS, which their side needs
+    pip install -c constraints.txt -e '.[mining]'        # installs FAISS for their side
     python -m benchmarks.search [--queries 5000] [--documents 50000] [--dims 384] [--k 100] [--threads N] [--repeats 3]
 
-Made-up normalised rows in clusters; each query has one known positive, which must not be found. Sides:
+The data are random normalised rows in clusters. Each query has one known positive, which the search must leave out.
+Sides:
 
     ours      top_k, one process
-    theirs    mine_hard_negatives with a model that only looks up these rows: search and what it does with the result
-    flat      FAISS' IndexFlatIP alone, which theirs calls; the positive stays in
+    theirs    mine_hard_negatives, with a model that returns the prepared rows: search and building of the result
+    flat      only FAISS' IndexFlatIP, which `theirs` calls; it does not leave the positive out
 
-Every run has a process of its own, sides take turns, the best time and the highest memory count. Memory is ru_maxrss
-above that of a process with the same imports and data that does nothing. Recall is counted against NumPy in float64.
-Exit status 1: ours is below 1.
+Every run is a new process, and the sides take turns. The table shows the shortest time and the largest memory of a
+side. Memory is ru_maxrss minus the ru_maxrss of a process with equal imports and data that does not search. Recall is
+measured against brute force in NumPy, in float64. Exit status 1: the recall of `ours` is below 1.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ import numpy as np
 
 from benchmarks.runner import command_line
 
-Search = tuple[Callable[[], Any], Callable[[Any], np.ndarray]]  # what is timed, and the rows [Q, k] in its result
+# the function to time, and a function that takes its result and returns the rows [Q, k]
+Search = tuple[Callable[[], Any], Callable[[Any], np.ndarray]]
 SEED, ROWS_PER_CLUSTER, BLOCK = 0, 100, 256
 
 
@@ -61,7 +63,7 @@ def main() -> None:
 
 
 def write_data(arguments: argparse.Namespace) -> None:
-    """Write queries.npy, documents.npy, positives.npy and truth.npy, the true k rows of each query."""
+    """Write queries.npy, documents.npy, positives.npy, and truth.npy (the k nearest rows of each query)."""
     random = np.random.default_rng(SEED)
     centres = random.standard_normal((max(1, arguments.documents // ROWS_PER_CLUSTER), arguments.dims), np.float32)
     documents = centres[random.integers(len(centres), size=arguments.documents)]
@@ -79,11 +81,14 @@ def normalised(rows: np.ndarray) -> np.ndarray:
 
 
 def brute_force(queries: np.ndarray, documents: np.ndarray, positives: np.ndarray, k: int) -> np.ndarray:
-    """The k rows of highest score (float64, then float32) without the positive, the lower of equal ones first."""
-    wide, found = documents.astype(np.float64).T, np.empty((len(queries), k), dtype=np.int64)
+    """The k rows of highest score for each query, without its positive. Of equal scores the lower row comes first.
+
+    Scores are computed in float64 and rounded to float32.
+    """
+    document_DN, found = documents.astype(np.float64).T, np.empty((len(queries), k), dtype=np.int64)
     for first in range(0, len(queries), BLOCK):
         block = slice(first, first + BLOCK)
-        score = (queries[block].astype(np.float64) @ wide).astype(np.float32)
+        score = (queries[block].astype(np.float64) @ document_DN).astype(np.float32)
         score[np.arange(len(score)), positives[block]] = -np.inf
         kth = np.partition(score, -k, axis=1)[:, -k]
         for i, row in enumerate(score):
@@ -93,7 +98,7 @@ def brute_force(queries: np.ndarray, documents: np.ndarray, positives: np.ndarra
 
 
 def run_side(arguments: argparse.Namespace) -> None:
-    """Search once in this process, or with `idle` only get ready to; prints seconds and memory, keeps the rows."""
+    """Search once in this process, print seconds and memory, save the rows. With `idle`: prepare, but do not search."""
     data = [np.load(arguments.folder / f"{name}.npy") for name in ("queries", "documents", "positives")]
     search, rows_of = SIDES[arguments.child](arguments, *data)
     start = time.perf_counter()
@@ -119,7 +124,7 @@ def ours(arguments: argparse.Namespace, queries: np.ndarray, documents: np.ndarr
 
 def theirs(arguments: argparse.Namespace, queries: np.ndarray, documents: np.ndarray, positives: np.ndarray) -> Search:
     import faiss
-    import pandas as pd  # noqa: F401  (imported before the clock runs)
+    import pandas as pd  # noqa: F401  (imported here so that its import is not timed)
     import torch
     from datasets import Dataset
     from sentence_transformers import util
@@ -149,7 +154,7 @@ def theirs(arguments: argparse.Namespace, queries: np.ndarray, documents: np.nda
 
 
 class _LookUp:
-    """As much of a SentenceTransformer as `mine_hard_negatives` asks for; texts are known, so nothing is encoded."""
+    """The methods of SentenceTransformer that `mine_hard_negatives` calls. They return prepared rows."""
 
     def __init__(self, queries: np.ndarray, documents: np.ndarray) -> None:
         self.queries, self.documents, self.device = queries, documents, "cpu"
@@ -190,10 +195,12 @@ SIDES: dict[str, Callable[[argparse.Namespace, np.ndarray, np.ndarray, np.ndarra
 
 
 def child(arguments: argparse.Namespace, name: str, *flags: str) -> str:
-    """What a process of its own prints. This one holds no data: ru_maxrss of a child begins with its parent's.
+    """Run this benchmark in a new process and return its standard output.
+
+    The parent must hold no data, because ru_maxrss of a child starts at the value of its parent.
 
     Raises:
-        subprocess.CalledProcessError: it failed; its messages have been shown.
+        subprocess.CalledProcessError: the child failed; its messages went to stderr.
     """
     names = ("folder", "queries", "documents", "dims", "k", "threads")
     options = [word for option in names for word in (f"--{option}", str(getattr(arguments, option)))]
@@ -203,7 +210,7 @@ def child(arguments: argparse.Namespace, name: str, *flags: str) -> str:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Run all sides in turns, print the table; 1 if our rows are not the true ones."""
+    """Run all sides in turns and print the table. Return 1 if the recall of `ours` is below 1, else 0."""
     child(arguments, "data")
     runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     for _ in range(arguments.repeats):
@@ -230,10 +237,10 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def measured(arguments: argparse.Namespace, side: str, *flags: str) -> dict[str, float]:
-    """Seconds and memory of a side's run, from the last line it prints."""
+    """Run a side in a new process and return its seconds and memory, which are the last line of its output."""
     return json.loads(child(arguments, side, *flags).splitlines()[-1])
 
 
 def recall(found: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the true rows that were found."""
+    """Share of the true rows that the search found."""
     return float(np.mean([np.isin(wanted, rows).mean() for wanted, rows in zip(truth, found, strict=True)]))

@@ -1,1 +1,1 @@
-"""Loss curve, speed and memory of a step beside sentence-transformers' cached loss."""
+"""Compare loss curve, speed and memory with the cached loss of sentence-transformers."""

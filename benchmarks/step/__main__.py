@@ -1,6 +1,6 @@
-"""`python -m benchmarks.step`: see benchmark.py."""
+"""`python -m benchmarks.step`: runs `main` of benchmark.py."""
 
 from benchmarks.step.benchmark import main
 
-if __name__ == "__main__":  # processes that a benchmark starts import this file, too
+if __name__ == "__main__":  # subprocesses that a benchmark spawns import this file again
     main()

@@ -1,12 +1,12 @@
-"""The loss curve, speed and memory of the harness beside sentence-transformers' CachedMultipleNegativesRankingLoss.
+"""Compare loss curve, speed and memory with CachedMultipleNegativesRankingLoss of sentence-transformers.
 
-    pip install -c constraints.txt accelerate        # sentence-transformers' Trainer needs it, the harness does not
+    pip install -c constraints.txt accelerate        # for the Trainer of sentence-transformers; not for the harness
     python -m benchmarks.step --data-root DIR [--pairs 2048] [--batch 256] [--steps N]
         [--threads N] [--precision fp32] [--model NAME] [--evaluate] [--out FILE.json]
 
 Both sides train the same model on the first pairs of DIR/prompt_response/alpaca_en/train.jsonl.gz, for at most one
-epoch, on the same rows in every step: those of our plan. All settings are those of alpaca_in_batch.yaml. Each side runs
-in a process of its own. Exit status 1: in some step the losses differ by more than 2 %.
+epoch. In every step both use the rows of our plan. Both take their settings from alpaca_in_batch.yaml. Each side runs
+in a new process. Exit status 1: in at least one step the losses differ by more than 2 %.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmarks.runner.process import in_own_process
 from benchmarks.step.sides import RECIPE, Settings, Side, train_ours, train_theirs
 from harness.cli.environment import prepare_environment
 
-BOUND = 0.02  # largest relative difference of the losses of a step
+BOUND = 0.02  # largest allowed relative difference of the losses of a step
 TRAIN_FILE = Path("prompt_response/alpaca_en/train.jsonl.gz")
 EVALUATION_FOLDER = Path("retrieval/alpaca_en")
 PACKAGES = ("torch", "transformers", "deepspeed", "sentence-transformers")
@@ -66,10 +66,10 @@ def main() -> None:
 
 
 def write_pairs(source: Path, count: int, settings: Settings) -> None:
-    """Copy the first `count` rows of a gzipped JSON lines file to the scratch folder.
+    """Copy the first `count` rows of a gzipped JSON lines file to `settings.pairs_file`.
 
     Raises:
-        ValueError: no such file, too few rows, or more steps than one epoch has.
+        ValueError: the file is missing, it has too few rows, or the steps need more than one epoch.
     """
     if not source.is_file():
         raise ValueError(f"--data-root: got no file {source}, expected one; name the folder that holds {TRAIN_FILE}")
@@ -86,7 +86,7 @@ def write_pairs(source: Path, count: int, settings: Settings) -> None:
 
 
 def compare(settings: Settings, threads: int) -> dict[str, Any]:
-    """Train both sides, one after the other, and hold their curves against each other.
+    """Train both sides, one after the other, and compare their curves.
 
     Raises:
         ValueError: the sides' learning rates differ, or accelerate is not installed.
@@ -97,7 +97,7 @@ def compare(settings: Settings, threads: int) -> dict[str, Any]:
             "pip install -c constraints.txt accelerate"
         )
     prepare_environment()
-    # Before the sides start: torch and the tokenizers read these when they are imported.
+    # Set before the sides start, because torch and tokenizers read these variables when they are imported.
     os.environ.update(OMP_NUM_THREADS=str(threads), RAYON_NUM_THREADS=str(threads))
     ours, plan_facts = in_own_process(train_ours, settings)
     theirs = in_own_process(train_theirs, settings, plan_facts.rows)
@@ -113,10 +113,10 @@ def compare(settings: Settings, threads: int) -> dict[str, Any]:
 
 
 def judge(ours: Side, theirs: Side) -> dict[str, Any]:
-    """|ours − theirs| / |theirs| of every step's loss, and the steps (from 1) that break the bound, as nan does.
+    """Return |ours − theirs| / |theirs| of every step's loss, and the steps (counted from 1) above the bound or NaN.
 
     Raises:
-        ValueError: the sides took different learning rates, so that their curves say nothing about each other.
+        ValueError: the sides used different learning rates, so that their curves cannot be compared.
     """
     if any(rate > 1e-9 for rate in relative_differences(ours.learning_rates, theirs.learning_rates)):
         raise ValueError(
@@ -137,7 +137,7 @@ def relative_differences(ours: Sequence[float], theirs: Sequence[float]) -> list
 
 
 def show(result: dict[str, Any]) -> None:
-    """The curves step by step, then what the plan masked, speed, memory, and the verdict."""
+    """Print the losses of every step, then the pairs that the plan masked, speed, memory, and the verdict."""
     ours, theirs, plan = result["ours"], result["theirs"], result["plan"]
     differences = result["relative_differences"]
     print(", ".join(f"{package} {number}" for package, number in result["versions"].items()))

@@ -1,6 +1,7 @@
-"""The two sides of compare_sentence_transformers: one recipe through the harness and through their Trainer.
+"""The two sides of `benchmarks.step`: the same recipe trained by the harness and by sentence-transformers.
 
-Each function trains in the calling process and is meant to have it for itself. Heavy imports lie inside.
+Call each training function in a new process, so that speed and memory are those of one side. Heavy imports are inside
+of the functions.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 
     Encode = Callable[[list[str]], np.ndarray]  # n texts → float32 [n, D]
 
-MINI_BATCH = 32  # texts of a sentence-transformers mini-batch, its default
+MINI_BATCH = 32  # texts of a mini-batch of sentence-transformers (its default)
 RECIPE = Path(__file__).with_name("alpaca_in_batch.yaml")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What both sides are told. `evaluation`: a BEIR folder to score the models on, or None."""
+    """Settings of both sides. `evaluation`: a BEIR folder on which both models are evaluated, or None."""
 
-    folder: Path  # scratch: holds pairs.jsonl
+    folder: Path  # temporary folder, which contains pairs.jsonl
     model: str
     batch: int
     steps: int
@@ -45,32 +46,32 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What one side measured. Lists hold one number per step."""
+    """Results of one side. The lists have one number per step."""
 
     losses: list[float]
     gradient_norms: list[float]
     learning_rates: list[float]
-    seconds: float  # the whole loop: reading, tokenising, computing, logging
-    texts_per_second: float  # both texts of every pair count
-    peak_memory_bytes: int  # of the process; on a GPU, of torch's allocator there
+    seconds: float  # of the training loop: reading, tokenising, computing, logging
+    texts_per_second: float  # a pair counts as two texts
+    peak_memory_bytes: int  # of the process, or of torch's allocator on a GPU
     threads: int
-    ndcg_at_10: dict[str, float]  # before and after training, as far as asked for
+    ndcg_at_10: dict[str, float]  # keys: before, after; empty without an evaluation
 
 
 @dataclass(frozen=True, slots=True)
 class PlanFacts:
-    """What our plan did per step. Where texts repeat, the last two are why the losses may differ."""
+    """Facts about our plan, one entry per step. `masked_pairs` and `repeated_documents` can make the losses differ."""
 
     rows: list[list[int]]
-    masked_pairs: list[int]  # (query, known positive of it) that theirs counts as negatives
-    repeated_documents: list[int]  # documents equal to another one of the step, which theirs counts again
+    masked_pairs: list[int]  # pairs (query, known positive) that theirs counts as negatives and ours masks
+    repeated_documents: list[int]  # documents equal to another one of the step: theirs counts both, ours one
 
 
 def train_ours(settings: Settings) -> tuple[Side, PlanFacts]:
-    """The recipe through the harness, as one rank.
+    """Train the recipe with the harness on one rank.
 
     Raises:
-        ValueError: data, model or settings that do not fit.
+        ValueError: data, model and settings do not fit together.
     """
     prepare_environment()
     from harness.run.build import build_run
@@ -100,10 +101,10 @@ def train_ours(settings: Settings) -> tuple[Side, PlanFacts]:
 
 
 def train_theirs(settings: Settings, rows: Sequence[Sequence[int]]) -> Side:
-    """sentence-transformers' own Trainer over the rows of the pairs file that `rows` lists step by step.
+    """Train with the Trainer of sentence-transformers. `rows` lists the rows of the pairs file for every step.
 
     Raises:
-        ValueError: its copy of the model keeps some dropout.
+        ValueError: dropout of the model cannot be switched off.
     """
     prepare_environment()
     from datasets import Dataset
@@ -136,7 +137,7 @@ def train_theirs(settings: Settings, rows: Sequence[Sequence[int]]) -> Side:
 
 
 def load(settings: Settings) -> LoadedRecipe:
-    """The recipe with the settings put in: both sides take their numbers from it."""
+    """Load the recipe and apply the settings. Both sides read their numbers from it."""
     from harness.config import load_recipe
 
     changes = {
@@ -157,17 +158,19 @@ def _their_model(recipe: RunConfig) -> SentenceTransformer:
 
     from harness.weights import resolve_model
 
-    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = SentenceTransformer(resolve_model(recipe.model.name_or_path), config_kwargs=off)
-    left = [name for name, module in model.named_modules() if isinstance(module, Dropout) and module.p > 0]
-    if left:
-        raise ValueError(f"--model: got dropout in {left[0]} on their side, expected none; take a BERT-like model")
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = SentenceTransformer(resolve_model(recipe.model.name_or_path), config_kwargs=no_dropout)
+    active_dropouts = [name for name, module in model.named_modules() if isinstance(module, Dropout) and module.p > 0]
+    if active_dropouts:
+        raise ValueError(
+            f"--model: got dropout in {active_dropouts[0]} on their side, expected none; take a BERT-like model"
+        )
     model.max_seq_length = recipe.model.max_length
     return model
 
 
 def _their_arguments(settings: Settings, recipe: RunConfig) -> SentenceTransformerTrainingArguments:
-    """What the recipe says, every step logged; the rest is their default."""
+    """The recipe's settings as training arguments, with every step logged; everything else is their default."""
     import torch
     from sentence_transformers import SentenceTransformerTrainingArguments
     from torch.utils.data import BatchSampler, SequentialSampler
@@ -199,7 +202,7 @@ def _their_arguments(settings: Settings, recipe: RunConfig) -> SentenceTransform
 
 
 def _side(settings: Settings, *, seconds: float, models: dict[str, Encode], **curves: list[float]) -> Side:
-    """A side's figures. Memory is read first: the evaluation is not the training's."""
+    """Collect the results of a side. Memory is read before the evaluation, so that it is that of training only."""
     import torch
 
     from harness.engine.step_cost import peak_memory_bytes
