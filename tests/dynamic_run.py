@@ -1,4 +1,4 @@
-"""A task's negatives watched through a run's steps, with neither texts nor a model: similarities are given."""
+"""A run of dynamic negatives without texts and without a model: the test gives the similarities of every step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ METRICS = (
 
 @dataclass
 class RankedLists:
-    """See `negatives.Candidates`: row r has counts[r] candidates; that of rank k is text first + 1000 r + k."""
+    """Implements `negatives.Candidates`. Row r has counts[r] candidates; the text at rank k is first + 1000 r + k."""
 
     counts: list[int]
     offset: int = 0
@@ -51,7 +51,7 @@ class RankedLists:
 
 
 class GivenRankings:
-    """See `dynamic.Rerank`: the texts of a ranking after step t begin at 100 t."""
+    """Implements `dynamic.Rerank`. In the ranking made after step t, `first` is 100 t."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -68,9 +68,10 @@ class GivenRankings:
 
 
 class Run:
-    """One task whose steps are planned from the bank and observed, as the trainer does it.
+    """A run of one task: steps are planned from the bank and observed, as in the trainer.
 
-    coming: what a look ahead finds. reranked, kept: the calls of a new ranking and of the removal of old ones.
+    coming: row → similarities that a look ahead returns. reranked: the steps after which candidates were ranked anew.
+    kept: for each removal of old rankings, the steps of those that stayed.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Run:
         return {"faq": UpcomingScores(np.array(rows), np.array([self.coming[row] for row in rows]))} if rows else {}
 
     def reload(self) -> None:
-        """Go on with a copy made from the state alone, through a file as a checkpoint's."""
+        """Replace the bank and the decisions by new objects that load the saved state, as from a checkpoint."""
         file = io.BytesIO()
         np.savez(file, **self.negatives.state())
         file.seek(0)
@@ -120,7 +121,7 @@ class Run:
         return StepPlan(step, NO_TEXTS, (part,) if rows else ())
 
     def step(self, step: int, similarity: dict[int, list[float]]) -> dict[str, float]:
-        """Observe a step that holds these rows with these similarities; 0 for an empty slot, as the loss gives it."""
+        """Observe a step with these rows and similarities. Empty slots get 0, as in the output of the loss."""
         plan = self.plan(step, list(similarity))
         found = {}
         for part in plan.parts:
@@ -139,12 +140,12 @@ class Run:
 
 
 def replaced(metrics: dict[str, float]) -> tuple[float, float]:
-    """The numbers of negatives replaced, and of those with no candidate left to follow them."""
+    """Return the number of replaced negatives, and of those that no candidate was left to replace."""
     return metrics["negatives_replaced"], metrics["negatives_exhausted"]
 
 
 def easy(start: list, similarity: list, **settings) -> list:
-    """What a rule with these settings of `mining` finds easy; row r of the lists is row r of the data."""
+    """Return the negatives that a rule with these `mining` settings judges easy. Item r of a list is row r."""
     rule = build_rule(MiningConfig(**settings))
     assert rule is not None
     start_BM, similarity_BM = np.array(start, dtype=np.float32), np.array(similarity, dtype=np.float64)

@@ -1,7 +1,7 @@
 """The golden equalities of a step, measured: `python -m tests.golden` prints the matrix.
 
-Each cell is the relative error of the whole gradient vector of one step through the ZeRO engine, against plain autograd
-over the same texts in one process. Limits: 1e-5 in fp32; in bf16, 1.5 times the error that naive bf16 autograd makes.
+Each number is the relative error of the whole gradient vector of one step, computed by the ZeRO engine, compared with
+plain autograd on the same texts in one process. Limits: 1e-5 in fp32; in bf16, 1.5 times that of plain bf16 autograd.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.golden_negatives import masked_by_loops, tiny_guide, with_all_options
 from tests.ranks import run_ranks
 
 VOCABULARY = 120
-SMALL_BUDGET, LARGE_BUDGET = 64, 4096  # padded tokens: many micro-batches, one micro-batch (its graph is kept)
+SMALL_BUDGET, LARGE_BUDGET = 64, 4096  # padded tokens: many micro-batches; one micro-batch, whose graph is kept
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Case:
     shuffled: bool = False
     offload: bool = False
     keep_graph: bool = True
-    implementation: str = "chunked"  # of the loss; plain autograd always takes the reference
-    mixture: Mixture | None = None  # other tasks and losses than those of `tiny_plan`
-    negatives: bool = False  # all options of negatives on: symmetric, same tower, hardness, a guide's masks
+    implementation: str = "chunked"  # of the loss; plain autograd always uses the reference
+    mixture: Mixture | None = None  # replaces the tasks and losses of `tiny_plan`
+    negatives: bool = False  # switches on all options of negatives: symmetric, same tower, hardness, guide
 
     def __str__(self) -> str:
         marks = [name for name in ("shuffled", "offload") if getattr(self, name)]
@@ -77,7 +77,7 @@ def tiny_encoder(dropout: float = 0.0, seed: int = 7) -> Encoder:
 
 
 def tiny_texts(count: int = 31) -> list[list[int]]:
-    """Token ids of very unequal lengths, so that ranks differ in tokens and micro-batches."""
+    """Token ids of texts with very different lengths, so that ranks differ in tokens and micro-batches."""
     generator = np.random.default_rng(3)
     return [generator.integers(5, VOCABULARY, size=int(n)).tolist() for n in generator.integers(3, 40, size=count)]
 
@@ -134,7 +134,7 @@ def tiny_schedule(case: Case) -> tuple[list[list[int]], StepPlan, Schedule]:
     texts = tiny_texts()
     lengths = np.array([len(text) for text in texts])
     scheduled = deal(lengths, case.world, case.budget)
-    if case.shuffled:  # any deal must do, one that leaves a rank with almost nothing as well
+    if case.shuffled:  # a random deal, in which a rank has almost no text
         rank_T = np.random.default_rng(11).choice(
             case.world, len(texts), p=[0.9, 0.1, 0.0][: case.world] if case.world == 3 else None
         )
@@ -146,7 +146,7 @@ def tiny_schedule(case: Case) -> tuple[list[list[int]], StepPlan, Schedule]:
 
 
 def engine_gradients(case: Case) -> dict[str, Tensor]:
-    """One step's gradients through the engine, on every rank."""
+    """Compute one step's gradients with the engine. Runs on every rank."""
     from harness import comm
 
     texts, plan, scheduled = tiny_schedule(case)
@@ -172,7 +172,7 @@ def deepspeed_json(case: Case) -> dict:
 
 
 def plain_gradients(case: Case, dtype: torch.dtype = torch.float32, *, in_one_batch: bool = True) -> dict[str, Tensor]:
-    """The same step by autograd over one graph. Dropout on: over the same micro-batches with the same masks."""
+    """Compute the same step with autograd over one graph. With dropout: with the same micro-batches and masks."""
     texts, plan, scheduled = tiny_schedule(case)
     encoder = tiny_encoder(case.dropout).to(dtype).train()
     table: list[Tensor] = [torch.empty(0)] * len(texts)
@@ -202,7 +202,7 @@ def relative_error(gradients: dict[str, Tensor], truth: dict[str, Tensor]) -> fl
 
 
 def errors_on_ranks(cases: list[Case]) -> list[float]:
-    """Runs inside a process group: the largest error of each case, this rank's view."""
+    """Runs on a rank: return the error of each case, from the gradients that this rank holds."""
     truths: dict[Case, dict[str, Tensor]] = {}
     errors = []
     for case in cases:
@@ -214,44 +214,47 @@ def errors_on_ranks(cases: list[Case]) -> list[float]:
 
 
 def limit(case: Case) -> float:
-    """The bound of a case's error. bf16 rounds differently in every cut: naive autograd is given both cuts."""
+    """Largest allowed error of a case.
+
+    bf16 results depend on the micro-batches, so plain autograd runs with one and with several; the larger error counts.
+    """
     if case.precision == "fp32":
         return 1e-5
     truth = plain_gradients(replace(case, precision="fp32"))
-    naive = [plain_gradients(case, torch.bfloat16, in_one_batch=whole) for whole in (True, False)]
+    naive = [plain_gradients(case, torch.bfloat16, in_one_batch=in_one_batch) for in_one_batch in (True, False)]
     return 1.5 * max(relative_error(gradients, truth) for gradients in naive)
 
 
 def cases(world: int) -> list[Case]:
-    """Every cell of the matrix for one number of ranks."""
-    found = []
+    """All cases for one number of ranks."""
+    all_cases = []
     for stage in (0, 1, 2, 3):
         for budget in (SMALL_BUDGET, LARGE_BUDGET):
-            found.append(Case(world, stage, budget))
-            found.append(Case(world, stage, budget, dropout=0.2))
+            all_cases.append(Case(world, stage, budget))
+            all_cases.append(Case(world, stage, budget, dropout=0.2))
             if stage:
-                found.append(Case(world, stage, budget, precision="bf16"))
+                all_cases.append(Case(world, stage, budget, precision="bf16"))
         if world > 1:
-            found.append(Case(world, stage, shuffled=True))
+            all_cases.append(Case(world, stage, shuffled=True))
         if stage in (2, 3):
-            found.append(Case(world, stage, offload=True))
-        found.append(Case(world, stage, implementation="triton"))
-    found += [Case(world, stage, negatives=True) for stage in (1, 3)]
-    found += [Case(world, 2, mixture=mixture) for mixture in get_args(Mixture)]
+            all_cases.append(Case(world, stage, offload=True))
+        all_cases.append(Case(world, stage, implementation="triton"))
+    all_cases += [Case(world, stage, negatives=True) for stage in (1, 3)]
+    all_cases += [Case(world, 2, mixture=mixture) for mixture in get_args(Mixture)]
     if world == 2:
-        found.append(Case(world, 2, mixture="shared", negatives=True))
-    return found
+        all_cases.append(Case(world, 2, mixture="shared", negatives=True))
+    return all_cases
 
 
 def measure(world: int) -> dict[Case, float]:
-    """Largest error over the ranks for every case of one world size."""
-    wanted = cases(world)
-    per_rank = run_ranks(world, errors_on_ranks, wanted)
-    return dict(zip(wanted, np.max(per_rank, axis=0).tolist(), strict=True))
+    """Run every case of one world size and return its largest error over the ranks."""
+    cases_of_world = cases(world)
+    per_rank = run_ranks(world, errors_on_ranks, cases_of_world)
+    return dict(zip(cases_of_world, np.max(per_rank, axis=0).tolist(), strict=True))
 
 
 def main() -> None:
-    """Print every cell; exit status 1 if one is over its limit."""
+    """Print the error of every case. Exit status 1 if an error is above its limit."""
     prepare_environment()
     failed = 0
     for world in (1, 2, 3):

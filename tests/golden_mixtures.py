@@ -1,4 +1,4 @@
-"""Steps for the golden equalities in which ranks and tasks hold very unequal amounts, with losses of every kind."""
+"""Steps for the golden equalities with every kind of loss; ranks and tasks have very unequal numbers of examples."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ Mixture = Literal["uneven", "alternate", "homogeneous", "shared"]
 def mixed_plan(mixture: Mixture, texts: StepTexts) -> StepPlan:
     """A step over 31 texts.
 
-    uneven: of 3 ranks the first has no query and the last no STS pair; two tasks have one example, one of them a loss.
-    homogeneous, alternate: what these modes give, all queries from one retrieval task; nothing but pairs.
-    shared: two contrastive tasks with scope `step`, each seeing the documents of both, one of them distilled.
+    uneven: of 3 ranks the first has no query and the last has no STS pair. Two tasks have one example each; only one of
+        these examples has a loss.
+    homogeneous: as `loss.balance: homogeneous` plans it: all queries are from one retrieval task.
+    alternate: as `loss.balance: alternate` plans it: only STS pairs.
+    shared: two contrastive tasks with scope `step`; each uses the documents of both. One of them is distilled.
     """
     similar = _pairs("similar", [23, 24, 25, 0], [26, 27, 28, 29])
     parts = {
@@ -41,7 +43,7 @@ def mixed_loss_settings() -> list[TaskLossSettings]:
 
 
 def _faq(num_queries: int) -> QueryPart:
-    """All positives of each query, one to three; two, one or none of the negatives."""
+    """Queries with one to three positives and with two, one or no negatives."""
     positive_BP = np.array([[0, 1, 2], [3, -1, -1], [4, 5, -1], [6, -1, -1], [7, 8, -1]])[:num_queries]
     negative_BM = np.array([[9, 10], [-1, -1], [11, -1], [3, 12], [0, 1]])[:num_queries]
     return _query_part("faq", np.arange(num_queries), np.arange(5, 18), positive_BP, negative_BM)

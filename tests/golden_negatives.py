@@ -1,4 +1,4 @@
-"""The golden equalities with every option of negatives: a step's plan and losses, a tiny guide, its masks by loops."""
+"""Helpers for the golden equalities with every option of negatives: plan, losses, a tiny guide, its masks by loops."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GUIDED, MARGIN = {"faq", "intents"}, 0.02  # masks some negatives of either task
 
 
 def with_all_options(tasks: list[TaskLossSettings]) -> list[TaskLossSettings]:
-    """Symmetric, hardness, and for tasks that see more than their own negatives the document tower."""
+    """Switch on symmetric and hardness, and the document tower for the task `faq`."""
     more: dict = {"symmetric": True, "hardness": 2.0}
     return [
         replace(task, document_tower=task.name == "faq", **more)
@@ -32,26 +32,29 @@ def with_all_options(tasks: list[TaskLossSettings]) -> list[TaskLossSettings]:
 
 
 def with_queries_joined(plan: StepPlan) -> StepPlan:
-    """As `negatives.same_tower: queries` in the first task: they come before the documents, excluded for themselves."""
+    """Put the queries of the first task before its documents, as `negatives.same_tower: queries` does.
+
+    A query is excluded from its own negatives.
+    """
     part, *others = plan.parts
     assert isinstance(part, QueryPart)
     count = len(part.query_B)
 
-    def moved(index: np.ndarray) -> np.ndarray:
+    def shifted(index: np.ndarray) -> np.ndarray:
         return np.where(index >= 0, index + count, -1)
 
     part = replace(
         part,
         document_N=np.concatenate([part.query_B, part.document_N]),
-        positive_BP=moved(part.positive_BP),
-        negative_BM=moved(part.negative_BM),
-        excluded_BX=np.concatenate([np.arange(count)[:, None], moved(part.excluded_BX)], axis=1),
+        positive_BP=shifted(part.positive_BP),
+        negative_BM=shifted(part.negative_BM),
+        excluded_BX=np.concatenate([np.arange(count)[:, None], shifted(part.excluded_BX)], axis=1),
     )
     return replace(plan, parts=(part, *others))
 
 
 class NumberTokeniser:
-    """A text is its token ids, written out."""
+    """A tokenizer whose texts are token ids, separated by spaces."""
 
     def encode(self, texts: list[str], max_length: int) -> list[list[int]]:
         return [[int(number) for number in text.split()] for text in texts]
@@ -64,7 +67,7 @@ class NumberTokeniser:
 
 
 def tiny_guide(encoder: Encoder, texts: list[list[int]], guided: set[str] = GUIDED, margin: float = MARGIN) -> Guide:
-    """Every rank calls it. The texts are those of table 0; queries have a prompt."""
+    """Build a guide on every rank. Its data set 0 holds `texts`; queries get the prompt "7 "."""
     table = SimpleNamespace(
         name="faq",
         kind="retrieval",
@@ -84,18 +87,20 @@ def tiny_guide(encoder: Encoder, texts: list[list[int]], guided: set[str] = GUID
 def masked_by_loops(
     plan: StepPlan, encoder: Encoder, texts: list[list[int]], guided: set[str] = GUIDED, margin: float = MARGIN
 ) -> StepPlan:
-    """The definition: one text at a time, one pair at a time."""
+    """Apply the definition of the guide's masks, encoding one text at a time and comparing one pair at a time."""
     encoder.eval()
     with torch.no_grad():
-        unit, with_prompt = (
+        without_prompt, with_prompt = (
             [F.normalize(encoder(torch.tensor([row]), torch.ones(1, len(row)).long()), dim=1)[0] for row in rows]
             for rows in (texts, [[7, *text] for text in texts])
         )
     contrastive = [part for part in plan.parts if isinstance(part, QueryPart)]
-    named = {
+    document_rows = {
         row for p in contrastive for lists in (p.positive_BP, p.negative_BM) for row in p.document_N[lists[lists >= 0]]
     }
-    as_document = [unit[row] if row in named else with_prompt[row] for row in range(len(texts))]  # others are queries
+    as_document = [
+        without_prompt[row] if row in document_rows else with_prompt[row] for row in range(len(texts))
+    ]  # texts that are no document are queries
     parts = []
     for part in plan.parts:
         if not isinstance(part, QueryPart) or part.task not in guided:
@@ -107,11 +112,11 @@ def masked_by_loops(
             candidates = set(part.negative_BM[query].tolist()) - {-1}
             candidates = candidates if part.own_negatives_only else set(range(len(part.document_N)))
             lowest = min(with_prompt[row] @ as_document[part.document_N[p]] for p in positives)
-            near = {
+            masked = {
                 n for n in candidates if with_prompt[row] @ as_document[part.document_N[n]] > lowest + margin + 1e-5
             }
-            near |= set(part.excluded_BX[query].tolist()) - {-1}
-            pairs += [(query, n) for n in sorted(near - positives)]
+            masked |= set(part.excluded_BX[query].tolist()) - {-1}
+            pairs += [(query, n) for n in sorted(masked - positives)]
         owner, document = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         parts.append(replace(part, excluded_BX=RaggedLists.of_pairs(owner, document, len(part.query_B))))
     return replace(plan, parts=tuple(parts))

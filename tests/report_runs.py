@@ -1,4 +1,4 @@
-"""Run folders with made-up records, and how a report reads them: no training, no recipe of the harness's own."""
+"""Write run folders with invented records and read them as a report does, without training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATASETS = {"faq": "ndcg_at_10", "similar": "spearman"}
 
 
 def row(step: int) -> dict[str, Any]:
-    """A row of metrics.jsonl as a run writes it."""
+    """An invented row of metrics.jsonl."""
     return {
         "step": step, "loss": 2.0 / step, "loss/faq": 1.5 / step, "loss/similar": 0.5 / step, "learning_rate": 1e-5,
         "gradient_norm": 3.0, "texts_per_second": 100.0, "tokens_per_second": 2000.0, "positive_similarity": 0.8,
@@ -37,7 +37,7 @@ def write_run(
     change: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: row,
     **settings: Any,
 ) -> RunHistory:
-    """A run folder named `folder`; `change` rewrites every row. Returns it as the report reads it."""
+    """Write a run folder and return it as the report reads it. change: applied to every row."""
     folder.mkdir(parents=True)
     rows = [change(row(step)) for step in range(1, steps + 1)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
@@ -53,6 +53,6 @@ def write_run(
 
 
 def read(folder: Path, *, rule: RuleThresholds | None = None, **settings: Any) -> RunHistory:
-    """The run in a folder whose recipe has these settings."""
+    """Read the run in a folder; its recipe has these settings."""
     recipe = {"name": folder.name, "mining.rule": "v1" if rule else "none", "output": str(folder), **settings}
     return read_history(folder, folder.name, recipe, rule)

@@ -1,4 +1,4 @@
-"""A tiny model folder and tiny data files, made from nothing: what integration tests train on."""
+"""Write a tiny model folder and tiny data files, on which integration tests train."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def make_model(folder: Path, dropout: float = 0.1) -> Path:
 
 
 def text(seed: int, words: int = 6) -> str:
-    """Some words, always the same for a seed."""
+    """A text of `words` words that depends on the seed only."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randint(len(WORDS), (words,), generator=generator).tolist()
     return " ".join(WORDS[i] for i in chosen)
@@ -63,7 +63,7 @@ def write_jsonl(path: Path, rows: list[dict]) -> Path:
 
 
 def make_data(folder: Path) -> Path:
-    """Training files of all three kinds and evaluation sets of all three kinds."""
+    """Write training files and evaluation sets of retrieval, STS and classification."""
     retrieval = [
         {
             "query": text(i, 3 + i % 5),
@@ -89,7 +89,7 @@ def make_data(folder: Path) -> Path:
 
 
 def make_recipe(folder: Path, **changes: object) -> Path:
-    """A recipe over `make_model` and `make_data` in `folder`; `changes` are dotted keys."""
+    """Write a recipe for the model of `make_model` and the data of `make_data` in `folder`. changes: dotted keys."""
     lines = f"""
 name: tiny
 model: {{name_or_path: {folder / "model"}, pooling: mean, matryoshka_dims: [8, 32], max_length: 24}}

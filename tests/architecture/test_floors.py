@@ -1,4 +1,4 @@
-"""Imports only point down, and some libraries have one importer: the order of the house, kept by a test."""
+"""The import rules: a layer imports only from layers below it, and some libraries may be imported in one place only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("harness/**/*.py"), *ROOT.glob("kernels/**/*.py")])
 ALL_PYTHON = sorted([*SOURCES, *ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("tests/**/*.py")])
 
-# library: the only places of harness/ and kernels/ that may import it
+# library → the only places in harness/ and kernels/ that may import it
 ONLY_IMPORTERS = {
     "deepspeed": ("harness/engine/",),
     "torch.distributed": ("harness/comm.py", "kernels/examples/ring.py"),
@@ -36,7 +36,7 @@ ONLY_IMPORTERS = {
 
 
 def used_modules(tree: ast.AST) -> Iterator[str]:
-    """Every module a file imports, and every dotted name it reads (`torch.distributed` after `import torch`)."""
+    """Yield each module that a file imports, and each dotted name in it (`torch.distributed` after `import torch`)."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -48,7 +48,7 @@ def used_modules(tree: ast.AST) -> Iterator[str]:
 
 
 def importers(library: str, files: dict[str, str]) -> list[str]:
-    """The files, by path, that use a library."""
+    """Return the paths of the files that use a library."""
     return [
         path
         for path, text in files.items()
@@ -87,7 +87,7 @@ def test_the_import_contracts_of_pyproject_hold() -> None:
 
 
 def test_every_module_of_the_harness_stands_on_a_floor() -> None:
-    """import-linter says nothing about a module that no layer names."""
+    """import-linter does not report a module that is in no layer."""
     import tomllib
 
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
@@ -108,6 +108,6 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 
 
 def test_kernels_is_a_folder_and_no_package() -> None:
-    """Hugging Face's package `kernels`, which transformers imports, must never be shadowed by ours."""
+    """Our folder must not shadow Hugging Face's package `kernels`, which transformers imports."""
     assert (ROOT / "kernels" / "fused_contrastive" / "__init__.py").is_file()
     assert not (ROOT / "kernels" / "__init__.py").exists()

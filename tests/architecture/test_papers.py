@@ -1,4 +1,4 @@
-"""What the repository says about itself is so: README's tree, recipes, DeepSpeed JSON, launch.sh."""
+"""What the repository says about itself is true: README's tree, links, recipes, DeepSpeed JSON, launch.sh."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MAX_README_LINES = 170
 
 
 def tree_of(readme: str) -> list[str]:
-    """The paths that README's annotated tree names: the fenced block with a line that starts with `harness/`.
+    """Return the paths in README's annotated tree, the fenced block with a line that starts with `harness/`.
 
-    A line is `name[  name ...]   what it is`; names are set apart by two spaces and hold a dot or end in a slash;
-    indentation (or box drawing) says in which folder they lie.
+    A line is `name[  name ...]   description`. Two spaces separate names; a name contains a dot or ends in a slash.
+    Indentation (or box drawing) shows the folder of a name.
     """
     blocks = re.findall(r"^```[a-z]*\n(.*?)^```", readme, flags=re.DOTALL | re.MULTILINE)
     block = next(block for block in blocks if re.search(r"^[│├└─ ]*harness/", block, flags=re.MULTILINE))
@@ -136,7 +136,7 @@ def test_a_script_can_be_started_and_stays_short(script: str) -> None:
 
 
 def test_no_file_names_a_place_of_one_machine() -> None:
-    """A path of somebody's home or workplace is a mistake on every other machine."""
+    """A path of one person's home or workplace does not exist on other machines."""
     places = re.compile(r"/(?:root|work|home)/[a-z]")
     suffixes = {".py", ".yaml", ".json", ".md", ".toml", ".sh", ".txt"}
     skipped = {".venv", ".git", "runs", "build", "dist"}

@@ -23,7 +23,7 @@ def test_no_folder_holds_too_many_modules() -> None:
 
 
 def test_no_function_is_too_long() -> None:
-    """Kernels and their checks apart, and commands, whose options are their parameters."""
+    """Exceptions: kernels and their checks, and command line functions, because each option is a parameter."""
     long = []
     for path in SOURCES:
         if "kernels" in path.relative_to(ROOT).parts:
@@ -44,5 +44,5 @@ def test_the_training_loop_fits_on_a_screen() -> None:
 
 
 def _is_command(path: Path, function: ast.FunctionDef) -> bool:
-    """A command's function is named like its file (`filter_` in filter.py)."""
+    """A command line function has the name of its file (`filter_` in filter.py)."""
     return path.parent.name == "cli" and function.name.rstrip("_") == path.stem

@@ -12,17 +12,17 @@ FUNCTIONS = {
 
 
 def statements(function: ast.FunctionDef) -> list[ast.stmt]:
-    """All statements of a function, nested ones too, but for its docstring."""
+    """Return all statements of a function, nested ones too, without its docstring."""
     return [node for node in ast.walk(function) if isinstance(node, ast.stmt) and node is not function][1:]
 
 
 def test_the_loop_has_at_most_fifteen_statements() -> None:
-    assert isinstance(FUNCTIONS["train"].body[0], ast.Expr)  # the docstring, which is not counted
+    assert isinstance(FUNCTIONS["train"].body[0], ast.Expr)  # the docstring is not counted
     assert len(statements(FUNCTIONS["train"])) <= 15
 
 
 def test_a_step_is_one_plain_line_per_phase() -> None:
-    """Phases measure and check themselves: no blocks, and no statement that takes two lines."""
+    """The phases do their own timing and checks, so a step needs no blocks and no statement of two lines."""
     lines = statements(FUNCTIONS["train_step"])
     assert len(lines) <= 8
     assert all(isinstance(line, ast.Assign | ast.Expr | ast.Return) for line in lines)

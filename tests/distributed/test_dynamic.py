@@ -1,4 +1,4 @@
-"""With replacement on, the number of ranks changes neither the decisions nor the losses."""
+"""With replacement of negatives, the number of ranks changes neither the decisions nor the losses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RULES = {
 
 @pytest.fixture(scope="module")
 def recipe(folder: Path) -> Path:
-    """Twelve queries with nine ranked negatives each, trained on these alone: soon pushed away."""
+    """A recipe: twelve queries with nine ranked negatives each and no other negatives, so that they soon get easy."""
     rows = [
         {"query": text(i, 4), "positive": text(1000 + i), "negative": [text(3000 + 9 * i + j) for j in range(9)]}
         for i in range(12)
@@ -57,7 +57,7 @@ output: {folder / "run"}
 
 
 def trained(recipe: str, settings: tuple[str, ...]) -> dict[str, Any]:
-    """Runs on a rank: losses, decisions, and what they were made from."""
+    """Runs on a rank: train and return losses, decisions, and the similarities that the rule judged."""
     from harness.config import load_recipe
     from harness.run.build import build_run
     from harness.trainer import train_step
@@ -86,7 +86,7 @@ def trained(recipe: str, settings: tuple[str, ...]) -> dict[str, Any]:
 
 
 def gap(rule: ReplacementRule, start_BM: np.ndarray, similarity_BM: np.ndarray) -> float:
-    """How near any negative, or window, came to a threshold."""
+    """Smallest distance of a negative (v1: of a window) to a threshold of the rule."""
     seen = ~np.isnan(start_BM + similarity_BM)
     if rule.name == "v1":
         seen, start_BM, similarity_BM = seen.all(1), start_BM.mean(1), similarity_BM.mean(1)

@@ -1,4 +1,4 @@
-"""Many texts embedded by several ranks: each reads and encodes its share, all get the same rows."""
+"""Several ranks embed many texts: each reads and encodes a share, and all get the same rows."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NUM_TEXTS = 23
 
 
 def token_sums(batch: TokenBatch) -> torch.Tensor:
-    """(sum of the token ids, number of tokens) of each text: whole numbers, the same bits in any micro-batch."""
+    """Embed each text as (sum of its token ids, number of its tokens): exact integers in any micro-batch."""
     ids, mask = batch.input_ids_BL, batch.attention_mask_BL
     return torch.stack([(ids * mask).sum(1), mask.sum(1)], dim=1).float()
 
 
 def embed(model: str, folder: Path, num_texts: int = NUM_TEXTS) -> tuple[np.ndarray, list[int]]:
-    """Runs on a rank: its rows, and the texts that it read."""
+    """Runs on a rank: return the rows that this rank gets and the ids of the texts that it read."""
     module.BLOCK_TEXTS = 10
     encode = TextEncoder(
         token_sums,
@@ -67,7 +67,7 @@ def test_no_texts_give_no_rows_of_the_models_width(tmp_path: Path) -> None:
 
 
 def failed_write(model: str, folder: Path) -> str:
-    """Runs on a rank: the words of its error when the disk of rank 0 is full."""
+    """Runs on a rank: return the error message of this rank when the disk of rank 0 is full."""
 
     def disk_full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
@@ -79,7 +79,7 @@ def failed_write(model: str, folder: Path) -> str:
 
 
 def test_a_write_that_fails_on_rank_0_ends_all_ranks(tmp_path: Path) -> None:
-    """The others would wait for it in the next collective."""
+    """Otherwise the other ranks would wait for rank 0 in the next collective."""
     model = str(make_model(tmp_path / "model"))
     messages = run_ranks(2, failed_write, model, tmp_path / "full", timeout=90)
     assert all("No space left on device" in message for message in messages)

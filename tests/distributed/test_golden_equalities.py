@@ -1,6 +1,6 @@
-"""A step's gradients are those of plain autograd, whatever the ranks, ZeRO stage, budget, precision and deal.
+"""A step's gradients equal plain autograd for any number of ranks, ZeRO stage, budget, precision and deal of the texts.
 
-The same cells as `python -m tests.golden` prints.
+`python -m tests.golden` prints the errors of the same cases.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def test_gradients_equal_plain_autograd_for_every_stage_budget_precision_and_dea
 
 
 def test_dropout_is_really_on_where_the_matrix_says_so():
-    """Guards the dropout cells against being vacuous: the masks change the gradient by far more than their bound."""
+    """The dropout cases test something: the masks change the gradient by far more than the bound of these cases."""
     case = Case(2, 1, dropout=0.2)
     without = golden.plain_gradients(replace(case, dropout=0.0))
     assert golden.relative_error(golden.plain_gradients(case), without) > 0.1
 
 
 def test_the_matrix_has_ranks_with_different_numbers_of_micro_batches():
-    """The shuffled deal leaves one rank without micro-batches of its own, and the others with different numbers."""
+    """The shuffled deal gives one rank no text, and the other ranks different numbers of micro-batches."""
     _, _, scheduled = golden.tiny_schedule(Case(3, 2, SMALL_BUDGET, shuffled=True))
     own = [sum(len(rows) > 0 for rows in batches) for batches in scheduled.micro_batches]
     assert min(own) == 0
@@ -51,7 +51,7 @@ def test_the_matrix_has_ranks_with_different_numbers_of_micro_batches():
 
 
 def test_the_uneven_mixture_has_ranks_without_a_query_or_a_pair_and_tasks_with_one_example():
-    """At 3 ranks; what a rank does not hold has no loss there."""
+    """With 3 ranks. A rank computes no loss for a task of which it has no example."""
     _, plan, _ = golden.tiny_schedule(Case(3, 2, mixture="uneven"))
     table = torch.randn(31, 24, generator=torch.Generator().manual_seed(0))
     shares = [golden.tiny_objective("chunked", "uneven")(plan, table, (rank, 3)).metrics for rank in range(3)]
@@ -61,14 +61,14 @@ def test_the_uneven_mixture_has_ranks_without_a_query_or_a_pair_and_tasks_with_o
 
 
 def errors_without(broken: str, case: Case) -> float:
-    """Runs on a rank: the error when one reason of the equality is taken away."""
+    """Runs on a rank: break one mechanism that the equality depends on, and return the error of the gradient."""
     if broken == "dropout replay":
         calls = iter(range(10**9))
         phases.derive_key = lambda *_: next(calls)  # type: ignore[assignment]
     elif broken == "accumulation boundary":
         set_boundary = golden.ZeroEngine.set_boundary
         golden.ZeroEngine.set_boundary = lambda self, is_last: set_boundary(self, True)  # type: ignore
-    elif broken == "sum over ranks":  # DeepSpeed takes the mean over ranks: without the factor, half the gradient
+    elif broken == "sum over ranks":  # DeepSpeed averages over ranks; without our factor the gradient is halved
         accumulate = golden.ZeroEngine.accumulate
         golden.ZeroEngine.accumulate = lambda self, e, g: accumulate(self, e, g / 2)  # type: ignore
     truth = golden.plain_gradients(replace(case, stage=0))
@@ -86,12 +86,12 @@ def errors_without(broken: str, case: Case) -> float:
     ids=str,
 )
 def test_the_equality_fails_when_its_reason_is_taken_away(broken, case):
-    """A test that cannot fail proves nothing: without replayed masks, or with naive accumulation, errors are large."""
+    """Without replayed masks, or with naive accumulation, the errors are large: the tests above can fail."""
     assert run_ranks(case.world, errors_without, broken, case)[0] > 0.05
 
 
 def test_one_micro_batch_keeps_its_graph_and_runs_one_forward():
-    """DESIGN: with a single micro-batch everywhere the second forward is saved, with the same gradient."""
+    """If every rank has one micro-batch, its graph is kept and the second forward is saved; the gradient is equal."""
     forwards = run_ranks(1, count_forwards)[0]
     assert forwards == {"kept": 1, "replayed": 2}
 
@@ -114,7 +114,7 @@ def count_forwards() -> dict[str, int]:
 
 
 def peak_graph_memory(budget: int) -> int:
-    """Bytes of saved activations alive at once, counted by autograd's own hooks."""
+    """Peak bytes of saved activations, counted with autograd's saved-tensor hooks."""
     alive, peak = [0], [0]
 
     class Saved:
@@ -132,7 +132,7 @@ def peak_graph_memory(budget: int) -> int:
 
 
 def test_activation_memory_is_that_of_one_micro_batch():
-    """The point of the gradient cache: memory follows the micro-batch budget, not the number of texts."""
+    """The purpose of the gradient cache: memory depends on the micro-batch budget, not on the number of texts."""
     small, large = run_ranks(1, both_peaks)[0]
     assert small < 0.35 * large
 
@@ -142,17 +142,17 @@ def both_peaks() -> tuple[int, int]:
 
 
 def test_texts_are_encoded_alike_whatever_the_number_of_ranks_and_the_size_of_a_block(tmp_path):
-    """Evaluation shares its work: the embeddings, and their order, must be those of one process and one block."""
+    """The ranks share an evaluation's texts; embeddings and order must equal those of one process and one block."""
     folder = str(make_model(tmp_path))
     one, _ = run_ranks(1, encode_some, folder, 65_536)[0]
     for world in (1, 3):
-        for found, largest in run_ranks(world, encode_some, folder, 7):  # the last block leaves a rank without a text
+        for found, largest in run_ranks(world, encode_some, folder, 7):  # in the last block a rank has no text
             np.testing.assert_allclose(found, one, atol=1e-5)
             assert largest <= 7
 
 
 def encode_some(folder: str, block_texts: int) -> tuple[np.ndarray, int]:
-    """Runs on a rank: embeddings, and the largest number of rows that were gathered at a time."""
+    """Runs on a rank: return the embeddings, and the largest number of rows in one gather."""
     encoder = load_encoder(ModelConfig(name_or_path=folder, max_length=24))
     engine = ZeroEngine(encoder, TrainingConfig(steps=1), {"zero_optimization": {"stage": 3}})
     engine.train_mode(False)

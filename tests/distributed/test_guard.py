@@ -1,4 +1,4 @@
-"""A number that is not finite stops all ranks together, names the texts, and leaves a checkpoint from before."""
+"""A loss or gradient that is not finite stops all ranks; the message names the texts; a checkpoint remains."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ pytestmark = pytest.mark.distributed
 
 
 def message_of_training(recipe: str, changes: tuple[str, ...], poison: tuple[int, int, int] | None = None) -> str:
-    """Runs on a rank: the error training ends with. `poison`: (step, rank, micro-batch) whose gradient becomes inf."""
+    """Runs on a rank: train and return the error message.
+
+    poison: (step, rank, micro-batch) whose gradient becomes inf.
+    """
     from harness import comm
     from harness.engine.zero import ZeroEngine
     from harness.trainer import train
@@ -54,7 +57,7 @@ def test_a_gradient_that_is_not_finite_on_one_rank_stops_all_ranks_before_the_we
 
 
 def test_the_run_continues_from_the_checkpoint_that_was_left(folder):
-    """The same steps without the fault equal a run that never met it."""
+    """The continued steps, without the fault, equal those of a run that never had the fault."""
     changes = ("checkpoint.every=100", "evaluation.every=0")
     for output, poison in (("broken", (3, 0, 0)), ("broken", None), ("smooth", None)):
         run_ranks(2, message_of_training, str(folder / "tiny.yaml"), (f"output={folder / output}", *changes), poison)

@@ -1,4 +1,4 @@
-"""Several processes with a part of the queries each compute what one computes with all of them."""
+"""Several processes, each with a part of the queries, get the results of one process with all queries."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ CASES = [
 def _arguments(scope: str, symmetric: bool, document_tower: bool, hardness: float | None) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(3)
 
-    def whole(low: int, high: int, *shape: int) -> Tensor:
+    def random_integers(low: int, high: int, *shape: int) -> Tensor:
         return torch.randint(low, high, shape, generator=generator)
 
-    def real(*shape: int) -> Tensor:
+    def random_floats(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, dtype=torch.float64)
 
-    positive_BP = whole(-1, NUM_DOCUMENTS, NUM_QUERIES, 3)
-    positive_BP[:, 1] = whole(0, NUM_DOCUMENTS, NUM_QUERIES)
+    positive_BP = random_integers(-1, NUM_DOCUMENTS, NUM_QUERIES, 3)
+    positive_BP[:, 1] = random_integers(0, NUM_DOCUMENTS, NUM_QUERIES)
     return {
-        "query_BD": real(NUM_QUERIES, WIDTH) - 0.4,
-        "document_ND": real(NUM_DOCUMENTS, WIDTH) - 0.4,
+        "query_BD": random_floats(NUM_QUERIES, WIDTH) - 0.4,
+        "document_ND": random_floats(NUM_DOCUMENTS, WIDTH) - 0.4,
         "positive_BP": positive_BP,
-        "temperature": real(NUM_QUERIES) + 0.05,
-        "weight_B": real(NUM_QUERIES),
-        "own_BM": whole(-1, NUM_DOCUMENTS, NUM_QUERIES, 4),
-        "excluded_BX": whole(-1, NUM_DOCUMENTS, NUM_QUERIES, 2),
-        "query_group_B": whole(0, 2, NUM_QUERIES),
-        "document_group_N": whole(0, 2, NUM_DOCUMENTS),
-        "document_key_N": whole(0, 15, NUM_DOCUMENTS),
+        "temperature": random_floats(NUM_QUERIES) + 0.05,
+        "weight_B": random_floats(NUM_QUERIES),
+        "own_BM": random_integers(-1, NUM_DOCUMENTS, NUM_QUERIES, 4),
+        "excluded_BX": random_integers(-1, NUM_DOCUMENTS, NUM_QUERIES, 2),
+        "query_group_B": random_integers(0, 2, NUM_QUERIES),
+        "document_group_N": random_integers(0, 2, NUM_DOCUMENTS),
+        "document_key_N": random_integers(0, 15, NUM_DOCUMENTS),
         "margin": 0.05,
         "matryoshka_dims": (3, 7, 12),
         "scope": scope,
@@ -58,15 +58,15 @@ def _arguments(scope: str, symmetric: bool, document_tower: bool, hardness: floa
 
 
 def _part(length: int) -> slice:
-    """Uneven on purpose; of three ranks the second has nothing."""
+    """This rank's part of `length` rows. The parts are unequal; of three ranks the second has no row."""
     edges = {1: (0, length), 2: (0, 4, length), 3: (0, 5, 5, length)}[comm.world_size()]
     return slice(edges[comm.rank()], edges[comm.rank() + 1])
 
 
-def _loss_and_gradients(arguments: dict[str, Any], **more: Any) -> tuple[InfoNCEOutput, tuple[Tensor, ...]]:
+def _loss_and_gradients(arguments: dict[str, Any], **options: Any) -> tuple[InfoNCEOutput, tuple[Tensor, ...]]:
     leaves = [arguments[name].detach().requires_grad_() for name in ("query_BD", "document_ND", "temperature")]
     arguments = arguments | dict(zip(("query_BD", "document_ND", "temperature"), leaves, strict=True))
-    output = info_nce(**grouped(arguments), **more, implementation="chunked")
+    output = info_nce(**grouped(arguments), **options, implementation="chunked")
     return output, torch.autograd.grad(output.loss, leaves)
 
 
@@ -75,21 +75,21 @@ Case = tuple[str, bool, bool, float | None]  # scope, symmetric, with document t
 
 @cache
 def _truth(case: Case, workspace: int | None) -> tuple[InfoNCEOutput, tuple[Tensor, ...]]:
-    """One call with everything."""
+    """One call with all queries and documents."""
     return _loss_and_gradients(_arguments(*case), workspace_bytes=workspace)
 
 
 def _error(case: Case, ring: bool, workspace: int | None) -> float:
-    """Largest difference between this rank's part and the same part of one call with everything."""
-    whole = _arguments(*case)
+    """Largest difference between this rank's results and the same rows of one call with all queries and documents."""
+    all_arguments = _arguments(*case)
     truth, (query_BD, document_ND, temperature_B) = _truth(case, workspace)
     queries, documents = _part(NUM_QUERIES), _part(NUM_DOCUMENTS)
-    mine = whole | {name: whole[name][queries] for name in BY_QUERY}
-    more = {"peers": comm.RingPeers(), "denominator": whole["weight_B"].sum(), "workspace_bytes": workspace}
+    my_arguments = all_arguments | {name: all_arguments[name][queries] for name in BY_QUERY}
+    options = {"peers": comm.RingPeers(), "denominator": all_arguments["weight_B"].sum(), "workspace_bytes": workspace}
     if ring:
-        mine["document_ND"] = whole["document_ND"][documents]
-        more["shard"] = DocumentShard(documents.start, NUM_DOCUMENTS)
-    output, (my_query, my_document, my_temperature) = _loss_and_gradients(mine, **more)
+        my_arguments["document_ND"] = all_arguments["document_ND"][documents]
+        options["shard"] = DocumentShard(documents.start, NUM_DOCUMENTS)
+    output, (my_query, my_document, my_temperature) = _loss_and_gradients(my_arguments, **options)
     if not ring:
         my_document, documents = comm.all_reduce_sum(my_document), slice(None)
     differences = [
@@ -112,11 +112,11 @@ def _errors() -> dict[str, float]:
 
 def _gap() -> str:
     arguments = _arguments("all", False, False, None)
-    mine = arguments | {name: arguments[name][_part(NUM_QUERIES)] for name in BY_QUERY}
-    mine["document_ND"] = arguments["document_ND"][_part(NUM_DOCUMENTS)]
-    first = _part(NUM_DOCUMENTS).start - comm.rank()  # the second rank's begin one too early
+    my_arguments = arguments | {name: arguments[name][_part(NUM_QUERIES)] for name in BY_QUERY}
+    my_arguments["document_ND"] = arguments["document_ND"][_part(NUM_DOCUMENTS)]
+    first = _part(NUM_DOCUMENTS).start - comm.rank()  # on the second rank one too low
     try:
-        info_nce(**grouped(mine), peers=comm.RingPeers(), shard=DocumentShard(first, NUM_DOCUMENTS))
+        info_nce(**grouped(my_arguments), peers=comm.RingPeers(), shard=DocumentShard(first, NUM_DOCUMENTS))
     except ValueError as error:
         return str(error)
     return ""
@@ -129,7 +129,7 @@ def test_parts_of_a_ring_that_overlap_are_refused_on_every_rank() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_parts_of_the_queries_and_a_ring_of_documents_equal_one_process_with_everything(world: int) -> None:
-    """Loss, gradients and statistics; every scope, symmetric or not, with and without document tower and hardness."""
+    """Compares loss, gradients and statistics: every scope, symmetric or not, with and without tower and hardness."""
     for errors in run_ranks(world, _errors):
         assert len(errors) == 4 * len(CASES)
         assert max(errors.values()) < 1e-12, max(errors, key=errors.__getitem__)

@@ -1,4 +1,4 @@
-"""Rank 0 works while the others wait: all get its value or its error, and what it has made."""
+"""Rank 0 works while the other ranks wait: all ranks get its value, its error, or the file that it made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.distributed
 
 
 def worked_for_all() -> tuple[int, list[int]]:
-    """Runs on a rank: work during which rank 0 sends many signs of life."""
+    """Runs on a rank: let rank 0 work for so long that it reports many times that it is alive."""
     rank0.SIGN_OF_LIFE_SECONDS = 0.01
     ranks: list[int] = []
 
@@ -31,7 +31,7 @@ def test_rank_0_works_and_all_get_what_it_found() -> None:
 
 
 def failed_for_all() -> str:
-    """Runs on a rank: the words of rank 0's error."""
+    """Runs on a rank: return the message of rank 0's error."""
 
     def work() -> None:
         raise OSError(28, "No space left on device")
@@ -47,7 +47,7 @@ def test_an_error_of_rank_0_is_raised_on_all() -> None:
 
 
 def made_once(path: Path) -> tuple[str, int]:
-    """Runs on a rank: what it sees at `path`, made twice, and how often it made it."""
+    """Runs on a rank: ask twice to make `path`; return its content and how often this rank made it."""
     calls: list[Path] = []
 
     def make(unfinished: Path) -> None:

@@ -25,7 +25,7 @@ NUM_QUERIES, NUM_ROWS, WIDTH, K = 30, 400, 24, 12
 
 
 def _request() -> SearchRequest:
-    """This rank's part of a corpus with copies on all ranks; of three ranks the second holds nothing."""
+    """This rank's search request. All ranks hold copies of some rows; of three ranks the second holds no row."""
     generator = torch.Generator().manual_seed(1)
     query = torch.randn(NUM_QUERIES, WIDTH, generator=generator)
     corpus = torch.randn(NUM_ROWS, WIDTH, generator=generator)
@@ -127,7 +127,7 @@ def test_what_is_wrong_on_one_rank_is_refused_on_all(kind: str, words: str) -> N
 
 
 def _nearest() -> tuple[int, np.ndarray, np.ndarray]:
-    """Runs on a rank: how many documents it searches, and what all ranks find."""
+    """Runs on a rank: return the number of documents that this rank searches, and the result."""
     searched: list[int] = []
     original = search.top_k
 
@@ -168,6 +168,6 @@ def _failed_write(folder: Path) -> str:
 
 
 def test_a_block_that_rank_0_cannot_write_ends_all_ranks(tmp_path: Path) -> None:
-    """The others would wait for it in the next collective."""
+    """Otherwise the other ranks would wait for rank 0 in the next collective."""
     messages = run_ranks(2, _failed_write, tmp_path, timeout=90)
     assert all("No space left on device" in message for message in messages)

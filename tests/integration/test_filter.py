@@ -1,4 +1,4 @@
-"""`harness filter` end to end on a tiny model: kept rows as they came, killed and continued, and on several ranks."""
+"""`harness filter` end to end on a tiny model: kept rows are unchanged, and a killed filter can be continued."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NONE_DROPPED = FilterConfig(min_score=-1, duplicates="none")
 
 
 def rows() -> list[dict[str, Any]]:
-    """Good rows, with one of every kind of bad one among them."""
+    """Good rows, and one bad row of every kind."""
     good = [
         {
             "id": i,
@@ -55,7 +55,7 @@ def source(folder: Path) -> Path:
 
 
 def run_filter(folder: str, out: str, **settings: Any) -> None:
-    """Also runs on a rank."""
+    """Run the filter. Some tests call this on a rank."""
     config = FilterConfig(near_threshold=0.7, rules=RuleConfig(min_characters=3), **settings)
     filter_config(folder, out, config)
 
@@ -136,13 +136,13 @@ def test_pairs_below_the_score_go_and_scores_are_the_models_cosines(folder: Path
     expected = {(i, positive) for (i, _, positive), score in zip(pair, score_E, strict=True) if score >= limit}
     rows_kept = [(row["id"], row["positive"]) for row in kept(folder / "scored")]
     found = {(i, p) for i, positives in rows_kept for p in ([positives] if isinstance(positives, str) else positives)}
-    assert len(found ^ expected) <= 2  # the two in the middle, at the limit itself
+    assert len(found ^ expected) <= 2  # the two pairs whose score is at the limit may differ
     assert report(folder / "scored")["scores"]["quantiles"]["0"] == pytest.approx(score_E.min(), abs=1e-4)
     assert report(folder / "scored")["scores"]["scored"] == len(pair)
 
 
 def test_prompt_and_response_parquet_and_a_corpus(folder: Path) -> None:
-    """A pair stays if fewer than k documents of the corpus score higher than its response."""
+    """A pair is kept if fewer than k documents of the corpus have a higher score than its response."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -219,7 +219,7 @@ def small_blocks(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(folder: Path, source: Path) -> Path:
+def uninterrupted(folder: Path, source: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         small_blocks(patch)
         run_filter(str(folder), "whole", **SETTINGS)
@@ -239,9 +239,9 @@ def whole(folder: Path, source: Path) -> Path:
     ],
 )
 def test_a_killed_start_is_continued_to_the_same_bytes(
-    folder: Path, whole: Path, module: Any, name: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, uninterrupted: Path, module: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at the second call of a function, while the stage has work left to do."""
+    """Kill the filter at the second call of a function, in the middle of a stage, and continue it."""
     small_blocks(monkeypatch)
     original, calls = getattr(module, name), []
 
@@ -259,14 +259,16 @@ def test_a_killed_start_is_continued_to_the_same_bytes(
     assert (folder / out / "work").is_dir()
     monkeypatch.setattr(module, name, original)
     run_filter(str(folder), out, **SETTINGS)
-    assert contents(folder / out) == contents(whole)
+    assert contents(folder / out) == contents(uninterrupted)
 
 
 def kill(*arguments: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_encoded_texts_are_not_encoded_again(folder: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoded_texts_are_not_encoded_again(
+    folder: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small_blocks(monkeypatch)
     monkeypatch.setattr(output, "replace_file", kill)
     with pytest.raises(KeyboardInterrupt):
@@ -274,14 +276,16 @@ def test_encoded_texts_are_not_encoded_again(folder: Path, whole: Path, monkeypa
     monkeypatch.setattr(output, "replace_file", replace_file)
     monkeypatch.setattr(embeddings_module, "_write", lambda *arguments: pytest.fail("a text was encoded again"))
     run_filter(str(folder), "encoded", **SETTINGS)
-    assert contents(folder / "encoded") == contents(whole)
+    assert contents(folder / "encoded") == contents(uninterrupted)
 
 
-def test_work_of_other_settings_is_not_continued(folder: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_of_other_settings_is_not_continued(
+    folder: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small_blocks(monkeypatch)
     monkeypatch.setattr(output, "replace_file", kill)
     with pytest.raises(KeyboardInterrupt):
         filter_config(str(folder), "changed", FilterConfig(rules=RuleConfig(min_characters=40)))
     monkeypatch.setattr(output, "replace_file", replace_file)
     run_filter(str(folder), "changed", **SETTINGS)
-    assert contents(folder / "changed") == contents(whole)
+    assert contents(folder / "changed") == contents(uninterrupted)

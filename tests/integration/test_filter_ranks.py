@@ -1,4 +1,4 @@
-"""`harness filter` on several ranks: the same rows, one report, and every rank ends with rank 0's error."""
+"""`harness filter` on several ranks: they keep the same rows, write one report, and all end with rank 0's error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def source(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(folder: Path, source: Path) -> Path:
+def uninterrupted(folder: Path, source: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         small_blocks(patch)
         run_filter(str(folder), "whole", **SETTINGS)
@@ -43,12 +43,12 @@ def whole(folder: Path, source: Path) -> Path:
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_several_ranks_keep_the_same_rows(folder: Path, whole: Path, ranks: int) -> None:
+def test_several_ranks_keep_the_same_rows(folder: Path, uninterrupted: Path, ranks: int) -> None:
     out = f"ranks_{ranks}"
     shutil.rmtree(folder / out, ignore_errors=True)
     run_ranks(ranks, filter_on_a_rank, str(folder), out)
-    assert contents(folder / out)[:1] == contents(whole)[:1]
-    found, expected = report(folder / out), report(whole)
+    assert contents(folder / out)[:1] == contents(uninterrupted)[:1]
+    found, expected = report(folder / out), report(uninterrupted)
     assert {**found, "scores": None} == {**expected, "scores": None}
     assert found["scores"]["histogram"] == expected["scores"]["histogram"]
 
@@ -59,7 +59,7 @@ def filter_on_a_rank(folder: str, out: str) -> None:
 
 
 def show_finished(folder: str, out: str) -> str:
-    """Runs on a rank, the second of which does not see the report yet."""
+    """Runs on a rank. Rank 1 does not see the report yet."""
     if comm.rank() == 1:
         filter_module.REPORT = "not_seen_yet.json"
     with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -75,7 +75,7 @@ def test_rank_0_says_whether_a_filter_is_finished_and_shows_it_once(folder: Path
 
 
 def failed(folder: str, kind: str) -> str:
-    """Runs on a rank: the words of its error."""
+    """Runs on a rank: return its error message."""
     data = "pairs.jsonl"
     if kind == "no usable row":
         data = "unusable.jsonl"

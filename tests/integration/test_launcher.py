@@ -1,4 +1,4 @@
-"""The deepspeed launcher and a single process do the same, and leave the run folder of the contract."""
+"""The deepspeed launcher and a single process give equal results and leave the promised files in the run folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def launched(folder):
-    """The tiny recipe on two ranks through the launcher, dropout off so that the number of ranks cannot matter."""
+    """Train the tiny recipe on two ranks with the launcher. Dropout is off, because its masks depend on the ranks."""
     done = run(
         "deepspeed", "--num_accelerators", "2", "--master_port", str(free_port()), "--log_level", "critical",
         "--module", "harness", "train", str(folder / "tiny.yaml"),
@@ -49,7 +49,7 @@ def launched(folder):
 
 @pytest.fixture(scope="module")
 def alone(folder):
-    """The same in one process."""
+    """Train the same recipe in one process."""
     done = run(
         sys.executable, "-m", "harness", "train", str(folder / "tiny.yaml"), "--set", "training.dropout=0.0",
         "--output", str(folder / "alone"),
@@ -97,14 +97,14 @@ def test_run_json_names_versions_hardware_ranks_memory_and_data(folder, launched
 
 
 def test_one_process_and_two_launched_ranks_train_the_same_model(folder, launched, alone):
-    """The number of ranks is a scheduling decision: six steps later losses and scores are still equal."""
+    """The number of ranks does not change the loss: after six steps losses and scores are still equal."""
     two, one = metrics(folder / "launched"), metrics(folder / "alone")
     for name in ("loss", "loss/faq", "loss/similar", "loss/intents", "gradient_norm", "negative_similarity"):
         np.testing.assert_allclose([row[name] for row in two], [row[name] for row in one], rtol=1e-3, atol=1e-5)
 
 
 def test_only_progress_and_the_result_are_printed(launched):
-    """Nothing of DeepSpeed's or torch's chatter on the default level."""
+    """Messages of DeepSpeed and torch are not shown by default."""
     lines = (launched.stdout + launched.stderr).splitlines()
     assert lines[0] == "2 ranks on cpu: reading the data, then the model"
     assert lines[1] == "starting from step 1"

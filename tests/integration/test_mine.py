@@ -1,4 +1,4 @@
-"""`harness mine` ranks what brute force ranks, continues when killed, and a run draws its negatives from the bank."""
+"""`harness mine` ranks as brute force does and continues after a kill; a run draws its negatives from the bank."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.distributed
 
 @pytest.fixture(scope="module")
 def corpus(folder: Path) -> Path:
-    """Positives of some queries, texts of nobody, one text twice, and one that is a query's own."""
+    """Positives of some queries, texts unrelated to any query, one text twice, and a text that equals a query."""
     rows = [{"text": text(1000 + i, 4 + i % 9)} for i in range(20)] + [{"text": text(6000 + i, 6)} for i in range(30)]
     return write_jsonl(folder / "corpus.jsonl", [*rows, rows[25], {"title": "", "text": text(3, 6)}])
 
@@ -47,7 +47,7 @@ def run_mine(
 
 
 def start(folder: Path, out: str, corpus: Path | None = None, pooling: str = "mean", **settings: float | str) -> Path:
-    """Begins a bank, or goes on with one."""
+    """Start mining into the folder `out`, or continue it."""
     mine_bank(
         str(folder / "model"),
         str(folder / "retrieval.jsonl"),
@@ -75,7 +75,7 @@ def embed(folder: Path, texts: list[str]) -> np.ndarray:
 
 @pytest.mark.parametrize("relative", [None, 0.999])
 def test_candidates_are_those_of_brute_force(folder: Path, corpus: Path, relative: float | None) -> None:
-    """Best first; known positives, the query's own text and, with a limit, what comes near the positive left out."""
+    """Best first. Left out: known positives, the query's own text and, with a limit, texts too near to the positive."""
     source = [json.loads(line) for line in (folder / "retrieval.jsonl").read_text().splitlines()]
     bank = run_mine(folder, "bank", corpus, **({} if relative is None else {"relative": relative}))
     documents = table(folder, "corpus", corpus)
@@ -99,7 +99,9 @@ def test_candidates_are_those_of_brute_force(folder: Path, corpus: Path, relativ
         assert (ids[count:] == -1).all()
         np.testing.assert_allclose(scores[:count], score_C[expected], atol=1e-5)
         found = [unique.index(texts[i]) for i in ids[:count]]
-        np.testing.assert_allclose(score_C[found], score_C[expected], atol=1e-5)  # equal but for ties
+        np.testing.assert_allclose(
+            score_C[found], score_C[expected], atol=1e-5
+        )  # candidates with equal scores may swap
         assert len(set(found)) == count
     assert (limited > 0) == (relative is not None)
 
@@ -118,8 +120,8 @@ def test_without_a_corpus_the_recipes_own_documents_are_ranked(folder: Path) -> 
 def test_a_killed_start_is_continued_and_gives_the_same_bank(
     folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed while documents are encoded: the second start encodes only what is left."""
-    whole = run_mine(folder, "whole", corpus)
+    """Killed while documents are encoded: the second start encodes only the remaining ones."""
+    uninterrupted = run_mine(folder, "whole", corpus)
     monkeypatch.setattr(embeddings_module, "BLOCK_TEXTS", 16)
     written: list[int] = []
     original = embeddings_module._write
@@ -143,15 +145,15 @@ def test_a_killed_start_is_continued_and_gives_the_same_bank(
     assert before == 3 + 2  # queries in three blocks, two of documents
     assert calls == [32, 48]
     for name in ("candidate_RC", "count_R"):
-        assert np.array_equal(np.load(whole / f"{name}.npy"), np.load(folder / "killed" / f"{name}.npy"))
+        assert np.array_equal(np.load(uninterrupted / f"{name}.npy"), np.load(folder / "killed" / f"{name}.npy"))
     assert not (folder / "killed" / "work").exists()
 
 
 def test_a_start_killed_in_the_search_goes_on_behind_its_finished_blocks(
     folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """40 queries in blocks of 16; killed with two of them on disk."""
-    whole = run_mine(folder, "whole_search", corpus)
+    """40 queries in blocks of 16; killed when two blocks are on disk."""
+    uninterrupted = run_mine(folder, "whole_search", corpus)
     monkeypatch.setattr(search, "BLOCK_QUERIES", 16)
     monkeypatch.setattr(search, "GATHERED_QUERIES", 6)
     searched: list[int] = []
@@ -172,13 +174,13 @@ def test_a_start_killed_in_the_search_goes_on_behind_its_finished_blocks(
     searched.clear()
     start(folder, "killed_search", corpus)
     assert searched == list(range(32, 40))
-    assert contents(folder / "killed_search") == contents(whole)
+    assert contents(folder / "killed_search") == contents(uninterrupted)
 
 
 def test_a_start_killed_while_it_writes_the_facts_goes_on(
     folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run_mine(folder, "whole_facts", corpus)
+    uninterrupted = run_mine(folder, "whole_facts", corpus)
     replace = files.os.replace
 
     def replace_or_die(source: Path, target: Path) -> None:
@@ -191,13 +193,13 @@ def test_a_start_killed_while_it_writes_the_facts_goes_on(
         with pytest.raises(KeyboardInterrupt):
             run_mine(folder, "killed_facts", corpus)
     start(folder, "killed_facts", corpus)
-    assert contents(folder / "killed_facts") == contents(whole)
+    assert contents(folder / "killed_facts") == contents(uninterrupted)
 
 
 def test_work_with_another_pooling_is_not_continued(
     folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run_mine(folder, "whole_mean", corpus)
+    uninterrupted = run_mine(folder, "whole_mean", corpus)
 
     def kill(*arguments: object) -> None:
         raise KeyboardInterrupt
@@ -207,7 +209,7 @@ def test_work_with_another_pooling_is_not_continued(
         with pytest.raises(KeyboardInterrupt):
             run_mine(folder, "other_pooling", corpus, pooling="cls")
     start(folder, "other_pooling", corpus)
-    assert contents(folder / "other_pooling") == contents(whole)
+    assert contents(folder / "other_pooling") == contents(uninterrupted)
 
 
 def test_a_finished_bank_is_refused_and_what_its_start_left_of_its_work_removed(folder: Path, corpus: Path) -> None:
@@ -240,7 +242,7 @@ def train(folder: str, bank: str, output: str) -> None:
 
 
 def test_a_run_draws_from_the_bank_and_moves_on_in_it(folder: Path, corpus: Path) -> None:
-    """A floor above 1 replaces every negative at every step."""
+    """With a floor above 1 every negative is replaced at every step."""
     bank = run_mine(folder, "train_bank", corpus)
     run_ranks(2, train, str(folder), str(bank), "bank_run")
     rows = [json.loads(line) for line in (folder / "bank_run" / "metrics.jsonl").read_text().splitlines()]
@@ -249,7 +251,7 @@ def test_a_run_draws_from_the_bank_and_moves_on_in_it(folder: Path, corpus: Path
 
 
 def start_from_ranking(folder: str, bank: str) -> str:
-    """Runs on a rank: what a run says against the scores of a bank as S0."""
+    """Runs on a rank: return the message by which a run refuses the scores of a bank as S0."""
     from harness.config import load_recipe
     from harness.run.build import build_run
 
@@ -266,13 +268,13 @@ def test_a_rankings_scores_are_s0_only_for_a_run_that_starts_with_the_same_weigh
 ) -> None:
     bank, other = run_mine(folder, "ranked", corpus), run_mine(folder, "ranked_by_cls", corpus, pooling="cls")
     assert run_ranks(1, start_from_ranking, str(folder), str(bank)) == [""]
-    said = run_ranks(1, start_from_ranking, str(folder), str(other))[0]
-    assert "ranked with other pooling than the run starts with" in said
+    message = run_ranks(1, start_from_ranking, str(folder), str(other))[0]
+    assert "ranked with other pooling than the run starts with" in message
     facts = json.loads((bank / FACTS).read_text())
     facts["ranked_by"]["weights"] = "others"
     (bank / FACTS).write_text(json.dumps(facts))
-    said = run_ranks(1, start_from_ranking, str(folder), str(bank))[0]
-    assert "ranked with other weights than the run starts with" in said
+    message = run_ranks(1, start_from_ranking, str(folder), str(bank))[0]
+    assert "ranked with other weights than the run starts with" in message
 
 
 def test_a_bank_of_other_data_is_refused(folder: Path, corpus: Path) -> None:
@@ -283,7 +285,7 @@ def test_a_bank_of_other_data_is_refused(folder: Path, corpus: Path) -> None:
 
 
 def test_above_a_stated_size_faiss_searches_and_the_bank_says_what_it_missed(folder: Path, corpus: Path) -> None:
-    """The corpus has 51 different documents; IVF of so few has one list, so that it misses none."""
+    """The corpus has 51 different documents. With so few, FAISS IVF makes one list, so its search is exact."""
     pytest.importorskip("faiss")
     below = run_mine(folder, "below", corpus, index="ivf", index_above=51)
     above = run_mine(folder, "above", corpus, index="ivf", index_above=50)

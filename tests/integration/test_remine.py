@@ -1,4 +1,4 @@
-"""Runs that rank their negatives anew, or look ahead, killed and continued; and what they leave."""
+"""Runs that rank their negatives anew or look ahead: continued after a kill, and the files they keep."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REMINE = (*LIVELY, "mining.rule=v2", "mining.floor=0.9", "mining.ceiling=2", "mi
 
 
 def train_and_die(folder: str, output: str, settings: tuple[str, ...], place: str) -> None:
-    """Runs on a rank: trains until the ranking after step 4, and kills every rank there."""
+    """Runs on a rank: train until the ranking after step 4 and kill every rank there, at the named place."""
     import harness.search.embeddings as embedding
     from harness.mining.bank_writer import BankWriter
 
@@ -50,7 +50,7 @@ def train_and_die(folder: str, output: str, settings: tuple[str, ...], place: st
 
 @pytest.fixture(scope="module")
 def ranked(folder: Path) -> tuple[str, ...]:
-    """Queries that come every other step, with four negatives each; those of all are a query's documents to rank."""
+    """Settings: a query comes every second step and has four negatives; all negatives are ranked for each query."""
     rows = [
         {"query": text(i, 4), "positive": text(1000 + i), "negative": [text(3000 + 4 * i + j) for j in range(4)]}
         for i in range(12)
@@ -59,7 +59,7 @@ def ranked(folder: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def whole(folder: Path, ranked: tuple[str, ...]) -> tuple[list[dict], list[dict], bytes]:
+def uninterrupted(folder: Path, ranked: tuple[str, ...]) -> tuple[list[dict], list[dict], bytes]:
     run_ranks(2, train, str(folder), "whole", (*ranked, *REMINE))
     return outcome(folder / "whole")
 
@@ -68,17 +68,19 @@ def whole(folder: Path, ranked: tuple[str, ...]) -> tuple[list[dict], list[dict]
     "place",
     ["with the queries encoded", "with the documents encoded", "before its facts are written", "when it is done"],
 )
-def test_a_run_killed_while_it_ranks_anew_equals_the_uninterrupted_one_bit_for_bit(folder, ranked, whole, place):
+def test_a_run_killed_while_it_ranks_anew_equals_the_uninterrupted_one_bit_for_bit(
+    folder, ranked, uninterrupted, place
+):
     output, settings = place.replace(" ", "_"), (*ranked, *REMINE)
     with pytest.raises(AssertionError, match="no result"):
         run_ranks(2, train_and_die, str(folder), output, settings, place)
     run_ranks(2, train, str(folder), output, settings)
     assert json.loads((folder / output / "run.json").read_text())["resumed_from"] == 2
-    assert outcome(folder / output) == whole
+    assert outcome(folder / output) == uninterrupted
 
 
-def test_a_run_killed_before_a_new_ranking_counts_goes_on_with_both_banks(folder, ranked, whole):
-    """The checkpoint after step 4 holds the old bank, which step 5 draws from, and names the new one."""
+def test_a_run_killed_before_a_new_ranking_counts_goes_on_with_both_banks(folder, ranked, uninterrupted):
+    """The checkpoint after step 4 holds the old bank, from which step 5 draws, and the name of the new bank."""
     settings = (*ranked, *REMINE)
     with pytest.raises(AssertionError, match="no result"):
         run_ranks(2, train, str(folder), "pending", settings, "after step 5")
@@ -86,19 +88,19 @@ def test_a_run_killed_before_a_new_ranking_counts_goes_on_with_both_banks(folder
     assert (saved["faq/first_step"].tolist(), saved["faq/ranked_after"].tolist()) == ([0, 6], [0, 4])
     run_ranks(2, train, str(folder), "pending", settings)
     assert json.loads((folder / "pending" / "run.json").read_text())["resumed_from"] == 4
-    assert outcome(folder / "pending") == whole
+    assert outcome(folder / "pending") == uninterrupted
 
 
-def test_new_rankings_change_what_is_trained_on_and_are_reported(folder, ranked, whole):
+def test_new_rankings_change_what_is_trained_on_and_are_reported(folder, ranked, uninterrupted):
     run_ranks(2, train, str(folder), "kept", (*ranked, *REMINE, "mining.remine.every=0"))
-    rows, kept = whole[0], outcome(folder / "kept")[0]
+    rows, kept = uninterrupted[0], outcome(folder / "kept")[0]
     assert [row["queries_reranked"] for row in rows] == [0, 0, 0, 12, 0, 0, 0, 12, 0, 0]
     assert next(row["step"] for row, other in zip(rows, kept, strict=True) if row["loss"] != other["loss"]) == 6
     assert all(row["queries_reranked"] == 0 for row in kept)
 
 
-def test_only_rankings_that_a_checkpoint_may_go_on_with_are_kept(folder, whole):
-    """The ranking after step 8 comes when the checkpoint after step 6 is there, which names that after step 4."""
+def test_only_rankings_that_a_checkpoint_may_go_on_with_are_kept(folder, uninterrupted):
+    """When the ranking after step 8 is made, the newest checkpoint (step 6) uses the ranking after step 4."""
     assert {path.name for path in (folder / "whole" / "banks").iterdir()} == {"step-4", "step-8"}
 
 
@@ -108,7 +110,7 @@ def test_without_checkpoints_only_rankings_in_use_are_kept(folder, ranked):
     assert {path.name for path in (folder / "unsaved" / "banks").iterdir()} == {"step-6", "step-8"}
 
 
-def test_a_checkpoint_whose_ranking_is_damaged_is_passed_over(folder, ranked, whole):
+def test_a_checkpoint_whose_ranking_is_damaged_is_passed_over(folder, ranked, uninterrupted):
     settings = (*ranked, *REMINE)
     with pytest.raises(AssertionError, match="no result"):
         run_ranks(2, train, str(folder), "damaged", settings, "after step 5")
@@ -116,7 +118,7 @@ def test_a_checkpoint_whose_ranking_is_damaged_is_passed_over(folder, ranked, wh
     os.truncate(candidates, candidates.stat().st_size - 4)
     run_ranks(2, train, str(folder), "damaged", settings)
     assert json.loads((folder / "damaged" / "run.json").read_text())["resumed_from"] == 2
-    assert outcome(folder / "damaged") == whole
+    assert outcome(folder / "damaged") == uninterrupted
 
 
 def test_a_run_that_looks_ahead_continues_bit_for_bit(folder, ranked):
@@ -133,7 +135,7 @@ def test_a_run_that_looks_ahead_continues_bit_for_bit(folder, ranked):
 
 
 def test_looking_ahead_does_not_change_a_step_but_by_its_decisions(folder, ranked):
-    """It encodes between steps with dropout off: a rule that never finds a negative easy trains as none does."""
+    """Looking ahead encodes with dropout off: with a rule that replaces nothing, training is unchanged."""
     never = ("mining.rule=v2", "mining.floor=-9", "mining.ceiling=1e-9", "mining.check=upcoming", "mining.interval=1")
     for name, settings in (("never", never), ("none", ())):
         run_ranks(2, train, str(folder), name, (*ranked, *LIVELY, *settings))

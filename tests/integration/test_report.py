@@ -1,4 +1,4 @@
-"""A run's report in a real browser: made at the end of a run, complete, and asking nobody for anything."""
+"""A run's report in a real browser: the run writes it at its end, it is complete, and it loads nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PHASES = {f"seconds/{name}" for name in ("data", "embed", "score", "replay", "st
 
 
 def train(folder: Path, output: str, *settings: str, broken: str = "") -> str:
-    """Runs on a rank: trains; `broken` is the error that drawing ends with, if any. Returns what stderr said."""
+    """Runs on a rank: train and return the text of stderr. broken: if given, the error of drawing the report."""
     from harness import trainer
     from harness.report import page
 
@@ -35,44 +35,44 @@ def train(folder: Path, output: str, *settings: str, broken: str = "") -> str:
 
     if broken:
         page.write_report = fail
-    with redirect_stderr(io.StringIO()) as said:
+    with redirect_stderr(io.StringIO()) as stderr:
         trainer.train(load_recipe(str(folder / "tiny.yaml"), [f"output={folder}/{output}", *settings]))
-    return said.getvalue()
+    return stderr.getvalue()
 
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
-    """A finished run of two ranks with replacements."""
+    """A finished run of two ranks that replaced negatives."""
     run_ranks(2, train, folder, "dynamic", "mining.rule=v2", "mining.floor=1.0")
     return folder / "dynamic"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
+    """Headless Chromium."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
     with sync_playwright() as playwright:
-        # A sandbox cannot be made by root, as which containers run.
+        # Root, the user in most containers, cannot create a sandbox.
         yield playwright.chromium.launch(executable_path=program, chromium_sandbox=os.geteuid() != 0)
 
 
 def look(browser: Browser, page: Path, width: int) -> dict[str, object]:
-    """Load a page from disk at a width; what it says, asks for and shows."""
+    """Load a page from disk at a window width; return its messages, the addresses it requests, and what it shows."""
     opened = browser.new_page(viewport={"width": width, "height": 800})
-    asked: list[str] = []
-    said: list[str] = []
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
+    requests: list[str] = []
+    messages: list[str] = []
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.on("console", lambda message: messages.append(message.text))
+    opened.on("pageerror", lambda error: messages.append(str(error)))
     opened.goto(page.as_uri(), wait_until="load")
     images = opened.eval_on_selector_all(
         "figure", "all => all.map(f => [f.id, ...[...f.querySelectorAll('img')].map(i => [i.naturalWidth, i.alt])])"
     )
     overflow = opened.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     opened.close()
-    return {"asked": asked, "said": said, "images": images, "overflow": overflow}
+    return {"asked": requests, "said": messages, "images": images, "overflow": overflow}
 
 
 @pytest.mark.parametrize("width", [1280, 360])
@@ -85,11 +85,11 @@ def test_a_browser_shows_every_figure_and_asks_for_nothing(run: Path, browser: B
         assert len(images) == 1, f"{name}: not recorded"
         assert images[0][0] > 0
         assert images[0][1]
-    assert seen["overflow"] <= 0  # a phone need not scroll sideways, but inside tables
+    assert seen["overflow"] <= 0  # on a phone only tables may scroll sideways
 
 
 def test_what_a_browser_asks_for_would_be_seen(browser: Browser, tmp_path: Path) -> None:
-    """The check above sees a picture that lies elsewhere, and an error on the console."""
+    """The check above notices a picture from another address and an error on the console."""
     (tmp_path / "page.html").write_text(
         '<figure id="x"><img src="other.png"></figure><script>console.error("no")</script>'
     )
@@ -111,9 +111,9 @@ def test_every_row_says_where_the_time_went(run: Path) -> None:
 
 
 def test_a_report_that_cannot_be_made_does_not_fail_the_run(folder: Path) -> None:
-    (said,) = run_ranks(1, partial(train, broken="no space left"), folder, "undrawn", "training.steps=1")
+    (stderr,) = run_ranks(1, partial(train, broken="no space left"), folder, "undrawn", "training.steps=1")
     assert json.loads((folder / "undrawn" / "run.json").read_text())["finished"]
-    assert f"report.html could not be made (no space left); to try again: harness report {folder}/undrawn" in said
+    assert f"report.html could not be made (no space left); to try again: harness report {folder}/undrawn" in stderr
 
 
 def test_several_runs_stand_in_one_report_beside_the_first(run: Path, folder: Path, browser: Browser) -> None:

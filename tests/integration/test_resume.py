@@ -17,11 +17,11 @@ from tests.tiny import text, write_jsonl
 pytestmark = pytest.mark.distributed
 
 MINING = ("negative_similarity_start", "negatives_replaced", "negatives_exhausted", "false_negatives_masked")
-MEASURED = ("seconds", "texts_per_second", "tokens_per_second", "memory")  # of the machine, not of the run
+MEASURED = ("seconds", "texts_per_second", "tokens_per_second", "memory")  # these columns depend on the machine
 
 
 def train(folder: str, output: str, settings: tuple[str, ...] = (), kill: str = "") -> None:
-    """Runs on a rank: trains, and kills every rank at the named place."""
+    """Runs on a rank: train, and kill every rank at the place that `kill` names."""
     import torch
 
     from harness.config import load_recipe
@@ -46,7 +46,7 @@ def _arm(kill: str, checkpoints: type, engine: type) -> None:
 
     place, step = kill.rsplit(" ", 1)
     name = f"step-{int(step):08d}"
-    if place == "inside a save at":  # DeepSpeed's files are half there
+    if place == "inside a save at":  # half of DeepSpeed's files are written
 
         def save(self, folder, original=engine.save):
             original(self, folder)
@@ -56,7 +56,7 @@ def _arm(kill: str, checkpoints: type, engine: type) -> None:
                 _die()
 
         engine.save = save
-    elif place == "after a save at":  # before `latest` has moved
+    elif place == "after a save at":  # before `latest` points to the new checkpoint
 
         def point(self, pointer, target, original=checkpoints._point):
             if target == name:
@@ -97,7 +97,7 @@ def _arm(kill: str, checkpoints: type, engine: type) -> None:
 
 
 def outcome(run: Path) -> tuple[list[dict], list[dict], bytes]:
-    """Everything a run leaves that must not depend on an interruption."""
+    """Everything that a run leaves and that must not depend on an interruption."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rows = [{key: value for key, value in row.items() if not key.startswith(MEASURED)} for row in rows]
     return rows, json.loads((run / "evaluation.json").read_text()), (run / "model" / "model.safetensors").read_bytes()
@@ -134,7 +134,7 @@ def test_a_killed_and_continued_run_equals_the_uninterrupted_one_bit_for_bit(fol
 
 
 def test_dropout_is_on_in_these_runs(folder):
-    """Otherwise bit equality would say nothing of random numbers."""
+    """Otherwise bit equality would not test the random numbers."""
     config = json.loads((folder / "model" / "config.json").read_text())
     assert config["hidden_dropout_prob"] > 0
 
@@ -167,7 +167,7 @@ def test_every_stage_and_precision_continues_bit_for_bit_and_exports(folder, set
 
 @pytest.fixture(scope="module")
 def ranked(folder):
-    """Queries that come every other step, with 4 to 6 ranked negatives each: some lists end during the run."""
+    """Queries that come every second step, with 4 to 6 ranked negatives each: some lists end during the run."""
     rows = [
         {
             "query": text(i, 4),
@@ -188,7 +188,7 @@ def ranked(folder):
     ids=lambda rule: rule[0],
 )
 def test_a_run_that_replaces_negatives_continues_bit_for_bit(folder, ranked, rule):
-    """Killed when some were replaced, some decisions were not yet in force, and more were to come."""
+    """Killed when some negatives were replaced, some decisions were not yet in force, and more decisions follow."""
     lively = (
         "training.steps=10",
         "training.dropout=0.4",
@@ -212,7 +212,7 @@ def test_a_run_that_replaces_negatives_continues_bit_for_bit(folder, ranked, rul
 
 
 def test_every_row_of_the_metrics_has_the_mining_keys(uninterrupted):
-    """Zeros without a rule and a margin, in a step as in the next."""
+    """Without a rule and a margin these keys are zero in every row."""
     assert [{key: row.get(key) for key in MINING} for row in uninterrupted[0]] == [dict.fromkeys(MINING, 0)] * 6
 
 
@@ -221,7 +221,7 @@ def test_every_row_says_how_many_repeats_of_a_text_were_not_encoded(uninterrupte
 
 
 def test_prompts_and_unequal_lengths_reach_the_exported_model(folder, tmp_path):
-    """The export is compared without prompts: they are the user's to give, and stored in the folder."""
+    """The embeddings are compared without prompts: the folder only stores them, its user applies them."""
     changes = (
         "tasks.faq.prompts.query='aral '",
         "tasks.faq.prompts.document='btin '",
@@ -242,7 +242,7 @@ def test_a_run_may_be_continued_with_other_evaluation_data(folder, uninterrupted
 
 
 def test_a_checkpoint_is_not_continued_on_other_data(folder, uninterrupted):
-    """The plan is a function of the data: the same step would hold other texts."""
+    """The plan is computed from the data, so the same step would contain other texts."""
     shutil.copytree(folder / "whole", folder / "other_data")
     rows = (folder / "retrieval.jsonl").read_text().splitlines(keepends=True)
     (folder / "reversed.jsonl").write_text("".join(reversed(rows)))
@@ -270,7 +270,7 @@ def test_a_run_of_another_recipe_is_never_overwritten(folder, uninterrupted):
 
 
 def test_fewer_steps_than_were_trained_are_refused(folder, uninterrupted):
-    """Otherwise the table of another run would be printed as this one's."""
+    """Otherwise the results of the longer run would be printed as the results of this one."""
     with pytest.raises(AssertionError, match=r"training.steps: got 4, but .* has been trained for 6 steps"):
         run_ranks(2, train, str(folder), "whole", ("training.steps=4",))
 

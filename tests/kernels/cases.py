@@ -1,4 +1,4 @@
-"""Random inputs of `info_nce` with every feature switched on or off, and the formula as loops over Python sets."""
+"""Random inputs of `info_nce` with any set of features, and its formula as loops over Python sets."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ FEATURES = (
 
 @dataclass
 class Case:
-    """Arguments of `info_nce` in float64, by the names of its arguments and of its options' fields."""
+    """Arguments of `info_nce` in float64: name → value. The fields of its option objects stand beside its arguments."""
 
     arguments: dict[str, Any]
 
     def run(
         self, implementation: str, dtype: torch.dtype = torch.float64, **changes: Any
     ) -> tuple[InfoNCEOutput, tuple[Tensor, ...]]:
-        """The output and the gradients by query, document and temperature (if it is a tensor), times 1.5.
+        """Return the output, and 1.5 times the gradients by query, document and temperature (if it is a tensor).
 
-        `dtype` is that of the rows; `triton` takes float32 and float16, and on the CPU its interpreter.
+        dtype: of the rows. `triton` takes float32 and float16; on a CPU it runs in its interpreter.
         """
         arguments = self.arguments | changes
         leaves = {}
@@ -57,7 +57,7 @@ class Case:
 
 
 def grouped(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The same arguments with the fields of `Matryoshka`, `Negatives` and `Towers` put into these objects."""
+    """Put the arguments that are fields of `Matryoshka`, `Negatives` or `Towers` into objects of these classes."""
     grouped = dict(arguments)
 
     def take(names: Iterable[str]) -> dict[str, Any]:
@@ -79,35 +79,38 @@ def make_case(
     width: int = 12,
     seed: int = 0,
 ) -> Case:
-    """Few keys and groups and short lists, so that every rule hits some query and spares another.
+    """Make a case with few keys and groups and short lists, so that a rule applies to some queries and not to others.
 
-    What cannot go together leaves one out: scope `own` the towers, `query_tower` the `query_row`.
+    Of features that exclude each other one is left out: towers with scope `own`, `query_row` with `query_tower`.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def whole(low: int, high: int, *shape: int) -> Tensor:
+    def random_integers(low: int, high: int, *shape: int) -> Tensor:
         return torch.randint(low, high, shape, generator=generator)
 
-    def real(*shape: int) -> Tensor:
+    def random_floats(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, dtype=torch.float64)
 
     arguments: dict[str, Any] = {
-        "query_BD": real(num_queries, width) - 0.4,
-        "document_ND": 3 * (real(num_documents, width) - 0.4),
-        "positive_B": whole(0, num_documents, num_queries),
-        "temperature": real(num_queries) + 0.05 if "temperatures" in features else 0.1,
+        "query_BD": random_floats(num_queries, width) - 0.4,
+        "document_ND": 3 * (random_floats(num_documents, width) - 0.4),
+        "positive_B": random_integers(0, num_documents, num_queries),
+        "temperature": random_floats(num_queries) + 0.05 if "temperatures" in features else 0.1,
         "scope": scope,
     }
     if scope == "group":
-        arguments |= {"query_group_B": whole(0, 2, num_queries), "document_group_N": whole(0, 2, num_documents)}
+        arguments |= {
+            "query_group_B": random_integers(0, 2, num_queries),
+            "document_group_N": random_integers(0, 2, num_documents),
+        }
     if "own" in features:
-        arguments["own_BM"] = whole(-1, num_documents, num_queries, 5)
+        arguments["own_BM"] = random_integers(-1, num_documents, num_queries, 5)
     if "excluded" in features:
-        arguments["excluded_BX"] = whole(-1, num_documents, num_queries, 3)
+        arguments["excluded_BX"] = random_integers(-1, num_documents, num_queries, 3)
     if "query_key" in features:
-        arguments["query_key_B"] = whole(0, 1 + num_queries // 3, num_queries)
+        arguments["query_key_B"] = random_integers(0, 1 + num_queries // 3, num_queries)
     if "document_key" in features:
-        arguments["document_key_N"] = whole(0, 1 + num_documents // 2, num_documents)
+        arguments["document_key_N"] = random_integers(0, 1 + num_documents // 2, num_documents)
     if features & {"margin", "margin_full"}:
         arguments["margin"] = 0.05
     if "margin_full" in features:
@@ -115,19 +118,19 @@ def make_case(
     if "hardness" in features:
         arguments["hardness"] = 3.0
     if "weights" in features:
-        arguments["weight_B"] = real(num_queries)
+        arguments["weight_B"] = random_floats(num_queries)
     if "denominator" in features:
         arguments["denominator"] = 5.5
     if "levels" in features:
         last = max(1, width - 1 if "short_levels" in features else width)
         dims = sorted({max(1, width // 4), max(1, width // 2), last})
         arguments |= {"matryoshka_dims": dims, "matryoshka_weights": [1.0, 0.25, 2.0][: len(dims)]}
-    if "positives" in features:  # a third is padding, one stands twice, and queries share some
-        first_B1, second_B1 = whole(-num_documents // 2, num_documents, 2, num_queries, 1).clamp_min(-1)
+    if "positives" in features:  # a third is padding, one is listed twice, and some belong to several queries
+        first_B1, second_B1 = random_integers(-num_documents // 2, num_documents, 2, num_queries, 1).clamp_min(-1)
         sure_B1 = arguments.pop("positive_B")[:, None]
         arguments["positive_BP"] = torch.cat([first_B1, second_B1, sure_B1, first_B1], dim=1)
     if "query_row" in features and "query_tower" not in features:
-        arguments["query_row_B"] = whole(-1, num_documents, num_queries)
+        arguments["query_row_B"] = random_integers(-1, num_documents, num_queries)
     if "symmetric" in features:
         arguments["symmetric"] = True
     arguments |= {tower: True for tower in ("query_tower", "document_tower") if tower in features and scope != "own"}
@@ -135,7 +138,7 @@ def make_case(
 
 
 def loss_by_loops(case: Case) -> tuple[float, InfoNCEStats]:
-    """The loss and the statistics from the definitions alone."""
+    """Compute the loss and the statistics directly from their definitions."""
     a = _with_queries_as_documents(case.arguments)
     query, num_queries = a["query_BD"].tolist(), len(a["query_BD"])
     document, positives = a["document_ND"].tolist(), _positives(a)
@@ -145,15 +148,15 @@ def loss_by_loops(case: Case) -> tuple[float, InfoNCEStats]:
     pairs = [(o, p) for o in range(num_queries) for p in sorted(positives[o])]
     loss, lse = [0.0] * num_queries, []
     for dim, level_weight in zip(dims, level_weights, strict=True):
-        judged = dims[-1] if a.get("margin_dims") == "full" else dim
-        kept = [_negatives(a, i, query[i], judged) for i in range(num_queries)]
+        margin_dim = dims[-1] if a.get("margin_dims") == "full" else dim
+        kept = [_negatives(a, i, query[i], margin_dim) for i in range(num_queries)]
         lse.append([0.0] * num_queries)
         for i, p in pairs:
             own = math.exp(_cosine(query[i][:dim], document[p][:dim]) / temperature[i])
             row = sum(_row_term(a, i, j, _cosine(query[i][:dim], document[j][:dim]), temperature[i]) for j in kept[i])
             lse[-1][i] += math.log(own + row) / len(positives[i])
             if a.get("document_tower"):
-                tower = _negatives(a, i, document[p], judged)
+                tower = _negatives(a, i, document[p], margin_dim)
                 row += sum(math.exp(_cosine(document[p][:dim], document[j][:dim]) / temperature[i]) for j in tower)
             term = math.log((own + row) / own)
             if a.get("symmetric"):
@@ -167,7 +170,7 @@ def loss_by_loops(case: Case) -> tuple[float, InfoNCEStats]:
 
 
 def _row_term(a: dict[str, Any], i: int, j: int, cosine: float, temperature: float) -> float:
-    """What negative j puts into query i's denominator."""
+    """The term of negative j in the denominator of query i."""
     weighted = "hardness" in a and "own_BM" in a and j in a["own_BM"][i].tolist()
     return math.exp(cosine / temperature + (a["hardness"] * cosine if weighted else 0.0))
 
@@ -175,7 +178,7 @@ def _row_term(a: dict[str, Any], i: int, j: int, cosine: float, temperature: flo
 def _stats_by_loops(
     a: dict[str, Any], dim: int, kept: list[set[int]], loss: list[float], lse: list[list[float]]
 ) -> InfoNCEStats:
-    """`kept`: each query's negatives at the last level."""
+    """Compute the statistics. kept: each query's negatives at the last level."""
     query, document, positives = a["query_BD"][:, :dim].tolist(), a["document_ND"][:, :dim].tolist(), _positives(a)
     cosine = [[_cosine(row, other) for other in document] for row in query]
     of_positives = [[cosine[i][p] for p in sorted(positives[i])] for i in range(len(query))]
@@ -218,31 +221,31 @@ def _positives(a: dict[str, Any]) -> list[set[int]]:
 
 
 def _candidates(a: dict[str, Any], i: int) -> set[int]:
-    everything = set(range(len(a["document_ND"])))
+    all_documents = set(range(len(a["document_ND"])))
     own = set(a["own_BM"][i].tolist()) - {-1} if "own_BM" in a else set()
-    in_scope = {"own": set(), "all": everything}.get(a["scope"])
+    in_scope = {"own": set(), "all": all_documents}.get(a["scope"])
     if in_scope is None:
-        in_scope = {j for j in everything if a["document_group_N"][j] == a["query_group_B"][i]}
+        in_scope = {j for j in all_documents if a["document_group_N"][j] == a["query_group_B"][i]}
     return (own | in_scope) - _positives(a)[i]
 
 
-def _negatives(a: dict[str, Any], i: int, row: list[float], judged: int) -> set[int]:
-    """The candidates of query i that no rule drops; the margin looks at their cosines with `row`."""
+def _negatives(a: dict[str, Any], i: int, row: list[float], margin_dim: int) -> set[int]:
+    """The candidates of query i that no rule drops. row: the query's embedding, for the margin rule."""
     positives = _positives(a)
     itself = [{row} for row in a["query_row_B"].tolist()] if "query_row_B" in a else [set()] * len(positives)
-    known = [positives[o] | itself[o] for o in range(len(positives))]
-    kept = _candidates(a, i) - known[i]
+    positives_and_itself = [positives[o] | itself[o] for o in range(len(positives))]
+    kept = _candidates(a, i) - positives_and_itself[i]
     if "excluded_BX" in a:
         kept = kept - set(a["excluded_BX"][i].tolist())
     if "document_key_N" in a:
         kept = {j for j in kept if all(a["document_key_N"][j] != a["document_key_N"][p] for p in positives[i])}
     if "query_key_B" in a:
         equal = [o for o in range(len(positives)) if a["query_key_B"][o] == a["query_key_B"][i]]
-        kept = kept - set().union(*(known[o] for o in equal))
+        kept = kept - set().union(*(positives_and_itself[o] for o in equal))
     if "margin" in a:
-        document, query = a["document_ND"][:, :judged].tolist(), a["query_BD"][i, :judged].tolist()
+        document, query = a["document_ND"][:, :margin_dim].tolist(), a["query_BD"][i, :margin_dim].tolist()
         highest = min(_cosine(query, document[p]) for p in positives[i]) + a["margin"]
-        kept = {j for j in kept if _cosine(row[:judged], document[j]) <= highest + 1e-13}
+        kept = {j for j in kept if _cosine(row[:margin_dim], document[j]) <= highest + 1e-13}
     return kept
 
 
@@ -262,7 +265,7 @@ def _float64(values: list[Any]) -> Tensor:
 def assert_equal_outputs(
     left: tuple[InfoNCEOutput, tuple[Tensor, ...]], right: tuple[InfoNCEOutput, tuple[Tensor, ...]], tolerance: float
 ) -> None:
-    """Loss, gradients and every statistic."""
+    """Compare loss, gradients and every statistic."""
     torch.testing.assert_close(left[0].loss, right[0].loss, rtol=tolerance, atol=tolerance)
     for one, other in zip(left[1], right[1], strict=True):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
@@ -270,7 +273,7 @@ def assert_equal_outputs(
 
 
 def assert_equal_stats(left: InfoNCEStats, right: InfoNCEStats, tolerance: float) -> None:
-    """Every statistic; NaN equals NaN."""
+    """Compare every statistic; NaN equals NaN."""
     for field in fields(left):
         one, other = getattr(left, field.name), getattr(right, field.name)
         if one is None or other is None:

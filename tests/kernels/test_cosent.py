@@ -1,4 +1,4 @@
-"""CoSENT by sorting is the E x E formula."""
+"""CoSENT by sorting equals the formula over all E x E ordered pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def pairs(num_pairs: int, width: int = 6, seed: int = 0, grades: int = 4) -> tuple[Tensor, Tensor, Tensor]:
-    """Embeddings in float64 and scores of a few grades, so that ties abound."""
+    """Embeddings in float64, and scores with few different values, so that many scores are equal."""
     generator = torch.Generator().manual_seed(seed)
     left, right = torch.randn(2, num_pairs, width, generator=generator, dtype=torch.float64)
     return (
@@ -76,7 +76,7 @@ def test_without_two_different_scores_it_is_zero_with_zero_gradient(num_pairs: i
 
 
 def test_opposite_order_at_a_small_temperature_stays_finite_in_float32() -> None:
-    """cosine / temperature reaches +-100: exp(200) overflows float32, its logarithm must not."""
+    """cosine / temperature is up to +-100: exp(200) overflows float32, but its logarithm must not."""
     left = torch.tensor([[1.0, 0.0], [1.0, 0.0]], requires_grad=True)
     right = torch.tensor([[1.0, 1e-3], [-1.0, 1e-3]])
     loss = cosent(left, right, torch.tensor([0.0, 1.0]), temperature=0.01)
@@ -86,7 +86,9 @@ def test_opposite_order_at_a_small_temperature_stays_finite_in_float32() -> None
 
 
 def test_many_equal_pairs_are_counted_without_loss_of_precision() -> None:
-    """9e8 pairs of cosine 1: a running sum in float32 would stall at 2^24, its logarithm at c = 100 after some 1e5."""
+    """9e8 pairs of cosine 1: a running sum in float32 would stop growing at 2^24, a running log-sum-exp after about
+    1e5 pairs.
+    """
     row = torch.ones(60_000, 1)
     score = torch.arange(60_000) % 2
     loss = cosent(row, row, score, temperature=0.01)

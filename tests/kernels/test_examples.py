@@ -26,7 +26,7 @@ def test_in_batch_negatives_train_a_projection(capsys: pytest.CaptureFixture[str
 
 
 def test_keys_and_groups_leave_each_query_its_true_negatives(capsys: pytest.CaptureFixture[str]) -> None:
-    """None of another group, none equal by key to a positive, no positive of an equal query."""
+    """No negative is of another group, equal by key to a positive, or a positive of an equal query."""
     negatives = [line.partition("negatives: ")[2] for line in printed_by("keys_and_groups.py", capsys)]
     pacific = "['The Pacific.', 'The Pacific Ocean.']"
     paris = "['Paris.', 'The capital of France is Paris.']"
@@ -35,7 +35,7 @@ def test_keys_and_groups_leave_each_query_its_true_negatives(capsys: pytest.Capt
 
 @pytest.mark.distributed
 def test_a_ring_of_processes_equals_one_process() -> None:
-    """As a command of its own: its processes import it by its file."""
+    """The example runs as a command, because the processes that it starts import its file."""
     environment = {**os.environ, "PYTHONPATH": str(KERNELS)}
     command = [sys.executable, str(EXAMPLES / "ring.py")]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The reference implementation is what its docstring says."""
+"""The reference implementation equals the definitions in its docstring."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_reference_equals_loops_over_the_definition(scope: str, feature: str
     case = make_case(features, scope)
     assert_equals_the_loops(case, 1e-12)
     if features & DROPPING:
-        assert loss_by_loops(case)[1].masked_B.sum() > 0  # the rule did something
+        assert loss_by_loops(case)[1].masked_B.sum() > 0  # the rule masked something
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -53,7 +53,7 @@ def test_any_combination_of_features_and_sizes_equals_the_loops(
     [(feature, scope) for feature in CHANGING for scope in SCOPES if scope != "own" or not feature.endswith("_tower")],
 )
 def test_each_feature_changes_the_loss(feature: str, scope: str) -> None:
-    """Else the equalities above could hold for a feature that does nothing."""
+    """Otherwise the equalities above could hold for a feature without effect."""
     base = {"levels", "margin", "own"}
     one, other = (make_case(features, scope).run("reference")[0].loss for features in ({*base, feature}, base))
     assert abs(one - other) > 1e-4
@@ -75,7 +75,7 @@ def test_the_gradient_of_the_reference_equals_finite_differences(scope: str, tow
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_the_weight_of_a_hard_negative_takes_no_gradient(scope: str) -> None:
-    """Against the formula with the weights as numbers, each level's from its own cosines (EmbeddingGemma)."""
+    """Compared with the formula in which the weights are constants from each level's cosines (EmbeddingGemma)."""
     case = make_case({"own", "levels", "hardness", "excluded"}, scope)
     a, rows = case.arguments, {}
     for name in ("query_BD", "document_ND"):
@@ -114,7 +114,7 @@ def test_without_options_it_is_the_usual_cross_entropy_of_normalised_rows() -> N
 
 
 def test_symmetric_pairs_are_the_mean_of_the_cross_entropies_of_rows_and_columns() -> None:
-    """As CLIP: query i and document i."""
+    """As in CLIP: document i is the positive of query i."""
     case = make_case({"symmetric"}, num_queries=9, num_documents=9)
     query, document = (torch.nn.functional.normalize(case.arguments[name]) for name in ("query_BD", "document_ND"))
     logit, target = query @ document.T / 0.1, torch.arange(9)
@@ -141,7 +141,7 @@ def test_all_towers_of_pairs_are_the_four_sums_of_gte() -> None:
 def test_queries_that_the_caller_puts_among_the_documents_are_those_of_the_query_tower(
     scope: str, document_tower: bool
 ) -> None:
-    """The form for several processes, whose queries `query_tower` does not see."""
+    """With several processes the caller must do this, because `query_tower` sees only the queries of one process."""
     towers = {"query_tower", "document_tower"} if document_tower else {"query_tower"}
     case = make_case({"query_key", "levels", "symmetric", "positives", "margin", *towers}, scope)
     expected, (by_query, by_document) = case.run("reference")

@@ -155,7 +155,7 @@ def test_auto_is_chunked_on_the_cpu_with_or_without_the_interpreter(monkeypatch:
 
 
 class _Reads(TorchDispatchMode):
-    """Counts the operations that read one value back, for which a GPU is waited for."""
+    """Counts the operations that read one value from the device, because the CPU waits for the GPU in each."""
 
     count = 0
 
@@ -174,12 +174,12 @@ def test_all_values_are_checked_in_one_transfer(monkeypatch: pytest.MonkeyPatch)
         info_nce(**grouped(arguments))
         assert reads.count == 0
         bool(arguments["denominator"] > 0)
-        assert reads.count == 1  # such reads are seen
+        assert reads.count == 1  # the counter sees such a read
     assert len(lists) == 1
 
 
 def test_positives_are_kept_once_and_padding_moves_to_the_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the implementations rely on: column 0 is never padding."""
+    """The implementations rely on this: column 0 is never padding."""
     monkeypatch.setattr(sys.modules["fused_contrastive.info_nce"], "_run", lambda problem, implementation: problem)
     given = [[-1, 4, -1, 4, 2], [3, 3, 3, 3, 3], [-1, -1, -1, -1, 0], [5, 1, 4, 2, 3]]
     kept = [[4, 2, -1, -1, -1], [3, -1, -1, -1, -1], [0, -1, -1, -1, -1], [5, 1, 4, 2, 3]]

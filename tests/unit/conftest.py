@@ -1,4 +1,4 @@
-"""Tasks opened from rows that a test writes itself."""
+"""Fixtures that open tasks from rows written by a test."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Recipes: what is read, what is refused, and in which words."""
+"""Recipes: what is read, what is refused, and the messages."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_an_override_leaves_the_other_keys_of_the_tree_alone() -> None:
 
 
 def test_reading_a_recipe_imports_nothing_heavy() -> None:
-    """A mistake must cost milliseconds, on every rank of a large job."""
+    """A mistake in a recipe must be reported within milliseconds, on every rank of a large job."""
     code = (
         "import sys, harness.__main__, harness.config; harness.config.load_recipe('demo');"
         "print([m for m in ('torch', 'transformers', 'datasets', 'deepspeed', 'sklearn') if m in sys.modules])"

@@ -1,4 +1,4 @@
-"""Files and folders that are complete or not there."""
+"""Files and folders appear only when they are complete."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_folder_is_there_only_when_it_is_complete_and_is_made_once(tmp_path: P
     assert not target.exists()
     create_once(target, lambda folder: create(folder, 2))
     create_once(target, lambda folder: pytest.fail("made again"))
-    assert sorted(path.name for path in target.iterdir()) == ["0", "1"]  # nothing of the killed start
+    assert sorted(path.name for path in target.iterdir()) == ["0", "1"]  # no file of the killed start
     assert [path.name for path in target.parent.iterdir()] == ["folder"]
 
 

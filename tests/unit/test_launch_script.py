@@ -1,4 +1,4 @@
-"""launch.sh: what it installs, how many ranks it starts, and who gets which arguments."""
+"""launch.sh: what it installs, how many ranks it starts, and where its arguments go."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(harness.__file__).parent.parent
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """launch.sh beside pins, with programs that write down how they were called."""
+    """A folder with launch.sh, pinned versions, and stub programs that record their arguments."""
     for name in ("launch.sh", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "launch.sh").chmod(0o755)
@@ -59,7 +59,7 @@ def test_launch_installs_once_and_again_only_when_pins_or_extras_change(checkout
     assert installs() == []
     assert installs("test") == ["demo,test"]
     assert installs("test") == []
-    assert installs() == []  # what the tests need holds what a run needs
+    assert installs() == []  # the packages for the tests include those for a run
     (checkout / "constraints.txt").write_text("torch==2.13.0\n")
     assert installs() == ["demo"]
 

@@ -1,4 +1,4 @@
-"""The table of losses: every entry leads to a function, and every loss is in the tests that must cover all of them."""
+"""The table of losses: every entry names a function, and the golden equalities contain every loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.golden_mixtures import mixed_loss_settings, mixed_plan
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_an_entry_leads_to_a_function_of_the_parts_of_its_kinds(name: str) -> None:
-    """`sts` tasks give pairs, the other kinds queries: one function cannot take both."""
+    """`sts` tasks have pairs, the other kinds have queries; a loss function takes either pairs or queries."""
     signature = inspect.signature(loss_function(name), eval_str=True)
     part_types = {PairPart if kind == "sts" else QueryPart for kind in LOSSES[name].kinds}
     assert [list(signature.parameters.values())[1].annotation] == list(part_types)
@@ -37,7 +37,7 @@ def test_only_losses_of_queries_may_need_a_rankers_scores_or_use_the_options_of_
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_stands_in_the_golden_equalities(name: str) -> None:
-    """In a task of the mixture whose ranks hold very unequal amounts."""
+    """A task of the mixture `uneven` has the loss."""
     texts = StepTexts(np.zeros(31, np.int32), np.arange(31), np.ones(31, np.int64))
     losses = {task.name: task.losses for task in mixed_loss_settings()}
     assert any(name in losses[part.task] for part in mixed_plan("uneven", texts).parts)

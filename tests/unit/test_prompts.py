@@ -1,4 +1,4 @@
-"""Which prompt stands before a text, by its role, its row, and where the prompts come from."""
+"""The prompt before a text depends on its role, its row, and the source of the prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_a_rows_own_prompt_stands_before_its_query_and_before_no_document() -> N
     prompts = Prompts("q: ", "d: ", "s: ")
     assert [prompts.before(role) for role in ("query", "document", "sentence")] == ["q: ", "d: ", "s: "]
     assert prompts.before("query", "own: ") == "own: "
-    assert prompts.before("query", "") == ""  # an empty one says that this query has none
+    assert prompts.before("query", "") == ""  # an empty prompt means that this query has none
     assert prompts.before("document", "own: ") == "d: "
 
 

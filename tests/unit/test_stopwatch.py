@@ -1,4 +1,4 @@
-"""Seconds by name: added up, also after an error, and of the device that spends them."""
+"""The stopwatch adds up seconds by name, also after an error, and measures the time of the device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.stopwatch import Stopwatch
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Times that the stopwatch reads, first to last."""
+    """The times that the stopwatch will read, in order."""
     times: list[float] = []
     monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: times.pop(0))
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
@@ -68,7 +68,7 @@ def test_the_time_inside_every_collective_is_counted(collective, clock: list[flo
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_on_a_gpu_a_place_pays_for_the_work_it_queued() -> None:
-    """Queueing takes no time: a clock on the host would charge whoever waits for the result."""
+    """Queueing work takes almost no time, so a host clock would add the work's time to the place that waits for it."""
     matrix_NN = torch.randn(8192, 8192, device="cuda")
     matrix_NN @ matrix_NN
     torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""What a step's plan says of itself."""
+"""The counts that a step's plan gives."""
 
 from __future__ import annotations
 

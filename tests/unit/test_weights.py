@@ -1,4 +1,4 @@
-"""From a model's name to its folder, and how many tokens its positions take."""
+"""A model's name is resolved to its folder; the largest number of tokens of a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("trusted", [False, True])
 def test_a_hub_name_stands_for_its_whole_folder(folder, tmp_path, monkeypatch, trusted):
-    """transformers alone would leave modules.json behind, and with it the pooling and the Dense layer."""
+    """transformers alone would not download modules.json, which names the pooling and the Dense layer."""
     encoder = export(folder, tmp_path / "out", pooling="cls", projection_dim=20)
     calls = []
 
@@ -46,7 +46,7 @@ def test_a_name_that_nobody_has_is_told_in_one_line(monkeypatch):
         raise FileNotFoundError("offline")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    name = "not a name/of/a model"  # transformers must not go looking for it either
+    name = "not a name/of/a model"  # transformers must not try to download it either
     assert resolve_model(name) == name
     for load in (Tokeniser, position_limit, lambda name: load_encoder(config(name))):
         with pytest.raises(ValueError, match=r"model.name_or_path: got not a name/of/a model, expected a") as caught:
@@ -72,7 +72,7 @@ def test_other_weights_under_the_demo_name_are_refused(tmp_path):
 
 
 def test_a_models_configuration_is_read_once_and_never_changed(tmp_path, monkeypatch):
-    """Tokeniser and encoder ask for the same limit; dropout is set in a copy."""
+    """Tokeniser and encoder read the same configuration; dropout is changed in a copy."""
     model = str(make_model(tmp_path / "model"))
     Tokeniser(model)
     monkeypatch.setattr(AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("read a second time"))

@@ -1,4 +1,4 @@
-"""Inputs at the edge: no queries, zero rows, rows that are not finite, copies of the positive."""
+"""Edge cases: no queries, zero rows, rows that are not finite, copies of the positive."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_zero_rows_and_zero_prefixes_have_similarity_zero_and_no_gradient(scope:
     positive = case.arguments["positive_B"]
     query[0] = 0
     document[positive[1]] = 0
-    query[2, :3] = 0  # the first level only
+    query[2, :3] = 0  # zero in the first level only
     output, (query_gradient, document_gradient) = case.run(implementation)
     assert output.loss.isfinite()
     assert output.stats.positive_similarity_B[:2].tolist() == [0, 0]
@@ -49,7 +49,7 @@ def test_zero_rows_and_zero_prefixes_have_similarity_zero_and_no_gradient(scope:
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e200])
 def test_rows_that_are_not_finite_give_a_nan_loss(scope: str, implementation: str, bad: float) -> None:
-    """Never a number that looks right: the caller stops on a loss that is not finite. 1e200 squared overflows."""
+    """The loss must never be a plausible number: the caller stops if it is not finite. 1e200 squared overflows."""
     case = make_case({"own", "margin"}, scope)
     case.arguments["query_BD"][3, 2] = bad
     assert case.run(implementation)[0].loss.isnan()
@@ -60,7 +60,7 @@ def test_rows_that_are_not_finite_give_a_nan_loss(scope: str, implementation: st
 def test_a_document_that_is_not_finite_gives_a_nan_loss_even_if_no_denominator_holds_it(
     scope: str, implementation: str
 ) -> None:
-    """Its gradient is NaN, too: the loss must say so."""
+    """The gradient of the document is NaN, so the loss must be NaN, too."""
     case = make_case({"own"}, scope)
     if scope == "group":
         case.arguments["document_group_N"][5] = 7
@@ -73,7 +73,9 @@ def test_a_document_that_is_not_finite_gives_a_nan_loss_even_if_no_denominator_h
 @pytest.mark.parametrize("implementation", ["reference", "chunked"])
 @pytest.mark.parametrize("scope", ["all", "own"])
 def test_a_copy_of_the_positive_is_kept_at_margin_zero_and_is_no_success(scope: str, implementation: str) -> None:
-    """A copy of the positive in another row: rounding must not decide, and a collapsed model is not accurate."""
+    """A document equal to the positive must be kept whatever the rounding, and must not count as a success, so that a
+    collapsed model does not look accurate.
+    """
     case = make_case({"levels"}, scope, num_queries=40, num_documents=80, width=33)
     document = case.arguments["document_ND"]
     document[40:] = document[:40]

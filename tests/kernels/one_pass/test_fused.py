@@ -1,4 +1,4 @@
-"""`chunked` gives the reference's numbers, the same bits every time."""
+"""`chunked` gives the numbers of the reference, and equal bits in repeated calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.kernels.cases import FEATURES, assert_equal_outputs, make_case
 
 SCOPES = ("all", "group", "own")
-WORKSPACES = (None, 500)  # all queries and documents at once; square tiles that cut both
+WORKSPACES = (None, 500)  # all queries and documents at once; square tiles of some queries and some documents
 
 
 @pytest.mark.parametrize("workspace", WORKSPACES)
@@ -26,7 +26,7 @@ def test_each_feature_equals_the_reference(feature: str, scope: str, workspace: 
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("feature", FEATURES)
 def test_hardness_with_each_feature_equals_the_reference(feature: str, scope: str, workspace: int | None) -> None:
-    """Own negatives leave the tiles for the listed pairs: every rule must hold in both, and levels have own weights."""
+    """Hardness computes own negatives as listed pairs, not in tiles: every rule must hold in both, at every level."""
     case = make_case({feature, "own", "levels", "hardness"}, scope)
     assert_equal_outputs(case.run("chunked", workspace_bytes=workspace), case.run("reference"), 1e-12)
 
@@ -58,7 +58,7 @@ def test_panels_of_a_few_queries_against_all_documents_equal_the_reference(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("scope", ["all", "own"])
 def test_the_error_is_that_of_the_reference_in_the_same_type(scope: str, dtype: torch.dtype) -> None:
-    """Against float64 on the same rounded rows; at most twice the reference's error, plus one rounding."""
+    """Compared with float64 on the same rounded rows: at most twice the reference's error, plus one rounding."""
     case = make_case({"own", "levels", "margin"}, scope, num_queries=61, num_documents=131, width=67)
     for name in ("query_BD", "document_ND"):
         case.arguments[name] = case.arguments[name].to(dtype)
@@ -72,7 +72,7 @@ def test_the_error_is_that_of_the_reference_in_the_same_type(scope: str, dtype: 
 
 
 def test_a_document_counts_once_however_often_a_query_names_it() -> None:
-    """Listed twice, or listed although the scope brings it anyway."""
+    """The document is listed twice, or is listed although the scope contains it anyway."""
     for scope in SCOPES:
         case = make_case({"own"}, scope)
         own = case.arguments["own_BM"]
@@ -96,7 +96,7 @@ def test_parts_of_the_queries_with_the_global_denominator_add_up(scope: str) -> 
     denominator = case.arguments["weight_B"].sum()
     total = [torch.zeros_like(gradient) for gradient in whole]
     loss = torch.zeros(())
-    for rows in (slice(0, 3), slice(3, 3), slice(3, 7)):  # one of them empty
+    for rows in (slice(0, 3), slice(3, 3), slice(3, 7)):  # the second part is empty
         part = {name: value[rows] for name, value in case.arguments.items() if name.endswith(("_B", "_BD", "_BM"))}
         output, (query, document) = case.run("chunked", **part, denominator=denominator)
         loss = loss + output.loss
@@ -110,7 +110,7 @@ def test_parts_of_the_queries_with_the_global_denominator_add_up(scope: str) -> 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("scope", SCOPES)
 def test_twice_the_same_bits(scope: str) -> None:
-    """Rows above torch's threading grain, documents named by many queries: the order of sums must be fixed."""
+    """Enough rows for several threads, and documents of many queries: the order of the sums must be fixed."""
     case = make_case({"own", "levels"}, scope, num_queries=300, num_documents=310, width=64)
     (first, first_gradients), (second, second_gradients) = (case.run("chunked", torch.float32) for _ in range(2))
     assert torch.equal(first.loss, second.loss)

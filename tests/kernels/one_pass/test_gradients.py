@@ -1,4 +1,4 @@
-"""Gradients of `chunked` equal finite differences, and backward hands them out in the right scale and type."""
+"""Gradients of `chunked` equal finite differences, and backward returns them with the right scale and dtype."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.kernels.cases import FEATURES, LEAVES, grouped, make_case
 
 SCOPES = ("all", "group", "own")
-WORKSPACES = (None, 500)  # all queries and documents at once; square tiles that cut both
+WORKSPACES = (None, 500)  # all queries and documents at once; square tiles of some queries and some documents
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -29,7 +29,7 @@ def test_the_gradient_equals_finite_differences(scope: str, workspace: int | Non
 
 
 def test_a_second_backward_and_a_scaled_one_are_right() -> None:
-    """The first hands out the stored gradient itself; nothing done to it later may leak into the second."""
+    """The first backward returns the stored gradient itself; later changes to it must not reach the second backward."""
     case = make_case({"own"})
     query = case.arguments["query_BD"].requires_grad_()
     output = info_nce(**grouped(case.arguments))
@@ -60,7 +60,7 @@ def test_only_the_gradient_asked_for_is_computed() -> None:
 def test_an_upstream_gradient_is_multiplied_in_before_the_gradient_is_rounded(
     dtype: torch.dtype, upstream: float
 ) -> None:
-    """A loss scale keeps float16 gradients in range; a third of a loss is no common error in bfloat16."""
+    """So that a loss scale keeps float16 gradients in range, and a factor of 1/3 is not rounded to bfloat16 first."""
     case = make_case(set(), num_queries=64, num_documents=128, width=16)
     rows = [case.arguments[name].to(dtype).requires_grad_() for name in ("query_BD", "document_ND")]
     arguments = {name: value for name, value in case.arguments.items() if name not in ("query_BD", "document_ND")}
@@ -72,4 +72,4 @@ def test_an_upstream_gradient_is_multiplied_in_before_the_gradient_is_rounded(
         assert row.grad is not None
         assert truth.grad is not None
         error = (row.grad.double() - truth.grad).norm() / truth.grad.norm()
-        assert error <= 0.3 * torch.finfo(dtype).eps  # rounding each number once; a rounded 1/3 alone is 0.17 eps more
+        assert error <= 0.3 * torch.finfo(dtype).eps  # each number is rounded once; rounding 1/3 would add 0.17 eps

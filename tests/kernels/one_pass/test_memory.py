@@ -17,7 +17,7 @@ SCOPES = ("all", "group", "own")
 
 
 class _LargestTensor(TorchDispatchMode):
-    """Elements of the largest tensor any operation returns."""
+    """Records the number of elements of the largest tensor that an operation returns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _LargestTensor(TorchDispatchMode):
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_no_tensor_grows_with_queries_times_documents(scope: str) -> None:
-    """Every storage, integers and masks too, stays within the workspace or linear in B + N."""
+    """Every storage, also of integers and masks, stays within the workspace or is linear in B + N."""
     num_queries, num_documents, width, workspace = 700, 900, 8, 1 << 18
     features = set(FEATURES)
     case = make_case(features, scope, num_queries, num_documents, width)
@@ -49,7 +49,7 @@ def test_no_tensor_grows_with_queries_times_documents(scope: str) -> None:
 
 @pytest.mark.parametrize("workspace", [1 << 19, 1 << 21])
 def test_the_peak_of_all_memory_is_the_workspace_and_a_linear_rest(workspace: int) -> None:
-    """By torch's own allocator; the matrix would be 16 MiB, and naive code holds three of them."""
+    """Measured with torch's allocator. The B x N matrix would be 16 MiB, and naive code holds three of them."""
     num_queries, num_documents, width = 2048, 2048, 16
     case = make_case({"own", "margin", "document_key"}, "all", num_queries, num_documents, width)
     for name in ("query_BD", "document_ND"):

@@ -15,9 +15,9 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 KERNELS = Path(__file__).parents[3] / "kernels"
 
 
-@pytest.mark.timeout(2400)  # two or three minutes of two cores, more when they are shared
+@pytest.mark.timeout(2400)  # takes two or three minutes on two cores, longer if they are shared
 def test_every_variant_fits_the_chip_without_stack_or_spills() -> None:
-    """In a process of its own: this one holds the kernels as the interpreter's."""
+    """Runs in a new process, because in this process the kernels are set up for the interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(KERNELS), environment.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "fused_contrastive.triton.compile_table"]

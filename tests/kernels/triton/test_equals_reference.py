@@ -1,6 +1,6 @@
-"""`triton` gives the reference's numbers: on a GPU with its kernels compiled, elsewhere in Triton's interpreter.
+"""`triton` gives the numbers of the reference: with compiled kernels on a GPU, else in Triton's interpreter.
 
-bfloat16 products are garbage in the interpreter: on the CPU float32 and float16 stand in.
+The interpreter computes wrong bfloat16 products, so on a CPU the tests use float32 and float16.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tests.kernels.cases import FEATURES, Case, make_case
 ON_GPU = torch.cuda.is_available()
 SCOPES = ("all", "group", "own")
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if ON_GPU else [])]
-WORKSPACES = (None, 4096)  # panels that see all documents; tiles that are computed twice
+WORKSPACES = (None, 4096)  # panels of some queries and all documents; tiles that are computed twice
 
 
 def assert_no_worse_than_the_reference(case: Case, dtype: torch.dtype, workspace: int | None = None) -> None:
-    """Against float64 on the same rounded rows: at most 4 times the reference's error, plus a few roundings."""
+    """Compared with float64 on the same rounded rows: at most 4 times the reference's error, plus a few roundings."""
     for name in ("query_BD", "document_ND"):
         case.arguments[name] = case.arguments[name].to(dtype)
     truth, plain = case.run("reference"), case.run("reference", dtype)
@@ -73,13 +73,15 @@ def test_any_combination_of_features_and_sizes_equals_the_reference(
     dtype: torch.dtype,
     seed: int,
 ) -> None:
-    case = make_case(features - {"margin", "margin_full"}, scope, *sizes, seed=seed)  # half rounding crosses margins
+    case = make_case(
+        features - {"margin", "margin_full"}, scope, *sizes, seed=seed
+    )  # float16 rounding can move a cosine across the margin
     assert_no_worse_than_the_reference(case, dtype, workspace)
 
 
 @pytest.mark.parametrize("features", [{"levels"}, {"levels", "symmetric", "own", "excluded"}])
 def test_many_tiles_in_both_directions_equal_the_reference(features: set[str]) -> None:
-    """More than eight rows of tiles: programs walk through several groups, and panels hold several tiles."""
+    """More than eight rows of tiles, so that programs process several groups, and panels have several tiles."""
     case = make_case(features, num_queries=150, num_documents=90, width=24)
     assert_no_worse_than_the_reference(case, torch.float32, 1 << 16)
 
@@ -111,12 +113,12 @@ def test_rows_that_are_not_finite_give_a_nan_loss(bad: float) -> None:
 
 
 def test_slopes_far_below_float16_are_kept_by_the_scale() -> None:
-    """A thousand documents and a large denominator: slopes of 1e-8 and less, smaller than float16's smallest number."""
+    """A thousand documents and a large denominator give slopes of 1e-8 and less, below the smallest float16 number."""
     case = make_case({"levels"}, num_queries=24, num_documents=1000, width=16)
     case.arguments["denominator"] = 1e5
     for name in ("query_BD", "document_ND"):
         case.arguments[name] = case.arguments[name].half()
     (_, exact), (_, half) = case.run("reference"), case.run("triton", torch.float16)
     for one, truth in zip(half, exact, strict=True):
-        shown = truth.half().double()  # what float16 can hold of it at all
+        shown = truth.half().double()  # the gradient as far as float16 can represent it
         assert (one.double() - truth).norm() <= 0.01 * truth.norm() + 2 * (shown - truth).norm()

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels a
 @pytest.mark.parametrize("features", [set(), {"levels", "excluded"}])
 @pytest.mark.parametrize("workspace", [1, 20_000, 200_000, 10**7])
 def test_buffers_stay_within_the_workspace_or_one_program(features: set[str], workspace: int) -> None:
-    """Nothing is computed here: the sizes are those of any launcher."""
+    """Nothing is computed; the sizes do not depend on the launcher."""
     size = (150, 700)
     tile = make_tile(features, size=size, workspace_bytes=workspace)
     launcher = VariantRecorder("interpreter", torch.float32)
@@ -29,7 +29,7 @@ def test_buffers_stay_within_the_workspace_or_one_program(features: set[str], wo
         zero_KR = torch.zeros(len(tile.problem.dims), tile.rows.stop)
         tile.slopes(tiles, SlopeWeights(zero_KR, zero_KR), kept=keeps)
     buffers = [buffer for owner in (tiles, tiles.inputs.drop_mask) for buffer in owner.buffers.flat.values()]
-    one_program = 16 * 32 * 4 * 8  # its tile, a few times
+    one_program = 16 * 32 * 4 * 8  # bytes of a tile, times eight
     assert sum(buffer.nbytes for buffer in buffers) <= max(workspace, one_program)
 
 

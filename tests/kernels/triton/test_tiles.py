@@ -1,6 +1,6 @@
-"""Tiles of the Triton kernels against the formulas of `one_pass/tiles.py`, on the interface itself, interpreted.
+"""Tiles of the Triton kernels, run in the interpreter, equal the formulas of `one_pass/tiles.py`.
 
-What `info_nce` makes of the tiles is in `test_equals_reference.py`.
+`test_equals_reference.py` tests the results that `info_nce` computes from the tiles.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels a
 
 DTYPES = (torch.float32, torch.float16)
 RULES = ("nothing", "own", "excluded", "query_key", "document_key", "margin", "margin_full", "positives", "query_row")
-SIZES = ((1, 8), (7, 90), (37, 30), (16, 39), (33, 104), (3, 200))  # programs have 16 rows and 32 columns in two parts
+SIZES = ((1, 8), (7, 90), (37, 30), (16, 39), (33, 104), (3, 200))  # a program has 16 rows and 32 columns in two parts
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -59,7 +59,7 @@ def test_more_equalities_than_the_kernel_compares_are_all_obeyed(dtype: torch.dt
 @pytest.mark.parametrize("temperature", [0.003, 30.0])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_temperature_overflows(temperature: float, dtype: torch.dtype) -> None:
-    """2^(logit) alone would, at 1 / 0.003; each row and column has its own reference."""
+    """2^logit would overflow at temperature 0.003, so each row and column subtracts its own reference logit."""
     tile = make_tile({"levels"}, dtype, temperature=temperature)
     tiles, weights = tile.tiles(), tile.weights(columns=True)
     assert_scores(tile, tile.score(tiles, by_column=True))
@@ -69,7 +69,7 @@ def test_no_temperature_overflows(temperature: float, dtype: torch.dtype) -> Non
 @pytest.mark.parametrize("length", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_row_and_a_column_of_which_nothing_is_kept_have_no_weight(keep: bool, length: float) -> None:
-    """Whatever the rows' length, which dropped cells are multiplied by, too."""
+    """For any length of the rows, although dropped cells are multiplied by it, too."""
     tile = make_tile({"levels"}, scope="group")
     tile.query_rows.row_SD.mul_(length)
     tile = tile_of(tile.problem)
@@ -91,7 +91,7 @@ def test_a_row_and_a_column_of_which_nothing_is_kept_have_no_weight(keep: bool, 
 def test_zero_rows_have_cosine_zero_and_no_pair_weight() -> None:
     tile = make_tile({"levels", "margin"})
     tile.query_rows.row_SD[3] = 0
-    tile.shard.row_CD[START + 6, :8] = 0  # the first level only
+    tile.shard.row_CD[START + 6, :8] = 0  # zero in the first level only
     tile = tile_of(tile.problem)
     tiles, weights = tile.tiles(), tile.weights(columns=True)
     assert_scores(tile, tile.score(tiles, by_column=True))
@@ -128,7 +128,7 @@ def test_twice_the_same_bits(features: set[str]) -> None:
 
 
 def test_a_new_shard_in_the_same_memory_is_read_anew() -> None:
-    """With a ring the next shard may arrive where the last one was; the padded copy must not outlive it."""
+    """In a ring a shard can use the memory of the one before, whose padded copy must not be used for it."""
     tile = make_tile({"levels"}, matryoshka_dims=[5, 32, 34])
     tiles = tile.tiles()
     tile.score(tiles)
@@ -139,7 +139,7 @@ def test_a_new_shard_in_the_same_memory_is_read_anew() -> None:
 
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_half_precision_slopes_neither_overflow_nor_vanish(symmetric: bool) -> None:
-    """One query takes all the weight, the others a millionth of it, and all have the same positive."""
+    """One query has nearly all the weight, the others a millionth of it, and all have the same positive."""
     weight_B = torch.full((19,), 1e-6)
     weight_B[0] = 1.0
     positive_B = torch.full((19,), 30)

@@ -1,4 +1,4 @@
-"""What the table compiles is what is launched."""
+"""The compile table contains exactly the kernel variants that are launched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DTYPES = (torch.float32, torch.float16)
 
 
 def test_every_variant_that_is_launched_is_compiled_for_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the other way round: none is compiled in vain."""
+    """And every variant of the table is launched by some case."""
     launched: set[Variant] = set()
     launch = Launcher.launch
 

@@ -1,4 +1,4 @@
-"""Tiles with every rule switched on or off, and the formulas of `one_pass/tiles.py` for what is asked about them."""
+"""Tiles with any set of rules, and their expected scores and slopes by the formulas of `one_pass/tiles.py`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from tests.kernels.cases import grouped, make_case
 
-FIRST, START = 4, 3  # of the shard in the whole table, of the tile in the shard
+FIRST, START = 4, 3  # first row of the shard in the table; first row of the tile in the shard
 
 
 @dataclass
 class Tile:
-    """All query rows by most of a shard's columns, and the formulas for what is asked about it."""
+    """A tile of all query rows and most columns of a shard, and the formulas for its scores and slopes."""
 
     problem: Problem
     rules: MaskRules
@@ -41,11 +41,11 @@ class Tile:
 
     @property
     def rounding(self) -> float:
-        """Relative error of e^logit when the logit is rounded once, and a few roundings more."""
+        """Allowed relative error of e^logit: the logit is rounded once, and a few more roundings follow."""
         return torch.finfo(torch.float32).eps * (4 + self.query_rows.inverse_temperature_S.max().item())
 
     def cosines(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """[K, R, C]: cosines computed in `dtype`, and which of them to drop."""
+        """Return the cosines [K, R, C], computed in `dtype`, and a mask of those to drop."""
         rows_RD, rows_CD = self.query_rows.row_SD.to(dtype), self.shard.row_CD[self.columns].to(dtype)
         dot_KRC = prefix_sums(rows_RD[:, chunk] @ rows_CD[:, chunk].T for chunk in chunks(self.problem.dims))
         inverse_norm_KR, inverse_norm_KC = (
@@ -54,8 +54,8 @@ class Tile:
         )
         cosine_KRC = dot_KRC * inverse_norm_KR[..., None] * inverse_norm_KC[:, None]
         dropped_RC = torch.zeros(len(rows_RD), len(rows_CD) + 1, dtype=torch.bool)
-        whole = slice(self.shard.first + self.columns.start, self.shard.first + self.columns.stop)
-        self.rules.fill(dropped_RC, self.rows, whole)
+        columns_in_table = slice(self.shard.first + self.columns.start, self.shard.first + self.columns.stop)
+        self.rules.fill(dropped_RC, self.rows, columns_in_table)
         dropped_KRC = dropped_RC[:, :-1].expand_as(cosine_KRC)
         if self.query_rows.max_cosine_KS is not None:
             above_KRC = cosine_KRC > self.query_rows.max_cosine_KS[..., None]
@@ -96,7 +96,7 @@ class Tile:
         }
 
     def weights(self, *, columns: bool) -> SlopeWeights:
-        """With the denominators of this tile, as if there were no other."""
+        """Slope weights with the denominators of this tile alone."""
         scores = self.expected_scores(torch.float64)
         lse_KR, lse_KC = scores["lse_KR"].float(), scores["column_lse_KC"].float()
         row_weight_KR = torch.linspace(0, 1, lse_KR.numel()).view_as(lse_KR) / len(lse_KR[0])
@@ -121,7 +121,7 @@ def tile_of(problem: Problem) -> Tile:
     shard_rows = problem.document_ND[FIRST:]
     inverse_norm_KB = prefix_inverse_norms(problem.query_BD, problem.dims, torch.float32)
     max_cosine_KB = None
-    if problem.margin is not None:  # any bound between the cosines will do
+    if problem.margin is not None:  # any bound between the smallest and the largest cosine
         max_cosine_KB = torch.linspace(0, 0.6, inverse_norm_KB.numel()).view_as(inverse_norm_KB)
     return Tile(
         problem,
@@ -134,7 +134,7 @@ def tile_of(problem: Problem) -> Tile:
 
 
 def assert_no_worse(name: str, tested: Tensor, plain: Tensor, exact: Tensor, rounding: float) -> None:
-    """At most twice the error of plain torch in float32, plus a relative rounding."""
+    """Assert that the error is at most twice that of plain torch in float32, plus a relative rounding."""
     assert tested.shape == exact.shape, name
     if exact.dtype == torch.int64:
         assert torch.equal(tested, exact), name
@@ -158,7 +158,9 @@ def assert_slopes(tile: Tile, tiles: TritonTiles, slopes: TileSlopes, weights: S
     plain, exact = tile.expected_slopes(weights, torch.float32), tile.expected_slopes(weights, torch.float64)
     scale = 1.0 if tiles.gradient_scale is None else tiles.gradient_scale.item()
     tested = torch.stack([weight_RC.double() / scale for weight_RC in slopes.pair_weight_KRC])
-    dtype = tile.problem.query_BD.dtype  # of what is stored on the way, once or (weights, then slopes) twice
+    dtype = (
+        tile.problem.query_BD.dtype
+    )  # of the intermediate values, which are rounded once or twice (weights, then slopes)
     rounding = tile.rounding + (0.0 if dtype == torch.float32 else 2 * torch.finfo(dtype).eps)
     assert_no_worse("pair_weight_KRC", tested, plain["pair_weight_KRC"], exact["pair_weight_KRC"], rounding)
     for name in ("query_dot_KR", "document_dot_KC"):

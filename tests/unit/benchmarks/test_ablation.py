@@ -1,4 +1,4 @@
-"""The ablation: every arm sees the same examples, nothing held out is trained on, and the swing is what it says."""
+"""The ablation: every arm trains on the same examples and on no held-out text, and the swing equals its definition."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def write_gzip(file: Path, rows: list[dict[str, Any]]) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Threads of three questions and two answers each in both retrieval sets; pairs; intents."""
+    """Write source data: retrieval sets of threads with three questions and two answers each; STS pairs; intents."""
     root = tmp_path / "source"
     for name in (RETRIEVAL, RERANKING):
         folder = root / "retrieval" / name
         documents = [{"_id": f"d{i}", "title": "", "text": f"{name} {text(200 + i)} {i}"} for i in range(30)]
         write_jsonl(folder / "corpus.jsonl", documents)
-        asked = [(thread, way) for thread in range(THREADS) for way in range(QUESTIONS)]
-        write_jsonl(folder / "queries.jsonl", [{"_id": f"q{t}-{w}", "text": question(t, w)} for t, w in asked])
-        judged = [f"q{t}-{w}\td{2 * t + i}\t1" for t, w in asked for i in (0, 1)]
+        questions = [(thread, way) for thread in range(THREADS) for way in range(QUESTIONS)]
+        write_jsonl(folder / "queries.jsonl", [{"_id": f"q{t}-{w}", "text": question(t, w)} for t, w in questions])
+        judged = [f"q{t}-{w}\td{2 * t + i}\t1" for t, w in questions for i in (0, 1)]
         (folder / "qrels").mkdir()
         (folder / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *judged]) + "\n")
     rows = [{"query": text(900 + i), "positive": [f"{RETRIEVAL} {text(215 + i)} {15 + i}"]} for i in range(12)]
@@ -62,8 +62,8 @@ def source(tmp_path: Path) -> Path:
     for split in ("train", "test"):
         pairs = [{"text1": f"{split} {i}", "text2": text(i), "score": i % 6} for i in range(20)]
         write_gzip(root / "sts" / "stsb_en" / f"{split}.jsonl.gz", pairs)
-        said = [{"text": f"{split} {text(i)} {i}", "label": f"intent {i % INTENTS}"} for i in range(6 * INTENTS)]
-        write_gzip(root / "classification" / "banking77_en" / f"{split}.jsonl.gz", said)
+        intent_rows = [{"text": f"{split} {text(i)} {i}", "label": f"intent {i % INTENTS}"} for i in range(6 * INTENTS)]
+        write_gzip(root / "classification" / "banking77_en" / f"{split}.jsonl.gz", intent_rows)
     return root
 
 
@@ -124,10 +124,10 @@ def config_of(arm: str, size: Size = SIZES["small"], model: str = "demo-minilm",
 
 
 def tasks_of(arm: str, model: Path, out: Path) -> tuple[RunConfig, tuple[Task, ...]]:
-    """Without the bank: which negatives a query has changes no order."""
-    made = recipe(arm, 0, SIZE, model=str(model), out=out)
-    made["tasks"][0]["negatives"] = {"per_query": 0}
-    config = build(RunConfig, made, "recipe")
+    """Open the tasks without the bank, because the negatives do not change the order of the queries."""
+    run_recipe = recipe(arm, 0, SIZE, model=str(model), out=out)
+    run_recipe["tasks"][0]["negatives"] = {"per_query": 0}
+    config = build(RunConfig, run_recipe, "recipe")
     return config, open_tasks(LoadedRecipe(config, out / "recipe.yaml", out), Tokeniser(str(model)))
 
 
@@ -153,9 +153,9 @@ def test_every_arm_sees_the_same_examples_of_each_task_in_the_same_order(source:
 def test_all_turns_fit_into_whole_steps(size: Size) -> None:
     for arm in ARMS.values():
         steps = arm.steps(size.turns)
-        whole = NUM_TASKS if arm.balance == "alternate" else 1
-        assert steps % whole == 0
-        assert steps // whole * arm.turns_at_once == size.turns
+        num_alternating_tasks = NUM_TASKS if arm.balance == "alternate" else 1
+        assert steps % num_alternating_tasks == 0
+        assert steps // num_alternating_tasks * arm.turns_at_once == size.turns
 
 
 def test_an_arm_differs_from_vanilla_only_in_what_its_name_says() -> None:
@@ -183,7 +183,7 @@ def test_both_arms_that_mine_judge_after_as_many_texts() -> None:
     assert apart.interval == NUM_TASKS * joint.interval == NUM_TASKS * size.judged_every
     assert all(build_rule(config_of(arm).mining) is None for arm in ("vanilla", "cbb", "control"))
     assert size.data.retrieval.rows is not None
-    assert size.judged_every * size.examples >= size.data.retrieval.rows  # between two checks every query has come
+    assert size.judged_every * size.examples >= size.data.retrieval.rows  # every query is used between two checks
 
 
 def history(losses: list[float | None], texts: int, column: str = "loss/faq") -> RunHistory:
@@ -196,7 +196,7 @@ def test_the_swing_is_the_variance_of_the_change_between_steps_that_have_the_los
     found = swing(history([3.0, None, None, 1.0, 2.0, None, 2.0], texts=10), "loss/faq")
     assert found is not None
     assert found.variance == pytest.approx(np.var([-2.0, 1.0, 0.0], ddof=1))
-    assert found.texts == pytest.approx((30 + 10 + 20) / 3)  # a gap of three steps, one, two
+    assert found.texts == pytest.approx((30 + 10 + 20) / 3)  # the gaps are three steps, one step, two steps
     assert Swing(0.5, 20).per_thousand_texts == pytest.approx(25)
 
 
@@ -236,8 +236,8 @@ def write_finished(out: Path, arm: str, seed: int, score: float) -> None:
     keys = {"num_texts": 10, "num_tokens": 100, "seconds": 2.0, "negatives_replaced": 0.0}
     losses = {"loss/retrieval": 1.0, "loss/similarity": None, "loss/intents": 0.5}
     write_jsonl(run / "metrics.jsonl", [{"step": i + 1, "loss": 2.0 / (i + 1), **losses, **keys} for i in range(4)])
-    made = recipe(arm, seed, SIZES["tiny"], model="demo-minilm", out=out)
-    (run / "recipe.yaml").write_text(yaml.safe_dump(made))
+    run_recipe = recipe(arm, seed, SIZES["tiny"], model="demo-minilm", out=out)
+    (run / "recipe.yaml").write_text(yaml.safe_dump(run_recipe))
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_what_is_finished_stands_beside_the_papers_figures(experiment: Path) -> 
     for seed, score in enumerate((0.5, 0.7)):
         write_finished(experiment, "vanilla", seed, score)
         write_finished(experiment, "cbb", seed, score + 0.1 * (1 + seed))
-    (experiment / "scores" / "control-0.part").write_text("")  # killed while it was written
+    (experiment / "scores" / "control-0.part").write_text("")  # a file of a killed run
     shown = write_result(experiment, FACTS)
     assert shown.startswith((experiment / "result.md").read_text().rstrip())
     table, changes = shown.split("Change from vanilla")[:2]
@@ -282,10 +282,8 @@ def test_without_a_finished_run_the_table_says_so(experiment: Path) -> None:
 
 
 def test_the_papers_average_is_over_its_35_sets() -> None:
-    """The columns stand under their names: the average follows from the kinds' numbers of sets (CMTEB)."""
+    """The columns are in the right order: the average follows from the number of CMTEB data sets of each kind."""
     sets = {"classification": 9, "clustering": 4, "pair_classification": 2, "reranking": 4, "retrieval": 8, "sts": 8}
     for row in PAPER.values():
         average = sum(row[kind] * count for kind, count in sets.items()) / 35
-        assert row[AVERAGE] == pytest.approx(
-            average, abs=0.16
-        )  # the paper's own roundings: 62.8 for 62.9, 71.1 for 71.2
+        assert row[AVERAGE] == pytest.approx(average, abs=0.16)  # the paper's rounding: 62.8 for 62.9, 71.1 for 71.2

@@ -1,4 +1,4 @@
-"""The balance benchmark: each way to deal is the one it is called, and its verdict can fail."""
+"""The balance benchmark: each way deals as its name says, and the verdict can fail."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def texts_of_ranks(placed: balance.Placed) -> list[set[int]]:
 @pytest.mark.parametrize("ranks", [2, 5, 8])
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_encodes_every_text_and_none_twice_on_a_rank(way: str, ranks: int) -> None:
-    made = step()
-    placed = WAYS[way](made, ranks, BUDGET)
+    step_plan = step()
+    placed = WAYS[way](step_plan, ranks, BUDGET)
     assert len(placed) == ranks
-    assert set().union(*texts_of_ranks(placed)) == set(range(len(made.texts)))
+    assert set().union(*texts_of_ranks(placed)) == set(range(len(step_plan.texts)))
     for batches, texts in zip(placed, texts_of_ranks(placed), strict=True):
         assert sum(map(len, batches)) == len(texts)
 
 
 def test_in_order_a_rank_has_the_texts_of_its_own_examples() -> None:
-    """Of two ranks the first has queries 0 to 2 and 0 to 1 and pairs 0 to 1 and 0: a loop over their fields."""
-    made = step()
-    faq, intents, similar, alike = made.parts
+    """Of two ranks the first has queries 0 to 2 and 0 to 1, and pairs 0 to 1 and 0. Expected texts come from loops."""
+    step_plan = step()
+    faq, intents, similar, alike = step_plan.parts
     expected = set()
     for part, queries in ((faq, 3), (intents, 2)):
         for i in range(queries):
@@ -50,14 +50,14 @@ def test_in_order_a_rank_has_the_texts_of_its_own_examples() -> None:
             expected |= {int(part.query_B[i])} | {int(part.document_N[n]) for n in documents if n >= 0}
     for part, pairs in ((similar, 2), (alike, 1)):
         expected |= {int(row) for i in range(pairs) for row in (part.text1_S[i], part.text2_S[i])}
-    assert texts_of_ranks(in_order(made, 2, BUDGET))[0] == expected
+    assert texts_of_ranks(in_order(step_plan, 2, BUDGET))[0] == expected
 
 
 def test_the_papers_placing_repeats_queries_and_positives_and_divides_the_negatives() -> None:
-    """Figure 3: gpu0 to gpu3 hold the same queries and positives and other negatives, gpu4 the STS pairs."""
-    made = step()
-    *searching, sentences = texts_of_ranks(of_the_paper(made, 5, BUDGET))
-    faq, intents, similar, alike = made.parts
+    """Figure 3: gpu0 to gpu3 hold the same queries and positives but different negatives; gpu4 holds the STS pairs."""
+    step_plan = step()
+    *searching, sentences = texts_of_ranks(of_the_paper(step_plan, 5, BUDGET))
+    faq, intents, similar, alike = step_plan.parts
     pairs = [row for part in (similar, alike) for row in (*part.text1_S, *part.text2_S)]
     assert sentences == {int(row) for row in pairs}
     shared = {
@@ -77,10 +77,10 @@ def test_the_greedy_cut_fills_each_micro_batch_by_its_longest_text() -> None:
 
 
 def test_figures_are_those_of_a_deal_counted_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts of 8, 8 and 4 tokens: a rank of 16 padded ones in a batch, one of 8; and ranks of two rows."""
-    made = tiny_plan([8, 8, 4] + [1] * 28)
+    """Texts of 8, 8 and 4 tokens: one rank has 16 padded tokens in a micro-batch, the other 8; both have two rows."""
+    step_plan = tiny_plan([8, 8, 4] + [1] * 28)
     monkeypatch.setitem(WAYS, "by hand", lambda *_: [[np.array([0, 1])], [np.array([2])]])
-    row = measure("tiny", 2, BUDGET, "by hand", [made])
+    row = measure("tiny", 2, BUDGET, "by hand", [step_plan])
     assert (row.largest, row.to_mean, row.worst_to_mean) == (16, 16 / 12, 16 / 12)
     assert (row.padding, row.micro_batches, row.gathered, row.texts) == (1 - 20 / 24, 1, 4, 3)
 

@@ -1,4 +1,4 @@
-"""Every row of benchmarks/README.md names a folder that is there and a command that starts."""
+"""Every row of benchmarks/README.md names an existing folder and a command that starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experiments of many runs: what is finished is not done again, and another experiment's folder is refused."""
+"""Experiments of many runs: finished work is not repeated, and the folder of another experiment is refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_facts_are_made_once_and_other_settings_are_refused(tmp_path: Path) 
 
 
 class Commands:
-    """Stands for the harness: notes its commands, writes what `evaluate` and `mine` write."""
+    """Replaces the harness: records the commands, and writes the files of `evaluate` and `mine`."""
 
     def __init__(self, failing: str = "") -> None:
         self.seen: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""The kernel benchmark: what is timed computes the loss, what is not timed says why. Nothing here is about time."""
+"""The kernel benchmark: every timed side computes the loss, every other side has a reason. No test measures time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_side_has_the_references_value_and_gradients(side: Side, dims: tuple[i
 
 
 def test_compiled_naive_is_one_graph_for_more_levels_than_may_be_recompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the tracing of torch.compile but not its code generation, which takes half a minute."""
+    """Uses torch.compile's tracing without its code generation, which takes half a minute."""
     many_levels = replace(TINY, dims=tuple(range(5, 33, 3)))
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     monkeypatch.setattr(kernel_sides, "_compile_naive", cache(kernel_sides._compile_naive.__wrapped__))
@@ -63,7 +63,7 @@ def _document_gradient_off(value: Tensor, query_BD: Tensor, document_ND: Tensor)
 
 
 def side_with(change: Callable[[Tensor, Tensor, Tensor], Tensor], *, from_queries: int = 0) -> Side:
-    """Naive torch with a fault, at this number of queries and above."""
+    """Naive torch, with a fault if there are at least `from_queries` queries."""
 
     def loss(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor, dims: tuple[int, ...]) -> Tensor:
         value = NAIVE.loss(query_BD, document_ND, positive_B, dims)
@@ -98,7 +98,7 @@ def test_a_wrong_side_is_reported_with_its_error_instead_of_measured(
 
 
 def test_a_side_that_is_wrong_only_at_the_measured_size_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index that overflows shows in large tables only."""
+    """An index overflow, for example, happens in large tables only."""
     monkeypatch.setattr(kernel_agreement, "SMALL_QUERIES", 8)
     faulty = side_with(_document_gradient_off, from_queries=TINY.queries)
     assert small_check(TINY, CPU).complaint(faulty.loss) is None
@@ -106,7 +106,7 @@ def test_a_side_that_is_wrong_only_at_the_measured_size_is_reported(monkeypatch:
 
 
 def test_a_fault_of_naive_torch_does_not_excuse_the_same_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Allowed errors follow from naive's: were it wrong, everything else would be right."""
+    """The allowed errors follow from naive's errors: if naive were wrong, any wrong side would pass."""
     faulty = side_with(_document_gradient_off)
     monkeypatch.setattr(kernel_agreement, "NAIVE", faulty)
     assert small_check(TINY, CPU).complaint(faulty.loss) is not None
@@ -134,7 +134,7 @@ def test_a_side_that_fails_while_it_is_timed_keeps_no_figure_and_stops_nobody(mo
     calls = count()
 
     def loss(query_BD: Tensor, document_ND: Tensor, positive_B: Tensor, dims: tuple[int, ...]) -> Tensor:
-        if next(calls) == 6:  # two checks, memory, warm-up and the first round are over
+        if next(calls) == 6:  # after two checks, memory, warm-up and the first round
             raise RuntimeError("the kernel went away")
         return NAIVE.loss(query_BD, document_ND, positive_B, dims)
 
@@ -143,7 +143,7 @@ def test_a_side_that_fails_while_it_is_timed_keeps_no_figure_and_stops_nobody(mo
     failed, measured = kernel_run.run_case(TINY, CPU, repeats=3, deadline=math.inf, skipped=())
     assert (failed.status, failed.reason) == ("failed", "RuntimeError: the kernel went away")
     assert failed.forward_ms is failed.forward_backward_ms is failed.peak_extra_bytes is failed.memory_to_naive is None
-    assert next(calls) == 7  # it was not called again
+    assert next(calls) == 7  # the side was not called again
     assert measured.forward_ms is not None
     assert measured.forward_ms["samples"] == 3
 
@@ -184,12 +184,12 @@ def test_a_side_for_gpus_only_says_so(name: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_naive_torch_is_not_begun_where_its_matrices_do_not_fit() -> None:
-    """On a CPU the allocation would not fail but end the process."""
+    """On a CPU the allocation would not raise an error but kill the process."""
     assert "GiB are free" in str(NAIVE.available(replace(TINY, queries=2**24, documents=2**24), CPU))
 
 
 def test_nominal_operations_are_those_of_one_level_whatever_the_number_of_levels() -> None:
-    """Counted by torch: one product forward, two more backward."""
+    """As counted by torch: one matrix product in the forward pass and two in the backward pass."""
     case = replace(TINY, dims=(32,))
     inputs = make_inputs(case, CPU)
     with FlopCounterMode(display=False) as forward_count, torch.no_grad():

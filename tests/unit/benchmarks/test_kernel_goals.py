@@ -1,4 +1,4 @@
-"""benchmarks/kernel: goals, the cases that they need, and what could not run here."""
+"""benchmarks/kernel: goals, the cases that they need, and the sides that cannot run on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.kernel.report import Row, not_run_here, table
 
 
 def row_of(implementation: str, dims: tuple[int, ...], size: int, milliseconds: float, memory: int = 1) -> Row:
-    """A measured row whose forward takes a third of the whole."""
+    """A measured row whose forward pass takes a third of the total time."""
     ours = implementation in ("chunked", "triton")
     passes = 1 if ours else len(dims)
     row = Row(size, size, dims[-1], dims, "float32", implementation, passes, ours, "measured", peak_extra_bytes=memory)

@@ -1,4 +1,4 @@
-"""The comparison of negatives: nothing of the test is mined, and the arms differ in their negatives only."""
+"""The comparison of negatives: no test document is mined, and the arms differ only in their negatives."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ def document(name: str, key: int) -> dict[str, str]:
     return {"_id": f"d{key}", "title": f"title {key}" if key % 2 else "", "text": text(100 + key, 9) + f" {name} {key}"}
 
 
-def whole(row: dict[str, str]) -> str:
+def full_text(row: dict[str, str]) -> str:
     return f"{row['title']}\n{row['text']}" if row["title"] else row["text"]
 
 
 def make_source(root: Path) -> Path:
-    """Four sets. For test query i document i is relevant, i + 1 judged and not; row i has the positives i and i + 5."""
+    """Write four data sets. For test query i document i is relevant and document i + 1 is judged irrelevant.
+
+    Training row i has the positives i and i + 5.
+    """
     for name, train_file in TRAIN_FILES.items():
         documents = [document(name, key) for key in range(DOCUMENTS)]
         write_jsonl(root / "retrieval" / name / "corpus.jsonl", documents)
@@ -47,7 +50,11 @@ def make_source(root: Path) -> Path:
             rows: list[Any] = [{"query": text(900 + i), "positive": text(950 + i, 8)} for i in range(20)]
         else:
             rows = [
-                {"query": text(900 + i), "positive": [whole(documents[i]), whole(documents[i + 5])], "negative": ["no"]}
+                {
+                    "query": text(900 + i),
+                    "positive": [full_text(documents[i]), full_text(documents[i + 5])],
+                    "negative": ["no"],
+                }
                 for i in range(20)
             ]
         file = root / train_file
@@ -70,7 +77,7 @@ def test_no_document_relevant_to_a_test_query_is_mined_not_even_of_a_query_left_
     write_data(source, tmp_path / "data", SMALL)
     for name in TRAIN_FILES:
         mined = {row["text"] for row in read(tmp_path / "data" / "corpus" / f"{name}.jsonl")}
-        relevant = {whole(document(name, key)) for key in range(TEST_QUERIES)}
+        relevant = {full_text(document(name, key)) for key in range(TEST_QUERIES)}
         assert mined
         assert not mined & relevant
 
@@ -81,9 +88,9 @@ def test_the_positives_stand_in_the_corpus_letter_by_letter_so_that_mining_leave
     write_data(source, tmp_path / "data", RetrievalSize(None, None, None, None))
     for name in set(TRAIN_FILES) - set(MINED_IN_TRAINING_ROWS):
         mined = {row["text"] for row in read(tmp_path / "data" / "corpus" / f"{name}.jsonl")}
-        assert mined == {whole(document(name, key)) for key in range(TEST_QUERIES, DOCUMENTS)}
+        assert mined == {full_text(document(name, key)) for key in range(TEST_QUERIES, DOCUMENTS)}
         rows = read(tmp_path / "data" / "train" / f"{name}.jsonl")
-        held_out = {whole(document(name, key)) for key in range(TEST_QUERIES)}
+        held_out = {full_text(document(name, key)) for key in range(TEST_QUERIES)}
         assert {text for row in rows for text in row["positive"]} - held_out <= mined
 
 
@@ -120,8 +127,8 @@ def test_a_missing_file_is_named_with_the_option_to_change(tmp_path: Path):
 
 def config_of(arm: str, seed: int = 0) -> RunConfig:
     quotas = dict.fromkeys(TRAIN_FILES, 17)
-    made = recipe(arm, seed, SIZES["small"], model="demo-minilm", out=Path("out"), quotas=quotas)
-    return build(RunConfig, made, "recipe")
+    run_recipe = recipe(arm, seed, SIZES["small"], model="demo-minilm", out=Path("out"), quotas=quotas)
+    return build(RunConfig, run_recipe, "recipe")
 
 
 def test_the_arms_with_negatives_differ_in_mining_name_and_output_only():
@@ -147,11 +154,11 @@ def test_every_arm_has_the_rule_of_its_name():
 
 
 def test_each_query_comes_often_enough_to_be_replaced():
-    """S0 is taken at the first visit, S at a later one, and what replaces it is seen at one later still."""
+    """S0 is read at a query's first visit, S at a second, and the replacing negative is used at a third."""
     size = SIZES["small"]
     assert size.data.rows is not None
     assert size.steps * size.quota >= 5 * size.data.rows
-    assert size.v1_interval * size.quota >= size.data.rows  # between two checks every query has come
+    assert size.v1_interval * size.quota >= size.data.rows  # every query is used between two checks
 
 
 def test_the_arm_without_negatives_has_as_many_tokens_in_a_step_as_the_others(source: Path, tmp_path: Path):
@@ -205,11 +212,13 @@ def test_differences_are_paired_by_seed_and_spreads_are_over_seeds():
         finished("static", 1, 0.6, 0.8, [0]),
         finished("v1", 0, 0.3, 0.5, [3]),
         finished("v1", 1, 0.7, 0.9, [3]),
-        finished("v1", 2, 0.8, 0.1, [3]),  # no static of this seed yet
+        finished("v1", 2, 0.8, 0.1, [3]),  # the arm static has no run with this seed
     ]
     cells = compare(runs)
     assert cells["static"]["one"].mean == pytest.approx(0.4)
-    assert cells["static"]["one"].spread == pytest.approx((2 * 0.2**2) ** 0.5)  # over one degree of freedom
+    assert cells["static"]["one"].spread == pytest.approx(
+        (2 * 0.2**2) ** 0.5
+    )  # sample deviation of two seeds: one degree of freedom
     assert cells["v1"]["one"].mean == pytest.approx(0.6)
     assert cells["v1"]["one"].difference == pytest.approx(0.1)
     assert cells["v1"]["one"].difference_spread == pytest.approx(0.0)
@@ -229,7 +238,9 @@ FACTS = {
 def test_the_share_replaced_is_of_all_negatives_shown():
     found = totals([finished("v1", 0, 0.1, 0.1, [0, 12]), finished("v1", 1, 0.1, 0.1, [0, 0])], FACTS)
     assert found["replaced"] == 6
-    assert found["replaced_share"] == 6 / (2 * 2 * 3 * 4)  # steps, queries of a set, negatives of each, sets
+    assert found["replaced_share"] == 6 / (
+        2 * 2 * 3 * 4
+    )  # steps, queries of a data set, negatives of a query, data sets
     assert (found["exhausted"], found["tokens"], found["texts"], found["seconds"]) == (2, 200, 14, 4)
 
 
@@ -245,7 +256,7 @@ def test_what_is_finished_is_written_as_table_json_and_figure_and_the_start_is_n
     write_finished(tmp_path, "static", 1, 0.5)
     start = {"datasets": {name: {"ndcg_at_10": 0.25} for name in TRAIN_FILES}}
     (tmp_path / "scores" / "start.json").write_text(json.dumps(start))
-    (tmp_path / "scores" / "v1-0.part").write_text("")  # killed while it was written
+    (tmp_path / "scores" / "v1-0.part").write_text("")  # a file of a killed run
     assert [(run.arm, run.seed) for run in finished_runs(tmp_path)] == [("static", 1), ("v2_no_floor", 1)]
     shown = write_result(tmp_path, FACTS)
     assert shown + "\n" == (tmp_path / "result.md").read_text()

@@ -1,4 +1,4 @@
-"""The comparison with sentence-transformers: same rows in the same order on both sides, and a verdict that can fail."""
+"""The comparison with sentence-transformers: both sides use the same rows in the same order; the verdict can fail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def settings_in(folder: Path, *, batch: int = 8, steps: int = 3) -> Settings:
 
 
 def make_model_of_128_positions(folder: Path) -> None:
-    """The tiny model, as long as the recipe's texts may be."""
+    """The tiny model with as many positions as the recipe's longest text has tokens."""
     config = BertConfig.from_pretrained(make_model(folder, dropout=0.1), max_position_embeddings=128)
     torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)
@@ -45,7 +45,7 @@ def side(losses: list[float], learning_rates: list[float] | None = None) -> Side
 
 @pytest.mark.skipif(find_spec("accelerate") is None, reason="sentence-transformers' Trainer needs accelerate")
 def test_both_sides_give_the_same_losses_on_the_same_rows(tmp_path: Path) -> None:
-    """The model folder brings dropout 0.1; left on, or with rows in another order, no step would agree."""
+    """The model folder has dropout 0.1. With dropout, or with rows in another order, the losses would differ."""
     make_model_of_128_positions(tmp_path / "model")
     settings = settings_in(tmp_path)
     write_pairs(source_in(tmp_path), PAIRS, settings)
@@ -79,7 +79,7 @@ def test_curves_of_different_lengths_are_not_compared() -> None:
 
 
 def test_more_than_one_epoch_is_refused(tmp_path: Path) -> None:
-    """Beyond an epoch a step may hold a pair twice, which the sides count differently."""
+    """After one epoch a step may hold a pair twice, which the two sides count differently."""
     with pytest.raises(ValueError, match="at most one epoch of 24 pairs"):
         write_pairs(source_in(tmp_path), PAIRS, settings_in(tmp_path, steps=4))
 

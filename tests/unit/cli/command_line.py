@@ -1,4 +1,4 @@
-"""Running a command of the command line in this process, with its work stubbed."""
+"""Run a command in this process, with its work replaced by a stub."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from harness.__main__ import app
 
 
 def stub_trainer(monkeypatch: pytest.MonkeyPatch, train: Any) -> None:
-    """`harness train` calls this instead of the trainer."""
+    """Make `harness train` call `train` instead of the trainer."""
     monkeypatch.setitem(sys.modules, "harness.trainer", SimpleNamespace(train=train))
     monkeypatch.setattr(harness, "trainer", sys.modules["harness.trainer"], raising=False)
 
 
 def invoke(*arguments: str) -> Any:
-    """The result of a command line."""
+    """Run the command line with these arguments and return its result."""
     return CliRunner().invoke(app, list(arguments))

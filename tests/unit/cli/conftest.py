@@ -1,4 +1,4 @@
-"""Commands run in this process, their work replaced by stubs."""
+"""For tests that run commands in this process, with their work replaced by stubs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.cli import mistakes
 
 @pytest.fixture(autouse=True)
 def unchanged_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Commands prepare the environment of their process; the tests' own must stay as it is."""
+    """Restore the environment of this process, because commands change it."""
     monkeypatch.setattr(mistakes, "prepare_environment", lambda verbose: None)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "HARNESS_DEBUG"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""The command line: arguments reach the function that does the work, checked."""
+"""The command line: arguments are checked and reach the function that does the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment that a command prepares before it imports torch: accelerator, PATH, silent libraries."""
+"""Before a command imports torch, it sets the accelerator and PATH and silences libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes end in one line and status 2, of rank 0; anything else keeps its traceback."""
+"""A user's mistake ends with one line from rank 0 and status 2; any other error keeps its traceback."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_traceback_is_shown_when_asked_for() -> None:
 
 
 def test_another_rank_keeps_silent_while_rank_0_speaks() -> None:
-    """One line per mistake, not one per rank: the launcher ends the others when rank 0 has ended."""
+    """One line per mistake, not one per rank: the launcher ends the other ranks when rank 0 has ended."""
     processes = []
     for arguments in (("train", "nosuch"), ("train", "demo", "--nosuch")):
         command = [sys.executable, "-m", "harness", *arguments]

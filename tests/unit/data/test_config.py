@@ -1,4 +1,4 @@
-"""What a task's settings in the recipe change, and that nothing else changes; and what a wrong one says."""
+"""A task's setting in the recipe changes what it should and nothing else; a wrong setting gives a clear message."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ Lengths = dict[tuple[str, str], list[int]]
 
 @pytest.fixture
 def planned(tmp_path) -> Callable[..., StepPlan]:
-    """Step 3 of the tiny recipe with some keys changed."""
+    """A function that plans step 3 of the tiny recipe with some keys changed."""
     make_model(tmp_path / "model")
     make_data(tmp_path)
     recipe = str(make_recipe(tmp_path))
@@ -32,15 +32,15 @@ def planned(tmp_path) -> Callable[..., StepPlan]:
     return planned
 
 
-def lengths(made: StepPlan) -> Lengths:
-    """Tokens of each part's texts by their role, in the order of the part."""
+def lengths(step_plan: StepPlan) -> Lengths:
+    """(task, role) → token lengths of the texts of this role, in the order of the plan."""
     found: Lengths = {}
-    for part in made.parts:
+    for part in step_plan.parts:
         if isinstance(part, PairPart):
             roles = {"text1": part.text1_S, "text2": part.text2_S}
         else:
             roles = {"query": part.query_B, "positive": part.document_N[part.positive_BP[:, 0]]}
-        found |= {(part.task, role): made.texts.length_T[rows].tolist() for role, rows in roles.items()}
+        found |= {(part.task, role): step_plan.texts.length_T[rows].tolist() for role, rows in roles.items()}
     return found
 
 
@@ -56,16 +56,16 @@ CHANGES = [
 
 @pytest.mark.parametrize(("override", "expected"), CHANGES)
 def test_prompts_and_lengths_of_a_task_change_its_texts_of_that_role_and_no_others(planned, override, expected):
-    before, made = planned(), planned(override)
-    assert {key for key, values in lengths(made).items() if values != lengths(before)[key]} == expected
-    for part, other in zip(made.parts, before.parts, strict=True):
+    before, step_plan = planned(), planned(override)
+    assert {key for key, values in lengths(step_plan).items() if values != lengths(before)[key]} == expected
+    for part, other in zip(step_plan.parts, before.parts, strict=True):
         rows = "row_S" if isinstance(part, PairPart) else "row_B"
         assert getattr(part, rows).tolist() == getattr(other, rows).tolist()
 
 
 def test_the_scope_of_a_task_changes_what_stands_in_its_denominators_and_no_other_part(planned):
-    before, made = planned(), planned("tasks.faq.negatives.scope=step")
-    faq, *others = zip(before.parts, made.parts, strict=True)
+    before, step_plan = planned(), planned("tasks.faq.negatives.scope=step")
+    faq, *others = zip(before.parts, step_plan.parts, strict=True)
     assert set(faq[1].document_N) > set(faq[0].document_N)
     assert faq[1].query_B.tolist() == faq[0].query_B.tolist()
     for one, other in others:
@@ -74,12 +74,12 @@ def test_the_scope_of_a_task_changes_what_stands_in_its_denominators_and_no_othe
 
 
 def test_a_share_in_the_recipe_becomes_the_examples_of_a_step(planned):
-    """40 and 30 rows share what 4 examples of `intents` leave of 18: 8 and 6."""
+    """Of 18 examples `intents` takes 4; tasks of 40 and 30 rows share the other 14: 8 and 6."""
     overrides = ["data.batch=18"]
     for name in ("faq", "similar"):
         overrides += [f"tasks.{name}.quota=null", f"tasks.{name}.share=auto"]
-    made = planned(*overrides)
-    assert [len(part.row_S if isinstance(part, PairPart) else part.row_B) for part in made.parts] == [8, 6, 4]
+    step_plan = planned(*overrides)
+    assert [len(part.row_S if isinstance(part, PairPart) else part.row_B) for part in step_plan.parts] == [8, 6, 4]
 
 
 RECIPE = """
@@ -141,7 +141,7 @@ def test_a_setting_that_does_not_fit_is_an_error_that_names_the_knob(kind, setti
 
 
 def test_a_task_that_distils_cannot_have_its_negatives_ranked_anew():
-    """The ranker has scored the listed negatives only."""
+    """The ranker's scores exist for the listed negatives only."""
     distilled = "quota: 2, loss: kl, negatives: {per_query: 1}"
     with pytest.raises(ValueError, match=r"mining: got re-ranking with tasks\.a\.loss kl"):
         recipe("retrieval", distilled, "remine")

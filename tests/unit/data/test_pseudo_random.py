@@ -1,4 +1,4 @@
-"""Numbers that look random and depend on the key."""
+"""Pseudo-random numbers that depend on a key."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Ragged helpers against the loops they replace."""
+"""Helpers for ragged lists equal the loops that they replace."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The docstrings of two small packages."""
+"""A fixture with the docstrings of two small packages."""
 
 from __future__ import annotations
 

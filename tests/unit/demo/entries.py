@@ -1,4 +1,4 @@
-"""A docstring to change in a test, and the packages that the tests of this folder read."""
+"""A docstring that tests modify, and the packages that the tests of this folder read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded demo data, built from two small packages."""
+"""The demo data, built from two small packages."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_second_call_reads_no_package(corpus: Path, small_sizes: None, monkeyp
 
 
 def test_code_of_any_file_of_the_folder_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts made by other code lie in another folder."""
+    """If the code changes, the texts are written to another folder."""
     read_bytes, keys = Path.read_bytes, {demo_corpus._key({})}
     files = list(Path(demo_corpus.__file__).parent.glob("*.py"))
     for changed in files:
@@ -81,7 +81,7 @@ def test_other_versions_get_another_folder(
 def test_a_build_cut_off_before_its_end_is_done_again(
     corpus: Path, entries: list[Docstring], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """meta.json is written last, so a folder without it is not whole."""
+    """meta.json is written last, so a folder without it is incomplete."""
     by_package = {name: [e for e in entries if e.package == name] for name in SMALL_PACKAGES}
     monkeypatch.setattr(demo_corpus, "read_docstrings", lambda package, name: by_package[package])
     broken = tmp_path / corpus.name

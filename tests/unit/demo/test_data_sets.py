@@ -1,4 +1,4 @@
-"""What the rows of the demo's data sets hold."""
+"""The contents of the rows of the demo's data sets."""
 
 from __future__ import annotations
 

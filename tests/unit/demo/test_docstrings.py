@@ -1,4 +1,4 @@
-"""The docstring reader on made-up source."""
+"""The docstring reader on example source code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which docstrings become data, and which are held out."""
+"""The selection of docstrings for training, for test, and of those left out."""
 
 from __future__ import annotations
 

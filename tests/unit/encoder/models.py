@@ -1,4 +1,4 @@
-"""A tiny model as an encoder, its embeddings of a few texts, and its exported folder."""
+"""Helpers that load a tiny model as an encoder, embed a few texts with it, and export it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what a sentence-transformers folder says of itself."""
+"""Pooling, projection and length are read from a sentence-transformers folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading an encoder: safetensors only, lengths, dropout, projection, and what its embeddings depend on."""
+"""Loading an encoder: safetensors only, lengths, dropout, projection; an embedding depends on its text only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_new_projection_depends_on_the_seed_alone(folder):
 
 
 def test_weights_are_loaded_from_safetensors_only(folder, tmp_path):
-    """A pickle can run code when it is opened."""
+    """A pickle file can run code when it is loaded."""
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     torch.save(load_file(folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
@@ -71,8 +71,10 @@ def test_the_recipe_sets_every_dropout_of_the_model(folder):
 
 def test_dropout_of_the_training_stays_out_of_the_exported_config(folder, tmp_path):
     load_encoder(config(folder), dropout=0.3).backbone.save_pretrained(tmp_path)
-    said, own = (json.loads((place / "config.json").read_text()) for place in (tmp_path, folder))
-    assert {key: said[key] for key in said if "dropout" in key} == {key: own[key] for key in own if "dropout" in key}
+    exported_config, source_config = (json.loads((place / "config.json").read_text()) for place in (tmp_path, folder))
+    assert {key: exported_config[key] for key in exported_config if "dropout" in key} == {
+        key: source_config[key] for key in source_config if "dropout" in key
+    }
 
 
 def test_dropout_that_a_model_cannot_have_is_refused():
@@ -82,7 +84,7 @@ def test_dropout_that_a_model_cannot_have_is_refused():
 
 
 def test_gradient_checkpointing_changes_memory_and_not_the_gradient(folder):
-    """Dropout stays on: the recomputed forward must draw the same masks."""
+    """Dropout stays on, because the recomputed forward pass must draw the same masks."""
     tokeniser = Tokeniser(str(folder))
     batch = tokeniser.pad(tokeniser.encode(TEXTS, 24))
     gradients = []
@@ -97,7 +99,7 @@ def test_gradient_checkpointing_changes_memory_and_not_the_gradient(folder):
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_an_embedding_does_not_depend_on_its_micro_batch(folder, tmp_path, pooling, side):
-    """Decoders' tokenizers pad left, which would shift absolute positions by the length of the longest neighbour."""
+    """Tokenizers of decoders pad left, which would shift absolute positions depending on the longest text beside it."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     change_json(tmp_path / "tokenizer_config.json", padding_side=side)
     encoder = load_encoder(config(tmp_path, pooling=pooling)).eval()

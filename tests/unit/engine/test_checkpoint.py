@@ -1,4 +1,4 @@
-"""Checkpoints are whole or passed over."""
+"""Only complete checkpoints are used."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from harness.engine.checkpoint import Checkpoints, find_damage, read_state, reso
 
 
 class FakeEngine:
-    """Writes what DeepSpeed would: a folder with a file."""
+    """Writes a folder with a file, as DeepSpeed would."""
 
     stage = 1
 
@@ -78,7 +78,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(checkpoints, warning
 
 
 def test_a_save_that_was_killed_leaves_nothing_that_counts(checkpoints, warnings):
-    """What lies aside under a dot name is never a candidate and goes away when the run continues."""
+    """An unfinished checkpoint has a name with a dot: it is never used, and is deleted when the run continues."""
     save(checkpoints, 5)
     aside = checkpoints.folder / ".step-00000010.tmp"
     (aside / "deepspeed").mkdir(parents=True)
@@ -91,7 +91,7 @@ def test_a_save_that_was_killed_leaves_nothing_that_counts(checkpoints, warnings
 
 
 def test_damaged_checkpoints_are_put_aside_when_an_earlier_one_is_continued(checkpoints):
-    """Not deleted: what looks damaged may be a file system that was away for a moment."""
+    """They are not deleted: they may look damaged because the file system was unavailable for a moment."""
     save(checkpoints, 5, 10, best=(10,))
     checkpoints.discard_after(5)
     assert names(checkpoints) == ["step-00000005"]

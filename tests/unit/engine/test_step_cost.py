@@ -1,4 +1,4 @@
-"""What a step costs is measured between its start and its end, and only there."""
+"""The cost of a step is measured between its start and its end, and nowhere else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.types import StepPlan, StepTexts
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time that everything reads; it passes when a test says so."""
+    """A clock that all code reads; only the test moves it."""
     now = [100.0]
     for module in (stopwatch, step_cost):
         monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
@@ -38,7 +38,7 @@ def test_seconds_hold_the_phases_and_the_waiting_but_nothing_before_the_step(clo
         clock[0] += 2.0
         with process_stopwatch("communication"):
             clock[0] += 0.25
-    clock[0] += 0.25  # outside of all phases
+    clock[0] += 0.25  # time outside of all phases
     metrics = cost.metrics()
     assert {name: value for name, value in metrics.items() if name.startswith("seconds")} == {
         "seconds": 4.0,

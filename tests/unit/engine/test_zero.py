@@ -1,4 +1,4 @@
-"""What the engine tells DeepSpeed, and what DeepSpeed prints."""
+"""The settings that the engine gives DeepSpeed, and the hiding of DeepSpeed's output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation data: which layout is which kind, and what a bad row says."""
+"""Evaluation data: how the kind of a data set is recognised, and the message for a bad row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.evaluation.datasets import (
 
 
 def write(file: Path, *rows: Any) -> Path:
-    """One line per row, or a row of a .parquet file; text and bytes are written as they are."""
+    """Write rows as JSON lines, or to a .parquet file; text and bytes are written unchanged."""
     lines = [
         row if isinstance(row, bytes) else (row if isinstance(row, str) else json.dumps(row)).encode() for row in rows
     ]

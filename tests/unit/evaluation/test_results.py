@@ -1,4 +1,4 @@
-"""Which main metrics will exist, what picks the best checkpoint, and the table of scores."""
+"""Validation of the main metric, choice of the best checkpoint, and the table of scores."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_table_shows_before_after_and_change() -> None:
 
 
 def test_the_table_shows_what_only_one_side_has_with_empty_cells() -> None:
-    """A resumed run may score other data sets, or other prefixes, than its first start did."""
+    """A resumed run may evaluate other data sets, or other Matryoshka prefixes, than its first start."""
     after = {"new": {"accuracy": 0.9}, "faq": {"ndcg_at_10": 0.6, "ndcg_at_10@64": 0.4}}
     assert printed(results_table(RESULTS, after))[1:] == [
         ["new", "accuracy", "", "0.9000", ""],

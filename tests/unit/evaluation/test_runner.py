@@ -1,4 +1,4 @@
-"""From an encode function to scores, on tiny data sets."""
+"""An encode function is evaluated on tiny data sets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from harness.types import EncodingRole
 from tests.ranks import run_ranks
 
 WIDTH = 8
-SCORED: tuple[EvaluationKind, ...] = ("retrieval", "sts", "classification")  # of the fixture `paths`
+SCORED: tuple[EvaluationKind, ...] = ("retrieval", "sts", "classification")  # the kinds in the fixture `paths`
 
 
 class Encoder:
-    """Embeds a text by the number at its end; remembers what it was asked."""
+    """Embeds a text by the number at its end and records its calls."""
 
     def __init__(self, spoil: float | None = None) -> None:
         self.calls: list[tuple[list[str], EncodingRole]] = []
@@ -46,7 +46,7 @@ def write(file: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[str]:
-    """A query finds the document with its number, which is relevant; STS and classification have repeated texts."""
+    """Data sets in which a query's relevant document has the query's number; STS and classification repeat texts."""
     faq = tmp_path / "retrieval" / "faq"
     write(faq / "corpus.jsonl", [{"_id": f"d{i}", "title": "", "text": f"answer {i}"} for i in range(12)])
     write(faq / "queries.jsonl", [{"_id": f"q{i}", "text": f"question {i}"} for i in range(12)])
@@ -73,7 +73,7 @@ def test_every_data_set_gets_the_metrics_of_its_kind(paths: list[str]) -> None:
 
 @pytest.fixture
 def file_paths(tmp_path: Path) -> list[str]:
-    """What `Encoder` finds without a mistake: a text is equal, in all but the words, to those with its number."""
+    """Data sets that `Encoder` scores perfectly: texts with equal numbers have equal embeddings."""
     ranked = [
         {"query": f"question {i}", "positive": f"answer {i}", "negative": [f"answer {i + 1}", f"answer {i + 2}"]}
         for i in range(6)
@@ -94,14 +94,14 @@ def test_reranking_clustering_and_pair_classification_are_scored_from_single_fil
     }
     questions, answers, *others = encoder.calls
     assert questions == ([f"question {i}" for i in range(6)], "query")
-    assert answers == ([f"answer {i}" for i in range(8)], "document")  # each once
+    assert answers == ([f"answer {i}" for i in range(8)], "document")  # every text once
     assert [role for _, role in others] == ["sentence", "sentence"]
     assert [fact["rows"] for fact in load(file_paths).facts] == [6, 12, 8]
     assert evaluate(Encoder(), file_paths, [WIDTH])["groups"][f"v_measure@{WIDTH}"] == pytest.approx(1.0)
 
 
 def test_no_two_kinds_have_the_same_main_metric() -> None:
-    """The main metric of given results is found by its name."""
+    """The main metric of stored results is found by its name."""
     everywhere = [metric for one in KINDS.values() for metric in one.metrics]
     assert [everywhere.count(main) for main in MAIN_METRIC.values()] == [1] * len(KINDS)
 
@@ -112,9 +112,9 @@ def test_each_text_is_encoded_once_and_only_if_a_metric_needs_it(paths: list[str
     for texts, _ in encoder.calls:
         assert len(set(texts)) == len(texts)
     questions, answers, pairs, labelled = encoder.calls
-    assert questions == ([f"question {i}" for i in range(5)], "query")  # the unjudged ones are left out
+    assert questions == ([f"question {i}" for i in range(5)], "query")  # queries without judgements are left out
     assert answers == ([f"answer {i}" for i in range(12)], "document")
-    assert pairs[1] == labelled[1] == "sentence"  # a retrieval prompt is not for them
+    assert pairs[1] == labelled[1] == "sentence"  # these texts do not get a retrieval prompt
     assert len(labelled[0]) <= 30
 
 
@@ -169,7 +169,7 @@ def test_loaded_data_are_not_read_again_and_say_where_they_came_from(paths: list
 
 
 def score_on_a_rank(paths: list[str], spoil: float | None) -> tuple[int, object]:
-    """Runs on a rank: how many data sets it scored itself, and the results or the error."""
+    """Runs on a rank: return the number of data sets that this rank scored, and the results or the error."""
     scored: list[EvaluationData] = []
 
     def count(original: Callable[..., dict[str, float]]) -> Callable[..., dict[str, float]]:
@@ -191,7 +191,7 @@ def score_on_a_rank(paths: list[str], spoil: float | None) -> tuple[int, object]
 
 @pytest.mark.distributed
 def test_rank_0_alone_scores_and_all_ranks_have_its_results_or_its_error(paths: list[str]) -> None:
-    """Ranks that got past another's error would wait for it in the next collective."""
+    """Otherwise the other ranks would wait for the failed rank in the next collective."""
     expected = evaluate(Encoder(), paths)
     assert run_ranks(2, score_on_a_rank, paths, None) == [(3, expected), (0, expected)]
     first, second = run_ranks(2, score_on_a_rank, paths, float("nan"))

@@ -1,4 +1,4 @@
-"""The model card says what a run measured, on what, and with which recipe."""
+"""The model card states a run's scores, its data sets, and its recipe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FACTS: dict[str, Any] = {
 
 def test_scores_data_and_facts_are_lines_of_the_card() -> None:
     lines = model_card(**FACTS).splitlines()
-    assert "| questions | ndcg_at_10 |  | 0.5000 |" in lines  # a run that was not evaluated at its start
+    assert "| questions | ndcg_at_10 |  | 0.5000 |" in lines  # the column `before` is empty
     assert "| pairs | spearman | 0.2500 | 0.7500 |" in lines
     assert "| faq | faq.jsonl | 3 | `abc` |" in lines
     assert "- steps: 10" in lines

@@ -1,4 +1,4 @@
-"""An exported folder gives sentence-transformers the embeddings of the trained model, or is refused."""
+"""In sentence-transformers an exported folder gives the embeddings of the trained model; otherwise it is refused."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def test_an_export_that_differs_is_refused(folder, tmp_path):
 
 
 def test_an_export_keeps_the_weights_that_no_embedding_needs(folder, tmp_path):
-    """Otherwise every user of the model is warned of a newly initialised pooler."""
+    """Otherwise every user of the model would get a warning about a newly initialised pooler."""
     export(folder, tmp_path / "out")
     assert load_file(tmp_path / "out" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()

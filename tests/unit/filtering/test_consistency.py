@@ -1,4 +1,4 @@
-"""Cosines of pairs and their rivals, each against a plain loop."""
+"""Cosines of pairs and of rival documents equal plain loops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.search.block_store import BlockStore
 
 
 def table(query_hash: list[int], positive_hash: list[int]) -> SimpleNamespace:
-    """Pairs whose texts are numbers: text 2i is the query, 2i + 1 the positive of pair i."""
+    """A table of pairs: text 2i is the query of pair i, text 2i + 1 its positive. The table holds hashes only."""
     text_hash_G = np.array([h for pair in zip(query_hash, positive_hash, strict=True) for h in pair], dtype=np.uint64)
     number = np.arange(len(query_hash))
     return SimpleNamespace(text_hash_G=text_hash_G, query_P=2 * number, positive_P=2 * number + 1)
@@ -35,7 +35,7 @@ def test_each_unique_text_is_encoded_once_and_pairs_refer_to_it() -> None:
 
 @pytest.mark.parametrize("k", [1, 3, 40])
 def test_consistency_counts_the_sampled_documents_above_the_positive(tmp_path: Path, k: int) -> None:
-    """Against a loop over all documents: known positives, equal texts and equal scores are no rivals."""
+    """Compared with a loop over all documents. Known positives, equal texts and equal scores are not rivals."""
     rng = np.random.default_rng(0)
     query_hash, positive_hash = rng.integers(0, 20, 150).tolist(), rng.integers(12, 60, 150).tolist()
     pairs = table(query_hash, positive_hash)

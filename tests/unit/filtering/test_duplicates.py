@@ -1,4 +1,4 @@
-"""Exact and near duplicates among pairs."""
+"""Exact and near duplicates are found among pairs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def find_repeats(folder: Path, pairs: list[tuple[str, str]], config: FilterConfi
 
 
 def test_a_signature_estimates_the_similarity_of_the_less_similar_side() -> None:
-    """Within four standard errors of a share of 128 independent places."""
+    """The estimate is within four standard errors of the mean of 128 independent trials."""
     query, positive = some_text(0), some_text(1)
     changed = positive[:100] + some_text(2, 20) + positive[120:]
     config = FilterConfig()
@@ -51,7 +51,9 @@ def test_a_signature_estimates_the_similarity_of_the_less_similar_side() -> None
 def test_near_duplicates_are_near_on_both_sides_and_the_first_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One answer to two questions, or two answers to one, is no duplicate."""
+    """Pairs with the same answer and different questions are no duplicates, nor are those with the same question and
+    different answers.
+    """
     monkeypatch.setattr(duplicates, "BLOCK_PAIRS", 2)
     query, positive = some_text(0), some_text(1)
     pairs = [
@@ -69,7 +71,7 @@ def test_near_duplicates_are_near_on_both_sides_and_the_first_stays(
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.8, 0.9, 0.95])
 @pytest.mark.parametrize("num_hashes", [16, 128, 256])
 def test_pairs_at_the_threshold_rarely_miss_each_other(threshold: float, num_hashes: int) -> None:
-    """Of similarity s, pairs share one of b bands of r hashes with probability 1 - (1 - s^r)^b."""
+    """Pairs of similarity s share at least one of b bands of r hashes with probability 1 - (1 - s^r)^b."""
     bands, width = duplicates._bands(FilterConfig(near_threshold=threshold, num_hashes=num_hashes))
     assert bands * width <= 2 * num_hashes
     assert 1 - (1 - threshold**width) ** bands > 0.8
@@ -85,8 +87,11 @@ def test_near_duplicates_are_found_without_spaces_between_words(tmp_path: Path) 
 
 
 def test_a_chain_of_small_changes_is_judged_against_what_was_kept(tmp_path: Path) -> None:
-    """The end of the chain stays: it is near a dropped link, but not near the kept beginning. With 1024 hashes a
-    similarity s has a standard error of sqrt(s (1 - s) / 1024), a third of what it is away from the threshold here."""
+    """The last pair of a chain is kept: it is near the dropped second pair, but not near the kept first pair.
+
+    With 1024 hashes the standard error of a similarity s is sqrt(s (1 - s) / 1024). Here the similarities are about
+    three standard errors or more away from the threshold.
+    """
     query, base, other = some_text(0), some_text(1), some_text(2)
     links = [other[:n] + base[n:] for n in (0, 15, 32)]
     assert min(jaccard(links[0], links[1]), jaccard(links[1], links[2])) > 0.8

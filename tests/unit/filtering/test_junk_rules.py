@@ -1,4 +1,4 @@
-"""The filter's rules for junk: pure functions of texts."""
+"""The filter's rules for junk texts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from harness.filtering.reasons import EXPLAINED, Reason
     ],
 )
 def test_a_text_breaks_the_first_rule_that_it_breaks(text: str, reason: Reason | None) -> None:
-    """Marks of scripts such as Devanagari are parts of letters, and numbers are answers."""
+    """Combining marks of scripts such as Devanagari count as letters. A number can be an answer, so it is kept."""
     assert broken_rule(text, RuleConfig(max_characters=100)) == reason
 
 

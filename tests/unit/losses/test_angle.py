@@ -1,4 +1,4 @@
-"""The loss `angle` against loops over complex numbers and against sentence-transformers."""
+"""The loss `angle` equals loops over complex numbers and sentence-transformers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pairs(num_pairs: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def angle_of(left: list[float], right: list[float]) -> float:
-    """|sum of Re + Im of z / w|, scaled to unit length, one complex number at a time."""
+    """|sum of Re + Im of z / w| for z and w of unit length, computed one complex number at a time."""
     half = (len(left) + 1) // 2
     left, right = ([*row, *[0.0] * (2 * half - len(row))] for row in (left, right))
     z = [complex(left[h], left[half + h]) for h in range(half)]

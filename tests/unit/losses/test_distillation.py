@@ -1,4 +1,4 @@
-"""The losses that compare a query's similarities with a ranker's scores, against loops over single numbers."""
+"""Losses that compare a query's similarities with a ranker's scores equal loops over single numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.losses.margin_mse import margin_mse
 
 NAN = float("nan")
 
-# Two queries with two positives and one negative, one positive and two negatives; one without a negative.
+# Query 0: two positives, one negative. Query 1: one positive, two negatives. Query 2: one positive, no negative.
 POSITIVE_SCORE = torch.tensor([[3.0, 1.0], [2.0, NAN], [0.5, NAN]], dtype=torch.float64)
 NEGATIVE_SCORE = torch.tensor([[-1.0, NAN], [0.5, -2.0], [NAN, NAN]], dtype=torch.float64)
 
@@ -26,7 +26,7 @@ def students() -> tuple[Tensor, Tensor]:
 
 
 def naive_margin_mse(positive: Tensor, negative: Tensor) -> Tensor:
-    """Over the pairs of a positive and a negative that are there."""
+    """The formula by loops over all pairs of a positive and a negative."""
     losses = []
     for i in range(3):
         squared = [
@@ -54,7 +54,7 @@ LOSS_AND_NAIVE_FORM = {"margin_mse": (margin_mse, naive_margin_mse), "kl": (kl, 
 
 @pytest.mark.parametrize("name", DISTILLATION_LOSSES)
 def test_a_distillation_loss_is_its_formula_for_lists_of_any_length(name: str) -> None:
-    """In value and gradient; what stands in padded cells has no part in it."""
+    """Compares value and gradient. Numbers in padded cells have no effect."""
     loss, naive = LOSS_AND_NAIVE_FORM[name]
     given = students()
     found, expected = loss(*given, POSITIVE_SCORE, NEGATIVE_SCORE), naive(*given)
@@ -67,7 +67,7 @@ def test_a_distillation_loss_is_its_formula_for_lists_of_any_length(name: str) -
 
 @pytest.mark.parametrize("name", DISTILLATION_LOSSES)
 def test_a_student_that_agrees_with_its_teacher_has_no_loss_and_one_without_negatives_neither(name: str) -> None:
-    """Up to a constant per query: a shift of all scores changes neither margins nor a softmax."""
+    """Agreement means equal up to a constant per query, because such a shift changes neither margins nor a softmax."""
     loss, _ = LOSS_AND_NAIVE_FORM[name]
     agreeing = loss(POSITIVE_SCORE.nan_to_num() + 7, NEGATIVE_SCORE.nan_to_num() + 7, POSITIVE_SCORE, NEGATIVE_SCORE)
     torch.testing.assert_close(agreeing, torch.zeros_like(agreeing), rtol=0, atol=1e-12)
@@ -78,7 +78,7 @@ def test_a_student_that_agrees_with_its_teacher_has_no_loss_and_one_without_nega
 
 
 def test_kl_has_the_gradient_of_flagembeddings_cross_entropy_with_the_teachers_probabilities() -> None:
-    """-sum softmax(t) * log softmax(s): the teacher's entropy is a constant."""
+    """KL equals -sum softmax(t) * log softmax(s) up to the teacher's entropy, which is constant."""
     positive, negative = (rows[:1] for rows in students())
     teacher = torch.cat([POSITIVE_SCORE[:1], NEGATIVE_SCORE[:1, :1]], 1)
     student = torch.cat([positive, negative[:, :1]], 1)

@@ -1,4 +1,4 @@
-"""The step's loss against its formula, and the rule that shares of a step add up to the whole."""
+"""The step's loss equals its formula, and the losses of a step's shares add up to the loss of the step."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def info_nce_part(
     return QueryPart(
         task=task,
         row_B=np.arange(num_queries),
-        query_B=random.integers(0, NUM_TEXTS, num_queries),  # texts repeat, as queries and across tasks
+        query_B=random.integers(0, NUM_TEXTS, num_queries),  # texts are repeated within and across tasks
         document_N=random.permutation(NUM_TEXTS)[:num_documents],
         positive_BP=random.integers(0, num_documents, (num_queries, 1)),
         negative_BM=random.integers(-1, num_documents, (num_queries, num_own)),
@@ -73,10 +73,10 @@ def plan(*kinds: str) -> StepPlan:
 
 
 def test_the_loss_is_the_formula_of_the_design() -> None:
-    """Weighted mean over all queries plus beta times the mean over the STS tasks, from cosines one by one."""
-    rows, whole = table(), plan()
-    by_task = {part.task: naive(part, rows) for part in whole.parts}
-    output = objective()(whole, rows)
+    """Weighted mean over all queries plus beta times the mean over the STS tasks, computed cosine by cosine."""
+    rows, step_plan = table(), plan()
+    by_task = {part.task: naive(part, rows) for part in step_plan.parts}
+    output = objective()(step_plan, rows)
     faq, intents = by_task["faq"], by_task["intents"]
     sts = (by_task["similarity"] + by_task["paraphrase"]) / 2
     expected = (2 * faq.sum() + intents.sum()) / (2 * 7 + 1 * 5) + 0.8 * sts
@@ -88,7 +88,7 @@ def test_the_loss_is_the_formula_of_the_design() -> None:
 
 
 def naive(part: QueryPart | PairPart, rows: Tensor) -> Tensor:
-    """Per query (InfoNCE) or one value (CoSENT), summed over the levels."""
+    """The loss of each query (InfoNCE) or of the task (CoSENT), summed over the levels."""
     total = torch.zeros((), dtype=rows.dtype)
     for dim, weight in zip(*LEVELS.values(), strict=True):
         unit = F.normalize(rows[:, :dim], dim=1)
@@ -122,15 +122,17 @@ def naive_cosent(part: PairPart, unit: Tensor) -> Tensor:
 @pytest.mark.parametrize("count", [2, 3, 11])
 @pytest.mark.parametrize("kinds", [(), ("faq",), ("similarity",), ("intents", "paraphrase")])
 def test_the_shares_of_a_step_add_up_to_the_whole(kinds: tuple[str, ...], count: int) -> None:
-    """11 shares: some hold nothing, and still have a gradient (zero) and every key."""
+    """11 shares: some hold no example, but have a gradient (zero) and every metric, too."""
     rows, step = table(), plan(*kinds)
-    whole = objective()(step, rows)
+    loss_of_step = objective()(step, rows)
     shares = [objective()(step, rows, (index, count)) for index in range(count)]
-    torch.testing.assert_close(sum_of(share.loss for share in shares), whole.loss, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(sum_of(share.loss for share in shares), loss_of_step.loss, rtol=1e-12, atol=1e-14)
     gradients = [torch.autograd.grad(share.loss, rows)[0] for share in shares]
-    torch.testing.assert_close(sum_of(gradients), torch.autograd.grad(whole.loss, rows)[0], rtol=1e-10, atol=1e-13)
-    assert all(share.metrics.keys() == whole.metrics.keys() for share in shares)
-    for key, metric in whole.metrics.items():
+    torch.testing.assert_close(
+        sum_of(gradients), torch.autograd.grad(loss_of_step.loss, rows)[0], rtol=1e-10, atol=1e-13
+    )
+    assert all(share.metrics.keys() == loss_of_step.metrics.keys() for share in shares)
+    for key, metric in loss_of_step.metrics.items():
         found = sum_of(share.metrics[key] for share in shares)
         torch.testing.assert_close(found, metric, rtol=1e-10, atol=1e-12, equal_nan=True)
 
@@ -140,7 +142,7 @@ def sum_of(values: Any) -> Tensor:
 
 
 def test_every_task_of_the_run_has_a_metric_at_every_step() -> None:
-    """In one order; the keys of metrics.jsonl are those of its first row."""
+    """Always in the same order, because the keys of metrics.jsonl are those of its first row."""
     for kinds in (("faq",), ("similarity",), ()):
         metrics = objective()(plan(*kinds), table()).metrics
         similarities = ["positive_similarity", "negative_similarity"]
@@ -170,7 +172,7 @@ def test_every_task_of_the_run_has_a_metric_at_every_step() -> None:
 def test_a_metric_is_nan_on_every_share_where_the_step_holds_nothing_to_measure_and_on_no_other(
     kinds: tuple[str, ...], expected: set[str]
 ) -> None:
-    """Of 11 shares some hold no query and most no pair: their zeros are not NaN, or the sum over ranks would be."""
+    """Of 11 shares some hold no query and most no pair. Their metrics must be 0, because NaN would make the sum NaN."""
     for index in range(11):
         metrics = objective()(plan(*kinds), table(), (index, 11)).metrics
         assert {key for key, metric in metrics.items() if metric.isnan()} == expected
@@ -218,7 +220,7 @@ def test_the_implementations_agree() -> None:
 
 @pytest.mark.usefixtures("two_threads")
 def test_a_gradient_on_a_repeated_text_has_the_same_bits_every_time() -> None:
-    """One text as every query: its gradient is a sum over queries whose order must be fixed."""
+    """All queries are the same text. Its gradient is a sum over queries, so the order of this sum must be fixed."""
     part = info_nce_part("faq", "task", 500, 0, np.random.default_rng(0))
     part.query_B[:] = 0
     step = replace(plan("similarity"), parts=(part,))
@@ -228,7 +230,7 @@ def test_a_gradient_on_a_repeated_text_has_the_same_bits_every_time() -> None:
 
 
 def test_the_gradient_term_by_term_is_that_of_the_whole_loss() -> None:
-    """Of a share that holds nothing it is zero, not missing."""
+    """The gradient of a share without examples is zero, not None."""
     for kinds, share in (((), (0, 1)), ((), (1, 2)), (("similarity",), (1, 2))):
         rows, other = table(), table()
         expected, found = objective()(plan(*kinds), rows, share), objective().backward(plan(*kinds), other, share)
@@ -241,7 +243,7 @@ def test_the_gradient_term_by_term_is_that_of_the_whole_loss() -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_tasks_of_a_step() -> None:
-    """What autograd keeps alive for the gradients at once, in bytes, counted by its own hooks."""
+    """Measures the peak bytes that autograd saves for the backward pass, with its saved-tensor hooks."""
     one, four = (many_tasks(count) for count in (1, 4))
     assert peak(lambda: one[0].backward(one[1], table())) == peak(lambda: four[0].backward(four[1], table())) > 0
     assert peak(lambda: four[0](four[1], table()).loss.backward()) > 3 * peak(lambda: one[0].backward(one[1], table()))

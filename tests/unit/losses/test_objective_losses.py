@@ -1,4 +1,4 @@
-"""A step of tasks with losses of every kind: the formula, its shares, and what each setting of a task changes."""
+"""A step with tasks of every loss: its formula, the sum over its shares, and the effect of each task setting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from harness.types import PairPart, QueryPart, StepPlan, StepTexts
 NUM_TEXTS, WIDTH = 40, 6
 DIMS, WEIGHTS = (3, 6), (0.5, 1.0)
 TASKS = {
-    "several": TaskLossSettings("several"),  # several positives, also none of the negatives
+    "several": TaskLossSettings("several"),  # queries with several positives, some without a negative
     "both": TaskLossSettings("both", temperature=0.5, weight=3.0, losses=("info_nce", "kl"), teacher_temperature=2.0),
     "margin": TaskLossSettings("margin", losses=("margin_mse",)),
     "angles": TaskLossSettings("angles", weight=2.0, losses=("cosent", "angle")),
@@ -32,7 +32,7 @@ NONE = np.full((4, 0), -1)
 
 
 def query_part(task: str, positive_BP: list[list[int]], negative_BM: list[list[int]], first: int) -> QueryPart:
-    """Queries `first`, first + 1 ... of the table; ten documents after them, some of them in other tasks as well."""
+    """Queries are rows first, first + 1 ... of the table. Ten documents follow; some belong to other tasks, too."""
     positive, negative = np.array(positive_BP), np.array(negative_BM).reshape(len(positive_BP), -1)
     random = np.random.default_rng(first)
     scores = [
@@ -99,13 +99,13 @@ def naive_cosent(similarity: Tensor, score: np.ndarray) -> Tensor:
     return torch.stack([(similarity[j] - similarity[i]).exp() for i, j in pairs]).sum().log1p()
 
 
-# From a query's similarities / temperature to its positives and its negatives, and a teacher's scores of both.
+# (positive, negative, teacher) → loss of a query: its similarities / temperature, and a teacher's scores of both.
 NAIVE_QUERY_LOSS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "info_nce": naive_info_nce,
     "margin_mse": naive_margin_mse,
     "kl": naive_kl,
 }
-# What a pair loss compares, and from the pairs' similarities / temperature and scores to the loss.
+# Loss → (similarity of two texts, function from similarities / temperature and scores to the loss).
 NAIVE_PAIR_LOSS: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, np.ndarray], Tensor]]] = {
     "cosent": (F.cosine_similarity, naive_cosent),
     "angle": (pairwise_angle_sim, naive_cosent),
@@ -114,13 +114,13 @@ NAIVE_PAIR_LOSS: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, np.nda
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_of_the_table_has_a_naive_form_and_a_task_here(name: str) -> None:
-    """So that the tests below compare it with its formula and add up its shares."""
+    """So that the tests below cover every loss."""
     assert name in NAIVE_QUERY_LOSS or name in NAIVE_PAIR_LOSS
     assert any(name in task.losses for task in TASKS.values())
 
 
 def losses_of_a_query(part: QueryPart, query: int, rows: Tensor) -> Tensor:
-    """The sum of the task's losses, by loops over levels, positives and negatives."""
+    """The sum of the task's losses for one query, by loops over levels, positives and negatives."""
     task = TASKS[part.task]
     places = [[place for place in listed[query] if place >= 0] for listed in (part.positive_BP, part.negative_BM)]
     assert part.positive_score_BP is not None
@@ -149,7 +149,7 @@ def loss_of_pairs(part: PairPart, rows: Tensor) -> Tensor:
 
 
 def test_the_loss_is_the_weighted_mean_over_all_queries_plus_beta_times_that_over_the_pair_tasks() -> None:
-    """Query losses of every name in one mean, pair losses in the other; a task with two losses takes their sum."""
+    """All query losses are in one mean, all pair losses in the other. A task with two losses contributes their sum."""
     rows = table()
     queries = {part.task: [losses_of_a_query(part, i, rows) for i in range(len(part.query_B))] for part in PARTS[:3]}
     pairs = {part.task: loss_of_pairs(part, rows) for part in PARTS[3:]}
@@ -170,24 +170,24 @@ def test_the_loss_is_the_weighted_mean_over_all_queries_plus_beta_times_that_ove
 @pytest.mark.parametrize("names", [(), ("both",), ("margin", "angles")])
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_the_shares_of_a_step_with_losses_of_every_kind_add_up_to_the_whole(names: tuple[str, ...], count: int) -> None:
-    """Seven shares: most hold no query of a task, five or more no pair."""
-    rows, whole = table(), objective()(step(*names), table())
+    """Seven shares: most hold no query of a given task, and at least five hold no pair."""
+    rows, loss_of_step = table(), objective()(step(*names), table())
     shares = [objective()(step(*names), rows, (index, count)) for index in range(count)]
-    assert sum(share.loss.item() for share in shares) == pytest.approx(whole.loss.item(), rel=1e-12)
+    assert sum(share.loss.item() for share in shares) == pytest.approx(loss_of_step.loss.item(), rel=1e-12)
     summed = torch.stack([torch.autograd.grad(share.loss, rows)[0] for share in shares]).sum(0)
     expected = table()
     gradient = torch.autograd.grad(objective()(step(*names), expected).loss, expected)[0]
     torch.testing.assert_close(summed, gradient, rtol=1e-9, atol=1e-12)
-    for key, metric in whole.metrics.items():
+    for key, metric in loss_of_step.metrics.items():
         found = torch.stack([share.metrics[key] for share in shares]).sum()
         torch.testing.assert_close(found, metric, equal_nan=True)
-    for task, similarity in whole.own_similarity.items():
+    for task, similarity in loss_of_step.own_similarity.items():
         summed = torch.stack([share.own_similarity[task] for share in shares]).sum(0)
         torch.testing.assert_close(summed, similarity, equal_nan=True)
 
 
 def test_the_similarities_are_reported_once_whichever_losses_a_task_has() -> None:
-    """The bank reads them, so that negatives of distilled tasks can be watched too."""
+    """The bank reads these similarities, so it can watch the negatives of distilled tasks, too."""
     found = {}
     for losses in (("info_nce",), ("kl",), ("info_nce", "kl"), ("kl", "info_nce")):
         output = objective(TASKS | {"both": replace(TASKS["both"], losses=losses)})(step("both"), table())
@@ -231,7 +231,7 @@ def test_a_setting_of_a_task_changes_that_tasks_loss_and_no_others(name: str, ch
 
 @pytest.mark.parametrize("name", ["several", "angles"])
 def test_a_weight_changes_what_a_task_adds_to_the_loss_and_no_tasks_own_loss(name: str) -> None:
-    """Within its kind: twice the weight moves the mean of its kind by the formula, the other kind's mean not at all."""
+    """Doubling a task's weight changes the mean of its kind (queries or pairs) by the formula, not the other mean."""
     changed = TASKS | {name: replace(TASKS[name], weight=2 * TASKS[name].weight)}
     for tasks in (TASKS, changed):
         metrics = objective(tasks)(step(), table()).metrics

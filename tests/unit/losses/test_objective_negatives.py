@@ -1,4 +1,4 @@
-"""The options of `negatives` in the step's loss: symmetric, same tower and hardness against loops over the formula."""
+"""The options symmetric, same tower and hardness of `negatives`: the step's loss equals loops over the formula."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUM_TEXTS, WIDTH, DIMS = 30, 8, (3, 8)
 OPTIONS = [
     (scope, {"symmetric": symmetric, "document_tower": tower, "hardness": hardness})
     for scope, symmetric, tower, hardness in product(("task", "own"), (False, True), (False, True), (None, 2.0))
-    if not (scope == "own" and tower)  # the recipe refuses it
+    if not (scope == "own" and tower)  # the recipe refuses this combination
 ]
 
 
@@ -53,7 +53,7 @@ def objective(terms: TaskLossSettings) -> Objective:
 
 
 def loss_by_loops(part: QueryPart, rows: Tensor, terms: TaskLossSettings) -> Tensor:
-    """Mean over the queries; kept(i) are i's negatives, t the temperature, s the level's cosines."""
+    """The loss by loops, as a mean over queries. kept[i]: the negatives of query i after all masks."""
     kept = []
     for i, positive in enumerate(part.positive_BP[:, 0]):
         candidates = set(part.negative_BM[i].tolist()) if part.own_negatives_only else set(range(12))
@@ -82,26 +82,29 @@ def loss_by_loops(part: QueryPart, rows: Tensor, terms: TaskLossSettings) -> Ten
 
 @pytest.mark.parametrize(("scope", "options"), OPTIONS, ids=str)
 def test_the_loss_with_each_option_is_its_formula(scope: str, options: dict) -> None:
-    terms, rows, made = TaskLossSettings("faq", 0.1, **options), table(), step(scope, 7)
-    part = made.parts[0]
+    terms, rows, step_plan = TaskLossSettings("faq", 0.1, **options), table(), step(scope, 7)
+    part = step_plan.parts[0]
     assert isinstance(part, QueryPart)
-    loss, expected = objective(terms)(made, rows).loss, loss_by_loops(part, rows, terms)
+    loss, expected = objective(terms)(step_plan, rows).loss, loss_by_loops(part, rows, terms)
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
     gradient, expected_gradient = (torch.autograd.grad(value, rows)[0] for value in (loss, expected))
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-10, atol=1e-13)
-    plain = objective(TaskLossSettings("faq", 0.1))(made, rows).loss
-    assert (abs(loss - plain) > 1e-3) == any(options.values())  # each does something
+    plain = objective(TaskLossSettings("faq", 0.1))(step_plan, rows).loss
+    assert (abs(loss - plain) > 1e-3) == any(options.values())  # every option changes the loss
 
 
 @pytest.mark.parametrize("scope", ["task", "own"])
 @pytest.mark.parametrize("margin", [None, 0.1])
 @pytest.mark.parametrize("hardness", [None, 2.0])
 def test_the_similarity_of_an_own_negative_that_the_loss_left_out_is_unknown(scope, margin, hardness) -> None:  # type: ignore[no-untyped-def]
-    """Excluded (known or by a guide), the positive itself, or too near by the margin: neither judged nor in a mean."""
-    rows, made = table().detach(), step(scope, 7)
-    part = made.parts[0]
+    """Such a negative is excluded, is the positive, or is nearer than the margin allows.
+
+    It must not be judged and must not enter a mean.
+    """
+    rows, step_plan = table().detach(), step(scope, 7)
+    part = step_plan.parts[0]
     assert isinstance(part, QueryPart)
-    output = objective(TaskLossSettings("faq", 0.1, margin=margin, hardness=hardness))(made, rows)
+    output = objective(TaskLossSettings("faq", 0.1, margin=margin, hardness=hardness))(step_plan, rows)
     unit, left_out = F.normalize(rows, dim=1), 0
     for i, positive in enumerate(part.positive_BP[:, 0]):
         cosine = unit[part.document_N] @ unit[part.query_B[i]]
@@ -118,19 +121,19 @@ def test_the_similarity_of_an_own_negative_that_the_loss_left_out_is_unknown(sco
 
 
 def largest_differences(num_queries: int) -> dict[str, float]:
-    """Runs on a rank: what all shares add up to, less the whole."""
+    """Runs on a rank: for each option the largest difference between the sum over the shares and the whole step."""
     found = {}
     for scope, options in OPTIONS:
-        terms, made = replace(TaskLossSettings("faq", 0.1), **options), step(scope, num_queries)
+        terms, step_plan = replace(TaskLossSettings("faq", 0.1), **options), step(scope, num_queries)
         results = []
         for share, peers in (((0, 1), None), ((comm.rank(), comm.world_size()), comm.RingPeers())):
             rows = table()
-            output = objective(terms)(made, rows, share, peers)
+            output = objective(terms)(step_plan, rows, share, peers)
             (gradient,) = torch.autograd.grad(output.loss, rows)
             results.append([output.loss.detach(), gradient, *output.metrics.values(), *output.own_similarity.values()])
-        summed = [(whole, comm.all_reduce_sum(part.clone())) for whole, part in zip(*results, strict=True)]
-        assert all(torch.equal(whole.isnan(), part.isnan()) for whole, part in summed)
-        differences = [(part - whole).nan_to_num() for whole, part in summed]
+        summed = [(of_step, comm.all_reduce_sum(of_share.clone())) for of_step, of_share in zip(*results, strict=True)]
+        assert all(torch.equal(of_step.isnan(), of_share.isnan()) for of_step, of_share in summed)
+        differences = [(of_share - of_step).nan_to_num() for of_step, of_share in summed]
         found[f"{scope} {options}"] = max(difference.abs().max().item() for difference in differences)
     return found
 
@@ -138,6 +141,6 @@ def largest_differences(num_queries: int) -> dict[str, float]:
 @pytest.mark.distributed
 @pytest.mark.parametrize(("world", "num_queries"), [(2, 7), (3, 2)])
 def test_the_shares_of_a_step_add_up_to_the_whole_with_every_option(world: int, num_queries: int) -> None:
-    """Of three ranks one has no query, and still takes part in the sums down the columns."""
+    """Of three ranks one has no query, but takes part in the sums over queries of the symmetric loss, too."""
     for found in run_ranks(world, largest_differences, num_queries):
         assert max(found.values()) < 1e-12, max(found, key=found.__getitem__)

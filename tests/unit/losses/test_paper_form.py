@@ -1,7 +1,8 @@
-"""Each text encoded once gives the gradient of the paper's form, where GPUs repeat query and positive (eq. 3, fig. 3).
+"""Encoding each text once gives the gradient of the paper's form, in which GPUs repeat queries and positives.
 
-In the paper N GPUs hold the same queries and positives and n different negatives of each query; the softmax runs over
-the N * n negatives of all. With the repeats counted once, the N copies of a query share its gradient.
+In the paper (eq. 3, fig. 3) N GPUs encode the same queries and positives, and each GPU encodes n different negatives of
+each query; the softmax is over all N * n negatives. The gradients are equal if each repeated text counts once, that is,
+if the N copies of a query share its gradient.
 """
 
 from copy import deepcopy
@@ -23,7 +24,7 @@ GPUS, NEGATIVES_PER_GPU, QUERIES, TEMPERATURE = 4, 3, 5, 0.1
 
 @pytest.fixture
 def step(open_):
-    """Five queries with twelve negatives of their own each."""
+    """A step of five queries with twelve own negatives each."""
     number = GPUS * NEGATIVES_PER_GPU
     rows = [
         {"query": text(i), "positive": text(100 + i), "negative": [text(200 + number * i + j) for j in range(number)]}
@@ -39,10 +40,10 @@ def gradient(loss: Tensor, encoder: nn.Module) -> Tensor:
 
 
 def gradients_of_the_gpus(step, encoder: nn.Module, feature_TF: Tensor, *, gather_with_gradient: bool) -> Tensor:
-    """[GPUs, parameters]: of eq. 3, by the weights of each GPU's own copy of the encoder, before they are averaged.
+    """Gradients [GPUs, parameters] of eq. 3 for each GPU's copy of the encoder, before they are averaged.
 
-    A GPU encodes the query, the positive and n negatives itself and gathers the others' negatives. If the gathering
-    has a gradient, what the others' losses ask of its negatives comes back to it; else it sees its own loss only.
+    A GPU encodes the queries, the positives and n negatives, and gathers the negatives of the other GPUs. With
+    gather_with_gradient, its gradient includes the losses of all GPUs, otherwise only its own loss.
     """
     replicas = [deepcopy(encoder) for _ in range(GPUS)]
     part = step.parts[0]
@@ -72,14 +73,14 @@ def test_our_gradient_is_that_of_the_papers_form_with_the_repeats_counted_once(s
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.Linear(7, 16), nn.Tanh(), nn.Linear(16, 8)).double()
     feature_TF = torch.randn(len(step.texts), 7, dtype=torch.float64)
-    assert len(step.texts) == QUERIES * (2 + GPUS * NEGATIVES_PER_GPU)  # each text once
+    assert len(step.texts) == QUERIES * (2 + GPUS * NEGATIVES_PER_GPU)  # the plan holds each text once
     ours = Objective([TaskLossSettings("task")], LossConfig(temperature=TEMPERATURE), None, None)(
         step, encoder(feature_TF)
     )
     found = gradient(ours.loss, encoder)
     of_gpus = gradients_of_the_gpus(step, encoder, feature_TF, gather_with_gradient=True)
     torch.testing.assert_close(found, of_gpus.mean(0), rtol=1e-9, atol=1e-12)
-    assert (F.cosine_similarity(of_gpus, found, dim=1) < 0.999).all()  # only together do the GPUs have it
-    # Guard: where each sees its own loss only, the repeats of query and positive outweigh the negatives.
+    assert (F.cosine_similarity(of_gpus, found, dim=1) < 0.999).all()  # no single GPU has this gradient
+    # This test can fail: if each GPU uses its own loss only, the repeated queries and positives weigh too much.
     repeated = gradients_of_the_gpus(step, encoder, feature_TF, gather_with_gradient=False).sum(0)
     assert F.cosine_similarity(repeated, found, dim=0) < 0.999

@@ -1,4 +1,4 @@
-"""Replacement in training: from which step on a decision counts, and what the metrics say of it."""
+"""Replacement in training: the first step in which a decision is used, and its metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.dynamic_run import METRICS, Run
 
 @pytest.mark.parametrize("delay", [1, 3])
 def test_a_decision_is_seen_from_step_t_plus_1_plus_delay_on_and_not_earlier(delay: int) -> None:
-    """Decisions on other slots of the row, and on another row, follow before the first is in force."""
+    """Before the first decision is used, decisions on other slots of the row and on another row follow."""
     run = Run([9, 9], 3, rule="v2", delay=delay)
     run.step(1, {0: [0.6, 0.6, 0.6], 1: [0.6, 0.6, 0.6]})
     run.step(2, {0: [0.55, 0.45, 0.6]})  # slot 1 → 3
@@ -30,7 +30,7 @@ def test_the_mean_start_is_over_the_negatives_that_are_watched() -> None:
 
 
 def test_similarity_and_start_are_means_over_the_same_negatives() -> None:
-    """Slot 0 is replaced at step 1; its successor has no start when step 2, planned before, is seen."""
+    """Slot 0 is replaced at step 1. Step 2 was planned before, so the new negative has no S0 after step 2."""
     run = Run([9], 2, rule="v2", floor=0.3)
     run.step(1, {0: [0.25, 0.5]})
     metrics = run.step(2, {0: [0.2, 0.5]})

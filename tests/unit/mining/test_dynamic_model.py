@@ -1,4 +1,4 @@
-"""Dynamic replacement equals a model of it by loops, whatever happens, and a run continued from its state as well."""
+"""Dynamic replacement, also continued from a saved state, equals a model by loops in randomly generated runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIMILARITIES = [number / 16 for number in (-8, -1, 0, 3, 5, 7, 8, 9, 10, 12, 13,
 
 
 class Model:
-    """What the words of DESIGN.md say, row by row and slot by slot, with the whole history kept."""
+    """Dynamic replacement written from its definition, by loops over rows and slots. It keeps all decisions."""
 
     def __init__(self, counts: list[int], num_slots: int, offset: int, config: MiningConfig) -> None:
         rule = build_rule(config)
@@ -26,7 +26,7 @@ class Model:
         self.counts, self.offset, self.config, self.rule = counts, offset, config, rule
         self.by_window = config.rule == "v1"
         first = list(range(offset, offset + num_slots))
-        self.decided = [[(0, first)] for _ in counts]  # per row: (first step that sees them, ranks)
+        self.decided = [[(0, first)] for _ in counts]  # per row: (first step that uses them, ranks)
         self.start: list[list[float | None]] = [[None] * num_slots for _ in counts]
         self.next = [offset + num_slots] * len(counts)
         self.seen: dict[int, list[float | None]] = {}
@@ -35,7 +35,7 @@ class Model:
         return [ranks for first_step, ranks in self.decided[row] if first_step <= step][-1]
 
     def step(self, step: int, similarity: dict[int, list[float]]) -> tuple[int, int]:
-        """Numbers replaced and exhausted."""
+        """Observe a step; return the numbers of replaced and of exhausted negatives."""
         for row, values in similarity.items():
             used, decided = self.ranks(row, step), self.decided[row][-1][1]
             self.seen[row] = [
@@ -93,7 +93,9 @@ class Model:
 
 @st.composite
 def runs(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[int, list[float]]]]:
-    """A run's settings, and what its steps see: most rows in most steps, so that much happens."""
+    """Draw a run's settings and the similarities of its steps. Most steps contain most rows, so that there are many
+    replacements.
+    """
     slots, rule = draw(st.integers(1, 3)), draw(st.sampled_from(["v1", "v2"]))
     counts = draw(st.lists(st.integers(0, 12), min_size=1, max_size=3))
     run = {
@@ -116,7 +118,7 @@ def runs(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[int, list[float]]]]
 @settings(max_examples=300, deadline=None)
 @given(case=runs())
 def test_every_decision_is_the_models_and_is_seen_when_the_model_says(case) -> None:
-    """Also: a plan made ahead by `delay` steps is that made at the last moment, and no candidate is held twice."""
+    """Also: a plan made `delay` steps ahead equals one made just before its step; no candidate is used twice."""
     given_, seen = case
     run = Run(**given_)
     model = Model(given_["counts"], given_["num_slots"], given_["offset"], run.config)
@@ -138,18 +140,18 @@ def test_every_decision_is_the_models_and_is_seen_when_the_model_says(case) -> N
 @given(case=runs(), moments=st.sets(st.integers(1, NUM_STEPS)))
 def test_a_run_continued_from_its_state_goes_on_as_if_nothing_had_been(case, moments) -> None:
     given_, seen = case
-    whole, continued = Run(**given_), Run(**given_)
+    uninterrupted, continued = Run(**given_), Run(**given_)
     rows = range(len(given_["counts"]))
     for step, similarity in enumerate(seen, start=1):
-        assert [whole.ranks(step, row) for row in rows] == [continued.ranks(step, row) for row in rows]
-        assert whole.step(step, similarity) == continued.step(step, similarity)
+        assert [uninterrupted.ranks(step, row) for row in rows] == [continued.ranks(step, row) for row in rows]
+        assert uninterrupted.step(step, similarity) == continued.step(step, similarity)
         if step in moments:
             continued.reload()
-        np.testing.assert_equal(continued.negatives.state(), whole.negatives.state())
+        np.testing.assert_equal(continued.negatives.state(), uninterrupted.negatives.state())
 
 
 def test_the_cases_hold_replacements_exhaustion_and_overlapping_decisions() -> None:
-    """Otherwise the two tests above would say little."""
+    """Otherwise the two tests above would test little."""
     counted = {"replaced": 0, "exhausted": 0, "overlaps": 0, "wrapped": 0}
 
     @settings(max_examples=300, deadline=None, database=None, derandomize=True)

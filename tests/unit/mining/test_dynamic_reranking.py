@@ -1,4 +1,4 @@
-"""Ranking anew and looking ahead, by hand-computed cases: which bank a step draws from, and what is judged."""
+"""Ranking anew and looking ahead: the bank from which a step draws, and what is judged. Expected values by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_new_ranking_is_drawn_from_step_t_plus_1_plus_delay_on_and_begins_with
 
 
 def test_a_negative_of_the_old_ranking_is_neither_start_nor_similarity_of_the_new_one() -> None:
-    """Step 3 was planned before the ranking after step 2 counts; its ranks are the new ones', its texts are not."""
+    """Step 3 was planned before the ranking after step 2: its ranks exist in both rankings, its texts are old."""
     run = Run([9], 2, rule="v2", remine={"every": 2})
     run.step(1, {0: HARD})
     run.step(2, {0: HARD})
@@ -38,7 +38,7 @@ def test_a_negative_of_the_old_ranking_is_neither_start_nor_similarity_of_the_ne
 
 
 def test_what_was_seen_of_the_old_ranking_is_not_judged_after_the_new_one() -> None:
-    """v1 judges at step 4 what was seen since; the ranking after step 2 comes between."""
+    """v1 judges at step 3 the similarities of steps 1 to 3, but after step 2 there is a new ranking."""
     run = Run([9], 2, rule="v1", interval=3, remine={"every": 2})
     run.step(1, {0: HARD})
     run.step(2, {0: EASY})
@@ -46,26 +46,29 @@ def test_what_was_seen_of_the_old_ranking_is_not_judged_after_the_new_one() -> N
 
 
 def test_a_reloaded_run_goes_on_alike_at_every_step_of_a_new_ranking() -> None:
-    """Reloaded after each step, also while the old bank still serves the next one."""
+    """The run is reloaded after each step, also while the next step still draws from the old bank."""
     random = np.random.default_rng(3)
     seen = [{int(row): random.uniform(0.3, 0.8, 2).tolist() for row in random.permutation(4)[:3]} for _ in range(24)]
     settings = {"rule": "v2", "delay": 2, "remine": {"every": 5}}
-    whole, cut = Run([6] * 4, 2, **settings), Run([6] * 4, 2, **settings)
+    uninterrupted, reloaded = Run([6] * 4, 2, **settings), Run([6] * 4, 2, **settings)
     drawn: list[int] = []
     for step, similarity in enumerate(seen, start=1):
-        assert whole.step(step, similarity) == cut.step(step, similarity)
-        cut.reload()
+        assert uninterrupted.step(step, similarity) == reloaded.step(step, similarity)
+        reloaded.reload()
         for row in range(4):
-            assert whole.texts(step + 1, row) == cut.texts(step + 1, row)
-            drawn += cut.texts(step + 1, row)
-    assert {text % 1000 // 100 for text in drawn} == {0, 5}  # texts 500 r … and the like: more than one ranking
-    assert cut.negatives.rankings() <= {0, 15, 20}
+            assert uninterrupted.texts(step + 1, row) == reloaded.texts(step + 1, row)
+            drawn += reloaded.texts(step + 1, row)
+    assert {text % 1000 // 100 for text in drawn} == {
+        0,
+        5,
+    }  # the hundreds digit of a text names its ranking: several were used
+    assert reloaded.negatives.rankings() <= {0, 15, 20}
 
 
 def test_exhausted_lists_ask_for_a_new_ranking_when_more_than_the_share_has_ended() -> None:
     run = Run([2] * 10, 2, rule="v2", exhausted="remine", remine={"ended": 0.2})
     run.step(1, dict.fromkeys(range(10), HARD))
-    for step, row in enumerate((0, 1, 0, 1), start=2):  # two of ten, each twice
+    for step, row in enumerate((0, 1, 0, 1), start=2):  # the lists of two rows of ten end; each row is seen twice
         assert run.step(step, {row: EASY})["negatives_exhausted"] == 2
     assert not run.reranked
     assert run.step(6, {2: EASY})["queries_reranked"] == 10
@@ -84,7 +87,7 @@ def test_the_number_of_ended_lists_survives_a_reload() -> None:
 
 
 def test_nothing_is_ranked_after_the_last_step_that_a_ranking_could_reach() -> None:
-    """After step 8 of 9 it would count from step 10 on."""
+    """A ranking after step 8 would be used from step 10 on, but there are 9 steps."""
     run = Run([9], 2, num_steps=9, rule="none", remine={"every": 4})
     for step in range(1, 10):
         run.step(step, {0: HARD})
@@ -114,7 +117,7 @@ def test_a_step_that_ranks_anew_judges_nothing_that_the_ranking_makes_void() -> 
 
 
 def test_the_start_of_a_new_ranking_is_its_first_use_whatever_the_first_banks_was() -> None:
-    """Its scores are not by the weights that the run started with."""
+    """The scores of the new ranking were not computed with the weights at the start of the run."""
     run = Run([9], 2, score_RC=np.full((1, 9), 0.9), rule="v2", start="ranking", remine={"every": 2})
     run.step(1, {0: [0.89, 0.89]})
     assert run.start() == [np.float32(0.9)] * 2
@@ -126,7 +129,7 @@ def test_the_start_of_a_new_ranking_is_its_first_use_whatever_the_first_banks_wa
 
 
 def test_negatives_that_the_loss_left_out_are_neither_judged_nor_a_start() -> None:
-    """v1's mean is over the others; v2 leaves the slot as it is."""
+    """v1 takes the mean over the other negatives; v2 does not replace the negative."""
     run = Run([9], 2, rule="v2")
     run.step(1, {0: [np.nan, 0.5]})
     assert np.isnan(run.start()[0])
@@ -144,7 +147,7 @@ def test_the_bank_forgets_rankings_that_no_later_step_draws_from() -> None:
 
 
 def test_after_every_ranking_those_that_no_later_step_draws_from_may_leave_the_disk() -> None:
-    """After step 4, the bank ranked after step 2 serves step 5, and that of the start no step any more."""
+    """After step 4, step 5 draws from the bank ranked after step 2, and no step draws from the first bank."""
     run = Run([9], 2, rule="none", remine={"every": 2})
     for step in range(1, 7):
         run.step(step, {})
@@ -155,7 +158,7 @@ def test_upcoming_queries_are_judged_by_what_a_look_ahead_finds_and_not_by_the_l
     run = Run([9, 9], 2, rule="v2", interval=2, check="upcoming")
     run.coming = {1: [0.6, 0.6]}
     run.step(1, {0: HARD})
-    assert run.step(2, {0: EASY})["negatives_replaced"] == 0  # the first look: S0
+    assert run.step(2, {0: EASY})["negatives_replaced"] == 0  # the first look ahead sets S0
     assert run.looked_ahead == [(4, 1_000)]
     assert np.isnan(run.start(0)).all()
     assert run.start(1) == [np.float32(0.6)] * 2

@@ -1,4 +1,4 @@
-"""The guide masks exactly what its definition says, adds to what is excluded, and says why it cannot be loaded."""
+"""The guide masks exactly the documents of its definition and keeps earlier exclusions; what it refuses, and why."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def excluded(part: QueryPart) -> list[set[int]]:
 @pytest.mark.parametrize("block_cells", [1 << 24, 1])
 @pytest.mark.parametrize("margin", [-0.02, 0.0, 0.02])
 def test_the_guide_masks_what_loops_over_the_definition_mask(margin, block_cells, monkeypatch):
-    """All documents with scope task, the own negatives with scope own; whole and query by query."""
+    """Compares all documents with scope `task`, only own negatives with scope `own`; in one block or query by query."""
     monkeypatch.setattr(guide_module, "_BLOCK_CELLS", block_cells)
     encoder = golden.tiny_encoder(seed=8)
     masked = tiny_guide(encoder, TEXTS, margin=margin).mask(PLAN)
@@ -45,15 +45,17 @@ def test_the_guide_masks_what_loops_over_the_definition_mask(margin, block_cells
     for one, other, before in zip(masked.parts[:2], expected.parts[:2], PLAN.parts[:2], strict=True):
         assert excluded(one) == excluded(other)
         assert excluded(one) != excluded(before)
-        assert all(known <= found for known, found in zip(excluded(before), excluded(one), strict=True))
+        assert all(
+            excluded_before <= found for excluded_before, found in zip(excluded(before), excluded(one), strict=True)
+        )
     assert masked.parts[2:] == PLAN.parts[2:]
 
 
 def test_several_positives_are_judged_by_the_lowest_and_never_masked():
     part = replace(PLAN.parts[0], positive_BP=np.array([[0, 7], [1, -1], [2, 0], [3, 9], [4, -1]]))
-    made, encoder = replace(PLAN, parts=(part,)), golden.tiny_encoder(seed=8)
-    masked = tiny_guide(encoder, TEXTS).mask(made).parts[0]
-    assert excluded(masked) == excluded(masked_by_loops(made, encoder, TEXTS).parts[0])
+    step_plan, encoder = replace(PLAN, parts=(part,)), golden.tiny_encoder(seed=8)
+    masked = tiny_guide(encoder, TEXTS).mask(step_plan).parts[0]
+    assert excluded(masked) == excluded(masked_by_loops(step_plan, encoder, TEXTS).parts[0])
 
 
 def test_a_task_without_a_guide_keeps_its_plan():
@@ -63,7 +65,7 @@ def test_a_task_without_a_guide_keeps_its_plan():
 
 
 def test_a_copy_of_the_positive_is_not_above_it(monkeypatch):
-    """Two micro-batches round one text differently; whether it is masked must not depend on the cut."""
+    """Two micro-batches can round the same text differently; this must not change whether it is masked."""
     texts = [list(text) for text in TEXTS]
     texts[10] = texts[5]  # documents 5 and 0 of faq
     part = replace(PLAN.parts[0], positive_BP=np.zeros((5, 1), np.int64), excluded_BX=np.full((5, 0), -1))
@@ -80,7 +82,7 @@ def test_a_copy_of_the_positive_is_not_above_it(monkeypatch):
 
 
 def test_the_guide_reads_raw_texts_with_its_own_prompts(folder):
-    """Against the encoder run on one text at a time; the task's own prompt must not reach the guide."""
+    """Compared with the encoder run on one text at a time. The task's prompt must not be used by the guide."""
     overrides = [
         "tasks.faq.negatives.guide=true",
         f"guide.name_or_path={folder / 'model'}",
@@ -91,12 +93,12 @@ def test_the_guide_reads_raw_texts_with_its_own_prompts(folder):
     settings = GuideConfig(
         name_or_path=str(folder / "model"), margin=-0.05, max_length=16, prompts=PromptsConfig(query="ral tin ")
     )
-    made = plan(tasks, seed=0, step=1)
-    found = load_guide(settings, tasks).mask(made).parts[0]
+    step_plan = plan(tasks, seed=0, step=1)
+    found = load_guide(settings, tasks).mask(step_plan).parts[0]
     encoder, tokeniser = load_encoder(config_of_folder(settings.name_or_path)).eval(), Tokeniser(settings.name_or_path)
 
     def embed(row: int, prompt: str) -> torch.Tensor:
-        text = tasks[made.texts.source_T[row]].data.read_texts(made.texts.text_T[[row]])[0][0]
+        text = tasks[step_plan.texts.source_T[row]].data.read_texts(step_plan.texts.text_T[[row]])[0][0]
         batch = tokeniser.pad(tokeniser.encode([prompt + text], 16))
         with torch.no_grad():
             return torch.nn.functional.normalize(encoder(batch.input_ids_BL, batch.attention_mask_BL), dim=1)[0]
@@ -106,9 +108,9 @@ def test_the_guide_reads_raw_texts_with_its_own_prompts(folder):
     for i, row in enumerate(found.query_B):
         similarity_N = document_ND @ embed(row, "ral tin ")
         near = (similarity_N > similarity_N[found.positive_BP[i, 0]] - 0.05 + 1e-5).nonzero()[:, 0].tolist()
-        known = excluded(made.parts[0])[i]
-        assert excluded(found)[i] == (set(near) | known) - {int(found.positive_BP[i, 0])}
-        num_masked += len(excluded(found)[i] - known)
+        excluded_before = excluded(step_plan.parts[0])[i]
+        assert excluded(found)[i] == (set(near) | excluded_before) - {int(found.positive_BP[i, 0])}
+        num_masked += len(excluded(found)[i] - excluded_before)
     assert num_masked > 0
 
 
@@ -119,9 +121,9 @@ def masked_on_this_rank(margin: float) -> tuple[StepPlan, list[slice]]:
 
 @pytest.mark.distributed
 def test_a_rank_masks_its_share_of_the_queries_and_the_shares_make_the_whole():
-    whole, _ = masked_on_this_rank(-0.02)
+    of_one_rank, _ = masked_on_this_rank(-0.02)
     on_ranks = run_ranks(2, masked_on_this_rank, -0.02)
-    for number, (one, before) in enumerate(zip(whole.parts[:2], PLAN.parts[:2], strict=True)):
+    for number, (one, before) in enumerate(zip(of_one_rank.parts[:2], PLAN.parts[:2], strict=True)):
         seen = 0
         for masked, shares in on_ranks:
             found = excluded(masked.parts[number])
@@ -134,19 +136,19 @@ def test_a_rank_masks_its_share_of_the_queries_and_the_shares_make_the_whole():
 
 
 def metrics_on_this_rank() -> dict[str, float]:
-    """Of a share of the loss; margin, weights and Matryoshka levels as in the golden equalities."""
-    made = tiny_guide(golden.tiny_encoder(seed=8), TEXTS).mask(PLAN)
+    """Runs on a rank: metrics of this rank's share, with the objective of the golden equalities."""
+    step_plan = tiny_guide(golden.tiny_encoder(seed=8), TEXTS).mask(PLAN)
     table_TD = torch.randn(len(TEXTS), 24, generator=torch.Generator().manual_seed(0))
-    output = golden.tiny_objective("chunked")(made, table_TD, share=(comm.rank(), comm.world_size()))
+    output = golden.tiny_objective("chunked")(step_plan, table_TD, share=(comm.rank(), comm.world_size()))
     return {name: float(value) for name, value in output.metrics.items()}
 
 
 @pytest.mark.distributed
 def test_the_loss_and_the_count_of_masked_documents_do_not_depend_on_the_number_of_ranks():
-    whole, shares = metrics_on_this_rank(), run_ranks(2, metrics_on_this_rank)
-    summed = {name: sum(share[name] for share in shares) for name in whole}
-    assert summed == pytest.approx(whole, rel=1e-5)
-    assert summed["false_negatives_masked"] == whole["false_negatives_masked"]
+    of_one_rank, shares = metrics_on_this_rank(), run_ranks(2, metrics_on_this_rank)
+    summed = {name: sum(share[name] for share in shares) for name in of_one_rank}
+    assert summed == pytest.approx(of_one_rank, rel=1e-5)
+    assert summed["false_negatives_masked"] == of_one_rank["false_negatives_masked"]
     assert all(share["false_negatives_masked"] for share in shares)
 
 
@@ -163,31 +165,31 @@ def texts_read_on_this_rank() -> list[str]:
 def test_a_rank_reads_the_texts_that_it_encodes_and_no_others():
     one, other = run_ranks(2, texts_read_on_this_rank)
     assert sorted(one + other) == sorted(texts_read_on_this_rank())
-    assert abs(len(one) - len(other)) <= 2  # one text of either role
+    assert abs(len(one) - len(other)) <= 2  # they differ by at most one query and one document
 
 
 def test_a_text_that_is_query_and_document_is_read_in_either_role(open_, tmp_path):
-    """Against the guide's encoder run on one text at a time, with a prompt for either role."""
+    """Compared with the guide's encoder run on one text at a time, with a prompt for each role."""
     both = text(1)
     rows = [{"query": both, "positive": text(100)}, {"query": text(2), "positive": both}]
     rows += [{"query": text(i), "positive": text(100 + i), "negative": both} for i in range(3, 6)]
     tasks = [open_("retrieval", rows, "faq", quota=5, negatives=NegativesConfig(per_query=1, guide=True))]
-    made = plan(tasks, seed=0, step=1)
+    step_plan = plan(tasks, seed=0, step=1)
     model = make_model(tmp_path / "model")
     prompts = {"query": "ral tin ", "document": "bdip "}
     settings = GuideConfig(name_or_path=str(model), margin=-0.01, max_length=16, prompts=PromptsConfig(**prompts))
-    found = excluded(load_guide(settings, tasks).mask(made).parts[0])
+    found = excluded(load_guide(settings, tasks).mask(step_plan).parts[0])
     encoder, tokeniser = load_encoder(config_of_folder(str(model))).eval(), Tokeniser(str(model))
 
     def embed(row: int, role: str) -> torch.Tensor:
-        raw = tasks[0].data.read_texts(made.texts.text_T[[row]])[0][0]
+        raw = tasks[0].data.read_texts(step_plan.texts.text_T[[row]])[0][0]
         batch = tokeniser.pad(tokeniser.encode([prompts[role] + raw], 16))
         with torch.no_grad():
             return torch.nn.functional.normalize(encoder(batch.input_ids_BL, batch.attention_mask_BL), dim=1)[0]
 
-    part = made.parts[0]
+    part = step_plan.parts[0]
     assert set(part.query_B) & set(part.document_N)
-    document_ND, known = torch.stack([embed(row, "document") for row in part.document_N]), excluded(part)
+    document_ND, excluded_before = torch.stack([embed(row, "document") for row in part.document_N]), excluded(part)
     as_query_ND = torch.stack([embed(row, "query") for row in part.document_N])
     depends = 0
     for i, row in enumerate(part.query_B):
@@ -200,13 +202,13 @@ def test_a_text_that_is_query_and_document_is_read_in_either_role(open_, tmp_pat
             }
             for unit_ND in (document_ND, as_query_ND)
         )
-        assert found[i] == (near | known[i]) - {positive}
+        assert found[i] == (near | excluded_before[i]) - {positive}
         depends += near != wrong
     assert depends
 
 
 def test_texts_of_a_classification_task_are_compared_as_what_they_are_trained_as():
-    """All of them have the role of a query, so the guide gives its query prompt to either side."""
+    """Texts of classification have the role query, so the guide puts its query prompt before all of them."""
     guide = tiny_guide(golden.tiny_encoder(seed=8), TEXTS)
     table = guide._tables[0]
     intents = SimpleNamespace(name="intents", kind="classification", read_texts=table.read_texts)

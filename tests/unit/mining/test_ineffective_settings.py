@@ -1,4 +1,4 @@
-"""Settings under which negatives cannot change, or are missing, are named at the start, with what to change."""
+"""A run in which negatives cannot change, or are missing, says so at its start and names the setting to change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_task_whose_rows_have_no_negatives_of_their_own_is_told_so() -> None:
 
 
 def message(num_steps: int, *, slots: int = 2, score_RC=None, balance="cbb", other_quota=1, **mining) -> str | None:
-    """Of a run over 40 rows, 8 of them a step, beside a task without negatives."""
+    """The message of a run with 40 rows, 8 in a step, and a second task without negatives."""
     num_rows, quota = 40, 8
     bank = BankHistory(NegativeBank(num_rows, RankedLists([9] * num_rows, 0, score_RC), slots))
 
@@ -56,7 +56,7 @@ def test_a_run_in_which_no_query_comes_twice_is_told_so() -> None:
 
 
 def test_a_task_that_is_drawn_seldom_is_counted_by_its_turns() -> None:
-    """alternate: 8 of 9 steps are faq's, 8 of its 40 rows each: 45 / 8 steps make an epoch."""
+    """alternate: 8 of 9 steps are steps of faq, with 8 of its 40 rows each. An epoch takes 45 / 8 steps."""
     often = {"rule": "v1", "interval": 1, "balance": "alternate"}
     assert "raise training.steps above 5)" in str(message(5, **often))
     assert message(6, **often) is None
@@ -72,7 +72,7 @@ def test_a_run_whose_rankings_come_before_a_query_comes_again_is_told_so() -> No
 
 
 def test_a_look_ahead_that_does_not_reach_a_query_twice_is_told_so() -> None:
-    """8 queries with 2 negatives are 24 texts a step; a check every 2 steps must look more than 2 steps ahead."""
+    """8 queries with 2 negatives are 24 texts per step. A check every 2 steps must look more than 2 steps ahead."""
     ahead = {"rule": "v2", "interval": 2, "check": "upcoming"}
     assert "reach 2 steps of 24 texts ahead; raise mining.budget above 48" in str(message(5, **ahead, budget=48))
     assert message(5, **ahead, budget=49) is None
@@ -89,7 +89,7 @@ def test_a_run_that_ends_before_a_first_decision_counts_is_told_so() -> None:
 
 
 def test_ranking_scores_do_not_help_a_run_in_which_no_query_comes_twice() -> None:
-    """They are a start for the first use already, but the replaced negative would be used at the second."""
+    """Ranking scores let a negative be replaced at its query's first use, but the new one is used at the second."""
     scores = np.full((40, 9), 0.9)
     assert "training.steps above 5" in str(message(5, rule="v2", start="ranking", score_RC=scores))
     run, replaced = Run([9] * 40, 2, score_RC=scores, rule="v2", start="ranking"), 0.0

@@ -1,4 +1,4 @@
-"""Ranking anew between two steps: what is written, with which weights, and which old rankings stay on disk."""
+"""Ranking anew between two steps: the files, the weights they name, and the old rankings that stay on disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Encoder:
 
 
 class Weights:
-    """Weights that change at every step, as a model's do; counts how often they were hashed."""
+    """Model weights that change at every step. Counts how often they were hashed."""
 
     def __init__(self) -> None:
         self.step, self.hashed = 0, 0
@@ -71,7 +71,7 @@ def said_of_the_weights(reranking: Reranking, step: int, task: str) -> str:
 def test_every_ranking_names_the_weights_it_was_made_with_although_one_object_makes_them_all(
     reranking: Reranking, tasks: list[Task], weights: Weights
 ) -> None:
-    """The run builds one `Reranking`; a hash kept from the first ranking would name weights that are long gone."""
+    """A run has one `Reranking`. If it kept the hash of its first ranking, later rankings would name wrong weights."""
     for step in (4, 8):
         weights.step = step
         reranking(tasks, step)

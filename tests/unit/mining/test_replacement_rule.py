@@ -1,4 +1,4 @@
-"""Rules are found by the names of their files; what v1 and v2 have in common; a new rule is one file."""
+"""A rule is found by its file name; common behaviour of v1 and v2; a new rule needs one new file."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_every_number_is_a_setting_and_a_floor_of_zero_is_one() -> None:
 @pytest.mark.parametrize("rule", ["v1", "v2"])
 @pytest.mark.parametrize(("start", "similarity"), [(-0.5, -0.6), (-0.1, -0.7), (0.0, -0.1), (-0.0, -0.1)])
 def test_a_start_of_zero_or_below_never_passes_the_ratio_test(rule, start, similarity) -> None:
-    """Each S here is below S0 / ratio: without the guard all would be replaced."""
+    """Each S here is below S0 / ratio. Without the check for S0 > 0 all would be replaced."""
     floor = {"floor": -1.0} if rule == "v2" else {}
     assert easy([[start]], [[similarity]], rule=rule, **floor) == [[False]]
 
 
 @pytest.mark.parametrize("rule", ["v1", "v2"])
 def test_an_exact_tie_is_no_replacement(rule) -> None:
-    """Numbers that floats hold exactly: 1.25 * 0.5 = 0.625, and S equal to the ceiling."""
+    """The numbers are exact in floating point: 1.25 * 0.5 = 0.625, and S equals the ceiling."""
     settings = {"rule": rule, "ratio": 1.25, "ceiling": 0.75}
     below = np.nextafter(0.5, 0)
     assert easy([[0.625], [0.625]], [[0.5], [below]], **settings) == [[False], [True]]
@@ -99,7 +99,7 @@ class Rule(ReplacementRule):
 
 @pytest.fixture
 def low_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A file more in the folder of the rules, and no other change."""
+    """Add a file to the folder of the rules, without any other change, and return the rule's name."""
     (tmp_path / "low_twice.py").write_text(LOW_TWICE)
     monkeypatch.setattr(rules, "__path__", [*rules.__path__, str(tmp_path)])
     yield "low_twice"
@@ -110,7 +110,7 @@ def low_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_new_rule_is_one_file_and_judges_the_negatives_of_a_run(low_twice: str) -> None:
     run = Run([9], 2, rule=low_twice)
     assert replaced(run.step(2, {0: [0.2, 0.2]})) == (0, 0)
-    assert replaced(run.step(3, {0: [0.2, 0.2]})) == (0, 0)  # not judged: its interval is 2
+    assert replaced(run.step(3, {0: [0.2, 0.2]})) == (0, 0)  # not judged, because the rule's interval is 2
     assert replaced(run.step(4, {0: [0.2, 0.5]})) == (1, 0)
     assert run.ranks(6) == [2, 1]
 

@@ -1,4 +1,4 @@
-"""What a task's negatives are judged by: which similarities count as S and as S0, by hand-computed cases."""
+"""A task's negatives: which similarities are used as S and as S0. Expected values by hand."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def test_the_clock_judges_what_was_seen_since_the_last_check_by_its_last_similar
     run = Run([4, 4, 4], 2, rule="v1", interval=3)
     run.step(1, {0: [0.5, 0.5], 1: [0.5, 0.5], 2: [0.5, 0.5]})
     assert replaced(run.step(2, {0: [0.3, 0.3], 1: [0.3, 0.3]})) == (0, 0)  # no check
-    assert replaced(run.step(3, {1: [0.5, 0.5]})) == (2, 0)  # row 0; row 1 has become hard again
+    assert replaced(run.step(3, {1: [0.5, 0.5]})) == (2, 0)  # row 0 is replaced; row 1 has become hard again
     assert [run.ranks(5, row) for row in range(3)] == [[2, 3], [0, 1], [0, 1]]
-    run.step(4, {0: [0.5, 0.5]})  # the old window, seen before the new one is
+    run.step(4, {0: [0.5, 0.5]})  # still the old window
     run.step(5, {2: [0.3, 0.3]})
-    assert replaced(run.step(6, {})) == (2, 0)  # row 2, in a step without the task
+    assert replaced(run.step(6, {})) == (2, 0)  # row 2 is replaced, in a step without the task
     assert replaced(run.step(9, {})) == (0, 0)
 
 
 def test_a_query_not_seen_since_the_last_check_is_not_judged_again() -> None:
-    """Its list is exhausted, so it stays easy: reported by the check that saw it, and by no other."""
+    """Its list is exhausted, so it stays easy. Only the check that judged it counts it."""
     run = Run([2], 2, rule="v1", interval=2)
     run.step(1, {0: [0.5, 0.5]})
     assert replaced(run.step(2, {0: [0.1, 0.1]})) == (0, 2)
@@ -35,7 +35,7 @@ def test_a_query_not_seen_since_the_last_check_is_not_judged_again() -> None:
 
 @pytest.mark.parametrize("rule", ["v1", "v2"])
 def test_an_observation_with_the_old_ranks_is_neither_start_nor_similarity_of_the_new_ones(rule: str) -> None:
-    """Three steps still hold the old negatives; their similarity would be a start that all later ones pass or fail."""
+    """Three steps still use the old negatives. Their similarity must not become S0 of the new negatives."""
     run = Run([4], 2, rule=rule, interval=1, delay=3)
     run.step(1, {0: [0.6, 0.6]})
     assert replaced(run.step(2, {0: [0.5, 0.5] if rule == "v1" else [0.45, 0.45]})) == (2, 0)
@@ -59,7 +59,7 @@ def test_an_old_observation_of_one_slot_leaves_the_others_watched() -> None:
 
 @pytest.mark.parametrize("rule", ["v1", "v2"])
 def test_empty_slots_are_never_judged_and_never_replaced(rule: str) -> None:
-    """The loss gives 0 for a slot without a candidate: as S0 it would be below v2's floor, in v1's mean a drop."""
+    """The loss gives 0 for a slot without a candidate. 0 is below v2's floor for S0, and it would lower v1's mean."""
     run = Run([2, 0], 3, rule=rule, interval=1)
     for step in (1, 2, 3):
         metrics = run.step(step, {0: [0.5, 0.5, 0.0], 1: [0.0, 0.0, 0.0]})
@@ -81,7 +81,7 @@ def test_a_row_that_comes_twice_in_a_step_is_judged_once() -> None:
 
 
 def test_the_start_may_be_the_ranking_score() -> None:
-    """First use is then judged already; a candidate that was not scored has no start and stays."""
+    """Then the first use is already judged. A candidate without a score has no S0 and is kept."""
     run = Run([4, 4], 2, score_RC=np.array([[0.6, 0.6, 0.6, NAN], [NAN] * 4]), rule="v2", start="ranking")
     metrics = run.step(1, {0: [0.45, 0.55], 1: [0.1, 0.1]})
     assert replaced(metrics) == (1, 0)
@@ -92,7 +92,7 @@ def test_the_start_may_be_the_ranking_score() -> None:
 
 
 def test_a_checkpoint_holds_what_the_next_check_needs() -> None:
-    """Taken between two checks, with a decision not yet in force: S0, S, the window and the old one."""
+    """Saved between two checks, with a decision not yet used: it holds S0, S, the new window and the old window."""
     run = Run([6, 6], 2, rule="v1", interval=2)
     run.step(1, {0: [0.5, 0.5], 1: [0.5, 0.5]})
     run.step(2, {0: [0.3, 0.3]})

@@ -1,4 +1,4 @@
-"""Looking ahead: the negatives of the queries that the plan says come next, within a budget of texts."""
+"""Looking ahead encodes the negatives of the next queries in the plan, within a budget of texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUOTA, NUM_ROWS, SLOTS = 4, 20, 3
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
-    """Queries with one to four negatives and, in every third row, an instruction of their own; pairs beside them."""
+    """A task of queries with one to four negatives, of which every third has its own prompt, and a task of pairs."""
     folder = tmp_path_factory.mktemp("upcoming")
     tokeniser = Tokeniser(str(make_model(folder / "model")))
     rows = [
@@ -52,7 +52,7 @@ def _open(folder: Path, tokeniser: Tokeniser, name: str, kind: str, rows: list[d
 
 
 class Encoder:
-    """Embeds a text by its hash and remembers what it was given."""
+    """Embeds a text by its hash and records the texts."""
 
     def __init__(self) -> None:
         self.given: list[tuple[str, str]] = []
@@ -108,7 +108,7 @@ def test_the_nearest_queries_come_first_and_the_budget_is_never_exceeded(tasks, 
     assert (found.row_B.tolist() if found else []) == sorted(expected)
     assert len(encoder.given) <= budget
     if expected:
-        assert len(encoder.given) == len(set(encoder.given))  # a text is encoded once
+        assert len(encoder.given) == len(set(encoder.given))  # no text is encoded twice
 
 
 def test_steps_after_the_last_are_not_looked_at(tasks) -> None:

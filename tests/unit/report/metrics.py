@@ -1,4 +1,4 @@
-"""The metrics of a step as the trainer gives them to a report."""
+"""Example metrics of a step, as the trainer passes them to a report."""
 
 from __future__ import annotations
 

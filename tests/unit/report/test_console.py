@@ -1,4 +1,4 @@
-"""What the user sees: a live line on a terminal, few plain lines elsewhere."""
+"""Console output: a live line on a terminal, otherwise a few plain lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.report.metrics import STEP_METRICS
 
 
 class Clock:
-    """Time that passes only with the steps."""
+    """A clock that only the steps move."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -103,7 +103,7 @@ def test_a_step_that_ranked_candidates_anew_says_of_how_many_queries_and_in_whic
 
 
 def test_a_long_first_reading_says_how_far_it_is_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """400 million rows take hours to validate: silence would look like a hang."""
+    """400 million rows take hours to validate; without output the run would look as if it hung."""
     clock = iter([0.0, 4.0, 11.0, 15.0, 22.0])
     monkeypatch.setattr("harness.report.console.time.monotonic", lambda: next(clock))
     output = io.StringIO()

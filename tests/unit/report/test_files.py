@@ -1,4 +1,4 @@
-"""metrics.jsonl, evaluation.json, run.json and the event files: whole after any kill, cut on resume."""
+"""metrics.jsonl, evaluation.json, run.json and the event files are complete after any kill and cut on resume."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_the_report_writes_the_run_folder_of_the_contract(tmp_path: Path) -> Non
 
 
 def test_whatever_a_step_has_measured_stands_in_the_row_and_in_tensorboard(tmp_path: Path) -> None:
-    """A new metric is named where it is measured, and nowhere else."""
+    """A new metric is named only in the code that measures it."""
     with Report(tmp_path, CONFIG, total_steps=1, resumed_from=0) as report:
         report.step({**STEP_METRICS, "a_new_metric": 0.25})
     expected = {name: None if math.isnan(value) else value for name, value in STEP_METRICS.items()}

@@ -1,4 +1,4 @@
-"""report.html: every figure with words for those who cannot see it, nothing requested, honest about what is missing."""
+"""report.html: every figure has a text alternative; the page loads no other file and says which data are missing."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_run_of_no_step_or_one_has_a_report(tmp_path: Path, steps: int) -> Non
 
 
 def test_a_task_that_a_step_does_not_hold_leaves_no_point(tmp_path: Path) -> None:
-    """loss.balance: alternate writes null there; 0, or a line broken into single points, would not be its loss."""
+    """With loss.balance: alternate such a step has null. The curve must not show 0 or break there."""
 
     def alternate(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "loss/faq": row["loss/faq"] if row["step"] % 2 else None}
@@ -98,7 +98,7 @@ def test_the_marks_stand_at_the_steps_with_replacements_on_the_line(tmp_path: Pa
     area = marks.get_sizes()
     assert area[0] < area[1] < area[2]
     bars = [segment[:, 1].max() for segment in strip.collections[0].get_segments()]
-    assert bars == list(REPLACED_AT)  # as many were replaced there as the step's number
+    assert bars == list(REPLACED_AT)  # at each of these steps as many negatives were replaced as the step's number
     assert words == "run: 10 negatives replaced at 3 steps, the first at 2, the last at 5."
 
 
@@ -126,7 +126,7 @@ def test_a_limit_far_from_the_curves_is_said_and_not_drawn() -> None:
 
 
 def test_missing_starts_are_no_zeros(tmp_path: Path) -> None:
-    """A step without watched negatives reports 0 for S0, which no line must go through."""
+    """A step without watched negatives reports 0 for S0. The curve must not show this 0."""
 
     def sometimes(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "negative_similarity_start": 0.5 if row["step"] % 2 else 0.0}
@@ -137,7 +137,7 @@ def test_missing_starts_are_no_zeros(tmp_path: Path) -> None:
 
 def test_the_phases_of_a_step_add_up_to_its_seconds(tmp_path: Path) -> None:
     seconds = mean_seconds(group([write_run(tmp_path / "run")])[0])
-    assert seconds.pop("communication") == pytest.approx(0.1)  # a part of the others
+    assert seconds.pop("communication") == pytest.approx(0.1)  # communication is part of the other phases
     assert sum(seconds.values()) == pytest.approx(1.0)
     assert seconds["other"] == pytest.approx(1.0 - 6 * 0.1)
 

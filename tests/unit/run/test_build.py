@@ -1,4 +1,4 @@
-"""What is decided while a run is built."""
+"""The micro-batch size that is chosen when a run is built."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from harness.engine.checkpoint import Checkpoint
 from harness.run import build
 
-ENCODER: Any = None  # only asked for its size on a GPU
+ENCODER: Any = None  # used on a GPU only, for its size
 
 
 @pytest.mark.parametrize(("setting", "expected"), [("auto", 256), (512, 512)])
 def test_a_continued_run_divides_its_texts_into_micro_batches_as_before(setting: int | str, expected: int) -> None:
-    """With `auto` another machine might choose another number, and dropout masks depend on it."""
+    """With `auto` another machine might choose another size, and dropout masks depend on the micro-batches."""
     config: Any = SimpleNamespace(training=SimpleNamespace(micro_batch_tokens=setting, precision="fp32"))
     checkpoint = Checkpoint(Path("step-00000002"), {"step": 2, "micro_batch_tokens": 256})
     assert build._micro_batch_tokens(config, ENCODER, checkpoint) == expected

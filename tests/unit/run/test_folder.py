@@ -1,4 +1,4 @@
-"""What a run folder says of its run, without a model or data."""
+"""What a run folder tells about its run. The tests need no model and no data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def run_folder(tmp_path: Path, *changes: str) -> RunFolder:
 
 
 def save(folder: RunFolder, step: int) -> None:
-    """A checkpoint as `Checkpoints.save` leaves it, with nothing in it."""
+    """Write an empty checkpoint, as `Checkpoints.save` would name it."""
     path = folder.checkpoints.folder / f"step-{step:08d}"
     path.mkdir(parents=True)
     (path / "state.json").write_text(json.dumps({"step": step}))
@@ -43,7 +43,7 @@ def test_the_newest_checkpoint_comes_with_its_state(tmp_path: Path) -> None:
 def test_with_resume_never_checkpoints_are_neither_looked_at_nor_removed_before_the_run_is_built(
     tmp_path: Path,
 ) -> None:
-    """A mistake in the recipe, found while the run is built, must not cost the checkpoints of the earlier run."""
+    """If building the run finds a mistake in the recipe, the checkpoints of the earlier run must still exist."""
     save(run_folder(tmp_path), 2)
     folder = run_folder(tmp_path, "checkpoint.resume=never")
     assert folder.newest_checkpoint() is None

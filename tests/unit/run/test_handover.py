@@ -1,4 +1,4 @@
-"""The recipes pretrain and finetune: the second starts from what the first leaves."""
+"""The recipe finetune starts from the model that the recipe pretrain writes."""
 
 from __future__ import annotations
 

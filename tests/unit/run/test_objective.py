@@ -1,4 +1,4 @@
-"""What the recipe says of a task's losses reaches the objective."""
+"""The recipe's settings of a task's losses reach the objective."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_setting_of_a_task_that_its_losses_read_reaches_them() -> None:
     defaults = TaskLossSettings("b")
     assert objective.tasks["b"] == defaults
     unset = [f.name for f in fields(defaults) if getattr(defaults, f.name) == getattr(objective.tasks["a"], f.name)]
-    assert unset == []  # a new setting is set above, too
+    assert unset == []  # a new setting must be set above, too
     assert objective.tasks["c"].losses == ("cosent",)
     assert (objective.loss, objective.matryoshka_dims, objective.matryoshka_weights) == (
         config.loss,

@@ -1,4 +1,4 @@
-"""Paths of a recipe and of the command line, the demo data among them."""
+"""Paths in a recipe and on the command line, including the demo data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search that keeps what it has found: killed and continued, and in how many files."""
+"""A search that stores its results in files: it continues after a kill; the number of files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.unit.search.test_top_k import assert_same, rows
 
 
 def test_a_killed_search_goes_on_behind_its_finished_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In blocks of another size, and past what a killed write left behind."""
+    """It continues with another block size, and ignores the unfinished file of a killed write."""
     query, corpus = rows(23, 8, seed=1), CorpusShard(0, rows(50, 8, seed=2))
-    whole = top_k(query, corpus, 4)
+    uninterrupted = top_k(query, corpus, 4)
     monkeypatch.setattr(search, "BLOCK_QUERIES", 5)
     blocks = candidate_blocks(exact_search.ExactSearch(SearchRequest(query, corpus, 4)), store=store_in(tmp_path))
     assert [first for first, _ in (next(blocks), next(blocks))] == [0, 5]
@@ -25,10 +25,10 @@ def test_a_killed_search_goes_on_behind_its_finished_blocks(tmp_path: Path, monk
     (tmp_path / ".000000000010-000000000014.npy.1").write_bytes(b"torn")
     monkeypatch.setattr(search, "BLOCK_QUERIES", 8)
     done: list[int] = []
-    assert_same(top_k(query, corpus, 4, store=store_in(tmp_path), progress=done.append), whole)
+    assert_same(top_k(query, corpus, 4, store=store_in(tmp_path), progress=done.append), uninterrupted)
     assert done == [10, 18, 23]
     done.clear()
-    assert_same(top_k(query, corpus, 4, store=store_in(tmp_path), progress=done.append), whole)
+    assert_same(top_k(query, corpus, 4, store=store_in(tmp_path), progress=done.append), uninterrupted)
     assert done == [23]
     assert not list(tmp_path.glob(".*"))
 
@@ -36,13 +36,13 @@ def test_a_killed_search_goes_on_behind_its_finished_blocks(tmp_path: Path, monk
 def test_a_file_holds_a_block_of_queries_however_few_are_searched_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many ranks search few at a time: a file for each would be too many."""
+    """With many ranks a search step has few queries; a file for each step would be too many files."""
     query, corpus = rows(23, 8, seed=1), CorpusShard(0, rows(50, 8, seed=2))
-    whole = top_k(query, corpus, 4)
+    uninterrupted = top_k(query, corpus, 4)
     monkeypatch.setattr(search, "BLOCK_QUERIES", 10)
-    monkeypatch.setattr(search, "GATHERED_BYTES", 24 * 4 * 3)  # of three queries
+    monkeypatch.setattr(search, "GATHERED_BYTES", 24 * 4 * 3)  # memory for three queries
     done: list[int] = []
-    assert_same(top_k(query, corpus, 4, store=store_in(tmp_path), progress=done.append), whole)
+    assert_same(top_k(query, corpus, 4, store=store_in(tmp_path), progress=done.append), uninterrupted)
     assert done == [0, 3, 6, 9, 10, 13, 16, 19, 20, 23]
     assert [first for first, _ in store_in(tmp_path).blocks()] == [0, 10, 20]
 

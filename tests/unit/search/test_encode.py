@@ -1,4 +1,4 @@
-"""Which prompt and length a text of each role is encoded with, and that equal texts are encoded once."""
+"""The prompt and length of a text depend on its role; equal texts are encoded once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.tiny import make_model, text
 
 
 def embed(batch: TokenBatch) -> torch.Tensor:
-    """(sum of the token ids, number of tokens) of each text."""
+    """Embed each text as (sum of its token ids, number of its tokens)."""
     ids, mask = batch.input_ids_BL, batch.attention_mask_BL
     return torch.stack([(ids * mask).sum(1), mask.sum(1)], dim=1).float()
 

@@ -1,4 +1,4 @@
-"""The nearest documents by cosine, against sorting all cosines."""
+"""The nearest documents by cosine equal those by sorting all cosines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Top-k search in one process: against brute force with correctly rounded scores, and what it refuses."""
+"""Top-k search in one process equals brute force with correctly rounded scores; the arguments that it refuses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NO_PAIRS = (np.empty(0, np.int64), np.empty(0, np.int64))
 def brute_force(
     query: Tensor, corpus: Tensor, k: int, excluded: Pairs = NO_PAIRS, highest: np.ndarray | None = None
 ) -> SearchResult:
-    """Every score to the last bit (`fsum` of exact products), sorted by (-score, row)."""
+    """Search by sorting all scores by (-score, row). Scores are correctly rounded: `fsum` of exact products."""
     forbidden = set(zip(*(part.tolist() for part in excluded), strict=True))
     index = np.full((len(query), k), -1, dtype=np.int64)
     score = np.full((len(query), k), -np.inf, dtype=np.float32)
@@ -51,12 +51,12 @@ def rows(count: int, width: int, seed: int) -> Tensor:
 
 @st.composite
 def requests(draw: st.DrawFn) -> SearchRequest:
-    """Rows of few small integers: many equal scores, zero rows, fewer rows than k."""
+    """Draw requests with small integers in the rows: many equal scores, zero rows, fewer rows than k."""
     num_queries, num_rows, width = draw(st.integers(1, 5)), draw(st.integers(0, 60)), draw(st.integers(1, 4))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     query = torch.randint(-2, 3, (num_queries, width), generator=generator).float()
     corpus = torch.randint(-2, 3, (num_rows, width), generator=generator).float()
-    pair = st.tuples(st.integers(0, num_queries - 1), st.integers(0, 70))  # rows beyond the corpus, too
+    pair = st.tuples(st.integers(0, num_queries - 1), st.integers(0, 70))  # also rows beyond the end of the corpus
     pairs = np.array(draw(st.lists(pair, max_size=30)), dtype=np.int64).reshape(-1, 2)
     highest = draw(st.none() | st.lists(st.sampled_from([-3, 0, 0.5, 2, np.inf]), min_size=5, max_size=5))
     limit = None if highest is None else np.array(highest[:num_queries], np.float32)
@@ -80,7 +80,7 @@ def test_search_equals_brute_force_with_ties_exclusions_and_limits(request: Sear
 
 @pytest.mark.parametrize("scale", [1e-21, 1.0, 1e15])
 def test_scores_are_correctly_rounded_whatever_the_block(scale: float) -> None:
-    """Products of the small rows are partly flushed to zero. The corpus is wide enough for groups within groups."""
+    """Some products of the small rows underflow to zero. The corpus is large enough for two levels of groups."""
     query, corpus = rows(5, 33, seed=1) * scale, rows(2500, 33, seed=2) * scale
     assert len(corpus) > (2 * exact_search.GROUP) ** 2 * 9
     truth = brute_force(query, corpus, 20)
@@ -92,11 +92,11 @@ def test_scores_are_correctly_rounded_whatever_the_block(scale: float) -> None:
 
 @pytest.mark.parametrize("block_bytes", [5000, None])
 def test_near_copies_of_a_row_are_told_apart_below_the_error_of_float32_products(block_bytes: int | None) -> None:
-    """More of them than are held at first, so that the search must widen."""
+    """There are more near copies than the search keeps at first, so that it must keep more."""
     query, corpus = rows(3, 64, seed=3), rows(900, 64, seed=4)
     near = query[1] + 1e-7 * rows(400, 64, seed=5)
     corpus[::2][:400] = near
-    corpus[1::2][:100] = near[:100]  # exact copies, elsewhere
+    corpus[1::2][:100] = near[:100]  # exact copies at other rows
     product, truth = query[1] @ near.T, near.double() @ query[1].double()
     assert not torch.equal(product.argsort(), truth.argsort())
     found = top_k(query, CorpusShard(0, corpus), 10, block_bytes=block_bytes)
@@ -135,7 +135,7 @@ def test_no_block_of_products_is_larger_than_asked_for(monkeypatch: pytest.Monke
 
 
 def test_products_are_full_float32_whatever_the_process_has_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error bound knows float32 only, no TF32 and no bfloat16."""
+    """The error bound holds for float32, not for TF32 or bfloat16."""
     seen = []
     products = exact_search._products
 
@@ -199,7 +199,9 @@ def test_the_lowest_score_of_a_query_is_that_of_its_worst_listed_row(monkeypatch
 
 
 def clustered_request() -> SearchRequest:
-    """Three clusters; in the first query's nearly everything is excluded, the second's limit drops its cluster."""
+    """A request over three clusters. Nearly all rows of the first query's cluster are excluded for it; the limit of the
+    second query drops its cluster.
+    """
     centre, member = rows(3, 16, seed=1), rows(600, 16, seed=2)
     corpus = torch.nn.functional.normalize(centre[torch.arange(600) % 3] + 0.5 * member, dim=1)
     query = torch.nn.functional.normalize(centre[torch.arange(9) % 3] + 0.2 * rows(9, 16, seed=3), dim=1)
@@ -224,15 +226,15 @@ def test_what_faiss_finds_is_allowed_and_exactly_scored(kind: str) -> None:
     request = clustered_request()
     search = FaissSearch(request, kind, effort=8)
     found = join_blocks(candidate_blocks(search), request)
-    whole = brute_force(request.query_QD, request.shard.row_CD, 600, request.excluded, request.highest_Q)
+    all_allowed = brute_force(request.query_QD, request.shard.row_CD, 600, request.excluded, request.highest_Q)
     for index, score, all_index, all_score in zip(
-        found.index_QK, found.score_QK, whole.index_QK, whole.score_QK, strict=True
+        found.index_QK, found.score_QK, all_allowed.index_QK, all_allowed.score_QK, strict=True
     ):
         place = {n: i for i, n in enumerate(all_index.tolist()) if n >= 0}
-        places = [place[n] for n in index.tolist() if n >= 0]  # KeyError: it was not allowed
+        places = [place[n] for n in index.tolist() if n >= 0]  # KeyError: this row is excluded
         assert places == sorted(set(places))
         np.testing.assert_array_equal(score[: len(places)], all_score[places])
-    assert 0.5 < recall_on_sample(search) == recall(found.index_QK, whole.index_QK[:, :20])
+    assert 0.5 < recall_on_sample(search) == recall(found.index_QK, all_allowed.index_QK[:, :20])
 
 
 def test_faiss_over_no_rows_finds_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Texts by their hashes, on hand-made lists."""
+"""Unique texts are found by their hashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows divided by their length."""
+"""Rows are normalised to unit length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DeepSpeed's JSON: where it is looked up, which keys it may hold, and in which words it is refused."""
+"""DeepSpeed's JSON: where it is looked up, which keys it may contain, and the messages when it is refused."""
 
 from __future__ import annotations
 

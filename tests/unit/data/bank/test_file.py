@@ -1,4 +1,4 @@
-"""A bank's facts come last: where they are, its arrays are."""
+"""A bank's facts (bank.json) are written last, so that a bank with facts has all its arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The negative bank: which ranks a row has in use, as which step sees them, and what that costs."""
+"""The negative bank: the ranks that a row uses in each step, and the memory of the bank."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = np.arange(3)
 
 
 def listed(score_G: np.ndarray | None = None, offset: int = 0) -> ListedCandidates:
-    """Rows of (query, positives, negatives): 1 + 1 + 2, 1 + 2 + 0 and 1 + 1 + 3 texts."""
+    """Three rows with 1 query each, with 1, 2 and 1 positives and with 2, 0 and 3 negatives."""
     data = SimpleNamespace(
         row_start_R1=np.array([0, 4, 7, 12]), num_positives_R=np.array([1, 2, 1], np.uint16), document_score_G=score_G
     )
@@ -54,7 +54,7 @@ def test_the_start_is_the_first_valid_similarity_of_each_slot() -> None:
 
 
 def replaced_bank() -> NegativeBank:
-    """Rows 0 and 2 of three have moved on their second slot: ranks [0, 2]."""
+    """A bank of three rows. In rows 0 and 2 the second slot was replaced: ranks [0, 2]."""
     bank, rows = NegativeBank(3, RankedLists([4, 4, 4]), 2), np.array([0, 2])
     bank.replace(rows, bank.next_ranks(rows, np.array([[False, True]] * 2), wrap=False), first_step=7)
     return bank
@@ -88,7 +88,7 @@ def test_what_no_step_can_ask_for_any_more_is_forgotten() -> None:
 
 
 def test_a_plan_made_while_a_decision_is_written_is_that_made_before() -> None:
-    """The next step is planned in a thread of its own."""
+    """The next step is planned in another thread."""
     every, rows, slots = np.ones((64, 4), dtype=bool), np.arange(64), 4
     bank = NegativeBank(64, RankedLists([100_000] * 64), slots)
     wrong, asked, ended = [], [(0, bank.ranks(rows))], False
@@ -115,7 +115,7 @@ def test_a_plan_made_while_a_decision_is_written_is_that_made_before() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
 def test_memory_follows_the_queries_that_were_used_not_all_there_are() -> None:
-    """40 MB for ten million rows, and 72 bytes for each one used; their state as arrays over all rows is 680 MB."""
+    """40 MB for ten million rows, and 72 bytes for each row that was used. Arrays over all rows would take 680 MB."""
     num_rows = 10_000_000
     rows = np.random.default_rng(0).choice(num_rows, 100_000, replace=False, shuffle=False)
     rows.sort()

@@ -1,4 +1,4 @@
-"""Micro-batches of one rank: as cheap as any, within the budget."""
+"""Micro-batches of one rank have the lowest possible cost within the budget."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ few_lengths = st.lists(st.integers(1, 100), min_size=1, max_size=25).map(np.arra
 
 @given(few_lengths, st.integers(1, 2000))
 def test_no_other_cut_costs_less(length_T, budget):
-    """Against every way to cut the sorted texts; another order only puts a shorter text beside longer ones."""
+    """Compared with every way to cut the sorted texts. Another order cannot be cheaper: it only adds padding."""
     padded = [int(padded_length(length)) for length in sorted(length_T, reverse=True)]
     least = [0.0]
     for stop in range(1, len(padded) + 1):

@@ -1,4 +1,4 @@
-"""Which examples and which of their texts a step holds: modes, several positives, lists of any length, scores."""
+"""The examples and texts that a step draws: modes, several positives, lists of any length, scores."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def retrieval_rows(count, first):
 
 @pytest.fixture
 def sources(open_):
-    """Two retrieval sources with quotas 6 and 2 over 40 and 24 rows, pairs and labels beside them."""
+    """Two retrieval tasks with quotas 6 and 2 over 40 and 24 rows, one task of pairs and one of labels."""
     pairs = [{"text1": text(i), "text2": text(i + 1), "score": i % 3} for i in range(9)]
     labelled = [{"text": text(500 + i), "label": i % 2} for i in range(8)]
     return [
@@ -36,11 +36,11 @@ def homogeneous(tasks, num_steps):
 
 
 def test_homogeneous_takes_all_retrieval_queries_of_a_step_from_one_source_in_proportion_to_the_quotas(sources):
-    made = homogeneous(sources, 40)
-    chosen = [part.task for parts in made for part in parts if part.task in ("many", "few")]
+    step_plan = homogeneous(sources, 40)
+    chosen = [part.task for parts in step_plan for part in parts if part.task in ("many", "few")]
     assert len(chosen) == 40
     assert (chosen.count("many"), chosen.count("few")) == (30, 10)
-    assert {len(rows_of(part)) for parts in made for part in parts if part.task in ("many", "few")} == {8}
+    assert {len(rows_of(part)) for parts in step_plan for part in parts if part.task in ("many", "few")} == {8}
 
 
 def test_homogeneous_gives_tasks_of_another_kind_what_cbb_gives_them(sources):
@@ -53,11 +53,13 @@ def test_homogeneous_gives_tasks_of_another_kind_what_cbb_gives_them(sources):
 
 
 def test_in_every_mode_a_task_walks_through_whole_epochs_of_its_own(sources):
-    """Whatever turns it gets: the first rows it gives are each of its rows once."""
+    """Whenever a task gets a turn: every epoch of it contains each of its rows once."""
     for balance in ("cbb", "alternate", "homogeneous"):
-        made = [plan(sources, seed=0, step=step, balance=balance).parts for step in range(1, 92)]
+        step_plan = [plan(sources, seed=0, step=step, balance=balance).parts for step in range(1, 92)]
         for task in sources:
-            rows = np.concatenate([rows_of(part) for parts in made for part in parts if part.task == task.config.name])
+            rows = np.concatenate(
+                [rows_of(part) for parts in step_plan for part in parts if part.task == task.config.name]
+            )
             assert len(rows) >= task.data.num_rows
             for epoch in range(len(rows) // task.data.num_rows):
                 seen = rows[epoch * task.data.num_rows : (epoch + 1) * task.data.num_rows]
@@ -65,10 +67,10 @@ def test_in_every_mode_a_task_walks_through_whole_epochs_of_its_own(sources):
 
 
 def test_alternate_gives_examples_in_proportion_to_the_square_of_the_quotas(sources):
-    """Quotas 6, 3, 2, 2: in 13 steps so many turns, each with as many examples."""
-    made = [plan(sources, seed=0, step=step, balance="alternate").parts for step in range(1, 27)]
+    """Quotas 6, 3, 2, 2: in 13 steps a task has as many turns as its quota, each with as many examples."""
+    step_plan = [plan(sources, seed=0, step=step, balance="alternate").parts for step in range(1, 27)]
     examples = {task.config.name: 0 for task in sources}
-    for (part,) in made:
+    for (part,) in step_plan:
         examples[part.task] += len(rows_of(part))
     assert examples == {"many": 72, "pairs": 18, "few": 8, "labels": 8}
 
@@ -89,20 +91,20 @@ LISTS = [
 SCORES = [([3.0, 2.5, 2.0], [-1.0]), ([1.0], []), ([0.5, 0.25], [0.1, -0.2, 5.0]), ([9.0], [-3.0, -4.0])]
 
 
-def listed(tasks, made, part, place_BM, i):
-    return raw_texts(tasks, made, part.document_N[place_BM[i][place_BM[i] >= 0]])
+def listed(tasks, step_plan, part, place_BM, i):
+    return raw_texts(tasks, step_plan, part.document_N[place_BM[i][place_BM[i] >= 0]])
 
 
 def test_queries_have_all_their_positives_and_as_many_negatives_as_there_are(open_):
-    """Lists of different lengths, also no negative at all, in one step."""
+    """One step contains lists of different lengths, also queries without a negative."""
     task = open_("retrieval", LISTS, positives="all", negatives=NegativesConfig(per_query=2))
     for step in (1, 2):
-        made = plan([task], seed=0, step=step)
-        part = made.parts[0]
+        step_plan = plan([task], seed=0, step=step)
+        part = step_plan.parts[0]
         assert sorted(part.row_B) == [0, 1, 2, 3]
         for i, row in enumerate(part.row_B):
-            assert listed([task], made, part, part.positive_BP, i) == LISTS[row]["pos"]
-            assert listed([task], made, part, part.negative_BM, i) == LISTS[row]["neg"][:2]
+            assert listed([task], step_plan, part, part.positive_BP, i) == LISTS[row]["pos"]
+            assert listed([task], step_plan, part, part.negative_BM, i) == LISTS[row]["neg"][:2]
             own = set(part.positive_BP[i].tolist()) - {-1}
             assert not own & set(part.excluded_BX[i].tolist())
 
@@ -134,15 +136,15 @@ def test_a_ranker_s_scores_follow_the_texts_they_belong_to(open_, positives):
         for name, score in zip(row[side], row[f"{side}_scores"], strict=True)
     }
     for step in (1, 2, 3):
-        made = plan([task], seed=0, step=step)
-        part = made.parts[0]
+        step_plan = plan([task], seed=0, step=step)
+        part = step_plan.parts[0]
         for place_BM, score_BM in (
             (part.positive_BP, part.positive_score_BP),
             (part.negative_BM, part.negative_score_BM),
         ):
             assert (np.isnan(score_BM) == (place_BM < 0)).all()
             for i in range(4):
-                names = listed([task], made, part, place_BM, i)
+                names = listed([task], step_plan, part, place_BM, i)
                 assert score_BM[i][place_BM[i] >= 0] == pytest.approx([score_of[name] for name in names])
 
 
@@ -164,7 +166,7 @@ def test_a_row_without_scores_is_named_when_its_task_distils(open_, side, line):
 
 
 def test_an_epoch_visits_every_example_of_every_task_exactly_once(three_tasks):
-    """Quotas 8, 6, 4 over 40, 30, 32 rows: epochs of 5, 5 and 8 steps; three epochs of each, in different orders."""
+    """Quotas 8, 6, 4 over 40, 30, 32 rows: epochs of 5, 5 and 8 steps. Three epochs, all in different orders."""
     for index, (rows, quota) in enumerate([(40, 8), (30, 6), (32, 4)]):
         orders = []
         for epoch in range(3):
@@ -188,29 +190,29 @@ def test_every_positive_of_a_query_is_used_in_turn(open_):
     task = open_("retrieval", rows)
     used = {row: set() for row in range(4)}
     for step in range(1, 4):
-        made = plan([task], seed=0, step=step)
-        part = made.parts[0]
-        positives = raw_texts([task], made, part.document_N[part.positive_BP[:, 0]])
+        step_plan = plan([task], seed=0, step=step)
+        part = step_plan.parts[0]
+        positives = raw_texts([task], step_plan, part.document_N[part.positive_BP[:, 0]])
         for row, positive in zip(part.row_B, positives, strict=True):
             used[row].add(positive)
     assert used == {i: set(rows[i]["positive"]) for i in range(4)}
 
 
 def test_classification_takes_the_same_label_as_positive_and_other_labels_as_negatives(three_tasks):
-    made = plan(three_tasks, seed=3, step=2)
-    part = made.parts[2]
+    step_plan = plan(three_tasks, seed=3, step=2)
+    part = step_plan.parts[2]
     source = source_rows(three_tasks[2].data.path)
     label_of = {row["text"]: row["label"] for row in source}
     for i in range(4):
-        query, positive = raw_texts(three_tasks, made, [part.query_B[i], part.document_N[part.positive_BP[i, 0]]])
+        query, positive = raw_texts(three_tasks, step_plan, [part.query_B[i], part.document_N[part.positive_BP[i, 0]]])
         assert label_of[query] == label_of[positive]
         assert query != positive
-        for negative in raw_texts(three_tasks, made, part.document_N[part.negative_BM[i]]):
+        for negative in raw_texts(three_tasks, step_plan, part.document_N[part.negative_BM[i]]):
             assert label_of[negative] != label_of[query]
 
 
 def test_classification_negatives_are_different_rows_and_all_others_where_there_are_fewer(open_):
-    """Nine rows of one label and three of another: the first have 3 rows to choose from, the others 9."""
+    """Nine rows of one label and three of another: the nine have 3 possible negatives, the three have 9."""
     rows = [{"text": text(i), "label": "a" if i < 9 else "b"} for i in range(12)]
     negatives = NegativesConfig(scope="own", per_query=5)
     task = open_("classification", rows, quota=12, negatives=negatives)
@@ -222,14 +224,14 @@ def test_classification_negatives_are_different_rows_and_all_others_where_there_
             assert len(set(given)) == len(given) == (3 if row < 9 else 5)
             if row == 9:
                 drawn.add(tuple(sorted(raw_texts([task], plan([task], seed=0, step=step), part.document_N[given]))))
-    assert len(drawn) > 20  # of the 126 subsets
+    assert len(drawn) > 20  # of 126 possible subsets
 
 
 def test_alternate_gives_one_task_a_step_in_proportion_to_the_quotas(three_tasks):
-    """Quotas 8, 6, 4: in 9 steps tasks come 4, 3 and 2 times, and each walks through its own epoch undisturbed."""
-    made = [plan(three_tasks, seed=0, step=step, balance="alternate") for step in range(1, 91)]
-    assert all(len(m.parts) == 1 for m in made)
-    names = [m.parts[0].task for m in made]
+    """Quotas 8, 6, 4: in 9 steps the tasks have 4, 3 and 2 turns, and each continues its own epoch at its next turn."""
+    step_plan = [plan(three_tasks, seed=0, step=step, balance="alternate") for step in range(1, 91)]
+    assert all(len(m.parts) == 1 for m in step_plan)
+    names = [m.parts[0].task for m in step_plan]
     assert {name: names.count(name) for name in set(names)} == {"faq": 40, "similar": 30, "intents": 20}
-    faq = np.concatenate([m.parts[0].row_B for m in made if m.parts[0].task == "faq"])
+    faq = np.concatenate([m.parts[0].row_B for m in step_plan if m.parts[0].task == "faq"])
     assert sorted(faq[:40]) == list(range(40))

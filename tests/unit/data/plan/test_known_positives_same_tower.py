@@ -1,4 +1,4 @@
-"""`negatives.same_tower`: which queries join the documents, and which of them are no negatives, by loops over sets."""
+"""`negatives.same_tower`: which queries join the documents, and which are excluded, by loops over sets."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def listed(value: object) -> set[str]:
 
 
 def meaning(query: str) -> set[str]:
-    """The query, its listed positives, and as one more item each label of any of these."""
-    found = {query}.union(*(listed(row["positive"]) for row in FAQ + PAIRS if row["query"] == query))
-    return found | {row["label"] for row in INTENTS if row["text"] in found}
+    """The set of the query, its listed positives, and the labels of all these texts."""
+    texts_of_query = {query}.union(*(listed(row["positive"]) for row in FAQ + PAIRS if row["query"] == query))
+    return texts_of_query | {row["label"] for row in INTENTS if row["text"] in texts_of_query}
 
 
 def known_documents(query: str) -> set[str]:
@@ -60,20 +60,20 @@ def tasks_of(open_):
     return tasks_of
 
 
-def raw(tasks, made, rows):
-    texts = made.texts
+def raw(tasks, step_plan, rows):
+    texts = step_plan.texts
     return [tasks[texts.source_T[r]].data.read_texts(texts.text_T[[r]])[0][0] for r in rows]
 
 
 @pytest.mark.parametrize("scope", ["task", "step"])
 def test_queries_join_the_documents_but_those_that_mean_the_same_are_excluded(tasks_of, scope):
-    """Exactly: queries with an equal text, a positive or a label in common, or one of them the other's positive."""
+    """Exactly these are excluded: queries with equal text, a common positive or label, or one the other's positive."""
     tasks, num_excluded, num_kept = tasks_of(scope, "queries"), 0, 0
     for step in range(1, 4):
-        made = plan(tasks, seed=0, step=step)
-        queries = {part.task: raw(tasks, made, part.query_B) for part in made.parts}
-        for part in made.parts:
-            documents = raw(tasks, made, part.document_N)
+        step_plan = plan(tasks, seed=0, step=step)
+        queries = {part.task: raw(tasks, step_plan, part.query_B) for part in step_plan.parts}
+        for part in step_plan.parts:
+            documents = raw(tasks, step_plan, part.document_N)
             joined = {
                 query for task, names in queries.items() if scope == "step" or task == part.task for query in names
             }
@@ -100,20 +100,20 @@ def test_without_queries_in_the_tower_the_plan_is_unchanged(tasks_of):
 
 
 def test_joining_the_queries_adds_no_text_to_the_step(tasks_of):
-    """They are encoded anyway: more negatives cost no forward pass."""
+    """The queries are encoded anyway, so the additional negatives need no forward pass."""
     without, joined = (plan(tasks_of("step", tower), seed=0, step=1) for tower in (None, "both"))
     assert len(without.texts) == len(joined.texts)
     assert len(joined.parts[0].document_N) > len(without.parts[0].document_N)
 
 
 def test_classification_tasks_draw_negatives_from_other_labels_and_see_only_those_by_default(open_):
-    """Scope `own` unless the recipe says otherwise: in-batch documents of the same label would be false negatives."""
+    """The default scope is `own`, because in-batch documents of the same label would be false negatives."""
     task = open_("classification", INTENTS, "intents", quota=9, negatives=NegativesConfig(per_query=2))
-    made = plan([task], seed=0, step=1)
-    part = made.parts[0]
+    step_plan = plan([task], seed=0, step=1)
+    part = step_plan.parts[0]
     assert part.own_negatives_only
     label_of = {row["text"]: row["label"] for row in INTENTS}
-    for query, negative_M in zip(raw([task], made, part.query_B), part.negative_BM, strict=True):
-        labels = {label_of[name] for name in raw([task], made, part.document_N[negative_M])}
+    for query, negative_M in zip(raw([task], step_plan, part.query_B), part.negative_BM, strict=True):
+        labels = {label_of[name] for name in raw([task], step_plan, part.document_N[negative_M])}
         assert label_of[query] not in labels
         assert len(negative_M) == 2

@@ -52,7 +52,7 @@ def test_an_index_lands_everywhere_equally_often(size: int) -> None:
 
 
 def test_neighbours_are_torn_apart() -> None:
-    """A shift or a reversal is a permutation too; the distance of neighbours tells it from a shuffle."""
+    """A shift or a reversal is a permutation, too. Unlike in a shuffle, neighbours stay close in it."""
     order = permute(np.arange(10_000), 10_000, 3)
     distance = np.abs(np.diff(order))
     assert abs(distance.mean() - 10_000 / 3) < 200
@@ -98,6 +98,6 @@ def test_keys_tell_parts_apart() -> None:
 
 
 def test_the_order_is_the_same_on_every_machine_and_in_every_version() -> None:
-    """A resumed run must meet the order it left."""
+    """A resumed run must continue with the order of the interrupted run."""
     assert derive_key(0, "faq", "order", 3) == DERIVED_KEY
     assert permute(np.arange(8), 8, DERIVED_KEY).tolist() == ORDER_OF_EIGHT

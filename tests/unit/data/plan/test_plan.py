@@ -14,16 +14,18 @@ from tests.tiny import make_data, make_model, make_recipe, text
 from tests.unit.data.plan.texts import raw_texts, source_rows
 
 
-def as_json(made):
+def as_json(step_plan):
     def plain(value):
         return np.asarray(value[:] if isinstance(value, RaggedLists) else value).tolist()
 
-    parts = [{f: plain(getattr(p, f)) for f in p.__dataclass_fields__} for p in made.parts]
-    return json.dumps([made.texts.source_T.tolist(), made.texts.text_T.tolist(), made.texts.length_T.tolist(), parts])
+    parts = [{f: plain(getattr(p, f)) for f in p.__dataclass_fields__} for p in step_plan.parts]
+    return json.dumps(
+        [step_plan.texts.source_T.tolist(), step_plan.texts.text_T.tolist(), step_plan.texts.length_T.tolist(), parts]
+    )
 
 
 def test_the_plan_of_a_step_does_not_depend_on_what_was_planned_before(three_tasks):
-    """This is why resume needs the step number only, and why ranks agree without talking."""
+    """So resume needs only the step number, and ranks need no communication to agree on the plan."""
     alone = as_json(plan(three_tasks, seed=1, step=17))
     for step in range(1, 17):
         plan(three_tasks, seed=1, step=step)
@@ -35,22 +37,24 @@ def test_another_seed_or_step_gives_another_plan(three_tasks):
 
 
 def test_queries_positives_and_negatives_are_those_of_the_row(three_tasks):
-    made = plan(three_tasks, seed=3, step=2)
-    part = made.parts[0]
+    step_plan = plan(three_tasks, seed=3, step=2)
+    part = step_plan.parts[0]
     source = source_rows(three_tasks[0].data.path)
     for i, row in enumerate(part.row_B):
-        assert raw_texts(three_tasks, made, [part.query_B[i]]) == [source[row]["query"]]
-        assert raw_texts(three_tasks, made, [part.document_N[part.positive_BP[i, 0]]])[0] in source[row]["positive"]
+        assert raw_texts(three_tasks, step_plan, [part.query_B[i]]) == [source[row]["query"]]
+        assert (
+            raw_texts(three_tasks, step_plan, [part.document_N[part.positive_BP[i, 0]]])[0] in source[row]["positive"]
+        )
         negatives = part.negative_BM[i][part.negative_BM[i] >= 0]
-        assert raw_texts(three_tasks, made, part.document_N[negatives]) == source[row]["negative"][:2]
+        assert raw_texts(three_tasks, step_plan, part.document_N[negatives]) == source[row]["negative"][:2]
 
 
 def test_pairs_and_scores_are_those_of_the_row(three_tasks):
-    made = plan(three_tasks, seed=3, step=2)
-    part = made.parts[1]
+    step_plan = plan(three_tasks, seed=3, step=2)
+    part = step_plan.parts[1]
     source = source_rows(three_tasks[1].data.path)
     for i, row in enumerate(part.row_S):
-        assert raw_texts(three_tasks, made, [part.text1_S[i], part.text2_S[i]]) == [
+        assert raw_texts(three_tasks, step_plan, [part.text1_S[i], part.text2_S[i]]) == [
             source[row]["text1"],
             source[row]["text2"],
         ]
@@ -58,7 +62,7 @@ def test_pairs_and_scores_are_those_of_the_row(three_tasks):
 
 
 def test_texts_with_equal_tokens_are_encoded_once(open_):
-    """Equal after prompt and truncation: upper case, and words beyond max_length, make no difference here."""
+    """Texts are compared after prompt, tokenizing and truncation. This tokenizer ignores upper case."""
     long = text(50, 10)
     rows = [
         {"query": text(1), "positive": long + " aral"},
@@ -66,9 +70,9 @@ def test_texts_with_equal_tokens_are_encoded_once(open_):
         {"query": text(2), "positive": text(51)},
     ]
     task = open_("retrieval", rows, quota=3, max_length=8)
-    made = plan([task], seed=0, step=1)
-    assert len(made.texts) == 4
-    assert len(made.parts[0].document_N) == 2
+    step_plan = plan([task], seed=0, step=1)
+    assert len(step_plan.texts) == 4
+    assert len(step_plan.parts[0].document_N) == 2
 
 
 def test_a_prompt_makes_query_and_document_different_texts(open_):
@@ -83,15 +87,15 @@ def test_the_scope_decides_whose_documents_stand_in_the_table(open_, three_tasks
     path = tmp_path / "data" / "retrieval.jsonl"
     faq = open_("retrieval", path, "faq", quota=8, negatives=NegativesConfig(scope=scope, per_query=2))
     tasks = [faq, *three_tasks[1:]]
-    made = plan(tasks, seed=0, step=1)
-    part = made.parts[0]
+    step_plan = plan(tasks, seed=0, step=1)
+    part = step_plan.parts[0]
     assert isinstance(part, QueryPart)
-    assert {tasks[t].config.name for t in made.texts.source_T[part.document_N]} == expected
+    assert {tasks[t].config.name for t in step_plan.texts.source_T[part.document_N]} == expected
     assert len(np.unique(part.document_N)) == len(part.document_N)
 
 
 def plan_on_a_rank(folder: str) -> list[str]:
-    """Runs on a rank: the plans of a few steps, from data this rank opened itself."""
+    """Runs on a rank: open the data and return the plans of a few steps."""
     from harness.config import load_recipe
     from harness.run.tasks import open_tasks
 
@@ -102,7 +106,7 @@ def plan_on_a_rank(folder: str) -> list[str]:
 
 @pytest.mark.distributed
 def test_all_ranks_compute_the_same_plan(tmp_path):
-    """They open the data at the same time, too: one builds the index, the others wait for it."""
+    """All ranks open the data at the same time: one builds the index, the others wait for it."""
     make_model(tmp_path / "model")
     make_data(tmp_path)
     make_recipe(tmp_path)
@@ -112,10 +116,10 @@ def test_all_ranks_compute_the_same_plan(tmp_path):
 
 
 def test_texts_saved_are_those_that_separate_columns_would_encode_again(open_):
-    """Two queries share a positive and a negative; a pair is twice the first query: 9 texts, 5 of them unique."""
+    """Two queries share a positive and a negative; a pair consists of the first query twice: 9 texts, 5 unique ones."""
     rows = [{"query": text(i), "positive": text(10), "negative": [text(20), text(21)][: 1 + i]} for i in range(2)]
     searched = open_("retrieval", rows, quota=2, negatives={"per_query": 2})
     alike = open_("sts", [{"text1": text(0), "text2": text(0), "score": 1.0}], name="sts", quota=1)
-    made = plan([searched, alike], seed=0, step=1)
-    assert len(made.texts) == 5
-    assert made.texts_saved == 2 + 2 + 3 + 2 - 5
+    step_plan = plan([searched, alike], seed=0, step=1)
+    assert len(step_plan.texts) == 5
+    assert step_plan.texts_saved == 2 + 2 + 3 + 2 - 5

@@ -1,4 +1,4 @@
-"""From shares of a step to whole quotas."""
+"""Shares of a step become whole numbers of examples."""
 
 import numpy as np
 import pytest
@@ -24,13 +24,13 @@ def quotas(tasks, **data):
 
 @pytest.mark.parametrize(("temperature", "expected"), [(1.0, [2, 8, 32]), (2.0, [6, 12, 24]), (1e9, [14, 14, 14])])
 def test_shares_by_size_follow_the_temperature(open_, temperature, expected):
-    """Sizes 4, 16, 64: in proportion, to their roots 2, 4, 8, and equal."""
+    """Sizes 4, 16, 64: shares in proportion to the sizes, to their roots 2, 4, 8, and equal shares."""
     tasks = tasks_of(open_, [4, 16, 64])
     assert quotas(tasks, batch=42, size_temperature=temperature) == expected
 
 
 def test_numbers_and_shares_come_first_and_sizes_divide_the_rest(open_):
-    """Of 40: 10 by number, a quarter of 40 by share; the other 20 in proportion to 3 and 7 rows."""
+    """Of 40 examples 10 are a number and 10 a share of 0.25; 20 are divided in proportion to 3 and 7 rows."""
     given = {"task0": {"quota": 10}, "task1": {"share": 0.25}}
     assert quotas(tasks_of(open_, [50, 5, 3, 7], **given), batch=40) == [10, 10, 6, 14]
 
@@ -53,9 +53,10 @@ def test_whole_numbers_go_to_the_largest_remainders_and_to_the_first_of_equal_on
 
 
 def test_whole_numbers_are_at_least_one_add_up_and_are_near_the_ideal():
-    """Hamilton's method keeps each within one of its ideal. Those below 1 get 1, which the others give up evenly:
+    """Hamilton's method keeps each number within one of its ideal. Numbers below 1 become 1.
 
-    the last to give had the largest surplus of those that can, so that no giver ends more than one above another.
+    The others pay for it evenly: each time the number with the largest surplus is lowered by one, so that the surpluses
+    of those that paid differ by at most one.
     """
     random, num_raised = np.random.default_rng(0), 0
     for _ in range(300):

@@ -1,4 +1,4 @@
-"""The raw texts behind the rows of a step's table."""
+"""Look up the raw texts of a step."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 
 
-def raw_texts(tasks, made, rows):
-    """The raw texts behind table rows."""
-    return [tasks[made.texts.source_T[row]].data.read_texts(np.array([made.texts.text_T[row]]))[0][0] for row in rows]
+def raw_texts(tasks, step_plan, rows):
+    """Return the raw texts of these rows of the step's table."""
+    return [
+        tasks[step_plan.texts.source_T[row]].data.read_texts(np.array([step_plan.texts.text_T[row]]))[0][0]
+        for row in rows
+    ]
 
 
 def source_rows(path):

@@ -1,4 +1,4 @@
-"""Reading rows of every kind of file, one at a time."""
+"""Rows of every file format are read one at a time."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_line_that_is_no_object_is_a_bad_row_and_the_next_is_read(tmp_path: Pa
 
 @pytest.mark.parametrize("blank", [b"\n", b"  \r\n", b"\t\n\n"])
 def test_blank_lines_are_passed_over_and_counted(tmp_path: Path, blank: bytes) -> None:
-    """As JSON Lines readers do; editors and `echo` leave them at the end of a file."""
+    """Other JSON Lines readers do the same; editors and `echo` leave blank lines at the end of a file."""
     rows = list(read_rows(_write(tmp_path / "a.jsonl", blank + GOOD + blank + GOOD + blank), "train"))
     lines = blank.count(b"\n")
     assert rows == [(1 + lines, json.loads(GOOD)), (2 + 2 * lines, json.loads(GOOD))]
@@ -181,7 +181,7 @@ def test_rows_are_streamed(tmp_path: Path) -> None:
 
 
 def test_lines_of_text_are_read_as_rows_are(tmp_path: Path) -> None:
-    """Judgements of a BEIR folder are lines without JSON."""
+    """The judgements of a BEIR folder are lines of text, not JSON."""
     path = _write(tmp_path / "a.tsv", b"\xef\xbb\xbfa\tb\r\n\n\xff\nc\td")
     wrong = BadRow("row", "byte 0xff at byte 1 of the line", "UTF-8")
     assert list(read_lines(path)) == [(1, "a\tb\r\n"), (3, wrong), (4, "c\td")]

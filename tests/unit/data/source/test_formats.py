@@ -1,4 +1,4 @@
-"""Telling the formats apart by their columns."""
+"""The format of a file is recognised by its columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where data paths point, and what data sets are called."""
+"""Where relative data paths are looked up, and the names of data sets."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def find(path: str, folders: dict[str, Path], allow_hub: bool = True, recipe: bo
 
 
 def test_a_path_of_a_recipe_is_looked_up_beside_it_then_under_the_data_root(folders: dict[str, Path]) -> None:
-    """Never in the working directory: a recipe means the same data wherever it is started."""
+    """The working directory is not searched, so that a recipe uses the same data wherever it is started."""
     (folders["work"] / "pairs.jsonl").touch()
     with pytest.raises(ValueError, match="no such file or folder"):
         find("pairs.jsonl", folders)
-    for place in ("data", "recipe"):  # each new file takes precedence over the one before
+    for place in ("data", "recipe"):  # the file written last takes precedence
         (folders[place] / "pairs.jsonl").touch()
         assert find("pairs.jsonl", folders) == str(folders[place] / "pairs.jsonl")
 

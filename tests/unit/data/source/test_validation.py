@@ -1,4 +1,4 @@
-"""Every field of a row is checked; what is wrong is said in one line."""
+"""Every field of a row is checked; a wrong field gives a message of one line."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_optional_fields_may_be_missing_or_null(absent: dict[str, Any]) -> None:
 
 
 def test_an_empty_prompt_is_a_prompt() -> None:
-    """It says that this query has none, whatever the task's prompt is."""
+    """An empty prompt means that this query has no prompt, even if its task has one."""
     example = _check(FLAG | {"prompt": ""}, FLAG)
     assert isinstance(example, Example)
     assert example.prompt == ""
@@ -68,7 +68,7 @@ def test_positive_and_negative_may_be_text_or_list() -> None:
 
 
 def test_numbered_negatives_come_in_the_order_of_their_numbers() -> None:
-    """Also those that the file's first row does not have: nothing is silently dropped."""
+    """This includes negatives that the first row of the file does not have: nothing is dropped silently."""
     good = {"anchor": "q", "positive": "p"}
     row = good | {"negative_10": "n10", "negative_2": "n2", "negative": "n", "negative_3": None, "negative_x": "no"}
     assert _check(row, good) == Example(7, ("q", "p", "n", "n2", "n10"), num_positives=1)

@@ -1,4 +1,4 @@
-"""A source that a test wrote, opened with the defaults of these tests."""
+"""A fixture that opens a source written by a test, with default settings."""
 
 from __future__ import annotations
 

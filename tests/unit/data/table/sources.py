@@ -1,4 +1,4 @@
-"""Rows of sources that the tests of this folder write, and the type of the fixture that opens them."""
+"""Helpers that write sources for the tests of this folder, and the type of the fixture that opens them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Open = Callable[..., TaskData]
 
 
 def write_lines(path: Path, rows: list[Any]) -> Path:
-    """One line per row; text is written as it is."""
+    """Write one JSON line per row; a row that is text is written unchanged."""
     lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""A folder is built by one process, and is there only when it is complete."""
+"""A folder is built by one process, and exists only when it is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A source is read once and found again as memory-mapped arrays."""
+"""A source is read once; later starts use its memory-mapped arrays."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def _forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_later_start_never_opens_the_source(tmp_path: Path, open_data: Open) -> None:
-    """The source is replaced by as many zero bytes with the same time: whoever reads it fails."""
+    """The source is replaced by zero bytes of equal number and time stamp, so that reading it would fail."""
     path = write_lines(tmp_path / "a.jsonl", ROWS)
     first, before = open_data(path), path.stat()
     path.write_bytes(b"\0" * before.st_size)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    again = open_data(path, query_max_length=5)  # another length: only the token arrays are made anew
+    again = open_data(path, query_max_length=5)  # another length: only the token arrays are rebuilt
     assert again.content_hash == first.content_hash
     assert again.read_texts(np.arange(5)) == first.read_texts(np.arange(5))
     assert again.length_G.tolist() != first.length_G.tolist()
@@ -114,7 +114,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path, open_data: Open) -> None:
     path = write_lines(tmp_path / "a.jsonl", ROWS)
     first = open_data(path)
     later = path.stat().st_mtime_ns + 1
-    path.write_bytes(path.read_bytes().replace(b"mok 7", b"mok 8"))  # as many bytes as before
+    path.write_bytes(path.read_bytes().replace(b"mok 7", b"mok 8"))  # the size is unchanged
     os.utime(path, ns=(later, later))
     again = open_data(path)
     assert again.content_hash != first.content_hash
@@ -164,7 +164,7 @@ def test_what_a_killed_process_left_is_not_taken_for_whole(tmp_path: Path, open_
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, open_data: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped at the very last moment, the build leaves nothing that a later start would take."""
+    """A build stopped just before its end leaves nothing that a later start would use."""
     path, replace = write_lines(tmp_path / "a.jsonl", ROWS), os.replace
 
     def stopped(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Rows sorted by query hash and by label, a piece at a time."""
+"""Rows are sorted by query hash and by label in pieces."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_query_lookup_is_the_same_in_pieces(tmp_path: Path, monkeypatch: pyt
         with ArrayFile(tmp_path / "query_hash_R.npy", "uint64") as file:
             file.append(hashes)
         lookup.write_query_lookup(tmp_path, bucket_rows)
-        assert max(sizes) < 2 * bucket_rows + 500  # 500 hashes are equal and cannot be parted
+        assert max(sizes) < 2 * bucket_rows + 500  # 500 equal hashes must be in the same bucket
         sizes.clear()
         order = argsort(hashes, kind="stable")
         assert np.array_equal(open_array(tmp_path / "sorted_query_row_R.npy"), order)

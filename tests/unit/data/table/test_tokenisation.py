@@ -1,4 +1,4 @@
-"""Tokenising: a text's ids depend on the text and the length alone, and padding on the rows and the model alone."""
+"""Token ids depend only on the text and the length; padding depends only on the rows and the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_threads_cut_at_their_own_lengths(folder: Path) -> None:
-    """The next step is tokenised while this one is computed; the length is state of the tokenizer."""
+    """The next step is tokenised in another thread, and the tokenizer stores the length as state."""
     tokeniser = Tokeniser(str(folder))
     texts = [text(seed, 200) for seed in range(4)]
 
@@ -30,7 +30,7 @@ def test_two_threads_cut_at_their_own_lengths(folder: Path) -> None:
 
 
 def test_encoding_leaves_the_tokenizer_that_is_saved_alone(folder: Path, tmp_path: Path) -> None:
-    """Else a checkpoint holds the length of whichever text came last, and saving races with encoding."""
+    """Otherwise a checkpoint would store the length of the last encoded text, and saving would race with encoding."""
     tokeniser = Tokeniser(str(folder))
     tokeniser.encode([text(0, 50)], 16)
     tokeniser.tokenizer.save_pretrained(tmp_path)
@@ -58,4 +58,4 @@ def test_padding_stands_on_the_right_whatever_the_tokenizer_says(folder: Path, t
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": "left"}))
     tokeniser = Tokeniser(str(tmp_path))
     assert tokeniser.pad([[5, 6], [7]]).attention_mask_BL[:, :2].tolist() == [[1, 1], [1, 0]]
-    assert tokeniser.tokenizer.padding_side == "right"  # so does what is exported
+    assert tokeniser.tokenizer.padding_side == "right"  # exported models pad right, too

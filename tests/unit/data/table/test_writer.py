@@ -1,4 +1,4 @@
-"""What the arrays of a source hold, and what a bad row does."""
+"""The arrays that are written for a source, and the effect of a bad row."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_labels_are_numbered_by_first_appearance_and_looked_up(tmp_path: Path, o
 
 
 def test_a_label_with_one_example_is_a_bad_row(tmp_path: Path, open_data: Open) -> None:
-    """It has no positive."""
+    """The example has no positive."""
     path = write_lines(tmp_path / "a.jsonl", labelled("x", "x", "lonely", "y", "y", "alone"))
     with pytest.raises(BadRowError) as caught:
         open_data(path, "classification")
@@ -91,7 +91,7 @@ def test_a_label_with_one_example_is_a_bad_row(tmp_path: Path, open_data: Open) 
 
 
 def test_a_single_label_is_an_error(tmp_path: Path, open_data: Open) -> None:
-    """Every other text would be a positive, none a negative."""
+    """With one label every other text would be a positive and none a negative."""
     with pytest.raises(ValueError, match=r"a\.jsonl: label: got only the label 'x', expected at least two"):
         open_data(write_lines(tmp_path / "a.jsonl", labelled("x", "x")), "classification")
 
@@ -133,18 +133,18 @@ def test_every_text_is_reported_once_written_and_once_tokenised(tmp_path: Path, 
 
 def test_chunks_are_joined_without_a_seam(tmp_path: Path, open_data: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_lines(tmp_path / "a.jsonl", ROWS)
-    whole = open_data(path)
+    in_one_chunk = open_data(path)
     monkeypatch.setattr(index_writer, "CHUNK_TEXTS", 7)
     monkeypatch.setattr(index_writer, "TOKENISE_TEXTS", 3)
     pieces = open_data(shutil.copy(path, tmp_path / "b.jsonl"))
     for name in ("row_start_R1", "text_hash_G", "token_hash_G", "length_G", "role_G", "sorted_query_row_R"):
-        assert np.array_equal(getattr(pieces, name), getattr(whole, name)), name
-    ids = np.arange(whole.num_texts)[::-1]
-    assert pieces.read_texts(ids) == whole.read_texts(ids)
+        assert np.array_equal(getattr(pieces, name), getattr(in_one_chunk, name)), name
+    ids = np.arange(in_one_chunk.num_texts)[::-1]
+    assert pieces.read_texts(ids) == in_one_chunk.read_texts(ids)
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No list of all rows is held: four times the rows need about the same memory."""
+    """No list of all rows is kept: four times as many rows need about the same memory."""
     monkeypatch.setattr(index_writer, "CHUNK_TEXTS", 2000)
     peaks = []
     for count in (2500, 10_000):

@@ -1,4 +1,4 @@
-"""Classification experiments as mteb runs them."""
+"""Classification is evaluated as in mteb."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_each_experiment_trains_on_eight_different_rows_per_label() -> None:
 
 
 def test_the_draw_of_training_rows_is_mtebs() -> None:
-    """Values of mteb 2.26's AbsTaskClassification._undersample_data (seed 42) for these labels."""
+    """Expected rows: output of mteb 2.26's AbsTaskClassification._undersample_data (seed 42) for these labels."""
     labels = ["ab"[i % 2] for i in range(40)]
     assert training_samples(labels)[:2] == [
         [19, 16, 15, 26, 4, 12, 37, 27, 39, 6, 25, 9, 13, 34, 8, 24],

@@ -1,4 +1,4 @@
-"""Clusters against labels."""
+"""Clustering is scored by comparing clusters with labels."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ def test_clusters_are_compared_by_v_measure_whatever_their_names() -> None:
     labels = [str(i % 4) for i in range(40)]
     near = np.eye(4, 6)[[int(label) for label in labels]] + 0.01 * random_rows(40, 6)
     assert clustering_scores(near.astype(np.float32), labels) == {"v_measure": pytest.approx(1.0)}
-    # labels 0 and 2 are one point, 1 and 3 another: the clusters know 1 bit of the labels' 2 (homogeneity 1/2), and
-    # each label lies in one cluster (completeness 1)
+    # Labels 0 and 2 share a point, 1 and 3 another: the clusters have 1 of the labels' 2 bits (homogeneity 1/2), and
+    # each label is in one cluster (completeness 1).
     merged = np.eye(4, 6)[[int(label) % 2 for label in labels]]
     (score,) = clustering_scores(merged.astype(np.float32), labels).values()
-    assert score == pytest.approx(2 * 0.5 * 1 / (0.5 + 1), abs=0.02)  # 0.02: 2,048 drawn rows are not quite even
+    assert score == pytest.approx(
+        2 * 0.5 * 1 / (0.5 + 1), abs=0.02
+    )  # 0.02: the labels of 2,048 drawn rows are not exactly balanced
     assert clustering_scores(near.astype(np.float32), labels) == clustering_scores(near.astype(np.float32), labels)
 
 

@@ -1,4 +1,4 @@
-"""Pairs told apart by their cosine."""
+"""Pair classification is scored by the cosines of the pairs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from tests.unit.evaluation.kinds.vectors import towards
 def test_pairs_are_classified_by_average_precision_of_their_cosines() -> None:
     first, second = np.tile([[3.0, 0.0]], (4, 1)), towards(0.9, 0.5, 0.7, 0.2)
     scores = pair_classification_scores(first, second, [True, True, False, False])
-    assert scores == {"cosine_ap": pytest.approx((1 + 2 / 3) / 2)}  # the same at ranks 1 and 3
+    assert scores == {"cosine_ap": pytest.approx((1 + 2 / 3) / 2)}  # the pairs of label 1 have ranks 1 and 3
     alike = pair_classification_scores(first, first, [True, False, False, False])
-    assert alike == {"cosine_ap": pytest.approx(1 / 4)}  # all at one rank
+    assert alike == {"cosine_ap": pytest.approx(1 / 4)}  # all have the same rank

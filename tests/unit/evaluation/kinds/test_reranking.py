@@ -1,4 +1,4 @@
-"""Reranking metrics on hand-made cosines."""
+"""Reranking metrics for given cosines."""
 
 from __future__ import annotations
 

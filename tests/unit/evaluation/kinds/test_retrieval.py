@@ -1,4 +1,4 @@
-"""Retrieval metrics against their formulas."""
+"""Retrieval metrics equal their formulas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def scores_of(
     document_CD: np.ndarray,
     qrels: dict[str, dict[str, int]],
 ) -> dict[str, float]:
-    """Search, then score what was found."""
+    """Search and return the scores of the result."""
     found = nearest_by_cosine(query_QD, document_CD, TOP_K)
     return retrieval_scores(query_ids, document_ids, found, qrels)
 

@@ -1,4 +1,4 @@
-"""Correlations of cosines and grades."""
+"""STS scores are correlations of cosines and grades."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up embeddings for the tests of metrics."""
+"""Invented embeddings for tests of metrics."""
 
 from __future__ import annotations
 

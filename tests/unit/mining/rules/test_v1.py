@@ -1,4 +1,4 @@
-"""Rule v1: a query's whole window is judged by its means and moves on as one, by hand-computed cases."""
+"""Rule v1 judges a query's window by the means of S and S0 and replaces all of it. Expected values by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAN = np.nan
 
 
 def test_v1_judges_the_means_and_moves_the_window_as_a_whole() -> None:
-    """Means: S0 0.5, so S must be below 0.4348. One negative alone may be as hard as it likes."""
+    """The mean of S0 is 0.5, so the mean of S must be below 0.4348. A single negative may be hard."""
     start = [[0.7, 0.3], [0.7, 0.3]]
     assert easy(start, [[0.76, 0.10], [0.78, 0.10]], rule="v1") == [[True, True], [False, False]]
 
@@ -32,18 +32,18 @@ def test_v1_asks_for_a_drop_by_the_ratio_and_a_size_below_the_ceiling(start, sim
 
 
 def test_v1_means_leave_empty_slots_out_and_never_replace_them() -> None:
-    """With the hole as a zero, S would be 0.30 against S0 0.50: easy. Without it, 0.45 against 0.50 is not."""
+    """If the empty slot counted as 0, S would be 0.30 against S0 0.50: easy. Without it S is 0.45: not easy."""
     assert easy([[0.5, 0.5, NAN]], [[0.45, 0.45, NAN]], rule="v1") == [[False, False, False]]
     assert easy([[0.5, 0.5, NAN]], [[0.40, 0.40, 0.9]], rule="v1") == [[True, True, False]]
     assert easy([[0.5, 0.5]], [[0.40, NAN]], rule="v1") == [[True, False]]
 
 
 def test_v1_moves_through_the_windows_from_the_offset_on_and_keeps_the_last() -> None:
-    """[offset + i n, offset + (i + 1) n): 8 candidates, offset 1, n = 2 make three windows; rank 7 is one alone."""
+    """Window i is [offset + i n, offset + (i + 1) n): 8 candidates, offset 1, n = 2 make 3 windows; rank 7 is left."""
     run = Run([8], 2, offset=1, rule="v1", interval=1)
     step, windows = 1, [run.ranks(1)]
     for _ in range(3):
-        assert replaced(run.step(step, {0: [0.5, 0.5]})) == (0, 0)  # first use: S0
+        assert replaced(run.step(step, {0: [0.5, 0.5]})) == (0, 0)  # first use sets S0
         assert replaced(run.step(step + 1, {0: [0.4, 0.4]})) in [(2, 0), (0, 2)]  # 1.15 * 0.4 = 0.46 < 0.5
         step += 3
         windows.append(run.ranks(step))
@@ -52,7 +52,7 @@ def test_v1_moves_through_the_windows_from_the_offset_on_and_keeps_the_last() ->
 
 
 def test_the_start_of_a_new_window_is_its_own_first_use() -> None:
-    """0.4 would be easy against the old window's 0.5; the new window begins with it, and is easy from 0.34 on."""
+    """0.375 would be easy against S0 = 0.5 of the old window. It is S0 of the new window, which is easy below 0.326."""
     run = Run([6], 2, rule="v1", interval=1)
     run.step(1, {0: [0.5, 0.5]})
     assert replaced(run.step(2, {0: [0.4, 0.4]})) == (2, 0)
@@ -71,7 +71,7 @@ def test_v1_keeps_a_window_whose_successor_would_not_be_full() -> None:
 
 
 def test_v1_wraps_to_the_offset_and_passes_over_the_ranks_in_use() -> None:
-    """Offset 1, six ranks in the circle, windows of 2, then of 4, which is more than the circle has free."""
+    """Offset 1 and six ranks to go round. Windows of 2, then windows of 4, for which not enough ranks are free."""
     run, windows = Run([7], 2, offset=1, rule="v1", interval=1, exhausted="wrap"), []
     for step in range(1, 16, 3):
         windows.append(run.ranks(step))

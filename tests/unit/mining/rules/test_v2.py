@@ -1,4 +1,4 @@
-"""Rule v2: each negative is judged and replaced by itself, by hand-computed cases."""
+"""Rule v2 judges and replaces each negative separately. Expected values by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.dynamic_run import Run, easy, replaced
         (0.41, 0.34, True),  # 1.2 * 0.34 = 0.408
         (0.90, 0.72, False),  # 1.2 * 0.72 = 0.864 < 0.9, but above the ceiling
         (0.90, 0.69, True),
-        (0.90, -0.95, True),  # the ceiling is on S, not on |S|
+        (0.90, -0.95, True),  # the ceiling limits S, not |S|
     ],
 )
 def test_v2_asks_for_a_low_start_or_a_drop_by_the_ratio_below_the_ceiling(start, similarity, expected) -> None:
@@ -49,10 +49,10 @@ def test_v2_replaces_as_many_as_are_left_and_counts_the_others_as_exhausted() ->
 
 
 def test_v2_wraps_and_never_holds_a_candidate_twice() -> None:
-    """Slot 0 alone goes round a circle of five, over what slots 1 and 2 hold, again and again."""
-    run, taken = Run([5], 3, rule="v2", exhausted="wrap"), []
+    """Only slot 0 is replaced. It goes round five candidates repeatedly and skips those in slots 1 and 2."""
+    run, ranks_of_slot_0 = Run([5], 3, rule="v2", exhausted="wrap"), []
     for step in range(1, 16, 2):
-        taken.append(run.ranks(step)[0])
+        ranks_of_slot_0.append(run.ranks(step)[0])
         assert len(set(run.ranks(step))) == 3
         assert replaced(run.step(step, {0: [0.3, 0.6, 0.6]})) == (1, 0)
-    assert taken == [0, 3, 4, 0, 3, 4, 0, 3]
+    assert ranks_of_slot_0 == [0, 3, 4, 0, 3, 4, 0, 3]

@@ -1,4 +1,4 @@
-"""Lines of a report: bounded in length, true to what was recorded, nothing drawn where nothing is known."""
+"""Curves of a report: they have a limited number of points, equal the recorded values, and skip missing values."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_many_steps_become_bins_with_their_mean_lowest_and_highest(num_steps: in
     found = curve([history(loss=value_P.tolist())], "loss")
     width = int(np.ceil(num_steps / MAX_POINTS))
     bins = [value_P[first : first + width] for first in range(0, num_steps, width)]
-    bins = [one[np.isfinite(one)] for one in bins if np.isfinite(one).any()]
+    bins = [bin_values[np.isfinite(bin_values)] for bin_values in bins if np.isfinite(bin_values).any()]
     assert len(found) == len(bins) <= MAX_POINTS
-    np.testing.assert_allclose(found.mean_P, [one.mean() for one in bins], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.mean_P, [bin_values.mean() for bin_values in bins], rtol=1e-9, atol=1e-12)
     if width > 1:
-        assert found.low_P.tolist() == [one.min() for one in bins]
-        assert found.high_P.tolist() == [one.max() for one in bins]
+        assert found.low_P.tolist() == [bin_values.min() for bin_values in bins]
+        assert found.high_P.tolist() == [bin_values.max() for bin_values in bins]
 
 
 def test_several_seeds_are_a_mean_with_the_standard_deviation_of_a_sample() -> None:
