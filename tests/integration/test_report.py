@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from harness import commands
+from harness.cli.report import draw_report
 from harness.config import load_recipe
 from harness.report.figures.catalogue import FIGURES
 from tests.ranks import run_ranks
@@ -118,7 +118,7 @@ def test_a_report_that_cannot_be_made_does_not_fail_the_run(folder: Path) -> Non
 
 def test_several_runs_stand_in_one_report_beside_the_first(run: Path, folder: Path, browser: Browser) -> None:
     run_ranks(1, train, folder, "static")
-    commands.draw_report([folder / "static", run], None)
+    draw_report([folder / "static", run], None)
     page = folder / "report-static-dynamic" / "report.html"
     assert "mining.floor" in page.read_text()
     seen = look(browser, page, 1280)
