@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 from pydantic import Field, model_validator
 
-from harness.data.config import DataConfig, TaskConfig, check_shares
+from harness.data.config import DataConfig, TaskConfig, check_batch
 from harness.encoder.config import ModelConfig
 from harness.engine.config import CheckpointConfig, TrainingConfig
 from harness.evaluation.config import EvaluationConfig
@@ -53,7 +53,7 @@ class RunConfig(Section):
         repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated is not None:
             raise ValueError(f"tasks: got the name {repeated} twice, expected a name of its own for every task")
-        check_shares(self.tasks, self.data)
+        check_batch(self.tasks, self.data)
         distilled = next((task for task in self.tasks if task.distillation_losses), None)
         if distilled is not None and (self.mining.remine.every or self.mining.exhausted == "remine"):
             raise ValueError(

@@ -33,8 +33,8 @@ def train(loaded: LoadedRecipe) -> None:
             _evaluate_if_due(run, report, step=0)
         for step in run.steps(after=trained_steps):
             report.step(train_step(run, step))
-            _evaluate_if_due(run, report, step.plan.step)
-            _save_if_due(run, folder, step.plan.step)
+            _evaluate_if_due(run, report, step.number)
+            _save_if_due(run, folder, step.number)
         save_trained_model(run, folder)
         _finish(folder, report)
     comm.shutdown()
@@ -48,13 +48,13 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
     Raises:
         NonFiniteError: a loss or gradient is not finite. Raised on every rank, before the weights change.
     """
-    cost = StepCost(step)
+    cost = StepCost.start(step)
     step = run.mask_with_guide(step)
     embeddings = embed(run.engine, step)
     scores = score(run.engine, run.objective, step, embeddings)
     replay(run.engine, step, embeddings, scores.gradients)
-    update = run.engine.step(step.plan.step)
-    mining = run.watch_negatives(step.plan, scores.own_similarity)
+    update = run.engine.update_weights(step.number)
+    mining = run.replace_easy_negatives(step.plan, scores.own_similarity)
     return {**step.plan.metrics(), **scores.metrics, **update, **mining, **cost.metrics()}
 
 

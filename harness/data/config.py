@@ -223,7 +223,7 @@ class DataConfig(Section):
     size_temperature: float = Field(1.0, gt=0)
 
 
-def check_shares(tasks: Sequence[TaskConfig], data: DataConfig) -> None:
+def check_batch(tasks: Sequence[TaskConfig], data: DataConfig) -> None:
     """Check that the tasks' quotas and shares add up to `data.batch`.
 
     Raises:

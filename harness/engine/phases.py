@@ -7,6 +7,8 @@ replay  encode every micro-batch again, now with a graph, and backpropagate the 
 Peak memory is that of one micro-batch, however many texts a step has. All ranks run the same number of forwards and
 backwards; a rank with fewer texts runs micro-batches without texts, whose gradient is zero.
 
+R in shapes: the rows that every rank gives to the gathered embeddings, texts first, then padding.
+
 Each phase measures its own seconds and checks its own numbers. A loss or gradient that is not finite raises the same
 `NonFiniteError` on every rank.
 """
@@ -32,9 +34,9 @@ from harness.stopwatch import stopwatch
 
 @stopwatch("embed")
 def embed(engine: ZeroEngine, step: Step) -> list[Tensor]:
-    """Phase 1: embeddings [texts, D] of each micro-batch of this rank; with a graph only if `step.keeps_graph`."""
+    """Phase 1: embeddings [texts, D] of each micro-batch of this rank; with a graph only if `step.reuses_graph`."""
     engine.train_mode(True)  # dropout is off after loading the model and after each evaluation
-    with nullcontext() if step.keeps_graph else torch.no_grad():
+    with nullcontext() if step.reuses_graph else torch.no_grad():
         return [_forward(engine, step, index) for index in range(len(step.batches))]
 
 
@@ -61,12 +63,14 @@ def score(engine: ZeroEngine, objective: Objective, step: Step, embeddings: Sequ
     slot_T = torch.from_numpy(schedule.slot_T).to(engine.device)
     table_TD = comm.all_gather_rows(local_RD)[slot_T].requires_grad_()
 
-    output = objective.backward(step.plan, table_TD, (comm.rank(), comm.world_size()), comm.RingPeers())
+    share = comm.rank(), comm.world_size()
+    output = objective.backward(step.plan, table_TD, share, peers=comm.RingPeers())
 
     assert table_TD.grad is not None  # the objective always sets it: zero if this rank's share has no loss
-    gradient_WRD = local_RD.new_zeros((comm.world_size() * schedule.rows_per_rank, table_TD.shape[1]))
-    gradient_WRD[slot_T] = table_TD.grad
-    gradient_RD = comm.reduce_scatter_rows(gradient_WRD)
+    # The gradient at the places [W * R, D] of the gathered embeddings; each rank gets the sum for its own R rows.
+    gathered_gradient = local_RD.new_zeros((comm.world_size() * schedule.rows_per_rank, table_TD.shape[1]))
+    gathered_gradient[slot_T] = table_TD.grad
+    gradient_RD = comm.reduce_scatter_rows(gathered_gradient)
     metrics, own_similarity = _sum_over_ranks(output, engine.device)
     check_loss(step.plan, metrics, table_TD.detach())
     return Scores(list(gradient_RD[: sum(counts)].split(counts)), metrics, own_similarity)
@@ -82,7 +86,7 @@ def replay(engine: ZeroEngine, step: Step, embeddings: Sequence[Tensor], gradien
     probes = []
     for index, gradient in enumerate(gradients):
         engine.set_boundary(index == len(gradients) - 1)
-        embedding = embeddings[index] if step.keeps_graph else _forward(engine, step, index)
+        embedding = embeddings[index] if step.reuses_graph else _forward(engine, step, index)
         padded = torch.zeros_like(embedding)
         padded[: len(gradient)] = gradient  # the padding row of a micro-batch without texts keeps a zero gradient
         probes.append(engine.accumulate(embedding, padded))
@@ -93,7 +97,7 @@ def replay(engine: ZeroEngine, step: Step, embeddings: Sequence[Tensor], gradien
 def _forward(engine: ZeroEngine, step: Step, index: int) -> Tensor:
     # Dropout masks depend only on these numbers. So the replay phase draws the masks of the embed phase again, and no
     # generator state is stored.
-    torch.manual_seed(derive_key(step.seed, "dropout", step.plan.step, comm.rank(), index) & (2**63 - 1))
+    torch.manual_seed(derive_key(step.seed, "dropout", step.number, comm.rank(), index) & (2**63 - 1))
     return engine.forward(step.batches[index])
 
 

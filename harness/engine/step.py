@@ -21,11 +21,16 @@ class Step:
     seconds_waiting: float = 0.0  # how long the trainer waited for the plan and the tokens of this step
 
     @property
+    def number(self) -> int:
+        """Which step of the run it is, counted from 1."""
+        return self.plan.step
+
+    @property
     def texts_per_batch(self) -> list[int]:
         """How many texts each of this rank's micro-batches holds."""
         return [len(rows) for rows in self.schedule.micro_batches[comm.rank()]]
 
     @property
-    def keeps_graph(self) -> bool:
+    def reuses_graph(self) -> bool:
         """Whether the graph of the embed phase is used again in the replay phase, which saves the second forward."""
         return self.keep_graph and self.schedule.num_micro_batches == 1

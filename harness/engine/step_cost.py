@@ -13,11 +13,16 @@ from harness.stopwatch import stopwatch
 
 
 class StepCost:
-    """Measures a step from the moment it is created until `metrics` is called."""
+    """Measures a step from `start` until `metrics` is called."""
 
-    def __init__(self, step: Step) -> None:
-        stopwatch.take()  # drop the times of evaluations and checkpoints before this step
-        self._step, self._started = step, time.perf_counter()
+    def __init__(self, step: Step, started: float) -> None:
+        self._step, self._started = step, started
+
+    @classmethod
+    def start(cls, step: Step) -> StepCost:
+        """Begin to measure now. The stopwatch forgets the evaluations and checkpoints before this step."""
+        stopwatch.take()
+        return cls(step, time.perf_counter())
 
     def metrics(self) -> dict[str, float]:
         """Seconds, rates and memory of the step on this rank.

@@ -85,7 +85,7 @@ class ZeroEngine:
         return self._gradient_probe.clone()
 
     @stopwatch("step")
-    def step(self, step: int) -> dict[str, float]:
+    def update_weights(self, step: int) -> dict[str, float]:
         """Clip the accumulated gradient, apply it with the learning rate of step `step` (from 1), and clear it.
 
         Returns `learning_rate` and `gradient_norm`, the norm before clipping (infinite where fp16 overflowed).

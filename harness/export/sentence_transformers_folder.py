@@ -83,7 +83,7 @@ def verify_model(out: Path, texts: Sequence[str], expected_BD: np.ndarray, confi
     return difference
 
 
-def embed(encoder: Encoder, tokeniser: Tokeniser, texts: Sequence[str], max_length: int) -> np.ndarray:
+def embed_on_cpu(encoder: Encoder, tokeniser: Tokeniser, texts: Sequence[str], max_length: int) -> np.ndarray:
     """Embeddings [B, D] of a few texts on the CPU in float32, without a prompt.
 
     Does not use `search.TextEncoder`, which calls collectives: rank 0 may call this alone.

@@ -65,7 +65,7 @@ class Objective:
         self.matryoshka_weights = None if matryoshka_weights is None else tuple(matryoshka_weights)
         self._functions = {name: loss_function(name) for task in tasks for name in task.losses}
 
-    def check_shares(self, count: int) -> None:
+    def check_divisible(self, count: int) -> None:
         """Check that a step can be divided among `count` ranks.
 
         Raises:

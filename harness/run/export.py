@@ -13,7 +13,7 @@ from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.encoder.load import load_encoder
 from harness.export.model_card import model_card
-from harness.export.sentence_transformers_folder import embed, verify_model, write_model
+from harness.export.sentence_transformers_folder import embed_on_cpu, verify_model, write_model
 from harness.run.folder import RunFolder
 from harness.weights import published_name
 
@@ -55,7 +55,7 @@ def export_model(
     if weights is not None:
         encoder = load_encoder(model)
         encoder.load_state_dict(state)
-    return verify_model(out, check_texts, embed(encoder, tokeniser, check_texts, model.longest_text), model)
+    return verify_model(out, check_texts, embed_on_cpu(encoder, tokeniser, check_texts, model.longest_text), model)
 
 
 def _model_card(folder: RunFolder, dim: int, step: int | None) -> str:

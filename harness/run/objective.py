@@ -16,7 +16,7 @@ def build_objective(config: RunConfig, num_ranks: int) -> Objective:
     """
     tasks = [loss_settings(task) for task in config.tasks]
     objective = Objective(tasks, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights)
-    objective.check_shares(num_ranks)
+    objective.check_divisible(num_ranks)
     return objective
 
 

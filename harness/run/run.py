@@ -80,7 +80,7 @@ class Run:
         return step if self.guide is None else replace(step, plan=self.guide.mask(step.plan))
 
     @stopwatch("mining")
-    def watch_negatives(self, step_plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def replace_easy_negatives(self, step_plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Replace the negatives that have become easy. Returns metrics that count the replacements.
 
         Every rank must call it with the same numbers. own_similarity: see `engine.phases.Scores`.

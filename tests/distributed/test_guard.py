@@ -32,11 +32,11 @@ def message_of_training(recipe: str, changes: tuple[str, ...], poison: tuple[int
                 embedding.register_hook(lambda g: g * float("inf"))
             return original(self, embedding, gradient)
 
-        def step(self, number, original=ZeroEngine.step):
+        def step(self, number, original=ZeroEngine.update_weights):
             counts.update(step=number + 1, batch=-1)
             return original(self, number)
 
-        ZeroEngine.accumulate, ZeroEngine.step = accumulate, step  # type: ignore[method-assign]
+        ZeroEngine.accumulate, ZeroEngine.update_weights = accumulate, step  # type: ignore[method-assign]
     try:
         train(load_recipe(recipe, changes))
     except ValueError as error:

@@ -33,7 +33,7 @@ def step_of(lengths: list[int], seconds_waiting: float = 0.0) -> SimpleNamespace
 def test_seconds_hold_the_phases_and_the_waiting_but_nothing_before_the_step(clock: list[float]) -> None:
     with process_stopwatch("communication"):  # an evaluation before the step
         clock[0] += 50.0
-    cost = StepCost(step_of([5, 10, 25], seconds_waiting=1.5))
+    cost = StepCost.start(step_of([5, 10, 25], seconds_waiting=1.5))
     with process_stopwatch("embed"):
         clock[0] += 2.0
         with process_stopwatch("communication"):
@@ -49,16 +49,16 @@ def test_seconds_hold_the_phases_and_the_waiting_but_nothing_before_the_step(clo
 
 
 def test_rates_are_texts_and_tokens_per_second(clock: list[float]) -> None:
-    cost = StepCost(step_of([5, 10, 25]))
+    cost = StepCost.start(step_of([5, 10, 25]))
     clock[0] += 2.0
     metrics = cost.metrics()
     assert (metrics["texts_per_second"], metrics["tokens_per_second"]) == (1.5, 20.0)
 
 
 def test_a_step_without_measurable_time_has_a_rate(clock: list[float]) -> None:
-    assert StepCost(step_of([5])).metrics()["texts_per_second"] > 0
+    assert StepCost.start(step_of([5])).metrics()["texts_per_second"] > 0
 
 
 def test_memory_is_counted_in_bytes() -> None:
     assert 2**24 < peak_memory_bytes() < 2**42
-    assert StepCost(step_of([5])).metrics()["memory_bytes"] >= peak_memory_bytes() / 2
+    assert StepCost.start(step_of([5])).metrics()["memory_bytes"] >= peak_memory_bytes() / 2

@@ -277,11 +277,11 @@ def test_a_symmetric_task_on_several_ranks_refuses_the_reference_and_names_the_k
     reference, chunked = (
         Objective(terms, LossConfig(implementation=name), None, None) for name in ("reference", "chunked")
     )
-    reference.check_shares(1)
-    chunked.check_shares(2)
-    Objective(terms[:1], LossConfig(implementation="reference"), None, None).check_shares(2)
+    reference.check_divisible(1)
+    chunked.check_divisible(2)
+    Objective(terms[:1], LossConfig(implementation="reference"), None, None).check_divisible(2)
     with pytest.raises(ValueError, match=r"^loss\.implementation: got reference on 2 ranks with tasks\.pairs\.neg"):
-        reference.check_shares(2)
+        reference.check_divisible(2)
 
 
 @pytest.mark.parametrize("share", [(1, 1), (-1, 2), (0, 0)])

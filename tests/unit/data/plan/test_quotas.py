@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.data.config import DataConfig, TaskConfig, check_shares
+from harness.data.config import DataConfig, TaskConfig, check_batch
 from harness.data.plan.plan import plan
 from harness.data.plan.quotas import apportion, with_quotas
 from tests.tiny import text
@@ -101,11 +101,11 @@ def config(name, **settings):
 )
 def test_shares_that_do_not_come_to_the_batch_are_an_error_that_names_the_knob(tasks, data, message):
     with pytest.raises(ValueError, match=r"^data\.") as caught:
-        check_shares([config(f"task{k}", **settings) for k, settings in enumerate(tasks)], DataConfig(**data))
+        check_batch([config(f"task{k}", **settings) for k, settings in enumerate(tasks)], DataConfig(**data))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_shares_that_come_to_the_batch_are_accepted():
-    check_shares([config("a", share=0.7), config("b", share=0.3)], DataConfig(batch=10))
-    check_shares([config("a", share=0.1), config("b", quota=3), config("c", share="auto")], DataConfig(batch=10))
+    check_batch([config("a", share=0.7), config("b", share=0.3)], DataConfig(batch=10))
+    check_batch([config("a", share=0.1), config("b", quota=3), config("c", share="auto")], DataConfig(batch=10))
