@@ -79,10 +79,7 @@ class Checkpoints:
         """
         final, unfinished = self.folder / checkpoint_name(step), self.folder / f".{checkpoint_name(step)}.tmp"
         full_state = {"step": step, "world_size": comm.world_size(), "zero_stage": engine.stage, **state}
-        if comm.is_main():
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-        comm.barrier()
+        rank0.by_main(lambda: _make_empty(unfinished))
         engine.save(unfinished)
         _check_shared(unfinished)
         rank0.by_main(lambda: _write_run_files(unfinished, write_model, full_state, arrays or {}))
@@ -218,6 +215,11 @@ def _size_and_hash(path: Path) -> tuple[int, str]:
         while block := stream.read(1 << 22):
             digest.update(block)
     return path.stat().st_size, digest.hexdigest()
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def _write_run_files(

@@ -108,7 +108,10 @@ class ZeroEngine:
         }
 
     def module_state(self) -> dict[str, Tensor]:
-        """All weights, unsharded and float32, in CPU memory; empty on ranks other than 0. Every rank must call it."""
+        """The weights that the forward uses, unsharded, as float32 in CPU memory; empty on ranks other than 0.
+
+        Every rank must call it.
+        """
         state: dict[str, Tensor] = {}
         for name, tensor in self.engine.module.state_dict(keep_vars=True).items():
             sharded = [tensor] if hasattr(tensor, "ds_id") else []

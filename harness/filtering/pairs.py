@@ -113,7 +113,8 @@ def write_pairs(folder: Path, path: str, split: str, rules: RuleConfig, progress
             else:
                 writer.add(row, found, [_judge(found.query, positive, rules) for positive in found.positives])
     if not is_usable:
-        raise ValueError(f"{path}: got no usable row, expected at least one; the first problem: {first_problem}")
+        problem = "it has no rows" if first_problem is None else f"the first problem: {first_problem}"
+        raise ValueError(f"{path}: got no usable row, expected at least one; {problem}")
 
 
 def _judge(query: str, positive: str, rules: RuleConfig) -> Reason:

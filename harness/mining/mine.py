@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import comm
+from harness import comm, rank0
 from harness.data.bank.file import FACTS, BankFacts
 from harness.data.config import PromptsConfig
 from harness.data.table.index import TaskData
@@ -81,11 +81,14 @@ def mine(
     _search_into(writer, search, store, len(texts.query_id_Q), progress)
     recall = 1.0 if index == "exact" else recall_on_sample(search)
     facts = _facts(data, corpus, settings, ranked_by, search={"index": index, "recall": recall})
-    if writer is not None:
-        writer.finish(facts)
-        shutil.rmtree(work)
-    comm.barrier()
+    rank0.by_main(lambda: _finish(writer, facts, work))
     return facts
+
+
+def _finish(writer: BankWriter | None, facts: BankFacts, work: Path) -> None:
+    assert writer is not None  # rank 0 has it
+    writer.finish(facts)
+    shutil.rmtree(work)
 
 
 def _highest_safe_scores(
@@ -140,8 +143,10 @@ def refuse_finished(out: Path) -> None:
     Raises:
         ValueError: it does.
     """
-    is_finished = comm.broadcast_object((out / FACTS).exists() if comm.is_main() else None)
-    if is_finished and comm.is_main():
-        shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
-    if is_finished:
-        raise ValueError(f"--out: got {out}, which holds a finished bank, expected a new folder")
+
+    def check() -> None:
+        if (out / FACTS).exists():
+            shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
+            raise ValueError(f"--out: got {out}, which holds a finished bank, expected a new folder")
+
+    rank0.by_main(check)

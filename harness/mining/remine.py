@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import comm
+from harness import comm, rank0
 from harness.data.bank.file import FACTS, open_bank
 from harness.data.bank.negatives import Candidates
 from harness.data.plan.task import Task
@@ -55,9 +55,8 @@ class Reranking:
             self.config.candidates, self.config.relative, self.config.margin, self.config.index, self.config.index_above
         )
         out = self._path(task, step)
-        if comm.is_main():
-            (out / FACTS).unlink(missing_ok=True)  # an earlier start finished this bank, but its checkpoint was lost
-        comm.barrier()
+        # An earlier start may have finished this bank; its checkpoint was lost, so it is made again.
+        rank0.by_main(lambda: (out / FACTS).unlink(missing_ok=True))
         mine(self.encoder_of(task), task.data, _corpus(task), settings, out, prompts, ranked_by)
         return self.reopen(task, step)
 

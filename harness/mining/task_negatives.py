@@ -86,11 +86,11 @@ class TaskNegatives:
     def state(self) -> dict[str, np.ndarray]:
         """What a checkpoint must keep, as arrays: FIELD, or NUMBER/FIELD for one of the banks, or rule/FIELD."""
         arrays = {
-            "first_step": np.array([reign.first_step for reign in self.banks.banks]),
-            "ranked_after": np.array([reign.ranked_after for reign in self.banks.banks]),
+            "first_step": np.array([active.first_step for active in self.banks.banks]),
+            "ranked_after": np.array([active.ranked_after for active in self.banks.banks]),
         }
-        for number, reign in enumerate(self.banks.banks):
-            arrays |= {f"{number}/{key}": value for key, value in reign.bank.state().items()}
+        for number, active in enumerate(self.banks.banks):
+            arrays |= {f"{number}/{key}": value for key, value in active.bank.state().items()}
         arrays["seen_row"], arrays["seen"] = self._last_seen()
         rule_state = {} if self.rule is None else self.rule.state()
         return arrays | {f"rule/{key}": value for key, value in rule_state.items()}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import comm
+from harness import comm, rank0
 from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
@@ -112,7 +112,7 @@ def _build_reranking(config: RunConfig, encoder: Encoder, encoders: TextEncoders
     def identity() -> dict[str, Any]:
         """What embeddings depend on besides prompts and lengths: the current weights and the pooling."""
         weights = encoders.engine.module_state()
-        weights_hash = comm.broadcast_object(fingerprint(weights) if comm.is_main() else None)
+        weights_hash = rank0.by_main(lambda: fingerprint(weights))
         return {"weights": weights_hash, "pooling": encoder.pooling}
 
     return Reranking(

@@ -73,9 +73,13 @@ class RunFolder:
 
     def is_finished(self) -> bool:
         """Whether the folder holds a finished run of this recipe. Every rank must call it and gets rank 0's answer."""
-        facts = self.read("run.json", {}) if comm.is_main() and self.config.checkpoint.resume != "never" else {}
-        has_ended = bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps
-        return bool(comm.broadcast_object(has_ended and not self._changed_settings()))
+
+        def is_finished() -> bool:
+            facts = {} if self.config.checkpoint.resume == "never" else self.read("run.json", {})
+            has_ended = bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps
+            return has_ended and not self._changed_settings()
+
+        return rank0.by_main(is_finished)
 
     def refuse_other_recipe(self) -> None:
         """Raise if the folder holds a run of another experiment, which would be overwritten. Every rank must call it.
@@ -85,7 +89,7 @@ class RunFolder:
         """
         if self.config.checkpoint.resume == "never":
             return
-        changes = comm.broadcast_object(self._changed_settings() if comm.is_main() else None)
+        changes = rank0.by_main(self._changed_settings)
         if changes:
             shown = "; ".join(f"{key}: {old!r} → {new!r}" for key, old, new in changes[:3])
             raise ValueError(
@@ -105,17 +109,19 @@ class RunFolder:
         return None if newest is None else Checkpoint(newest, read_state(newest))
 
     def prepare(self, trained_steps: int) -> None:
-        """Write recipe.yaml and delete files of an earlier start that this start writes again. Only rank 0 acts."""
-        if not comm.is_main():
-            return
+        """Write recipe.yaml and delete files of an earlier start that this start writes again. Every rank calls it."""
+        rank0.by_main(lambda: self._prepare(trained_steps))
+
+    def _prepare(self, trained_steps: int) -> None:
+        # First of all: a start killed before the end must not leave these checkpoints beside the new recipe.
+        if self.config.checkpoint.resume == "never":
+            self.checkpoints.clear()
         self.path.mkdir(parents=True, exist_ok=True)
         replace_file(self.path / "recipe.yaml", dump(self.config))
         if trained_steps < self.config.training.steps:
             shutil.rmtree(self.model, ignore_errors=True)
         if trained_steps == 0:
             shutil.rmtree(self.path / BANKS, ignore_errors=True)
-        if self.config.checkpoint.resume == "never":
-            self.checkpoints.clear()
         if self.config.evaluation.data and not self.config.evaluation.every:
             warn("evaluation.data is given, but evaluation.every is 0: nothing is scored; set it to a number")
 

@@ -27,7 +27,7 @@ def save_checkpoint(run: Run, folder: RunFolder, step: int) -> Path:
         step,
         state,
         lambda out: _export(run, folder, weights, out, step),
-        is_best=comm.is_main() and folder.is_best(step),
+        is_best=rank0.by_main(lambda: folder.is_best(step)),
         arrays=run.negatives.state() if comm.is_main() else None,
         outside=run.reranking.files(run.negatives.rankings()),
     )

@@ -184,15 +184,15 @@ class NegativeBank:
         return self._entry_E["replaced"][self._entry_of_row_R[row_B]]
 
     def state(self) -> dict[str, np.ndarray]:
-        """The entries of the rows used so far and the pending replacements, for a checkpoint."""
+        """The entries of the rows used so far and the pending replacements (`late_*`), for a checkpoint."""
         entries, pending = self._entry_E[1 : self._num_entries], self._pending
         none = np.empty(0, dtype=np.int64)
         none_M = none.reshape(0, self.num_slots)
         return {
             **{name: entries[name].copy() for name in entries.dtype.names or ()},
-            "pending_step": np.concatenate([none, *(np.full(len(one.row_U), one.first_step) for one in pending)]),
-            "pending_row": np.concatenate([none, *(one.row_U for one in pending)]),
-            "pending_earlier_rank": np.concatenate([none_M, *(one.earlier_rank_UM for one in pending)]),
+            "late_step": np.concatenate([none, *(np.full(len(one.row_U), one.first_step) for one in pending)]),
+            "late_row": np.concatenate([none, *(one.row_U for one in pending)]),
+            "late_rank": np.concatenate([none_M, *(one.earlier_rank_UM for one in pending)]),
         }
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
@@ -201,9 +201,9 @@ class NegativeBank:
         for name in self._entry_E.dtype.names or ():
             self._entry_E[name][1 : self._num_entries] = state[name]
         self.num_ended = int(state["ended"].sum())
-        for step in np.unique(state["pending_step"]).tolist():
-            of_step = state["pending_step"] == step
-            row_U, earlier_rank_UM = state["pending_row"][of_step], state["pending_earlier_rank"][of_step]
+        for step in np.unique(state["late_step"]).tolist():
+            of_step = state["late_step"] == step
+            row_U, earlier_rank_UM = state["late_row"][of_step], state["late_rank"][of_step]
             self._pending = (*self._pending, PendingReplacement(step, row_U, earlier_rank_UM))
 
     def _own_entries(self, row_B: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import load_recipe
+from harness.engine.checkpoint import Checkpoints
 from harness.run.folder import RunFolder
 from tests.tiny import make_recipe
 
@@ -50,6 +51,17 @@ def test_with_resume_never_checkpoints_are_neither_looked_at_nor_removed_before_
     assert folder.checkpoints.newest_whole() is not None
     folder.prepare(trained_steps=0)
     assert folder.checkpoints.newest_whole() is None
+
+
+def test_a_fresh_start_that_is_killed_leaves_no_checkpoint_beside_the_new_recipe(tmp_path: Path, monkeypatch) -> None:
+    """Else the next start would continue the weights of another experiment under the new recipe."""
+    run_folder(tmp_path).prepare(trained_steps=0)
+    save(run_folder(tmp_path), 2)
+    monkeypatch.setattr(Checkpoints, "clear", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run_folder(tmp_path, "training.seed=9", "checkpoint.resume=never").prepare(trained_steps=0)
+    with pytest.raises(ValueError, match="another recipe"):
+        run_folder(tmp_path, "training.seed=9").refuse_other_recipe()
 
 
 @pytest.mark.parametrize("change", ["training.steps=9", "evaluation.every=0", "checkpoint.keep=1", "data.cache=null"])

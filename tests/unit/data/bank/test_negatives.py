@@ -81,9 +81,9 @@ def test_what_no_step_can_ask_for_any_more_is_forgotten() -> None:
     bank = replaced_bank()
     bank.forget_before(6)
     assert bank.ranks(ROWS, 6).tolist() == [[0, 1]] * 3
-    assert bank.state()["pending_row"].tolist() == [0, 2]
+    assert bank.state()["late_row"].tolist() == [0, 2]
     bank.forget_before(7)
-    assert bank.state()["pending_row"].tolist() == []
+    assert bank.state()["late_row"].tolist() == []
     assert bank.ranks(ROWS, 7).tolist() == [[0, 2], [0, 1], [0, 2]]
 
 
