@@ -1,1 +1,1 @@
-"""From files to the token batches of a step: source, table, bank, plan, batch. See README.md beside this file."""
+"""Turns data files into the token batches of a step. README.md explains source, table, bank, plan and batch."""

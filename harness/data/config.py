@@ -14,30 +14,34 @@ from harness.types import EncodingRole, NegativesScope, Positives, TaskKind
 
 
 class NegativesConfig(Section):
-    """What a query is compared with beside its positives, and how many negatives of its own it has.
+    """The negatives of a query: how many own ones it has, and which other documents it is compared with.
 
-    scope: `own`, the query's own negatives only; `task`, all documents that its task has in the step; `step`, all
+    scope: `own`, the query's own negatives only; `task`, all documents of the query's task in the step; `step`, all
         documents of the step.
-    margin: leave out negatives with similarity > (lowest positive's + margin). Each Matryoshka level is judged by its
-        own similarities; no gradient flows through the decision. With a margin below 0, negatives that are nearly as
-        similar as the positive are left out as well (NV-Retriever's TopK-MarginPos, arXiv 2407.15831, applied in the
-        batch; a sum, because a product would change its meaning where the positive's similarity is negative).
-    hardness: the query's own negatives weigh e^(hardness * similarity) in the denominator of the loss, at each level by
-        its own similarity; the weight is a constant to the gradient (EmbeddingGemma, arXiv 2509.20354, with 5).
-    symmetric: the mean of two losses: from each query to the documents, and from each positive to the queries of its
-        task that have it as a negative (CLIP, arXiv 2103.00020). Queries of other tasks are never among them.
-    same_tower: also compare texts of one kind (GTE, arXiv 2308.03281; Qwen3-Embedding, arXiv 2506.05176). `queries`:
-        the other queries are negatives of a query. `documents`: the documents a query is compared with are negatives
-        of its positive, too. Which queries and documents, says the scope (`task` or `step`). Queries that mean the same
-        are no negatives of each other (see `harness/data/plan/known_positives.py`).
-    guide: leave out negatives that the recipe's `guide` finds more similar to the query than its positive (GISTEmbed,
-        arXiv 2402.16829). It judges queries against documents only, so `same_tower` may only be `queries` with it.
+    margin: leave out negatives whose similarity exceeds (lowest similarity of a positive) + margin. Each Matryoshka
+        level decides by its own similarities; no gradient flows through the decision. With a margin below 0, negatives
+        that are nearly as similar as the positive are left out as well. This is NV-Retriever's TopK-MarginPos (arXiv
+        2407.15831) applied in the batch. The margin is added, not multiplied, because a factor would have the opposite
+        effect on a negative similarity.
+    hardness: the query's own negatives have the weight e^(hardness * similarity) in the denominator of the loss. Each
+        Matryoshka level uses its own similarity. The gradient treats the weight as a constant (EmbeddingGemma, arXiv
+        2509.20354, uses 5).
+    symmetric: the mean of two losses: from each query to the documents, and from each positive to those queries of the
+        same task that have this positive as a negative (CLIP, arXiv 2103.00020). Queries of other tasks are not used.
+    same_tower: also compare queries with queries or documents with documents (GTE, arXiv 2308.03281; Qwen3-Embedding,
+        arXiv 2506.05176). `queries`: the other queries are negatives of a query. `documents`: the documents that a
+        query is compared with are also negatives of its positive. The scope (`task` or `step`) says which queries and
+        documents are used. Queries that mean the same are not negatives of each other (see
+        `harness/data/plan/known_positives.py`).
+    guide: leave out negatives that the recipe's `guide` model finds more similar to the query than the positive
+        (GISTEmbed, arXiv 2402.16829). The guide compares queries with documents only. With a guide, `same_tower` must
+        therefore be `queries` or unset.
     """
 
     scope: NegativesScope | None = None  # default: task; own for classification
     per_query: int = Field(0, ge=0)
     bank: str | None = None  # a folder that `harness mine` wrote; default: the lists in the data
-    corpus: str | None = None  # where the corpus of the bank lies, if it was moved
+    corpus: str | None = None  # the new path of the bank's corpus, if the corpus was moved
     offset: int | None = Field(None, ge=0)  # first candidate to use; default: 10 with a bank, else 0
     margin: float | None = None
     hardness: float | None = Field(None, gt=0)
@@ -47,53 +51,53 @@ class NegativesConfig(Section):
 
     @property
     def query_tower(self) -> bool:
-        """Whether queries are compared with queries: the other queries join the documents."""
+        """Whether queries are compared with queries: the other queries are added to the documents."""
         return self.same_tower in ("queries", "both")
 
     @property
     def document_tower(self) -> bool:
-        """Whether documents are compared with documents: each positive with those that its query keeps."""
+        """Whether documents are compared with documents: each positive with the negatives of its query."""
         return self.same_tower in ("documents", "both")
 
 
 class PromptsConfig(Section):
-    """Text put before every query or document. Both texts of an STS or classification task take `query`."""
+    """The text put before every query or document. All texts of STS and classification tasks use `query`."""
 
     query: str = ""
     document: str = ""
 
     def before(self, role: EncodingRole, row_prompt: str | None = None) -> str:
-        """What stands before a text of the task, by the rule of `harness/prompts.py`."""
+        """The prompt to put before a text of the task; `harness/prompts.py` has the rule."""
         return Prompts(self.query, self.document).before(role, row_prompt)
 
 
 def _as_tuple(value: object) -> object:
-    """A single name may be given instead of a list of one."""
+    """Accept a single name in place of a list with one name."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 class TaskConfig(Section):
-    """One data source, how many examples of it a step holds, and what they train.
+    """One data source, how many of its examples a step holds, and which losses they train.
 
-    quota: examples of a step, over all ranks.
-    share: instead of a quota, a fraction of `data.batch`; `auto`: what the other tasks leave of it, divided among the
-        `auto` tasks by the size of their data (see `harness/data/plan/quotas.py`).
-    loss: one of `harness.loss_table.LOSSES`, or several that are added up.
-    weight: of this task in the mean over tasks. Retrieval and classification tasks share one mean, sts tasks another; a
-        task that is alone in its mean in a step is not changed by it.
+    quota: number of examples in a step, over all ranks.
+    share: a fraction of `data.batch`, given in place of a quota. `auto`: the tasks with `auto` divide the rest of
+        `data.batch` among themselves according to the size of their data (see `harness/data/plan/quotas.py`).
+    loss: one of `harness.loss_table.LOSSES`, or several, which are added up.
+    weight: the weight of this task in the mean over tasks. Retrieval and classification tasks share one mean, sts tasks
+        another. If the task is the only one of its mean in a step, the weight has no effect.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     kind: TaskKind
     path: str
-    split: str = "train"  # of a hub data set or a folder saved by `datasets`
+    split: str = "train"  # the split of a hub data set or of a folder saved by `datasets`
     quota: int | None = Field(None, ge=1)
     share: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] | None = None
     loss: Annotated[tuple[LossName, ...], BeforeValidator(_as_tuple), Field(min_length=1)] | None = None
     weight: float = Field(1.0, gt=0)
     temperature: float | None = Field(None, gt=0)
-    teacher_temperature: float | None = Field(None, gt=0)  # of a ranker's scores, for distillation; default 1
-    positives: Positives = "one"  # of a row with several: one of them, another in every epoch; or all at once
+    teacher_temperature: float | None = Field(None, gt=0)  # divides a ranker's scores, for distillation; default 1
+    positives: Positives = "one"  # for rows with several: use one, a different one in every epoch, or all at once
     negatives: NegativesConfig = NegativesConfig()
     prompts: PromptsConfig = PromptsConfig()
     query_max_length: int | None = Field(None, ge=4)
@@ -109,7 +113,7 @@ class TaskConfig(Section):
 
     @property
     def distillation_losses(self) -> tuple[LossName, ...]:
-        """Those of the task's losses that need a ranker's scores."""
+        """The losses of the task that need a ranker's scores."""
         return tuple(name for name in self.losses if LOSSES[name].needs_ranker_scores)
 
     @model_validator(mode="after")
@@ -153,7 +157,7 @@ class TaskConfig(Section):
             )
 
     def _check_negatives_options(self) -> None:
-        """Options of `negatives` that no loss of the task obeys."""
+        """Refuse options of `negatives` that no loss of the task uses."""
         obeying = [name for name in losses_of_kind(self.kind) if LOSSES[name].uses_negatives_options]
         advice = f"or add {' or '.join(obeying)} to loss"
         options = self.negatives.model_dump(exclude={"scope", "per_query", "offset"}, exclude_defaults=True)
@@ -209,11 +213,11 @@ class TaskConfig(Section):
 
 
 class DataConfig(Section):
-    """How data files are read, and how a step is divided among tasks that have a share.
+    """How data files are read, and how the examples of a step are divided among tasks that have a share.
 
     cache: folder of the validated copies; default: the user's cache folder.
-    batch: examples of a step over all tasks and ranks, needed when a task has a share.
-    size_temperature: the higher, the less the shares `auto` depend on the size of the data (see
+    batch: number of examples in a step, over all tasks and ranks; required if a task has a share.
+    size_temperature: a higher value makes the `auto` shares depend less on the size of the data (see
         `harness/data/plan/quotas.py`).
     """
 
@@ -227,7 +231,7 @@ def check_batch(tasks: Sequence[TaskConfig], data: DataConfig) -> None:
     """Check that the tasks' quotas and shares add up to `data.batch`.
 
     Raises:
-        ValueError: they do not, or a setting has nothing to act on.
+        ValueError: they do not add up, or a setting has no effect.
     """
     shared = [task for task in tasks if task.share is not None]
     auto = [task for task in shared if task.share == "auto"]

@@ -1,4 +1,4 @@
-"""Pseudo-random numbers that are computed from a number and a key, so that no generator state is stored."""
+"""Pseudo-random numbers computed from a number and a key, so that no generator state has to be stored."""
 
 from __future__ import annotations
 

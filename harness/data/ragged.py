@@ -1,4 +1,4 @@
-"""Ranges of different lengths as flat arrays, without a Python loop."""
+"""Represents many ranges of different lengths as flat arrays, without a Python loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def expand_ranges(start_Q: np.ndarray, stop_Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Concatenate the ranges [start, stop): returns (owner, value), both as long as all ranges together."""
+    """Concatenate the ranges [start, stop). Returns (owner, value): the index of each number's range, the number."""
     length_Q = np.maximum(stop_Q - start_Q, 0)
     owner = np.repeat(np.arange(len(length_Q)), length_Q)
     begin_Q = np.cumsum(length_Q) - length_Q

@@ -1,1 +1,1 @@
-"""Ranked negatives of every query, and which of them are in use."""
+"""Holds the ranked negatives of every query and notes which of them are in use."""

@@ -1,9 +1,9 @@
-"""A bank on disk, as `harness mine` writes it: the ranked candidates of every training row, memory-mapped.
+"""Reads a bank that `harness mine` wrote: the ranked candidates of every training row, as memory-mapped arrays.
 
-bank.json        what was ranked, by which model, from which corpus; hashes of both sides
+bank.json        which data were ranked, by which model, from which corpus; content hashes of the data and the corpus
 candidate_RC.npy int32 or int64 text ids of the corpus (without a corpus: of the training data), -1 padded
-score_RC.npy     float32 cosine by the model that ranked them, NaN padded
-count_R.npy      int32 candidates of each row
+score_RC.npy     float32 cosine similarity by the model that ranked the candidates, NaN padded
+count_R.npy      int32 number of candidates of each row
 """
 
 from __future__ import annotations
@@ -26,29 +26,33 @@ _ARRAYS = ("candidate_RC", "score_RC", "count_R")
 
 @dataclass(frozen=True, slots=True)
 class BankFacts:
-    """What bank.json says: what was ranked, and by what."""
+    """The content of bank.json: which data were ranked, and by which model."""
 
     data_hash: str  # content hash of the training data whose rows have candidates
-    corpus: str | None  # path of the corpus, as given; None: the training data's own documents
-    corpus_hash: str  # content hash of what the candidates stand in
-    num_candidates: int  # wanted per row
-    ranked_by: dict[str, Any]  # model, weights, pooling, prompts, lengths; only with the same are the scores S0
+    corpus: str | None  # path of the corpus as the user gave it; None: the training data's own documents
+    corpus_hash: str  # content hash of the data that the candidates come from
+    num_candidates: int  # candidates wanted per row
+    # Model, weights, pooling, prompts, lengths. The scores may serve as S0 only if all of them are equal to the run's.
+    ranked_by: dict[str, Any]
     filters: dict[str, Any]
     search: dict[str, Any] = field(default_factory=lambda: {"index": "exact", "recall": 1.0})
     version: int = FORMAT_VERSION
 
     def write(self, folder: Path) -> None:
-        """Write bank.json, last of all files: a folder that holds it holds the whole arrays, even after a power cut."""
+        """Write bank.json after all other files, so that a folder with bank.json has complete arrays.
+
+        This holds even after a power cut, because the arrays are synced to disk first.
+        """
         for path in (*(folder / f"{name}.npy" for name in _ARRAYS), folder, folder.parent):
             sync(path)
         replace_file(folder / FACTS, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> BankFacts:
-        """What a bank says of itself.
+        """Read bank.json of a bank's folder.
 
         Raises:
-            ValueError: the folder is no finished bank, or one of another version.
+            ValueError: the folder is not a finished bank, or the bank has another format version.
         """
         try:
             facts = json.loads((folder / FACTS).read_text())
@@ -64,7 +68,7 @@ class BankFacts:
 
 @dataclass(frozen=True, slots=True)
 class SearchedCandidates:
-    """Candidates that a search over a corpus has ranked; see `negatives.Candidates`."""
+    """Candidates ranked by a search over a corpus; see `negatives.Candidates` for the methods."""
 
     texts: TaskData
     offset: int
@@ -87,7 +91,9 @@ class SearchedCandidates:
 
 
 def open_bank(folder: Path, data: TaskData, corpus: TaskData | None, offset: int) -> SearchedCandidates:
-    """Memory-map a bank of `data`'s rows; `corpus`: the opened corpus that its facts name.
+    """Memory-map the bank in `folder`.
+
+    data: the training data whose rows have candidates. corpus: the opened corpus that bank.json names, if there is one.
 
     Raises:
         ValueError: the bank was made for other data or another corpus.

@@ -1,4 +1,7 @@
-"""Which bank of negatives a step draws from: a bank that was ranked anew during a run serves from a later step on."""
+"""Tells which bank of negatives a step draws from.
+
+A run may rank the candidates again. The new bank is then used from a later step on.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,18 @@ from harness.data.table.index import TaskData
 
 @dataclass(frozen=True, slots=True)
 class ActiveBank:
-    """A bank and the first step that draws from it; ranked after step `ranked_after` (0: before the run)."""
+    """A bank and the steps between which it was ranked and first used."""
 
-    first_step: int
-    ranked_after: int
+    first_step: int  # the first step that draws from this bank
+    ranked_after: int  # the step whose weights ranked the candidates; 0: ranked before the run
     bank: NegativeBank
 
 
 class BankHistory:
-    """A task's banks in the order of their steps. All take their candidates from one text table.
+    """The banks of a task, sorted by their first step. All banks take their candidates from one text table.
 
-    The plan of a later step is made in another thread while a bank is added, so the tuple is replaced as a whole.
+    Another thread may make the plan of a later step while a bank is added. For this reason `banks` is an immutable
+    tuple that is replaced, never changed in place.
     """
 
     def __init__(self, bank: NegativeBank) -> None:
@@ -40,15 +44,15 @@ class BankHistory:
         return self.newest.candidates.texts
 
     def at(self, step: int) -> NegativeBank:
-        """The bank that step `step` draws from."""
+        """The bank that the step number `step` draws from."""
         return next(active.bank for active in reversed(self.banks) if active.first_step <= step)
 
     def add(self, bank: NegativeBank, *, first_step: int, ranked_after: int) -> None:
-        """Let the steps from `first_step` on draw from `bank`."""
+        """Use `bank` for all steps from `first_step` on."""
         self.banks = (*self.banks, ActiveBank(first_step, ranked_after, bank))
 
     def forget_before(self, step: int) -> None:
-        """Drop banks, and state of the others, that only steps before `step` would ask for."""
+        """Drop the banks, and the state inside the remaining banks, that only steps before `step` need."""
         num_ended = sum(later.first_step <= step for later in self.banks[1:])
         self.banks = self.banks[num_ended:]
         for active in self.banks:

@@ -1,11 +1,11 @@
-"""The negatives of every query: its ranked candidates, which never change, and which of them are in use, which does.
+"""Holds the negatives of every query: its ranked candidates, and which of the candidates are in use.
 
-The negative lists of a training file are ranked candidates already; `harness mine` ranks others. Each query uses a
-window of M slots. Slot m starts with the candidate of rank offset + m; the rules of `harness.mining` move slots on to
-later ranks. The plan only reads.
+The ranked candidates never change. They are the negative lists of a training file, or `harness mine` ranked them. Each
+query uses a window of M slots, with one candidate in each slot. Slot m starts with the candidate of rank offset + m.
+The rules of `harness.mining` replace the candidate of a slot by one of a later rank. The plan only reads this state.
 
-A row costs four bytes until it is used; only used rows have an entry with more state. A replacement that is decided
-after one step is seen by the plans of a later step on, so that a plan made ahead of its step stays right.
+A row costs four bytes until it is used; only used rows have an entry with more state. A replacement takes effect some
+steps after the step that decided it, so that plans which were made ahead of their step stay correct.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from harness.data.table.index import TaskData
 
 
 class Candidates(Protocol):
-    """Ranked candidates of every row of a task, most similar first."""
+    """The ranked candidates of every row of a task, most similar first."""
 
     @property
     def texts(self) -> TaskData:
-        """The text table whose ids they are."""
+        """The text table that the candidates' text ids refer to."""
         ...
 
     @property
     def offset(self) -> int:
-        """Rank of the first slot at the start: candidates of lower ranks are too likely to be false negatives."""
+        """Rank of the first slot at the start. Lower ranks are skipped: they are too likely to be false negatives."""
         ...
 
     def count(self, row_B: np.ndarray) -> np.ndarray:
@@ -36,17 +36,17 @@ class Candidates(Protocol):
         ...
 
     def text_ids(self, row_B: np.ndarray, rank_BM: np.ndarray) -> np.ndarray:
-        """Ids [B, M] in `texts`, -1 for a rank that the row does not have."""
+        """Text ids [B, M] in the table `texts`; -1 if the row has no candidate of this rank."""
         ...
 
     def scores(self, row_B: np.ndarray, rank_BM: np.ndarray) -> np.ndarray:
-        """Similarities by the model that ranked them, float32 [B, M], NaN where there is none."""
+        """Similarities by the model that ranked the candidates, float32 [B, M]; NaN where there is no score."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ListedCandidates:
-    """The negatives that stand in the task's own rows, ranked in the order of the file."""
+    """The negatives listed in the task's own rows; their order in the file is their rank."""
 
     texts: TaskData
     offset: int = 0
@@ -70,21 +70,24 @@ class ListedCandidates:
 
 @dataclass(frozen=True, slots=True)
 class PendingReplacement:
-    """A replacement that steps before `first_step` do not see yet, and what they see instead."""
+    """A replacement that takes effect at `first_step`, and the ranks that earlier steps use."""
 
     first_step: int
-    row_U: np.ndarray  # the rows whose ranks it changed, ascending
-    earlier_rank_UM: np.ndarray  # their ranks before it
+    row_U: np.ndarray  # the rows whose ranks changed, ascending
+    earlier_rank_UM: np.ndarray  # the ranks of these rows before the replacement
 
     def undo(self, row_B: np.ndarray, rank_BM: np.ndarray) -> None:
-        """Set the ranks of these rows in `rank_BM` to what they were before."""
+        """In `rank_BM`, which holds the ranks of `row_B`, put back the ranks from before the replacement."""
         place_B = np.minimum(np.searchsorted(self.row_U, row_B), len(self.row_U) - 1)
         is_changed_B = self.row_U[place_B] == row_B
         rank_BM[is_changed_B] = self.earlier_rank_UM[place_B[is_changed_B]]
 
 
 class NegativeBank:
-    """One task's candidates; per row and slot the rank in use and S0, the similarity the negative started with."""
+    """The candidates of one task. Per row and slot it holds the rank in use and S0.
+
+    S0 is the similarity of query and negative at the first step that used the negative.
+    """
 
     def __init__(self, num_rows: int, candidates: Candidates, num_slots: int) -> None:
         self.candidates, self.num_slots = candidates, num_slots
@@ -96,7 +99,7 @@ class NegativeBank:
                 ("start", np.float32, (num_slots,)),  # S0, NaN: not known yet
                 ("next", np.int32),  # the rank to use next
                 ("replaced", np.int32),  # number of replacements
-                ("ended", np.bool_),  # whether a negative found no candidate to replace it
+                ("ended", np.bool_),  # whether a replacement was wanted but no candidate was left
             ]
         )
         # Rows that were never used share entry 0.
@@ -107,10 +110,10 @@ class NegativeBank:
         self._pending: tuple[PendingReplacement, ...] = ()  # in the order of their steps
 
     def ranks(self, row_B: np.ndarray, step: int | None = None) -> np.ndarray:
-        """Candidate ranks in use [B, M]: as step `step` sees them; without `step` as last decided.
+        """Candidate ranks [B, M] that step `step` uses; without `step`, the ranks after the latest replacement.
 
-        The plan of a later step may be made in another thread while `replace` runs. `replace` notes the earlier ranks
-        and then writes the new ones; so here the ranks are read first, and then the notes.
+        Another thread may call this for the plan of a later step while `replace` runs. `replace` stores the earlier
+        ranks first and the new ranks second. This method reads in the opposite order, so it never misses a change.
         """
         entry_B = self._entry_of_row_R[row_B]
         rank_BM = self._entry_E["rank"][entry_B].astype(np.int64)
@@ -120,20 +123,21 @@ class NegativeBank:
         return rank_BM
 
     def start(self, row_B: np.ndarray, similarity_BM: np.ndarray, valid_BM: np.ndarray) -> None:
-        """Set S0 of the valid slots that have none yet to `similarity`."""
+        """Set S0 to `similarity` in the valid slots that have no S0 yet."""
         entry_B = self._own_entries(row_B)
         start_BM = self._entry_E["start"][entry_B]
         self._entry_E["start"][entry_B] = np.where(np.isnan(start_BM) & valid_BM, similarity_BM, start_BM)
 
     def starts(self, row_B: np.ndarray) -> np.ndarray:
-        """S0 [B, M], NaN where there is none yet."""
+        """S0 [B, M]; NaN where it is not known yet."""
         return self._entry_E["start"][self._entry_of_row_R[row_B]]
 
     def next_ranks(self, row_B: np.ndarray, leaving_BM: np.ndarray, *, wrap: bool) -> np.ndarray:
-        """The ranks [B, M] that the leaving slots move on to: the first leaving slot to the next free rank, and so on.
+        """The ranks [B, M] that replace the ranks of the leaving slots.
 
-        -1 for slots that stay, and where the row has no further candidate. wrap: behind a row's last candidate go on
-        at the offset, passing over ranks in use. Suffix A: the ranks that are looked at, in order.
+        The first leaving slot of a row gets the row's next free rank, the second one the free rank after that, and so
+        on. The result is -1 for slots that stay, and where the row has no further candidate. wrap: after a row's last
+        candidate, continue at the offset and skip the ranks in use. Suffix A: the ranks examined, in order.
         """
         offset, size_B1 = self.candidates.offset, self.candidates.count(row_B)[:, None]
         ahead_A = np.arange(2 * self.num_slots)  # M free ranks and at most M in use
@@ -152,9 +156,9 @@ class NegativeBank:
         return np.where(leaving_BM, np.take_along_axis(free_rank_BM, number_of_leaving_BM, 1), -1)
 
     def replace(self, row_B: np.ndarray, rank_BM: np.ndarray, *, first_step: int) -> None:
-        """Put the candidates of ranks >= 0 into their slots, for the steps from `first_step` on, with S0 unknown.
+        """Put the candidates of the ranks >= 0 into their slots, from step `first_step` on. Their S0 is unknown.
 
-        `row_B` ascending, each once; `rank_BM` from `next_ranks`.
+        row_B: distinct rows, ascending. rank_BM: the result of `next_ranks`.
         """
         is_changed_B = (rank_BM >= 0).any(1)
         row_B, rank_BM = row_B[is_changed_B], rank_BM[is_changed_B]
@@ -170,17 +174,17 @@ class NegativeBank:
         self._entry_E["replaced"][entry_B] += 1
 
     def end(self, row_B: np.ndarray) -> None:
-        """Note that these rows have no further candidate; `num_ended` counts such rows. `row_B`: each once."""
+        """Note that these rows have no further candidate; `num_ended` counts them. row_B: distinct rows."""
         entry_B = self._own_entries(row_B)
         self.num_ended += int((~self._entry_E["ended"][entry_B]).sum())
         self._entry_E["ended"][entry_B] = True
 
     def forget_before(self, step: int) -> None:
-        """Drop what only steps before `step` would still ask for."""
+        """Drop the earlier ranks that only steps before `step` need."""
         self._pending = tuple(replacement for replacement in self._pending if replacement.first_step > step)
 
     def num_replaced(self, row_B: np.ndarray) -> np.ndarray:
-        """How often each row's slots were replaced."""
+        """The number of replacements of each row [B]."""
         return self._entry_E["replaced"][self._entry_of_row_R[row_B]]
 
     def state(self) -> dict[str, np.ndarray]:
@@ -190,13 +194,13 @@ class NegativeBank:
         none_M = none.reshape(0, self.num_slots)
         return {
             **{name: entries[name].copy() for name in entries.dtype.names or ()},
-            "late_step": np.concatenate([none, *(np.full(len(one.row_U), one.first_step) for one in pending)]),
-            "late_row": np.concatenate([none, *(one.row_U for one in pending)]),
-            "late_rank": np.concatenate([none_M, *(one.earlier_rank_UM for one in pending)]),
+            "late_step": np.concatenate([none, *(np.full(len(item.row_U), item.first_step) for item in pending)]),
+            "late_row": np.concatenate([none, *(item.row_U for item in pending)]),
+            "late_rank": np.concatenate([none_M, *(item.earlier_rank_UM for item in pending)]),
         }
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continue from what `state` gave; nothing of this bank may have been used before."""
+        """Continue from a result of `state()`. No row of this bank may have been used before."""
         self._add_entries(state["row"])
         for name in self._entry_E.dtype.names or ():
             self._entry_E[name][1 : self._num_entries] = state[name]
@@ -207,7 +211,7 @@ class NegativeBank:
             self._pending = (*self._pending, PendingReplacement(step, row_U, earlier_rank_UM))
 
     def _own_entries(self, row_B: np.ndarray) -> np.ndarray:
-        """The entry [B] of each row; rows without an entry of their own get one."""
+        """The index [B] of each row's entry. Rows that still share entry 0 get an entry first."""
         self._add_entries(np.unique(row_B[self._entry_of_row_R[row_B] == 0]))
         return self._entry_of_row_R[row_B]
 

@@ -1,1 +1,1 @@
-"""The texts of a step to ranks, micro-batches and token ids."""
+"""Assigns the texts of a step to ranks and micro-batches, and turns the texts into token ids."""

@@ -1,11 +1,12 @@
-"""Which rank encodes which text, so that no rank waits for another, whatever the tasks are. It never changes the loss.
+"""Decides which rank encodes which text, so that all ranks have equal work. The decision never changes the loss.
 
-Takes the texts' lengths in tokens; gives a `Schedule`. The paper places tasks on GPUs (arXiv 2408.15710, figure 3: gpu0
-to gpu3 retrieval, gpu4 STS); here a text of any task goes where its tokens make the ranks even.
+Takes the texts' lengths in tokens; returns a `Schedule`. The paper assigns tasks to GPUs (arXiv 2408.15710, figure 3:
+gpu0 to gpu3 retrieval, gpu4 STS). Here single texts are assigned, whatever their task, so that the ranks have nearly
+equal numbers of tokens.
 
-The way: sort the texts by length, divide them into blocks of nearly equal padded tokens, equally many blocks for each
-rank, and give the blocks to the ranks. How many blocks are best is found by trying. Suffixes in this file: Z blocks,
-V distinct padded lengths.
+Algorithm: sort the texts by length, divide them into blocks with nearly equal padded tokens, the same number of blocks
+for each rank, and give the blocks to the ranks. Several numbers of blocks are tried and the best one is kept. Suffixes
+in this file: Z blocks, V distinct padded lengths.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ from harness.data.batch.schedule import padded_per_rank, passes, schedule
 from harness.data.table.tokenisation import PAD_TO_MULTIPLE_OF
 from harness.types import Schedule
 
-_EVEN_ENOUGH = 1.05  # the largest rank's padded tokens over the mean: the project's goal
-_MOST_TRIES = 12  # numbers of blocks a rank; with more blocks a block's texts are nearly of one length anyway
-# A row of the gathered table, in passes over a token: 1,792 float32 there and back again at 50 GB/s are 0.3 µs, a pass
-# of BERT-large (0.6 GFLOP a token) at 300 TFLOP/s takes 2 µs.
+_EVEN_ENOUGH = 1.05  # the project's goal for (padded tokens of the largest rank) / (mean over the ranks)
+# How many numbers of blocks per rank are tried. With still more blocks, the texts of a block have nearly equal lengths
+# already, so that a further division gains nothing.
+_MOST_TRIES = 12
+# The cost of one row of the gathered table, as a fraction of the cost of passing one token through the model: to send
+# 1,792 float32 and their gradients at 50 GB/s takes 0.3 µs; to pass a token through BERT-large (0.6 GFLOP) at
+# 300 TFLOP/s takes 2 µs.
 _COST_OF_A_GATHERED_ROW = 1 / 8
 
 
 def deal(length_T: np.ndarray, world_size: int, micro_batch_tokens: int) -> Schedule:
-    """Deal the texts so that all ranks have nearly equal padded tokens, and few of them.
+    """Assign the texts to the ranks so that all ranks have nearly equal and few padded tokens.
 
-    Of the numbers of blocks with which the largest rank is at most 5 % above the mean, the cheapest is taken; if there
-    is none, the most even one. No rank is without a text if there are enough.
+    A number of blocks is acceptable if the largest rank is at most 5 % above the mean. The cheapest acceptable number
+    is used, or the most even one if none is acceptable. Every rank gets a text if there are enough texts.
     """
     if world_size == 1 or not len(length_T):
         return schedule(length_T, np.zeros(len(length_T), dtype=np.int64), world_size, micro_batch_tokens)
@@ -58,13 +62,13 @@ class _BlockDeal:
 
     num_texts_Z: np.ndarray
     rank_Z: np.ndarray
-    cost: float  # of the step for the rank with the most, in passes over a token
+    cost: float  # of the step for the most loaded rank; unit: one pass of one token through the model
 
 
 def _block_deals(padded_T: np.ndarray, world_size: int, micro_batch_tokens: int) -> Iterator[_BlockDeal]:
-    """A deal for each number of blocks a rank, from the fewest that the budget allows.
+    """One deal for each number of blocks per rank, starting from the smallest number that the budget allows.
 
-    padded_T: padded lengths, falling.
+    padded_T: padded lengths of the texts, in descending order.
     """
     start_V, stop_V = equal_value_ranges(padded_T)
     lengths = padded_T[start_V].tolist(), (stop_V - start_V).tolist()
@@ -88,13 +92,13 @@ def _block_deals(padded_T: np.ndarray, world_size: int, micro_batch_tokens: int)
 
 
 def _texts_per_block(length_V: list[int], count_V: list[int], block_tokens: int) -> list[int]:
-    """How many texts each block takes, longest first, if every block is filled up to `block_tokens` padded tokens.
+    """Number of texts of each block, longest texts first, if every block is filled up to `block_tokens` padded tokens.
 
-    A block takes at least one text. No other way needs fewer blocks: a block that takes less leaves longer texts to the
-    next one.
+    A block has at least one text. This needs the fewest blocks: a block that is filled less leaves longer texts to the
+    next block.
     """
     sizes: list[int] = []
-    room = 0  # of the last block, in texts
+    room = 0  # how many more texts fit into the last block
     for length, count in zip(length_V, count_V, strict=True):
         into_last = min(count, room)
         if into_last:
@@ -109,7 +113,7 @@ def _texts_per_block(length_V: list[int], count_V: list[int], block_tokens: int)
 
 
 def _smallest_block_tokens(length_V: list[int], count_V: list[int], num_blocks: int, low: int, high: int) -> int:
-    """The fewest padded tokens of a block, from `low` to `high`, with which `num_blocks` blocks hold all texts."""
+    """The smallest block size in padded tokens, between `low` and `high`, with which `num_blocks` hold all texts."""
     low, high = -(-low // PAD_TO_MULTIPLE_OF), -(-high // PAD_TO_MULTIPLE_OF)
     while low < high:
         middle = (low + high) // 2
@@ -121,7 +125,7 @@ def _smallest_block_tokens(length_V: list[int], count_V: list[int], num_blocks: 
 
 
 def _halve_largest(sizes: list[int], num_blocks: int) -> list[int]:
-    """Halve the block with the most texts, again and again, until there are `num_blocks` blocks."""
+    """Repeatedly halve the block with the most texts until there are `num_blocks` blocks."""
     while len(sizes) < num_blocks:
         largest = sizes.index(max(sizes))
         num_texts = sizes[largest]
@@ -130,16 +134,18 @@ def _halve_largest(sizes: list[int], num_blocks: int) -> list[int]:
 
 
 def _longest_of_block(padded_T: np.ndarray, num_texts_Z: np.ndarray) -> np.ndarray:
-    """Padded length of the first and longest text of each block; 0 for an empty block behind the last text."""
+    """Padded length of each block's longest text, which is its first; 0 for an empty block at the end."""
     return np.append(padded_T, 0)[np.cumsum(num_texts_Z) - num_texts_Z]
 
 
 def _give_to_ranks(padded_T: np.ndarray, num_texts_Z: np.ndarray, world_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the blocks to the ranks in rounds, one to each rank a round: (texts of each block, rank of each block).
+    """Give the blocks to the ranks in rounds; every rank gets one block per round.
 
-    The round whose blocks differ most comes first, and in a round the largest block goes to the rank with the fewest
-    tokens so far. The last round holds the shortest texts. Its blocks get new sizes, so that all ranks end with nearly
-    equal tokens; there, the ranks with the fewest texts take the shortest ones.
+    The round whose blocks differ most in size comes first. Within a round, the largest block goes to the rank with the
+    fewest tokens so far. The last round holds the shortest texts. The blocks of the last round get new sizes, so that
+    all ranks end with nearly equal tokens, and the ranks with the fewest texts get its shortest texts.
+
+    Returns: number of texts of each block, rank of each block.
     """
     num_texts_MW = num_texts_Z.reshape(-1, world_size).copy()
     padded_MW = num_texts_MW * _longest_of_block(padded_T, num_texts_Z).reshape(num_texts_MW.shape)
@@ -156,9 +162,9 @@ def _give_to_ranks(padded_T: np.ndarray, num_texts_Z: np.ndarray, world_size: in
 
 
 def _even_out(padded: list[int], tokens_before: list[int]) -> list[int]:
-    """How many of the texts each rank takes, in turn, so that the most tokens of any rank are the fewest possible.
+    """How many consecutive texts each rank gets so that the largest number of tokens of any rank is minimal.
 
-    padded: padded lengths, falling. tokens_before: what each rank has already.
+    padded: padded lengths of the texts, in descending order. tokens_before: the tokens that each rank already has.
     """
     most = max(tokens_before) + len(padded) * max(padded, default=0)
     low, high = min(tokens_before) // PAD_TO_MULTIPLE_OF, most // PAD_TO_MULTIPLE_OF
@@ -172,9 +178,9 @@ def _even_out(padded: list[int], tokens_before: list[int]) -> list[int]:
 
 
 def _texts_up_to(limit: int, padded: list[int], tokens_before: list[int]) -> list[int]:
-    """How many texts each rank takes, in turn, with at most `limit` tokens a rank.
+    """How many consecutive texts each rank gets if a rank may have at most `limit` tokens.
 
-    Each takes at least one text and leaves at least one for each rank after it, as far as there are texts.
+    Each rank gets at least one text and leaves at least one for each later rank, as long as there are enough texts.
     """
     counts: list[int] = []
     next_text = 0

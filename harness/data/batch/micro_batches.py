@@ -1,6 +1,7 @@
-"""From the texts of one rank to its micro-batches, with as little padding as the cost of a micro-batch allows.
+"""Splits the texts of one rank into micro-batches.
 
-Takes texts and their lengths in tokens; gives micro-batches of at most a budget of padded tokens.
+Takes texts and their lengths in tokens; returns micro-batches whose padded tokens stay within a budget. The split
+minimises padding plus a fixed cost per micro-batch.
 """
 
 from __future__ import annotations
@@ -9,29 +10,30 @@ import numpy as np
 
 from harness.data.table.tokenisation import PAD_TO_MULTIPLE_OF
 
-# What a micro-batch costs whatever its size (mostly launching kernels), as a share of the budget, because the budget is
-# chosen so that a full micro-batch keeps the device busy. On a CPU the budget is 1,024, and 25 to 45 tokens were
-# measured (one thread, all-MiniLM-L6-v2, both forwards and the backward).
+# The cost of a micro-batch that does not depend on its size (mostly kernel launches), as a fraction of the budget. The
+# cost is relative to the budget because the budget is chosen so that a full micro-batch keeps the device busy. On a
+# CPU, where the budget is 1,024 tokens, the measured cost was 25 to 45 tokens (one thread, all-MiniLM-L6-v2, both
+# forward passes and the backward pass).
 _FIXED_SHARE_OF_BUDGET = 1 / 32
 
 
 def fixed_cost(micro_batch_tokens: int) -> float:
-    """What a micro-batch costs whatever its size, in padded tokens."""
+    """The cost of a micro-batch that does not depend on its size, in padded tokens."""
     return micro_batch_tokens * _FIXED_SHARE_OF_BUDGET
 
 
 def padded_length(length: np.ndarray | int) -> np.ndarray:
-    """Tokens a text of this length takes when it is the longest of its micro-batch."""
+    """The width, in tokens, of a micro-batch whose longest text has this length."""
     return -(-np.asarray(length) // PAD_TO_MULTIPLE_OF) * PAD_TO_MULTIPLE_OF
 
 
 def padded_tokens(text_R: np.ndarray, length_T: np.ndarray) -> int:
-    """Tokens of one micro-batch of the texts `text_R`, padding included."""
+    """Number of tokens, padding included, of one micro-batch with the texts `text_R`."""
     return len(text_R) * int(padded_length(length_T[text_R]).max(initial=0))
 
 
 def longest_first(text_R: np.ndarray, length_T: np.ndarray) -> np.ndarray:
-    """The texts sorted by falling length; texts of equal length keep their order."""
+    """The texts sorted by length in descending order; texts of equal length keep their order."""
     return text_R[np.argsort(-length_T[text_R], kind="stable")]
 
 
@@ -42,9 +44,9 @@ def equal_value_ranges(value_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def split_into_micro_batches(text_R: np.ndarray, length_T: np.ndarray, micro_batch_tokens: int) -> list[np.ndarray]:
-    """The micro-batches of the texts `text_R`, longest texts first, with the least Σ (padded tokens + `fixed_cost`).
+    """Split the texts `text_R`, longest first, so that Σ (padded tokens + `fixed_cost`) over micro-batches is minimal.
 
-    None has more than `micro_batch_tokens` padded tokens; a text longer than that is a micro-batch of its own.
+    No micro-batch has more than `micro_batch_tokens` padded tokens; a longer text is alone in its micro-batch.
     """
     if not len(text_R):
         return []
@@ -53,11 +55,13 @@ def split_into_micro_batches(text_R: np.ndarray, length_T: np.ndarray, micro_bat
 
 
 def _cheapest_starts(padded_R: np.ndarray, micro_batch_tokens: int) -> list[int]:
-    """Where the cheapest micro-batches begin, for texts with falling padded lengths: exact, by dynamic programming.
+    """The start of each micro-batch in the cheapest split: exact, by dynamic programming.
 
-    cost[i] is the least cost of the first i texts. Their last micro-batch begins at some text j of length l and costs
-    (i - j) · l. Among the texts j of one length the earliest that the budget allows is best, because one more text
-    costs at least l in any micro-batch. So each of the V distinct lengths has one candidate j; the time is O(R · V).
+    padded_R: padded lengths of the texts, in descending order.
+
+    cost[i] is the minimal cost of the first i texts. Their last micro-batch begins at some text j of length l and costs
+    (i - j) · l. Among the texts j of equal length, the earliest one that the budget allows is best, because a further
+    text costs at least l in any micro-batch. So each of the V distinct lengths has one candidate j; time O(R · V).
     """
     start_V, stop_V = equal_value_ranges(padded_R)
     length_V = padded_R[start_V]
@@ -69,11 +73,12 @@ def _cheapest_starts(padded_R: np.ndarray, micro_batch_tokens: int) -> list[int]
         if v:  # the last micro-batch begins at a longer text
             i = np.arange(start + 1, stop + 1)
             j_VI = np.maximum(start_V[:v, None], i - most_V[:v, None])
-            # Where j lies beyond the texts of its length, this overstates the cost, so that it is never the least.
+            # Where j lies beyond the texts of its length, this overestimates the cost, so that j is never chosen.
             cost_VI = cost[j_VI] + (i - j_VI) * length_V[:v, None] + fixed
             best_I = cost_VI.argmin(axis=0)
             cost[i], begin[i] = cost_VI[best_I, i - start - 1], j_VI[best_I, i - start - 1]
-        for first in range(start, stop, most):  # it begins at a text of this length; costs up to `first` are final
+        # The last micro-batch begins at a text of this length; the costs of all i up to `first` are final.
+        for first in range(start, stop, most):
             i = np.arange(first + 1, min(first + most, stop) + 1)
             j = np.maximum(start, i - most)
             cost_I = cost[j] + (i - j) * length + fixed

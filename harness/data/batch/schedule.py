@@ -1,6 +1,6 @@
-"""From the rank of each text to every rank's micro-batches, and what they cost. It never changes the loss.
+"""Builds the micro-batches of every rank and computes their cost. The schedule never changes the loss.
 
-Takes the texts' lengths and ranks and the budget of a micro-batch; gives a `Schedule`.
+Takes the texts' lengths, the rank of each text, and the token budget of a micro-batch; returns a `Schedule`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _PASSES, _PASSES_OF_A_SINGLE_ONE = 4, 3
 def schedule(length_T: np.ndarray, rank_T: np.ndarray, world_size: int, micro_batch_tokens: int) -> Schedule:
     """Split each rank's texts, longest first, into micro-batches of at most `micro_batch_tokens` padded tokens.
 
-    A text longer than the budget is a micro-batch of its own. Ranks with fewer micro-batches than others get empty
-    ones. Where the texts of every rank fit into one micro-batch they stay together, unless its padding costs more than
-    the kept graph saves.
+    A text longer than the budget is alone in its micro-batch. Ranks with fewer micro-batches than others get empty
+    ones. If the texts of every rank fit into one micro-batch, they are not split, unless the padding of the single
+    micro-batch costs more than its kept graph saves.
     """
     by_rank = [
         split_into_micro_batches(np.flatnonzero(rank_T == rank), length_T, micro_batch_tokens)
@@ -44,9 +44,9 @@ def _cost(candidate: Schedule, length_T: np.ndarray, micro_batch_tokens: int) ->
 
 
 def passes(padded: float, micro_batches: int, micro_batch_tokens: int) -> float:
-    """The cost of a step for one rank, in tokens passed through the model once.
+    """The cost of a step for one rank; unit: one pass of one token through the model.
 
-    padded: its padded tokens. Every micro-batch adds its fixed cost.
+    padded: padded tokens of the rank. Every micro-batch adds a fixed cost.
     """
     times = _PASSES if micro_batches > 1 else _PASSES_OF_A_SINGLE_ONE
     return times * (padded + micro_batches * fixed_cost(micro_batch_tokens))
@@ -58,7 +58,7 @@ def padded_per_rank(scheduled: Schedule, length_T: np.ndarray) -> np.ndarray:
 
 
 def _schedule_of(by_rank: list[list[np.ndarray]], rank_T: np.ndarray) -> Schedule:
-    """The schedule with these micro-batches; ranks with fewer of them get empty ones."""
+    """The schedule with the given micro-batches of each rank; ranks with fewer micro-batches get empty ones."""
     most = max(1, max(len(batches) for batches in by_rank))
     empty = np.empty(0, dtype=np.int64)
     rows_per_rank = max(1, int(np.bincount(rank_T, minlength=len(by_rank)).max(initial=0)))

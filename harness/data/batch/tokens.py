@@ -1,4 +1,4 @@
-"""From the plan's text ids to the token batches of this rank. No other part of a step reads texts."""
+"""Turns the plan's text ids into the token batches of this rank. No other part of a step reads texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def token_batches(
 
 
 def _token_ids(texts: StepTexts, row_M: np.ndarray, tasks: Sequence[Task], tokeniser: Tokeniser) -> list[list[int]]:
-    """Token ids of the texts at rows `row_M` of the step's table, with prompts, cut to their role's maximum length."""
+    """Token ids of the texts at rows `row_M` of the step's table: prompt + text, cut to the role's maximum length."""
     ids: list[list[int]] = [[] for _ in row_M]
     for index, source in enumerate(text_sources(tasks)):
         places = np.flatnonzero(texts.source_T[row_M] == index)

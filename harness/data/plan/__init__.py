@@ -1,1 +1,1 @@
-"""The texts of a step, and how the tasks refer to them."""
+"""Computes the texts of a step and how the tasks refer to them."""

@@ -1,8 +1,8 @@
-"""Which examples a step holds, and which texts of each.
+"""Chooses the examples of a step, and the positives and negatives of each example.
 
-Each task walks through endless shuffled epochs of its examples. A step takes the next `quota` places of this sequence,
-so that an epoch visits every example exactly once, whatever the quota. Nothing is stored: which example stands at a
-place is computed from the number of the place.
+Each task has an endless sequence of shuffled epochs over its examples. A step takes the next `quota` places of this
+sequence, so that an epoch visits every example exactly once, whatever the quota is. The sequence is not stored: the
+example at a place is computed from the number of the place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harness.types import Balance
 
 @dataclass(frozen=True, slots=True)
 class DrawnExamples:
-    """The examples of one task in one step, as text ids. Of STS, query and positive are the two texts of the pair."""
+    """The examples of one task in one step, as text ids. For STS, query and positive are the two texts of the pair."""
 
     task: int  # position among the tasks
     row_B: np.ndarray  # rows of the task's data
@@ -30,10 +30,10 @@ class DrawnExamples:
     positive_BP: np.ndarray  # text ids of the task's data, -1 padded
     negative_BM: np.ndarray  # text ids of the table `negative_source`, -1 padded
     negative_source: int  # position among `text_sources`
-    rank_BM: np.ndarray  # of the negatives among the query's ranked candidates, -1 where they are not ranked
+    rank_BM: np.ndarray  # rank of each negative among the query's candidates, -1 where negatives are not ranked
 
     def document_ids(self) -> list[tuple[int, np.ndarray]]:
-        """(source, text ids) of the positives and negatives; text ids ascending, each once."""
+        """(source, text ids) of the positives and negatives; text ids ascending and distinct."""
         positives = self.positive_BP[self.positive_BP >= 0]
         negatives = self.negative_BM[self.negative_BM >= 0]
         if self.negative_source == self.task:
@@ -41,21 +41,21 @@ class DrawnExamples:
         return [(self.task, np.unique(positives)), (self.negative_source, np.unique(negatives))]
 
     def text_ids(self) -> list[tuple[int, np.ndarray]]:
-        """(source, text ids) of all texts; each source once, text ids ascending, each once."""
+        """(source, text ids) of all texts; sources distinct, text ids ascending and distinct."""
         (own, documents), *others = self.document_ids()
         return [(own, np.unique(np.concatenate([self.query_B, documents]))), *others]
 
 
 def draw_examples(tasks: Sequence[Task], *, seed: int, step: int, balance: Balance) -> list[DrawnExamples]:
-    """The examples of step `step`, task by task.
+    """The examples of the step number `step`, one entry per task in the step.
 
     balance:
-        cbb: every task with its quota in every step (paper, section 3.3).
-        alternate: one task with its quota. The number of steps a task gets is in proportion to its quota (the paper's
-            "sequential random task training"), so the number of its examples is in proportion to quota^2.
-        homogeneous: one of the retrieval tasks, with the sum of their quotas, in a number of steps in proportion to its
-            quota (batches of one source: Arctic-Embed, arXiv 2405.05374; Nomic Embed, arXiv 2402.01613); and every task
-            of another kind with its own quota.
+        cbb: every step holds every task with its quota (paper, section 3.3).
+        alternate: every step holds one task with its quota. The number of steps of a task is proportional to its quota
+            (the paper's "sequential random task training"), so the number of its examples is proportional to quota^2.
+        homogeneous: every step holds one of the retrieval tasks, with as many examples as all their quotas together,
+            and every task of another kind with its quota. The number of steps of a retrieval task is proportional to
+            its quota (batches from one source: Arctic-Embed, arXiv 2405.05374; Nomic Embed, arXiv 2402.01613).
     """
     take_turns = [
         i
@@ -74,9 +74,9 @@ def draw_examples(tasks: Sequence[Task], *, seed: int, step: int, balance: Balan
 
 
 def _turn(quotas: Sequence[int], balance: Balance, seed: int, step: int) -> tuple[int, int]:
-    """Which of the tasks with these quotas step `step` goes to, and how many earlier steps went to that task.
+    """For tasks that take turns: the position of the task that step `step` trains, and the number of its earlier steps.
 
-    The steps are divided into blocks. In a block every task has quota / gcd(quotas) steps, in an order shuffled anew.
+    The steps are divided into blocks. A block has quota / gcd(quotas) steps of every task; each block is shuffled anew.
     """
     turns = np.array(quotas) // gcd(*quotas)
     block, place = divmod(step - 1, int(turns.sum()))
@@ -87,7 +87,7 @@ def _turn(quotas: Sequence[int], balance: Balance, seed: int, step: int) -> tupl
 
 
 def _draw(tasks: Sequence[Task], index: int, seed: int, num_visits: int, step: int, count: int) -> DrawnExamples:
-    """The `count` examples of task `index` that follow those of its `num_visits` earlier steps."""
+    """The next `count` examples of task `index` after the examples of its `num_visits` earlier steps."""
     task = tasks[index]
     row_B, epoch_B = _rows(task, seed, num_visits * count + np.arange(count))
     query_B = task.data.row_start_R1[row_B].astype(np.int64)
@@ -119,9 +119,9 @@ def _rows(task: Task, seed: int, place_B: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _listed_positives(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, query_B: np.ndarray, key: int) -> np.ndarray:
-    """Text ids [B, P] of the row's positives, -1 padded: all of them, or one.
+    """Text ids [B, P] of each row's positives, -1 padded: all positives, or one, as the task's `positives` says.
 
-    The one is another in every epoch: the next in the row's list, which begins at a random place in the first epoch.
+    With one positive, the first epoch uses a random one of the row's list and each later epoch the next one.
     """
     count_B = task.data.num_positives_R[row_B].astype(np.int64)
     if task.config.positives == "all":
@@ -132,10 +132,10 @@ def _listed_positives(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, query_
 
 
 def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> tuple[np.ndarray, np.ndarray]:
-    """Classification as retrieval (paper, section 3.2), as text ids.
+    """Positives [B] and negatives [B, M] of a classification task (paper, section 3.2), as text ids.
 
-    The positive [B] is another text of the query's label, the negatives [B, M] are `per_query` different texts of other
-    labels, -1 where there are fewer.
+    The positive is another text of the query's label. The negatives are `per_query` distinct texts of other labels,
+    -1 where there are fewer.
     """
     data, count = task.data, task.config.negatives.per_query
     assert data.label_R is not None
@@ -157,10 +157,10 @@ def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> t
 
 
 def _sample_without_replacement(size_B: np.ndarray, count: int, key_B: np.ndarray) -> np.ndarray:
-    """[B, count]: different random numbers of [0, size) for each key; all of them and then -1 where size < count.
+    """For each key, `count` distinct random numbers of [0, size): int64 [B, count], -1 padded where size < count.
 
-    Robert Floyd's sampling (Bentley, CACM 30(9), 1987): every subset is equally likely, and no list of all numbers is
-    made.
+    Robert Floyd's sampling (Bentley, CACM 30(9), 1987): every subset is equally likely, and the list of all numbers is
+    never built.
     """
     chosen_BM = np.full((len(size_B), count), -1, dtype=np.int64)
     wanted_B = np.minimum(count, size_B)
@@ -174,7 +174,7 @@ def _sample_without_replacement(size_B: np.ndarray, count: int, key_B: np.ndarra
 
 
 def _place_in_label(data: TaskData, row: int, label: int) -> int:
-    """Where a row stands among the rows of its label."""
+    """Position of a row among the rows of its label."""
     assert data.label_order_R is not None
     assert data.label_start_C1 is not None
     block = data.label_order_R[data.label_start_C1[label] : data.label_start_C1[label + 1]]

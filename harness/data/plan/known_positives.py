@@ -1,12 +1,12 @@
-"""Which documents of a step are known positives of which query, and so never its negatives.
+"""Finds the documents of a step that are known positives of a query. They must never be its negatives.
 
-Known positives of a query are:
-- the positives of every row, of any task, whose query text is equal, whether the step holds them or not;
-- for a query that stands in a classification task, every text of its label;
-- the text of the query itself: a document equal to the query is no evidence of dissimilarity.
+The known positives of a query are:
+- the positives of every row, of any task, that has the same query text, even if the row is not in the step;
+- if the query's text is in a classification task, every text with the same label;
+- the query's own text, because a document equal to the query is certainly not dissimilar to it.
 
-Raw texts are compared, by 64-bit hash. Results are pairs of positions: `query` counts the given queries, `document` is
-what the caller gave as the position of a document.
+Texts are compared before tokenisation, by 64-bit hash. Results are pairs of positions: `query` is a position in the
+given queries, `document` a position that the caller gave.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Pairs = tuple[np.ndarray, np.ndarray]  # two arrays of equal length
 def known_positive_pairs(
     all_data: Sequence[TaskData], query_hash_B: np.ndarray, document_hash_E: np.ndarray, document_E: np.ndarray
 ) -> Pairs:
-    """Pairs (query, document), sorted and each once, over all queries and all documents.
+    """All pairs (query, document) in which the document is a known positive of the query; sorted and distinct.
 
-    document_E, document_hash_E: position of a document, and the hash of its raw text. A document may stand there with
-    several hashes: raw texts that are one after truncation.
+    document_E, document_hash_E: position of a document, and the hash of its raw text. A document may occur with several
+    hashes, because different raw texts may be equal after truncation.
 
-    With a classification task among `all_data` every two texts of one label are a pair, so that time and memory grow
-    with (queries x documents / labels), at least 16 bytes a pair.
+    With a classification task among `all_data`, every two texts with the same label are a pair. Time and memory then
+    grow with (queries x documents / labels), at least 16 bytes per pair.
     """
     query, text = _query_and_positives(all_data, query_hash_B)
-    pairs = [_join(query, text, document_hash_E, document_E)]  # all data sets at once, so that documents sort once
+    pairs = [_join(query, text, document_hash_E, document_E)]  # all data sets in one join: it sorts the documents once
     for data in all_data:
         if data.kind == "classification":
             query, query_label = _labels(data, query_hash_B)
@@ -51,8 +51,8 @@ def known_positives_among(
 ) -> Pairs:
     """The pairs of `known_positive_pairs` whose document is a candidate of its query.
 
-    candidate_BM: documents, -1 padded. Time and memory grow with the candidates and with the listed positives of the
-    queries, however many texts a label has.
+    candidate_BM: positions of documents, -1 padded. Time and memory grow with the number of candidates and of the
+    queries' listed positives, but not with the number of texts per label.
     """
     query, column = np.nonzero(candidate_BM >= 0)
     query, candidate = _unique_pairs(query, candidate_BM[query, column])
@@ -72,10 +72,10 @@ def known_positives_among(
 def same_meaning_pairs(
     all_data: Sequence[TaskData], query_hash_B: np.ndarray, other_hash_E: np.ndarray, other_E: np.ndarray
 ) -> Pairs:
-    """Pairs (query, other query), sorted and each once, of queries that mean the same.
+    """Pairs (query, other query) of queries that mean the same; sorted and distinct.
 
-    Two queries mean the same if their texts are equal, if one is a known positive of the other, or if they have a known
-    positive in common: a listed one, or all texts of a label. The label is that of either query's text, or of one of
+    Two queries mean the same if their texts are equal, if one is a known positive of the other, or if they share a
+    known positive. Listed positives may be shared, and labels as well: a query has the labels of its own text and of
     its listed positives.
     """
     query, text = _query_and_positives(all_data, query_hash_B)
@@ -90,21 +90,21 @@ def same_meaning_pairs(
 
 
 def merge_pairs(*pairs: Pairs) -> Pairs:
-    """All given pairs, sorted and each once."""
-    first, second = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    """The union of the given pairs, sorted and distinct."""
+    first, second = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
     return _unique_pairs(first, second)
 
 
 def _query_and_positives(all_data: Sequence[TaskData], query_hash_B: np.ndarray) -> Pairs:
     """(query, text hash) of each query's own text and of its listed positives."""
-    found = [(np.arange(len(query_hash_B)), query_hash_B)]
-    found += [_listed_positives(data, query_hash_B) for data in all_data if data.kind == "retrieval"]
-    query, text = (np.concatenate(part) for part in zip(*found, strict=True))
+    pairs = [(np.arange(len(query_hash_B)), query_hash_B)]
+    pairs += [_listed_positives(data, query_hash_B) for data in all_data if data.kind == "retrieval"]
+    query, text = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
     return query, text
 
 
 def _listed_positives(data: TaskData, query_hash_B: np.ndarray) -> Pairs:
-    """(query, hash of a positive) over all rows of `data` whose query text is equal."""
+    """(query, hash of a positive) over all rows of `data` that have the same query text."""
     query, place = expand_ranges(*data.rows_with_query(query_hash_B))
     row = data.sorted_query_row_R[place]
     first = data.row_start_R1[row] + 1
@@ -113,20 +113,20 @@ def _listed_positives(data: TaskData, query_hash_B: np.ndarray) -> Pairs:
 
 
 def _labels(data: TaskData, hash_U: np.ndarray) -> Pairs:
-    """(position in `hash_U`, label) of each text that stands in `data`; a text may stand there under several labels."""
+    """(position in `hash_U`, label) of each text that occurs in `data`; a text may occur with several labels."""
     assert data.label_R is not None
     position, place = expand_ranges(*data.rows_with_query(hash_U))
     return position, data.label_R[data.sorted_query_row_R[place]]
 
 
 def _join(value: np.ndarray, key: np.ndarray, other_key: np.ndarray, other: np.ndarray) -> Pairs:
-    """All (value, other) whose keys are equal."""
+    """All pairs (value, other) whose keys are equal."""
     entry, place = _matches(key, other_key)
     return value[entry], other[place]
 
 
 def _matches(key: np.ndarray, other_key: np.ndarray) -> Pairs:
-    """All (position in `key`, position in `other_key`) with equal keys: a sort-merge join."""
+    """All pairs (position in `key`, position in `other_key`) with equal keys: a sort-merge join."""
     order = np.argsort(other_key, kind="stable")
     sorted_key = other_key[order]
     start, stop = np.searchsorted(sorted_key, key, "left"), np.searchsorted(sorted_key, key, "right")
@@ -135,14 +135,14 @@ def _matches(key: np.ndarray, other_key: np.ndarray) -> Pairs:
 
 
 def _is_in(first: np.ndarray, second: np.ndarray, other_first: np.ndarray, other_second: np.ndarray) -> np.ndarray:
-    """Whether each pair (first, second) is one of the other pairs."""
+    """For each pair (first, second), whether it is among the pairs (other_first, other_second)."""
     values, code = np.unique(np.concatenate([second, other_second]), return_inverse=True)
     packed = np.concatenate([first, other_first]) * len(values) + code
     return np.isin(packed[: len(first)], packed[len(first) :])
 
 
 def _unique_pairs(first: np.ndarray, second: np.ndarray) -> Pairs:
-    """Pairs of positions, sorted and each once. Packed into one int64 each: that sorts far faster than two columns."""
+    """Pairs of positions, sorted and distinct. Each pair is packed into one int64, which sorts far faster."""
     width = int(second.max(initial=0)) + 1
     packed = np.unique(first * width + second)
     return packed // width, packed % width

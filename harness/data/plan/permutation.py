@@ -1,7 +1,8 @@
-"""The order of an epoch, computed for each index when it is needed and never stored.
+"""Computes the shuffled order of an epoch index by index, so that the order is never stored.
 
-A Feistel network permutes the smallest power-of-two domain that holds [0, size); an index that lands outside is sent
-through it again (cycle walking), which keeps the map a permutation of [0, size) at less than two passes on average.
+A Feistel network permutes the smallest domain [0, 2^n) that contains [0, size). An index that is mapped outside of
+[0, size) goes through the network again (cycle walking). The result is a permutation of [0, size) and needs less than
+two passes on average.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import xxhash
 
 from harness.data.pseudo_random import mix64
 
-NUM_ROUNDS = 10  # tiny domains have few bits a round; ten rounds make every order of four elements equally likely
+NUM_ROUNDS = 10  # small domains mix few bits per round; ten rounds make every order of four elements equally likely
 
 
 def derive_key(*parts: int | str) -> int:
@@ -27,7 +28,7 @@ def permute(index: int, size: int, key: int) -> int: ...
 @overload
 def permute(index: np.ndarray, size: int, key: int) -> np.ndarray: ...
 def permute(index: int | np.ndarray, size: int, key: int) -> int | np.ndarray:
-    """Where the permutation of [0, size) named by `key` sends each index: int64, the shape of `index`.
+    """Apply the permutation of [0, size) that `key` selects to each index: int64, in the shape of `index`.
 
     Time and memory depend on the number of indices, not on `size`.
 
@@ -51,7 +52,7 @@ def permute(index: int | np.ndarray, size: int, key: int) -> int | np.ndarray:
 
 
 def _feistel(value: np.ndarray, num_bits: int, round_keys: list[int]) -> np.ndarray:
-    """A keyed permutation of [0, 2^num_bits): the halves take turns being XORed with a hash of the other."""
+    """A keyed permutation of [0, 2^num_bits): each round XORs one half of the bits with a hash of the other half."""
     low_bits = np.uint64((num_bits + 1) // 2)
     low_mask = np.uint64((1 << int(low_bits)) - 1)
     high_mask = np.uint64((1 << (num_bits - int(low_bits))) - 1)

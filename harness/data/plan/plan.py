@@ -1,7 +1,8 @@
-"""From tasks, seed and step number to the plan of a step: its unique texts, and how each task refers to them.
+"""Computes the plan of a step from tasks, seed and step number: its unique texts, and how each task refers to them.
 
-Every rank computes the same plan from memory-mapped arrays alone, for any number of ranks: no text is read and no state
-of a data loader exists. A run that resumes needs the step number and the banks of negatives only.
+Every rank computes the same plan, whatever the number of ranks. The plan needs only memory-mapped arrays: no text is
+read, and there is no data loader whose state must be stored. A resumed run needs only the step number and the banks of
+negatives.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from harness.types import Balance, PairPart, QueryPart, RaggedLists, StepPlan, S
 
 
 def plan(tasks: Sequence[Task], *, seed: int, step: int, balance: Balance = "cbb") -> StepPlan:
-    """The plan of step `step` (from 1).
+    """The plan of the step number `step` (the first step is 1).
 
     balance: which tasks a step holds, and how many examples of each; see `draw_examples`.
     """
@@ -32,22 +33,22 @@ def plan(tasks: Sequence[Task], *, seed: int, step: int, balance: Balance = "cbb
 
 
 class _TextLookup:
-    """At which row of the step's embedding table each drawn text stands, and the hash of its raw text."""
+    """Maps each drawn text to its row in the step's embedding table and to the hash of its raw text."""
 
     def __init__(self, sources: Sequence[TextSource]) -> None:
         self._sources = sources
-        self._rows_of_source: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # text ids, ascending, and their rows
+        self._rows_of_source: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # text ids (ascending), rows of these texts
 
     def add(self, source: int, text_id: np.ndarray, row: np.ndarray) -> None:
-        """Note the rows of a source's texts; `text_id` ascending."""
+        """Store the rows of a source's texts; `text_id` must be ascending."""
         self._rows_of_source[source] = (text_id, row)
 
     def rows(self, source: int, text_id: np.ndarray) -> np.ndarray:
         """The rows of texts that were added, in the shape of `text_id`; -1 where the id is -1 (padding)."""
-        known_id, row = self._rows_of_source[source]
-        if not len(known_id):  # nothing but padding
+        added_id, row = self._rows_of_source[source]
+        if not len(added_id):  # `text_id` holds only padding
             return np.full_like(text_id, -1)
-        return np.where(text_id >= 0, row[np.searchsorted(known_id, np.maximum(text_id, known_id[0]))], -1)
+        return np.where(text_id >= 0, row[np.searchsorted(added_id, np.maximum(text_id, added_id[0]))], -1)
 
     def rows_and_hashes(self, texts: Sequence[tuple[int, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
         """(row, hash of the raw text) of every text in a list of (source, text ids)."""
@@ -56,9 +57,9 @@ class _TextLookup:
 
 
 def _unique_texts(sources: Sequence[TextSource], drawn: Sequence[DrawnExamples]) -> tuple[StepTexts, _TextLookup]:
-    """The texts of the step, each once, in the order of their first occurrence; and where each drawn text stands.
+    """The distinct texts of the step, in the order of their first occurrence, and a lookup of each drawn text's row.
 
-    Two texts are one when their token ids are equal after prompt and truncation.
+    Two texts count as one if their token ids are equal after prompt and truncation.
     """
     texts = [source_and_ids for examples in drawn for source_and_ids in examples.text_ids()]
     source_E = np.concatenate([np.full(len(ids), source, dtype=np.int32) for source, ids in texts])
@@ -103,7 +104,7 @@ def _pair_part(task: Task, examples: DrawnExamples, lookup: _TextLookup) -> Pair
 def _query_part(
     tasks: Sequence[Task], examples: DrawnExamples, compared: Sequence[DrawnExamples], lookup: _TextLookup
 ) -> QueryPart:
-    """The queries of one task, against the documents of `compared` (its own examples, or those of the whole step).
+    """The queries of one task and the documents of `compared`: the task's own examples, or all examples of the step.
 
     A text is one document, however often it was drawn. With `query_tower` the queries of `compared` are documents too.
     """
@@ -116,12 +117,12 @@ def _query_part(
     positive_BP = _positions(document_N, lookup.rows(examples.task, examples.positive_BP))
     negative_BM = _positions(document_N, lookup.rows(examples.negative_source, examples.negative_BM))
     query, document = _known_positives(tasks, examples, hash_E, _positions(document_N, row_E), negative_BM)
-    if queries:  # those that mean the same; a query itself is one of them
+    if queries:  # a query has no negative that means the same, and so not itself
         row_Q, hash_Q = lookup.rows_and_hashes(queries)
         query_hash_B = task.data.text_hash_G[examples.query_B]
         same = same_meaning_pairs([t.data for t in tasks], query_hash_B, hash_Q, _positions(document_N, row_Q))
         query, document = merge_pairs((query, document), same)
-    is_other = ~(document[:, None] == positive_BP[query]).any(1)  # the positives of this step are no exclusions
+    is_other = ~(document[:, None] == positive_BP[query]).any(1)  # the positives used in this step are not excluded
     positive_score_BP, negative_score_BM = _ranker_scores(task, examples)
     return QueryPart(
         task=task.config.name,
@@ -139,7 +140,7 @@ def _query_part(
 
 
 def _positions(document_N: np.ndarray, row_BM: np.ndarray) -> np.ndarray:
-    """Where rows of the table stand among the documents; -1 stays."""
+    """The position of each table row among the documents; -1 stays -1."""
     return np.where(row_BM >= 0, np.searchsorted(document_N, row_BM), -1)
 
 
@@ -148,8 +149,8 @@ def _known_positives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (query, document) in which the document is a known positive of the query.
 
-    hash_E, position_E: of the raw texts of all documents. With scope `own` a query is compared with its own negatives
-    only, so only these are looked at: all texts of one label would be far too many pairs.
+    hash_E, position_E: hash of the raw text, and position, of every document. With scope `own` a query is compared with
+    its own negatives only, so only these are checked: pairing all texts of a label would give far too many pairs.
     """
     task, all_data = tasks[examples.task], [task.data for task in tasks]
     query_hash_B = task.data.text_hash_G[examples.query_B]
@@ -159,7 +160,7 @@ def _known_positives(
 
 
 def _ranker_scores(task: Task, examples: DrawnExamples) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The ranker's scores of the drawn positives and negatives, if a loss of the task asks for them."""
+    """The ranker's scores of the drawn positives and negatives; (None, None) if no loss of the task needs them."""
     if not task.config.distillation_losses:
         return None, None
     score_G = task.data.document_score_G

@@ -1,12 +1,13 @@
-"""From shares of a step to quotas: whole numbers of examples.
+"""Turns the tasks' shares of a step into quotas, which are whole numbers of examples.
 
-A task with `share: auto` gets what quotas and other shares leave of `data.batch`, in proportion to
+The tasks with `share: auto` divide among themselves the part of `data.batch` that quotas and other shares do not use. A
+task's part is proportional to
 
     (rows of its data) ** (1 / size_temperature)
 
-With size_temperature 1 that is in proportion to the data. Above 1 small tasks get more; Arivazhagan et al. 2019 (arXiv
-1907.05019, section 4.1) use 5. The exponent is the alpha of XLM-R (arXiv 1911.02116) and mT5 (arXiv 2010.11934), both
-0.3.
+With size_temperature 1 the parts are proportional to the sizes of the data. Above 1, small tasks get more; Arivazhagan
+et al. 2019 (arXiv 1907.05019, section 4.1) use 5. The exponent is called alpha by XLM-R (arXiv 1911.02116) and mT5
+(arXiv 2010.11934); both use 0.3.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from harness.data.plan.task import Task
 
 
 def with_quotas(tasks: Sequence[Task], data: DataConfig) -> tuple[Task, ...]:
-    """The tasks, each share replaced by a quota of at least 1.
+    """Copies of the tasks in which every share is replaced by a quota of at least 1.
 
-    If there are shares, the quotas of all tasks add up to `data.batch`.
+    If any task has a share, the quotas of all tasks add up to `data.batch`.
     """
     if data.batch is None:
         return tuple(tasks)
@@ -38,7 +39,7 @@ def with_quotas(tasks: Sequence[Task], data: DataConfig) -> tuple[Task, ...]:
 
 
 def _ideal_examples(tasks: Sequence[Task], shared: Sequence[Task], data: DataConfig) -> list[float]:
-    """How many examples each of the `shared` tasks would have if fractions of examples were possible."""
+    """The number of examples of each of the `shared` tasks before rounding."""
     assert data.batch is not None
     left = float(data.batch)
     for task in tasks:
@@ -57,13 +58,14 @@ def _ideal_examples(tasks: Sequence[Task], shared: Sequence[Task], data: DataCon
 
 
 def apportion(ideal: Sequence[float], total: int) -> list[int]:
-    """Whole numbers of at least 1 that are near `ideal` and add up to `total`: the method of largest remainders.
+    """Round `ideal` to whole numbers of at least 1 that add up to `total`: the method of largest remainders.
 
-    ideal: adds up to `total`, which is at least its length. Of equal remainders the first gets the example.
+    ideal: numbers that add up to `total`; `total` is at least their count. If remainders are equal, the first number is
+    rounded up.
     """
     counts = [max(1, floor(number)) for number in ideal]
     while sum(counts) < total:
         counts[max(range(len(counts)), key=lambda i: ideal[i] - counts[i])] += 1
-    while sum(counts) > total:  # numbers raised to 1 were too many
+    while sum(counts) > total:  # too many numbers below 1 were raised to 1
         counts[max((i for i, count in enumerate(counts) if count > 1), key=lambda i: counts[i] - ideal[i])] -= 1
     return counts

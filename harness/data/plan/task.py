@@ -1,4 +1,4 @@
-"""A task of the recipe with its opened data and its bank of negatives: what the plan and the token batches work on."""
+"""A task of the recipe with its opened data and its banks of negatives: the input of the plan and the token batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.types import TextRole
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Settings, data, bank, and how long a text of each role may be (tokens)."""
+    """A task's settings, data, banks of negatives, and the maximum length of a text of each role (tokens)."""
 
     config: TaskConfig
     data: TaskData
@@ -25,7 +25,7 @@ class Task:
 
     @property
     def quota(self) -> int:
-        """Examples of a step, over all ranks; `with_quotas` has replaced shares before."""
+        """Number of examples in a step, over all ranks. `with_quotas` must have replaced the shares."""
         assert self.config.quota is not None
         return self.config.quota
 
@@ -33,11 +33,11 @@ class Task:
         return self.query_max_length if role == "query" else self.document_max_length
 
     def prompt(self, role: TextRole, row_prompt: str | None) -> str:
-        """What stands before a text of this role. row_prompt: the row's own, which goes before its query instead."""
+        """The prompt to put before a text of this role. row_prompt: the row's own, used instead for its query."""
         return self.config.prompts.before(role, row_prompt)
 
     def full_texts(self, texts: TaskData, id_N: np.ndarray, role: TextRole) -> list[str]:
-        """Texts of a table with their prompts before them."""
+        """The texts `id_N` of a table, each with its prompt in front."""
         return [self.prompt(role, row_prompt) + text for text, row_prompt in texts.read_texts(id_N)]
 
 
@@ -50,13 +50,13 @@ class TextSource:
 
 
 def text_sources(tasks: Sequence[Task]) -> list[TextSource]:
-    """The tasks' own tables in the order of the tasks, then the tables that their banks rank candidates from."""
+    """The tasks' own tables in the order of the tasks, then the corpora of their banks."""
     own = [TextSource(task, task.data) for task in tasks]
     return own + [TextSource(task, task.bank.texts) for task in tasks if _has_corpus(task) and task.bank]
 
 
 def negative_source(tasks: Sequence[Task], index: int) -> int:
-    """Which of `text_sources` task `index` takes its negatives from."""
+    """The position in `text_sources` of the table that task `index` takes its negatives from."""
     if not _has_corpus(tasks[index]):
         return index
     return len(tasks) + sum(_has_corpus(task) for task in tasks[:index])

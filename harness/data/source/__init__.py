@@ -1,1 +1,1 @@
-"""Files to validated rows: the only readers of data files, for training, filtering and evaluation."""
+"""Turns files into validated rows. Training, filtering and evaluation read all data files through this folder."""

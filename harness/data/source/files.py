@@ -1,10 +1,10 @@
-"""From a file, a folder saved by `datasets`, or a hub name to a stream of (line number, row).
+"""Reads a file, a folder saved by `datasets`, or a hub data set as a stream of (line number, row).
 
 This is the only module of the harness that opens data files; training, filtering and evaluation read through it. It
-yields one row at a time, so that memory does not grow with the file. What cannot be read as a row is yielded as a
-`BadRow`; what makes the rest of the file unreadable raises ValueError.
+yields one row at a time, so that memory does not grow with the file. A row that cannot be read is yielded as a
+`BadRow`. An error that makes the rest of the file unreadable raises ValueError.
 
-To add a kind of file, write a function from a path to such a stream and enter its suffix in `READER_OF_SUFFIX`.
+To add a file type, write a function that turns a path into a stream of rows and add its suffix to `READER_OF_SUFFIX`.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ class BadRow:
         return f"{path}:{line}: {self.field}: got {self.got}, expected {self.expected}"
 
 
-Row = dict[str, Any]  # a row as it stands in the file: column name to value
-Rows = Iterator[tuple[int, Row | BadRow]]  # with the line (or row) number, from 1
+Row = dict[str, Any]  # a row as read from the file: column name to value
+Rows = Iterator[tuple[int, Row | BadRow]]  # (line or row number from 1, row)
 
 
 def read_rows(path: str, split: str) -> Rows:
     """Stream (line or row number from 1, row or BadRow) of a file, a folder saved by `datasets`, or a hub name.
 
-    Blank lines are passed over, and counted in the line numbers. `split` chooses among the splits of a folder or of a
-    hub data set. A name is looked up on the hub only when no such path exists.
+    Blank lines are skipped but counted in the line numbers. `split` selects a split of a folder or of a hub data set. A
+    name is looked up on the hub only if no file or folder has this path.
 
     Raises:
-        ValueError: the source does not exist, is of no known kind, or breaks off.
+        ValueError: the source does not exist, has an unknown file type, or ends before it is complete.
     """
     place = Path(path)
     if place.is_dir():
@@ -67,16 +67,16 @@ def read_rows(path: str, split: str) -> Rows:
 
 
 def read_lines(path: str) -> Iterator[tuple[int, str | BadRow]]:
-    """Stream (line number from 1, text with its line end) of every line that is not blank; .gz is unpacked.
+    """Stream (line number from 1, text with its line end) of every line that is not blank; .gz is decompressed.
 
     Raises:
-        ValueError: the file breaks off.
+        ValueError: the file ends before it is complete, or cannot be read.
     """
     line = 0
     try:
         with gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb") as stream:
             for line, raw in enumerate(stream, start=1):
-                # Some editors put a byte order mark before the first line; it is no part of the text.
+                # Some editors put a byte order mark before the first line; it does not belong to the text.
                 content = _decode(raw.removeprefix(_BYTE_ORDER_MARK) if line == 1 else raw)
                 if isinstance(content, BadRow) or content.strip():
                     yield line, content
@@ -97,13 +97,13 @@ def _json_rows(path: str) -> Rows:
 
 
 def _parse(text: str) -> Row | BadRow:
-    """The JSON object on one line, or why there is none."""
+    """The JSON object on one line, or a BadRow that says why the line is not a JSON object."""
     expected = "one JSON object per line"
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:
         return BadRow("row", f"broken JSON ({error.msg} at column {error.pos + 1})", expected)
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits; thousands of nested brackets
         return BadRow("row", f"JSON that cannot be read ({type(error).__name__})", expected)
     return row if isinstance(row, dict) else BadRow("row", f"a JSON {type(row).__name__}", expected)
 
@@ -120,10 +120,11 @@ def _parquet_rows(path: str) -> Rows:
         raise ValueError(_broken_off(path, line + 1, error)) from error
 
 
-READER_OF_SUFFIX: dict[str, Callable[[str], Rows]] = {  # where several are looked for, the first that exists is taken
+# The order matters: code that looks for a file NAME with any of these suffixes uses the first file that exists.
+READER_OF_SUFFIX: dict[str, Callable[[str], Rows]] = {
     ".jsonl": _json_rows,
     ".jsonl.gz": _json_rows,
-    ".json": _json_rows,  # one object per line, too
+    ".json": _json_rows,  # one object per line, as in .jsonl
     ".json.gz": _json_rows,
     ".parquet": _parquet_rows,
 }
@@ -132,7 +133,7 @@ FILE_SUFFIXES = tuple(READER_OF_SUFFIX)
 
 def _dataset_rows(dataset: Dataset) -> Rows:
     line = 0
-    # Arrow format: images and audio in columns that nobody asked for are not decoded.
+    # Arrow format, so that images and audio in columns that the harness ignores are not decoded.
     for table in dataset.with_format("arrow").iter(ARROW_BATCH_ROWS):
         for row in _arrow_rows(table):
             line += 1
@@ -140,7 +141,7 @@ def _dataset_rows(dataset: Dataset) -> Rows:
 
 
 def _arrow_rows(table: pa.Table | pa.RecordBatch) -> Iterator[Row | BadRow]:
-    """The rows of an Arrow table; one whose strings are not UTF-8 is bad, and the others are still read."""
+    """The rows of an Arrow table. A row with strings that are not UTF-8 becomes a BadRow; the other rows are read."""
     try:
         yield from table.to_pylist()
     except UnicodeDecodeError:
@@ -182,7 +183,7 @@ def _load_hub(name: str, split: str) -> Dataset:
 
     try:
         return load_dataset(name, split=split)
-    except Exception as error:  # the hub client raises its own, the transport's and the operating system's kinds
+    except Exception as error:  # the hub client raises errors of many types: its own, HTTP and operating system errors
         raise ValueError(
             f"tasks.path: got {name!r}, which is no path here and cannot be loaded from the hub "
             f"({_first_line(error)}), expected {expected}; check tasks.path and tasks.split ({split!r})"

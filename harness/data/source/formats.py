@@ -1,6 +1,7 @@
-"""Which columns of a row hold what: the table `FORMATS`.
+"""Recognises which columns of a data file hold queries, positives, labels and so on.
 
-Takes the rows of a file; gives each with the format that its file has. To add a column format, add a line to `FORMATS`.
+Takes the rows of a file; returns each row with the column format of the file. To add a column format, add a line to the
+table `FORMATS`.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from harness.types import SourceKind
 
 @dataclass(frozen=True, slots=True)
 class RowFormat:
-    """Which columns hold what; all other columns are ignored."""
+    """The name of the column for each kind of content; all other columns of a row are ignored."""
 
     kind: SourceKind
-    texts: tuple[str, ...]  # one text each: the query, the two texts of a pair, the text to classify
+    texts: tuple[str, ...]  # columns with one text: the query, the two texts of a pair, or the text to classify
     positive: str | None = None
-    negative: str | None = None  # may be missing; NAME_1, NAME_2 ... are read as well
+    negative: str | None = None  # the column may be missing; columns NAME_1, NAME_2 ... are read as well
     bare_text: bool = True  # whether positive and negative may be one text instead of a list of texts
     positive_scores: str | None = None
     negative_scores: str | None = None
     prompt: str | None = None
     target: str | None = None  # the score or the label
-    title: str | None = None  # stands before the text, with a space
+    title: str | None = None  # put before the text, separated by a space
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -44,7 +45,7 @@ class RowFormat:
         return "(" + ", ".join([*self.required, *(f"[{name}]" for name in self.optional)]) + ")"
 
 
-FORMATS = (  # the first that fits wins
+FORMATS = (  # the first format that fits is used
     RowFormat(
         "retrieval",
         ("query",),
@@ -67,14 +68,14 @@ FORMATS = (  # the first that fits wins
 
 @dataclass(frozen=True, slots=True)
 class FormattedRow:
-    """A row as it stands in the file, and which of its columns hold what."""
+    """A row as read from the file, and the format that says what its columns hold."""
 
     columns: Row
     row_format: RowFormat
 
 
 def read_formatted_rows(path: str, split: str, kind: SourceKind) -> Iterator[tuple[int, FormattedRow | BadRow]]:
-    """Stream (line or row number, row) of a source; the first readable row that fits a format decides for all rows.
+    """Stream (line or row number, row) of a source. The first readable row that fits a format sets it for all rows.
 
     See `read_rows` for `path`, `split`, and the errors raised.
     """
@@ -93,10 +94,10 @@ def read_formatted_rows(path: str, split: str, kind: SourceKind) -> Iterator[tup
 
 
 def detect_format(columns: Collection[str], kind: SourceKind) -> RowFormat | BadRow:
-    """The first format of `kind` whose required columns are all there.
+    """The first format of `kind` whose required columns are all among `columns`, or a BadRow if no format fits.
 
-    If none fits, a BadRow. It names the missing column if one format shares more columns with the row than all others
-    do, else the columns of every format of the kind.
+    If one format has more columns in common with the row than every other format, the BadRow names the missing column
+    of this format. Otherwise it lists the columns of all formats of the kind.
     """
     formats = [row_format for row_format in FORMATS if row_format.kind == kind]
     for row_format in formats:
@@ -105,9 +106,9 @@ def detect_format(columns: Collection[str], kind: SourceKind) -> RowFormat | Bad
     other_kinds = {other.kind for other in FORMATS if set(other.required) <= set(columns)} - {"corpus"}
     num_shared = [sum(name in columns for name in row_format.names) for row_format in formats]
     if not other_kinds and max(num_shared) > 0 and num_shared.count(max(num_shared)) == 1:
-        meant = formats[num_shared.index(max(num_shared))]
-        missing = next(name for name in meant.required if name not in columns)
-        return BadRow(missing, "no such field", f"the fields {meant}")
+        likely_format = formats[num_shared.index(max(num_shared))]
+        missing = next(name for name in likely_format.required if name not in columns)
+        return BadRow(missing, "no such field", f"the fields {likely_format}")
     hint = f"; these columns fit kind: {' or '.join(sorted(other_kinds))}" if other_kinds else ""
     seen = ascii(sorted(map(str, columns)))[1:-1][:200] or "none"
     return BadRow("columns", seen, f"{' or '.join(map(str, formats))} for kind {kind}{hint}")

@@ -1,4 +1,4 @@
-"""Where a path of a recipe points (beside the recipe, under the data root, on the hub), and the names of data sets."""
+"""Resolves the paths of a recipe (beside the recipe, under the data root, on the hub) and names the data sets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path, PurePath
 
 from harness.data.source.files import FILE_SUFFIXES
 
-# Suffixes of files that can be read, and of others that nobody gives a hub data set.
+# A path with one of these suffixes is a file, never a hub name: the suffixes of files that the harness can read, and
+# other common suffixes of data files.
 _SUFFIXES = (*FILE_SUFFIXES, ".ndjson", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".zst", ".bz2", ".xz")
 _DATA_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, _SUFFIXES))})+$", re.IGNORECASE)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -18,20 +19,20 @@ _SPLITS = frozenset(("train", "dev", "test"))
 
 
 def cache_root(configured: str | None = None) -> Path:
-    """The folder for derived files: `configured`, else `conan-harness` in $XDG_CACHE_HOME or ~/.cache."""
+    """The folder for derived files: `configured` if given, otherwise `conan-harness` in $XDG_CACHE_HOME or ~/.cache."""
     if configured:
         return Path(configured).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "conan-harness"
 
 
 def locate(path: str, *, recipe_folder: Path | None, data_root: Path | None, allow_hub: bool = True) -> str:
-    """The absolute path of a file or folder; a hub name (`owner/name` or `name`) that exists nowhere comes back as is.
+    """The absolute path of a file or folder. If none exists, a hub name (`owner/name` or `name`) is returned unchanged.
 
-    A relative path is looked up beside the recipe, then under `data_root`; without a recipe (a path of the command
-    line) under `data_root`, then in the working directory.
+    A relative path is looked up beside the recipe, then under `data_root`. Without a recipe (a path from the command
+    line) it is looked up under `data_root`, then in the working directory.
 
     Raises:
-        ValueError: it is at none of these places and does not look like a hub name (or `allow_hub` is off).
+        ValueError: the path does not exist and is not a hub name, or `allow_hub` is false.
     """
     working_directory = Path() if recipe_folder is None else None
     folders = [folder for folder in (recipe_folder, data_root, working_directory) if folder is not None]
@@ -49,11 +50,11 @@ def locate(path: str, *, recipe_folder: Path | None, data_root: Path | None, all
 
 
 def dataset_name(paths: Sequence[str]) -> list[str]:
-    """The name of each data set in results: its folder's name, or its file's name without suffixes; for files called
-    train, dev or test the parent's name.
+    """The name of each data set in results.
 
-    Names that clash get the name of the folder above in front; those that still clash get the split behind; those that
-    clash even then get all folders in front and the split behind.
+    It is the name of the folder, or of the file without suffixes. A file called train, dev or test has the name of its
+    parent folder. If two names are equal, both get the name of the folder above as a prefix. If they are still equal,
+    they get the split as a suffix instead, and at last all folders as a prefix and the split as a suffix.
 
     Raises:
         ValueError: a path is given twice.
@@ -75,7 +76,7 @@ def dataset_name(paths: Sequence[str]) -> list[str]:
 
 
 def _trail(path: str) -> tuple[tuple[str, ...], str]:
-    """(names from the root to the data set's own, split or file name)."""
+    """(the folder names from the root down to the data set's own name, its split or file name)."""
     *folders, last = PurePath(path).parts
     stem = _DATA_SUFFIX.sub("", last)
     if stem in _SPLITS and stem != last:

@@ -1,6 +1,6 @@
-"""From a row with its format to an `Example`, or to a `BadRow` that says which field is wrong.
+"""Turns a row and its format into an `Example`, or into a `BadRow` that says which field is wrong.
 
-Texts are kept exactly as they stand in the file: nothing is repaired, and repeated texts stay.
+Texts are kept exactly as they are in the file: nothing is repaired, and repeated texts are not removed.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class _InvalidField(Exception):
 
 
 def validate(line: int, row: Row, row_format: RowFormat) -> Example | BadRow:
-    """The row as an example, or the first of the fields named by `row_format` that is not as it must be.
+    """The row as an example, or a BadRow for the first field of `row_format` that is invalid.
 
-    Texts are strings with something beside white space that UTF-8 can hold; scores are finite float32 numbers.
+    A valid text is a string that UTF-8 can encode and that is more than white space. A valid score is a finite float32
+    number.
     """
     try:
         if row_format.kind == "retrieval":
@@ -78,7 +79,7 @@ def _document(row: Row, row_format: RowFormat) -> str:
 
 
 def _negative_columns(row: Row, row_format: RowFormat) -> list[str]:
-    """NAME, then NAME_1, NAME_2 ... in the order of their numbers, as far as the row has them."""
+    """The negative columns that the row has: NAME, then NAME_1, NAME_2 ... in the order of their numbers."""
     name = row_format.negative
     if name is None:
         return []
@@ -125,7 +126,7 @@ def _label(value: Any, field: str) -> str:
 
 
 def _prompt(row: Row, field: str | None) -> str | None:
-    """The row's own prompt. An empty one is a prompt too: it says that this query has none."""
+    """The row's own prompt; None if the row has none. An empty prompt replaces the task's prompt by no prompt."""
     value = row.get(field) if field else None
     if value is None or value == "":
         return value
@@ -135,7 +136,7 @@ def _prompt(row: Row, field: str | None) -> str | None:
 def _document_scores(
     row: Row, row_format: RowFormat, num_positives: int, num_negatives: int
 ) -> tuple[float, ...] | None:
-    """Scores of positives and negatives, NaN for the side without; None when neither side has any."""
+    """Scores of the positives, then of the negatives; NaN for a side without scores, None if neither side has any."""
     sides = ((row_format.positive_scores, num_positives), (row_format.negative_scores, num_negatives))
     if all(field is None or row.get(field) is None for field, _ in sides):
         return None
@@ -154,7 +155,7 @@ def _document_scores(
 
 
 def _describe(value: Any) -> str:
-    """Type and beginning of a value, on one line of at most about 60 characters."""
+    """Type and beginning of a value, in one line of at most 60 characters."""
     if value is _MISSING:
         return "no such field"
     if value is None:

@@ -1,1 +1,1 @@
-"""Rows to memory-mapped arrays of texts, hashes and lengths."""
+"""Turns rows into memory-mapped arrays of texts, hashes and lengths."""

@@ -1,4 +1,4 @@
-"""A folder that is built once, by one process, and that other processes see only when it is complete."""
+"""Builds a folder once, in one process; other processes see the folder only when it is complete."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harness.files import sync
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> None:
-    """Make `folder` unless it exists; processes that start together wait for the one that builds.
+    """Build `folder` unless it exists. If several processes call this together, one builds and the others wait.
 
-    build: fills an empty folder, which is renamed to `folder` when it returns. If the process is killed before, nothing
-    is left that a later start would take for complete.
+    build: fills an empty temporary folder, which is renamed to `folder` when `build` returns. If the process is killed
+    earlier, `folder` does not exist, and the next start builds it anew.
 
     Raises:
         ValueError: the parent folder cannot be written.

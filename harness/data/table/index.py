@@ -1,8 +1,9 @@
-"""From a source of rows to `TaskData`: memory-mapped arrays in the cache folder, made at the first start.
+"""Opens a source of rows as `TaskData`: memory-mapped arrays in the cache folder, built at the first start.
 
-The cache holds `rows/KEY/` (texts and lookups; KEY stands for the source's path, size and time of change) and in it
-`tokens-KEY/` (lengths and token hashes; KEY stands for tokenizer, prompts and maximum lengths). A later start opens
-these and never the source. Of a hub data set KEY stands for its name: delete the folder to take a newer revision.
+The cache holds `rows/KEY/` with texts and lookups. This KEY is a hash of the source's path, size and modification time.
+Inside it lies `tokens-KEY/` with lengths and token hashes. This KEY is a hash of tokenizer, prompts and maximum
+lengths. A later start opens these folders and not the source. For a hub data set the first KEY depends on its name, not
+on its revision: delete the folder to read a newer revision.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ CHUNK_ROWS = 1 << 20
 
 @dataclass(frozen=True)
 class TaskData:
-    """The rows and texts of one source. Texts are numbered: row r has the ids [row_start_R1[r], row_start_R1[r + 1]).
+    """The rows and texts of one source. The texts of row r have the ids [row_start_R1[r], row_start_R1[r + 1]).
 
-    The first text of a row is its query; then come `num_positives_R[r]` positives, then the negatives in their order.
+    The first text of a row is its query. `num_positives_R[r]` positives follow, then the negatives in the order of the
+    file.
     """
 
     name: str
@@ -47,28 +49,28 @@ class TaskData:
     path: str
     num_rows: int
     num_texts: int
-    content_hash: str  # SHA-256 of the file; of the rows as read, for a folder or a hub data set
+    content_hash: str  # SHA-256 of the file; for a folder or a hub data set, SHA-256 of its rows
     row_start_R1: np.ndarray  # int64
     num_positives_R: np.ndarray  # int32
-    line_R: np.ndarray  # int64, 1-based line or row of the source
-    text_hash_G: np.ndarray  # uint64, of the raw text
-    token_hash_G: np.ndarray  # uint64, of the token ids after prompt and truncation
+    line_R: np.ndarray  # int64, line or row number in the source, from 1
+    text_hash_G: np.ndarray  # uint64, hash of the raw text
+    token_hash_G: np.ndarray  # uint64, hash of the token ids after prompt and truncation
     length_G: np.ndarray  # int32, tokens after prompt and truncation
     role_G: np.ndarray  # uint8, position in ROLES
     sorted_query_hash_R: np.ndarray  # uint64, text hashes of the rows' first texts, ascending
-    sorted_query_row_R: np.ndarray  # int64, the rows they belong to
+    sorted_query_row_R: np.ndarray  # int64, the row of each of these hashes
     score_R: np.ndarray | None = None  # float32 (sts)
     label_R: np.ndarray | None = None  # int32, position in label_names (classification)
     label_order_R: np.ndarray | None = None  # int64, rows sorted by label, then by row
     label_start_C1: np.ndarray | None = None  # int64, label c holds [start[c], start[c + 1]) of label_order_R
     document_score_G: np.ndarray | None = None  # float32, pos_scores and neg_scores, NaN elsewhere (retrieval)
     label_names: tuple[str, ...] = ()
-    bad_rows: int = 0  # rows left out (data.on_bad_row: skip)
-    bad_row_messages: tuple[str, ...] = ()  # the first of them
-    texts: Dataset | None = None  # columns text, prompt (the row's own, on its query)
+    bad_rows: int = 0  # number of rows left out (data.on_bad_row: skip)
+    bad_row_messages: tuple[str, ...] = ()  # what is wrong with the first of these rows
+    texts: Dataset | None = None  # columns text, prompt; a row's own prompt is stored with its query
 
     def read_texts(self, text_ids: np.ndarray) -> list[tuple[str, str | None]]:
-        """(text, the row's own prompt) of each id, in the order asked for; ids may repeat."""
+        """(text, the row's own prompt) of each id, in the order of `text_ids`; ids may repeat."""
         assert self.texts is not None, "this TaskData was made without texts"
         if len(text_ids) == 0:
             return []
@@ -78,12 +80,12 @@ class TaskData:
 
     def rows_with_query(self, hash_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Per text hash, the range [start, stop) of `sorted_query_row_R` with the rows whose query has this hash."""
-        wanted = np.asarray(hash_U, dtype=np.uint64)
-        known = self.sorted_query_hash_R
-        return np.searchsorted(known, wanted, side="left"), np.searchsorted(known, wanted, side="right")
+        wanted_U = np.asarray(hash_U, dtype=np.uint64)
+        hash_R = self.sorted_query_hash_R
+        return np.searchsorted(hash_R, wanted_U, side="left"), np.searchsorted(hash_R, wanted_U, side="right")
 
     def location(self, text_id: int) -> str:
-        """`PATH:LINE` of the row that holds a text."""
+        """`PATH:LINE` of the row that the text belongs to."""
         row = int(np.searchsorted(self.row_start_R1, text_id, side="right")) - 1
         return f"{self.path}:{self.line_R[row]}"
 
@@ -103,10 +105,10 @@ def open_task(
 
 
 def check_scores(task: TaskConfig, data: TaskData) -> None:
-    """Check that every positive and negative has a ranker's score if a loss of the task needs them (distillation).
+    """Check that every positive and negative has a ranker's score, if a loss of the task needs scores (distillation).
 
     Raises:
-        ValueError: the first text without one, as `PATH:LINE: ...`.
+        ValueError: a text has no score; names the first one as `PATH:LINE: ...`.
     """
     if not task.distillation_losses:
         return
@@ -128,7 +130,7 @@ def check_scores(task: TaskConfig, data: TaskData) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TableConfig:
-    """How a source is read and its texts are tokenised. `max_lengths`: tokens, in the order of ROLES."""
+    """How a source is read and how its texts are tokenised. max_lengths: in tokens, in the order of ROLES."""
 
     name: str
     kind: SourceKind
@@ -140,13 +142,13 @@ class TableConfig:
 def open_table(
     table: TableConfig, path: str, data: DataConfig, tokeniser: Tokeniser, progress: Progress | None = None
 ) -> TaskData:
-    """Open the source at `path`; if the cache does not hold it yet, read it into the cache first.
+    """Open the source at `path`. If the source is not in the cache yet, read it into the cache first.
 
     Safe to call from several processes at once: one reads, the others wait. `progress` is called with the number of
-    texts finished since the last call; every text counts once when it is written and once when it is tokenised.
+    texts finished since the last call; every text counts twice, when it is written and when it is tokenised.
 
     Raises:
-        BadRowError: the first bad row, with `on_bad_row: stop`. ValueError: the source or the cache is unusable.
+        BadRowError: a row is bad and `on_bad_row` is `stop`. ValueError: the source or the cache cannot be used.
     """
     state = _SourceState.of(path)
     key = _digest([FORMAT_VERSION, asdict(state), table.kind, table.split, data.on_bad_row])
@@ -175,7 +177,7 @@ def open_table(
 
 @dataclass(frozen=True)
 class _SourceState:
-    """What shows, without opening a source, that it has changed."""
+    """Path, size and modification time of a source: they show that it has changed, without reading it."""
 
     path: str
     is_file: bool
@@ -185,9 +187,9 @@ class _SourceState:
     @staticmethod
     def of(path: str) -> _SourceState:
         place = Path(path)
-        if not place.exists():  # a hub name, or a mistake that reading will report
+        if not place.exists():  # a hub name, or a wrong path that reading the source will report
             return _SourceState(path, False, 0, 0)
-        # `datasets` writes its own cache-* files into a saved folder.
+        # Ignore the cache-* files that `datasets` itself writes into a saved folder.
         files = [place] if place.is_file() else [f for f in place.rglob("*") if not f.name.startswith("cache-")]
         stats = [file.stat() for file in files if file.is_file()]
         newest = max((stat.st_mtime_ns for stat in stats), default=0)
@@ -199,7 +201,7 @@ def _digest(parts: list[Any]) -> str:
 
 
 def _read(table: TableConfig, path: str, rows: Path, tokens: Path) -> TaskData:
-    """Open the arrays in the two folders of the cache."""
+    """Open the arrays in the cache folders `rows` and `tokens`."""
     from datasets import Dataset
 
     try:

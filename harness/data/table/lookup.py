@@ -1,7 +1,7 @@
-"""Lookup tables of a source: its rows sorted by the hash of their query, and by label.
+"""Writes the lookup tables of a source: its rows sorted by the hash of their query, and sorted by label.
 
-One big sort would need the whole array in memory. Instead the keys are divided into ranges, and the rows of one range
-at a time are sorted.
+A single sort would need the whole array in memory. Instead the keys are divided into ranges, and the rows of one range
+are sorted at a time.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ BUCKET_ROWS = 1 << 22  # rows sorted at once, about 130 MB
 def write_query_lookup(folder: Path, bucket_rows: int = BUCKET_ROWS) -> None:
     """Write `sorted_query_hash_R` and `sorted_query_row_R` from `query_hash_R`, which is deleted.
 
-    Equal hashes keep the order of their rows. Hashes are uniform, so that ranges of equal width ("buckets") hold about
-    `bucket_rows` rows each.
+    Rows with equal hashes keep their order. The hashes are uniformly distributed, so that ranges of equal width
+    ("buckets") contain about `bucket_rows` rows each.
     """
     source = folder / "query_hash_R.npy"
     hash_R = open_array(source)
@@ -39,19 +39,19 @@ def write_query_lookup(folder: Path, bucket_rows: int = BUCKET_ROWS) -> None:
 
 
 def _rows_of_bucket(hash_R: np.ndarray, bucket: int, num_bits: int) -> np.ndarray:
-    """Rows, ascending, whose hash begins with the `num_bits` bits of `bucket`."""
+    """The rows, ascending, whose hash begins with the `num_bits` bits of `bucket`."""
     if num_bits == 0:
         return np.arange(len(hash_R))
     shift = np.uint64(64 - num_bits)
-    found = [
+    rows_of_chunks = [
         start + np.flatnonzero((hash_R[start : start + CHUNK_ROWS] >> shift) == bucket)
         for start in range(0, len(hash_R), CHUNK_ROWS)
     ]
-    return np.concatenate(found)
+    return np.concatenate(rows_of_chunks)
 
 
 def write_label_lookup(folder: Path, num_labels: int, chunk_rows: int = CHUNK_ROWS) -> None:
-    """Write `label_order_R` (rows sorted by label, then by row) and `label_start_C1` from `label_R`, by counting."""
+    """From `label_R`, write `label_order_R` (rows sorted by label, then by row) and `label_start_C1`: counting sort."""
     label_R = open_array(folder / "label_R.npy")
     chunks = [slice(start, start + chunk_rows) for start in range(0, len(label_R), chunk_rows)]
     count_C = np.zeros(num_labels, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Arrays in .npy files: written piece by piece, so that they need not fit in memory, and memory-mapped to be read."""
+"""Arrays in .npy files that need not fit in memory: written in pieces, and read through a memory map."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 
 class ArrayFile:
-    """Appends to a one-dimensional .npy file; its header gets the final length on close."""
+    """Appends to a one-dimensional .npy file; `close` writes the final length into the header."""
 
     def __init__(self, path: Path, dtype: str) -> None:
         self.dtype = np.dtype(dtype)

@@ -1,7 +1,7 @@
-"""From the rows of a source to the files of a `TaskData`: one streaming pass over the rows, and one over their texts.
+"""Writes the rows of a source as the files of a `TaskData`, in one streaming pass over the rows and one over the texts.
 
-Writes into a given folder `texts.arrow` (one row per text, in the order of `Example.texts`) and one .npy file per array
-of `TaskData`. Memory does not grow with the source.
+The files are `texts.arrow` (one row per text, in the order of `Example.texts`) and one .npy file per array of
+`TaskData`. Memory does not grow with the source.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ QUERY, DOCUMENT = ROLES.index("query"), ROLES.index("document")
 
 
 class BadRowError(ValueError):
-    """A row that cannot be used, as one line `PATH:LINE: FIELD: got ..., expected ...`."""
+    """A row that cannot be used; the message is one line `PATH:LINE: FIELD: got ..., expected ...`."""
 
 
 @dataclass
 class SourceFacts:
-    """What one pass over a source found."""
+    """Counts, names and hash gathered in one pass over a source."""
 
     num_rows: int = 0
     num_texts: int = 0
@@ -56,17 +56,18 @@ def write_rows(
 ) -> SourceFacts:
     """Validate a source and write its texts, arrays and lookups into `folder`.
 
-    skip: leave bad rows out and count them instead of raising at the first. progress: called with the number of
+    skip: leave out and count bad rows instead of raising an error at the first one. progress: called with the number of
     texts written since the last call.
 
     Raises:
-        BadRowError: a row is bad and `skip` is false. ValueError: the source cannot be read, or holds too little.
+        BadRowError: a row is bad and `skip` is false. ValueError: the source cannot be read, has no usable row, or has
+            only one label.
     """
     facts = _write_examples(folder, path, kind, split, skip, {}, progress)
     if kind == "classification" and facts.num_rows:
-        single = _rows_of_single_labels(folder, facts)
-        if single:  # known only at the end of the pass: a second one leaves these rows out, or stops at the first
-            facts = _write_examples(folder, path, kind, split, skip, single, progress)
+        rows_without_positive = _rows_of_single_labels(folder, facts)
+        if rows_without_positive:  # known only after the whole pass, so a second pass skips or refuses these rows
+            facts = _write_examples(folder, path, kind, split, skip, rows_without_positive, progress)
     if not facts.num_rows:
         first = f"; the first of {facts.bad_rows} bad rows is {path}:{facts.messages[0]}" if facts.messages else ""
         raise ValueError(f"{path}: got no usable row, expected at least one{first}")
@@ -90,15 +91,15 @@ def _write_examples(
     excluded: dict[int, BadRow],
     progress: Progress | None,
 ) -> SourceFacts:
-    """One pass over the source. excluded: by line, rows that are bad for a reason that only the whole source shows."""
+    """Write the source in one pass. excluded: by line, rows that an earlier pass over the whole source found bad."""
     facts = SourceFacts()
     with _RowWriter(folder, kind, progress) as writer:
         for line, result in _examples(path, kind, split):
-            found = excluded.get(line, result)
-            if isinstance(found, Example):
-                writer.add(found)
+            example_or_problem = excluded.get(line, result)
+            if isinstance(example_or_problem, Example):
+                writer.add(example_or_problem)
                 continue
-            message = found.message(path, line)
+            message = example_or_problem.message(path, line)
             if not skip:
                 raise BadRowError(message)
             facts.bad_rows += 1
@@ -110,13 +111,13 @@ def _write_examples(
 
 
 def _examples(path: str, kind: SourceKind, split: str) -> Iterator[tuple[int, Example | BadRow]]:
-    """(line, example or what is wrong) of every row of the source."""
+    """(line, Example or BadRow) of every row of the source."""
     for line, row in read_formatted_rows(path, split, kind):
         yield line, row if isinstance(row, BadRow) else validate(line, row.columns, row.row_format)
 
 
 def _rows_of_single_labels(folder: Path, facts: SourceFacts) -> dict[int, BadRow]:
-    """By line, the rows whose label no other row has: they have no positive."""
+    """By line, the rows whose label no other row has. Such a row has no positive."""
     label_R = open_array(folder / "label_R.npy")
     line_R = open_array(folder / "line_R.npy")
     count_C = np.bincount(label_R, minlength=len(facts.label_names))
@@ -132,7 +133,7 @@ def _rows_of_single_labels(folder: Path, facts: SourceFacts) -> dict[int, BadRow
 
 
 class _RowWriter:
-    """Appends examples to texts.arrow and the arrays, a chunk at a time."""
+    """Appends examples to texts.arrow and to the array files, one chunk at a time."""
 
     def __init__(self, folder: Path, kind: SourceKind, progress: Progress | None) -> None:
         self.kind, self.progress = kind, progress
@@ -218,9 +219,10 @@ def write_tokens(
     max_lengths: tuple[int, int],
     progress: Progress | None = None,
 ) -> None:
-    """Write `length_G` and `token_hash_G`: of the tokens of prompt + text, cut to the maximum length of its role.
+    """Tokenise prompt + text, cut to the maximum length of the text's role; write `length_G` and `token_hash_G`.
 
-    max_lengths: tokens, in the order of ROLES. progress: called with the number of texts tokenised since the last call.
+    max_lengths: in tokens, in the order of ROLES. progress: called with the number of texts tokenised since the last
+    call.
     """
     role_G = open_array(rows_folder / "role_G.npy")
     start = 0
