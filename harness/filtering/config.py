@@ -1,4 +1,7 @@
-"""Settings of `harness filter`: every number that decides whether a pair is kept. Importing this stays cheap."""
+"""Settings of `harness filter`: every number that decides whether a pair is kept.
+
+This module imports no large library, so that `harness --help` is fast.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from harness.settings.section import Section
 
 
 class RuleConfig(Section):
-    """Limits on a query or positive, whatever its language. Characters: without white space at either end."""
+    """Limits on a query or positive in any language. White space at either end does not count as characters."""
 
     min_characters: int = Field(2, ge=1)
     max_characters: int = Field(50_000, ge=1)
-    max_symbol_share: float = Field(0.6, ge=0, le=1)  # of characters that are no letter, mark, digit or white space
-    max_run_share: float = Field(0.3, ge=0, le=1)  # of characters in runs of one character, four or longer
-    max_repeated_line_share: float = Field(0.3, ge=0, le=1)  # of lines equal to an earlier one (Gopher: 0.3)
+    # Share of the characters, without white space, that are not letters, marks or digits.
+    max_symbol_share: float = Field(0.6, ge=0, le=1)
+    max_run_share: float = Field(0.3, ge=0, le=1)  # share of the characters in runs of four or more equal characters
+    max_repeated_line_share: float = Field(0.3, ge=0, le=1)  # share of the lines equal to an earlier one (Gopher: 0.3)
 
     @model_validator(mode="after")
     def _check_lengths(self) -> RuleConfig:
@@ -29,19 +33,22 @@ class RuleConfig(Section):
 
 
 class FilterConfig(Section):
-    """What `harness filter` drops.
+    """Which pairs `harness filter` drops.
 
-    min_score: pairs whose cosine lies below; 0.4 is Conan-embedding's (arXiv 2408.15710, section 3.1), found for
-        bge-large-zh-v1.5. Other models spread their cosines differently: see the report's histogram.
-    consistency_top_k: pairs whose positive is not among the k nearest of `corpus_sample` documents to its query
-        (E5, arXiv 2212.03533, section 3.1: k = 2 of a million).
+    min_score: drop pairs with a lower cosine. Conan-embedding uses 0.4 with bge-large-zh-v1.5 (arXiv 2408.15710,
+        section 3.1). Other models have other distributions of cosines: see the histogram in the report.
+    consistency_top_k: drop a pair if its positive is not among the k documents of `corpus_sample` that are nearest to
+        the query (E5, arXiv 2212.03533, section 3.1: k = 2 of a million).
     """
 
     rules: RuleConfig = RuleConfig()
-    duplicates: Literal["none", "exact", "near"] = "near"  # near drops the exact ones as well
-    near_threshold: float = Field(0.8, gt=0, le=0.95)  # Jaccard similarity of character shingles, of both sides
+    duplicates: Literal["none", "exact", "near"] = "near"  # near drops exact duplicates as well
+    # Jaccard similarity of character shingles that both the queries and the positives of two pairs must reach.
+    near_threshold: float = Field(0.8, gt=0, le=0.95)
     shingle_characters: int = Field(5, ge=1)
-    num_hashes: int = Field(128, ge=16)  # of a text: the standard error of a similarity is at most 0.5 / sqrt(this)
+    num_hashes: int = Field(
+        128, ge=16
+    )  # per text: the standard error of a similarity is at most 0.5 / sqrt(num_hashes)
     min_score: float = Field(0.4, ge=-1, le=1)
     consistency_top_k: int | None = Field(None, ge=1)
     corpus_sample: int = Field(1_000_000, ge=1)

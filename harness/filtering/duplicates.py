@@ -1,11 +1,12 @@
-"""Stages 2 and 3: exact and near duplicates among the pairs; of each group the first pair stays.
+"""Stages 2 and 3: find exact and near duplicates among the pairs; the first pair of each group is kept.
 
-Exact duplicates are equal after normalisation. Two pairs are near duplicates if their queries are similar and their
-positives are, too: many questions may have one answer, and one question many answers. Two texts are similar by the
-Jaccard similarity of their sets of character shingles (not of words: Chinese has no spaces). MinHash estimates it: as
-the share of places in which two signatures agree (Broder 1997). Only pairs whose signatures are equal in one of several
-bands are compared. Signatures and bands are made by datasketch. Its own search for such pairs needs Python objects for
-every pair; here they are found by sorting arrays.
+Exact duplicates are equal after normalisation. Two pairs are near duplicates if both their queries and their positives
+are similar. One similar side is not enough, because different questions may have equal answers, and one question may
+have several answers. The similarity of two texts is the Jaccard similarity of their sets of character shingles (not of
+words, because Chinese has no spaces). MinHash estimates it as the share of positions at which two signatures agree
+(Broder 1997). A signature is divided into bands, and only pairs that agree in a whole band are compared. datasketch
+computes the signatures and the size of the bands. Its own search creates Python objects for every pair; this module
+sorts arrays instead.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from harness.files import replace_file
 from harness.filtering.config import FilterConfig
 from harness.filtering.junk_rules import normalised
 
-BLOCK_PAIRS = 4096  # whose signatures are made at a time and written to one file
-# Weights of the two errors by which datasketch chooses the bands. Pairs found by a band are compared, so a needless one
-# costs time only, and a missed one is never compared.
+BLOCK_PAIRS = 4096  # number of pairs whose signatures are computed together and written to one file
+# datasketch chooses the bands by the weighted sum of two errors: similar pairs that no band finds, and dissimilar pairs
+# that a band finds. The second error only costs the time of a comparison; a pair of the first kind is never compared.
 _MISSED, _NEEDLESS = 0.98, 0.02
 
 
 def pair_text(query: str, positive: str) -> str:
-    """A pair as one text to compare: normalised query and positive, with the only line break between them."""
+    """A pair as one text: the normalised query and positive, separated by the only line break of the text."""
     return f"{normalised(query)}\n{normalised(positive)}"
 
 
@@ -42,14 +43,14 @@ def pair_hash(query: str, positive: str) -> int:
 
 
 def is_repeated(hash_E: np.ndarray) -> np.ndarray:
-    """Whether an earlier entry has the same hash, bool [E]."""
+    """For each entry, whether an earlier entry has the same hash, bool [E]."""
     repeated_E = np.ones(len(hash_E), dtype=bool)
     repeated_E[np.unique(hash_E, return_index=True)[1]] = False
     return repeated_E
 
 
 def signature(text: str, config: FilterConfig) -> np.ndarray:
-    """MinHash of the set of a text's character shingles, uint32 [H / 2]. A shorter text is one shingle."""
+    """MinHash of a text's set of character shingles, uint32 [H / 2]. A text shorter than a shingle is one shingle."""
     minhash_class, _ = _datasketch()
     width = config.shingle_characters
     shingles = {text[i : i + width].encode() for i in range(max(1, len(text) - width + 1))}
@@ -59,7 +60,7 @@ def signature(text: str, config: FilterConfig) -> np.ndarray:
 
 
 def pair_signature(text: str, config: FilterConfig) -> np.ndarray:
-    """Signature of a `pair_text`, uint32 [H]. Hashes of query and positive alternate, so that a band holds both."""
+    """Signature of a `pair_text`, uint32 [H]. Hashes of query and positive alternate, so that every band has both."""
     return np.stack([signature(side, config) for side in text.split("\n")], axis=1).ravel()
 
 
@@ -70,10 +71,10 @@ def write_signatures(
     config: FilterConfig,
     progress: Callable[[int], None],
 ) -> list[Path]:
-    """Write the signatures of all pairs, uint32 [at most BLOCK_PAIRS, H] a file; returns the files in order.
+    """Write the signatures of all pairs, uint32 [at most BLOCK_PAIRS, H] per file; returns the files in order.
 
-    Every rank calls it and makes every W-th file, unless an earlier start has made it. read: gives the `pair_text` of
-    pairs by their numbers.
+    Every rank must call this; each writes every W-th file (W ranks) unless an earlier start has written the file. read:
+    returns the `pair_text` of the pairs with the given numbers.
     """
     _datasketch()  # refuse before any work if it is not installed
     starts = range(0, num_pairs, BLOCK_PAIRS)
@@ -92,9 +93,10 @@ def write_signatures(
 
 
 def is_near_duplicate(files: Sequence[Path], config: FilterConfig, folder: Path) -> np.ndarray:
-    """Whether an earlier pair that stays is a near duplicate, bool [E].
+    """For each pair, whether it is a near duplicate of an earlier kept pair, bool [E].
 
-    files: of `write_signatures`. folder: a new one for memory-mapped arrays: signatures need not fit in memory.
+    files: the result of `write_signatures`. folder: a folder to create for memory-mapped arrays, because the signatures
+    may be larger than memory.
     """
     folder.mkdir(parents=True)
     signature_EH = _join(files, folder / "signature_EH.npy", 2 * config.num_hashes)
@@ -120,9 +122,10 @@ def _join(files: Sequence[Path], path: Path, width: int) -> np.ndarray:
 
 
 def _buckets(signature_EH: np.ndarray, start: int, width: int, first: int) -> tuple[np.ndarray, int]:
-    """(bucket of each pair, int64 [E], next free bucket number) in the band of `width` hashes that begins at `start`.
+    """The bucket of each pair in one band, int64 [E], and the next free bucket number.
 
-    Pairs with equal hashes in the band share a bucket, numbered from `first` on; -1 for a pair that is alone.
+    The band has `width` hashes and begins at hash `start`. Pairs with equal hashes in the band share a bucket. Buckets
+    are numbered from `first` on. The bucket is -1 for a pair that shares its hashes with no other pair.
     """
     key_E = np.zeros(len(signature_EH), dtype=np.uint64)
     for column in range(start, start + width):
@@ -133,15 +136,15 @@ def _buckets(signature_EH: np.ndarray, start: int, width: int, first: int) -> tu
 
 
 def similarity(signature_EH: np.ndarray, signature_H: np.ndarray) -> np.ndarray:
-    """Estimated Jaccard similarity of pairs to one pair, float64 [E]: that of the side that is less similar."""
+    """Estimated Jaccard similarity of many pairs to one pair, float64 [E]: the lower one of query and positive."""
     agrees = (signature_EH == signature_H).reshape(len(signature_EH), -1, 2)
     return agrees.mean(axis=1).min(axis=1)
 
 
 def _is_near_kept_pair(signature_EH: np.ndarray, bucket_EB: np.ndarray, threshold: float) -> np.ndarray:
-    """Whether a pair is as similar as `threshold` to an earlier one that stays, bool [E]."""
+    """For each pair, whether its similarity to an earlier kept pair is at least `threshold`, bool [E]."""
     repeated_E = np.zeros(len(signature_EH), dtype=bool)
-    kept: dict[int, list[int]] = defaultdict(list)  # bucket → those of its pairs that stay
+    kept: dict[int, list[int]] = defaultdict(list)  # bucket → its kept pairs
     for pair in np.flatnonzero((bucket_EB >= 0).any(axis=1)):
         buckets = [bucket for bucket in bucket_EB[pair].tolist() if bucket >= 0]
         others = sorted({other for bucket in buckets for other in kept[bucket]})
@@ -154,7 +157,7 @@ def _is_near_kept_pair(signature_EH: np.ndarray, bucket_EB: np.ndarray, threshol
 
 
 def _bands(config: FilterConfig) -> tuple[int, int]:
-    """(number of bands, hashes in a band): few pairs as similar as the threshold are in no bucket together."""
+    """(number of bands, hashes per band), chosen so that nearly all pairs above the threshold share a bucket."""
     _, lsh_class = _datasketch()
     lsh = lsh_class(threshold=config.near_threshold, num_perm=2 * config.num_hashes, weights=(_NEEDLESS, _MISSED))
     return lsh.b, lsh.r

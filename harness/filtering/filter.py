@@ -1,10 +1,10 @@
-"""`harness filter`: runs the stages one after the other and writes the rows that are left, and a report.
+"""`harness filter`: runs the stages one after the other, and writes the kept rows and a report.
 
-OUT/  train.jsonl.gz  report.md  report.json (written last)   work/ while unfinished
+OUT/  train.jsonl.gz  report.md  report.json (written last)   work/ (only while unfinished)
 
-What a stage has found stays in work/ until the end, so that a start that was killed is continued. The kept rows do not
-depend on where it was killed. They are the same for every number of ranks, except for pairs whose cosine lies within
-float32 rounding of a limit: the last bits of a cosine depend on which texts are padded together.
+The results of the stages stay in work/ until the end, so that a new start continues a start that was killed. The kept
+rows do not depend on such an interruption. They are equal for every number of ranks, except for pairs whose cosine
+differs from a limit only by float32 rounding: the last bits of a cosine depend on which texts are padded together.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ WORK_FOLDER, DATA_FILE = "work", "train.jsonl.gz"
 
 @dataclass(frozen=True, slots=True)
 class FilterRequest:
-    """What is filtered, with which settings, by which model, into which folder."""
+    """The data set to filter, the settings, the model, and the output folder."""
 
     path: str  # of the data set
     split: str
-    corpus: TaskData | None  # the documents that positives are ranked against; None: the pairs' own
+    corpus: TaskData | None  # the documents that positives are ranked against; None: the positives of all pairs
     config: FilterConfig
-    prompts: PromptsConfig  # before queries and documents; a row's own prompt is taken for its query instead
-    scored_by: dict[str, Any]  # what a score depends on: model, weights, pooling, prompts, lengths
+    prompts: PromptsConfig  # put before queries and documents; a row's own prompt replaces the one of its query
+    scored_by: dict[str, Any]  # everything that a score depends on: model, weights, pooling, prompts, lengths
     out: Path
     reading: Callable[[int], None]  # called with the number of texts read since the last call
 
     def facts(self) -> dict[str, Any]:
-        """Everything that decides the result, for the report. Every rank calls it; rank 0 hashes the source."""
+        """All that the result depends on, for the report. Every rank must call this; rank 0 hashes the source."""
         corpus = None if self.corpus is None else {"path": self.corpus.path, "hash": self.corpus.content_hash}
         return {
             "settings": self.config.model_dump(mode="json"),
@@ -65,9 +65,10 @@ class FilterRequest:
 
 
 def earlier_report(request: FilterRequest, facts: dict[str, Any]) -> dict[str, Any] | None:
-    """The report of an earlier start that ended, with the same settings, model and data; None if there is none.
+    """The report of an earlier finished run with the same settings, model and data; None if there is no report.
 
-    Every rank calls it and gets what rank 0 finds. Rank 0 removes work/ if that start was killed before it did.
+    Every rank must call this and gets the report that rank 0 reads. Rank 0 also removes work/, in case the earlier run
+    was killed between writing the report and removing work/.
 
     Raises:
         ValueError: the folder holds a result with other settings, another model or other data.
@@ -83,23 +84,25 @@ def _read_earlier_report(request: FilterRequest, facts: dict[str, Any]) -> dict[
     old, new = (flat({key: tree.get(key) for key in facts}) for tree in (report, facts))
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key) and not key.endswith((".path", ".model"))]
     if changed:
-        shown = "; ".join(f"{key}: {old.get(key)} → {new.get(key)}" for key in changed[:3])
-        raise ValueError(f"--out: got {request.out}, which holds the result of others ({shown}), expected a new folder")
+        changes = "; ".join(f"{key}: {old.get(key)} → {new.get(key)}" for key in changed[:3])
+        raise ValueError(
+            f"--out: got {request.out}, which holds the result of others ({changes}), expected a new folder"
+        )
     shutil.rmtree(request.out / WORK_FOLDER, ignore_errors=True)
     return report
 
 
 def filter_pairs(encode: Encode, request: FilterRequest, facts: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Run all stages; rank 0 writes the kept rows and the report. Every rank calls it and gets the report.
+    """Run all stages; rank 0 writes the kept rows and the report. Every rank must call this and gets the report.
 
-    encode: embeddings of texts that start with their prompts, not normalised. facts: `request.facts()`.
+    encode: returns unnormalised embeddings of texts that already start with their prompts. facts: `request.facts()`.
     """
     table, verdicts = _Stages(encode, request, facts, progress).run()
     return by_main(lambda: _write_result(request, facts, progress, table, verdicts))
 
 
 class _Stages:
-    """The stages on this rank. Their files lie below work/, in a folder named by a hash of all that decides them."""
+    """The stages on this rank. Their files are in a folder below work/ whose name is a hash of `facts`."""
 
     def __init__(self, encode: Encode, request: FilterRequest, facts: dict[str, Any], progress: Progress) -> None:
         self._request, self._config, self._progress = request, request.config, progress
@@ -109,7 +112,7 @@ class _Stages:
         self._embed = TableEmbeddings(encode, request.prompts, self._work, self._key, progress)
 
     def run(self) -> tuple[PairTable, Verdicts]:
-        """All pairs and the verdict on each; those of rank 0 are complete. Every rank calls it."""
+        """All pairs and the verdict on each pair. Every rank must call this; only rank 0's verdicts are complete."""
         by_main(self._remove_work_of_other_settings)
         table = self._read_and_apply_rules()
         verdicts = Verdicts.of_rules(table)
@@ -119,7 +122,7 @@ class _Stages:
             self._drop_near_duplicates(table, verdicts)
         if len(verdicts.kept()):
             self._drop_by_score_and_consistency(table, verdicts)
-        comm.barrier()  # rank 0 will remove the files: every rank must have opened all of them by now
+        comm.barrier()  # rank 0 removes the files next, so every rank must have opened all of them
         return table, verdicts
 
     def _remove_work_of_other_settings(self) -> None:
@@ -191,7 +194,7 @@ class _Stages:
     def _rivals(
         self, sides: UniqueSides, document_CD: np.ndarray, is_kept_E: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Hashes and unit rows of the documents that positives are ranked against: a sample."""
+        """Text hashes and unit rows of a sample of the documents that positives are ranked against."""
         corpus = self._request.corpus
         if corpus is None:
             kept_C = np.unique(sides.document_E[is_kept_E])

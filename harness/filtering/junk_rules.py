@@ -1,4 +1,4 @@
-"""Stage 1: rules that find junk in a text of any language."""
+"""Stage 1: rules that recognise junk texts in any language."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RUN = re.compile(r"(\S)\1{3,}")
 
 
 def broken_rule(text: str, rules: RuleConfig) -> Reason | None:
-    """The first rule that a text breaks; None if it breaks none."""
+    """The reason of the first rule that a text breaks; None if the text breaks no rule."""
     stripped = text.strip()
     if not stripped:
         return Reason.EMPTY
@@ -34,23 +34,23 @@ def broken_rule(text: str, rules: RuleConfig) -> Reason | None:
 
 
 def normalised(text: str) -> str:
-    """The text as it is compared with others: Unicode NFKC, case folded, white space of any length one space."""
+    """The text in the form used for comparisons: Unicode NFKC, case folded, each run of white space one space."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def symbol_share(text: str) -> float:
-    """Share of the characters, white space left out, that are no letter, mark or digit of any script."""
+    """Share of the characters, not counting white space, that are not a letter, mark or digit of any script."""
     symbols = [c for c in _NO_WORD.findall(text) if not unicodedata.category(c).startswith("M")]
     return len(symbols) / max(1, _num_visible(text))
 
 
 def run_share(text: str) -> float:
-    """Share of the characters, white space left out, that stand in runs of one character, four or longer."""
+    """Share of the characters, not counting white space, that are in runs of four or more equal characters."""
     return sum(len(run.group()) for run in _RUN.finditer(text)) / max(1, _num_visible(text))
 
 
 def repeated_line_share(text: str) -> float:
-    """Share of the lines with text that equal an earlier one (Gopher's duplicate lines, arXiv 2112.11446, table A1)."""
+    """Share of the non-blank lines that are equal to an earlier line (Gopher, arXiv 2112.11446, table A1)."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return 1 - len(set(lines)) / max(1, len(lines))
 

@@ -1,4 +1,4 @@
-"""Writes the rows that are left, unchanged but for dropped positives, and collects samples of dropped pairs."""
+"""Writes the kept rows and collects samples of dropped pairs. A kept row loses its dropped positives, nothing else."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ _PROGRESS_ROWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class WrittenRows:
-    """shortened_rows: kept rows that lost positives. samples: by reason, dropped pairs with line, texts and score."""
+    """Facts about the written rows, for the report."""
 
-    shortened_rows: int
-    samples: dict[str, list[dict[str, Any]]]
+    shortened_rows: int  # number of kept rows that lost some of their positives
+    samples: dict[str, list[dict[str, Any]]]  # by reason: dropped pairs with line, texts and score
 
 
 def write_rows(
     out: Path, source: tuple[str, str], table: PairTable, verdicts: Verdicts, progress: Callable[[int], None]
 ) -> WrittenRows:
-    """Write the rows with a kept positive to `out` (.jsonl.gz), in their order; the same bytes at every start.
+    """Write the rows with at least one kept positive to `out` (.jsonl.gz), in the order of the source.
 
-    source: path and split.
+    Equal inputs give equal bytes. source: path and split.
 
     Raises:
-        ValueError: the source has changed since it was read, or holds a value that JSON does not know.
+        ValueError: the source has changed since it was read, or has a value that JSON cannot represent.
     """
     path, split = source
     reason_P, score_P = verdicts.reason_P, verdicts.score_P
     start_R1 = np.searchsorted(table.row_P, np.arange(int(table.row_P[-1]) + 2))
-    wanted = _samples(reason_P)
+    sampled_pairs = _samples(reason_P)
     samples: dict[str, list[dict[str, Any]]] = {reason.label: [] for reason in DROPPED}
     shortened = 0
 
     def write(stream: IO[bytes]) -> None:
         nonlocal shortened
         row = -1
-        # Without a file name and time of change the bytes depend on the rows only.
+        # The header has no file name and no modification time, so that the bytes depend on the rows only.
         with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0, compresslevel=6) as packed:
             for row, (line, raw) in enumerate(read_formatted_rows(path, split, "retrieval")):
                 if row + 1 >= len(start_R1):
                     break
                 pairs = range(start_R1[row], start_R1[row + 1])
-                for pair in wanted.intersection(pairs):
-                    shown = _shown(line, raw, int(table.position_P[pair]), float(score_P[pair]))
-                    samples[Reason(reason_P[pair]).label].append(shown)
+                for pair in sampled_pairs.intersection(pairs):
+                    sample = _sample(line, raw, int(table.position_P[pair]), float(score_P[pair]))
+                    samples[Reason(reason_P[pair]).label].append(sample)
                 kept = [int(table.position_P[pair]) for pair in pairs if reason_P[pair] == Reason.KEPT]
                 if kept and not isinstance(raw, BadRow):
                     shortened += len(kept) < len(pairs)
@@ -71,7 +71,7 @@ def write_rows(
 
     replace_file(out, write)
     progress(len(start_R1) - 1)
-    return WrittenRows(shortened, {label: found for label, found in samples.items() if found})
+    return WrittenRows(shortened, {label: pairs for label, pairs in samples.items() if pairs})
 
 
 def _check_unchanged(path: str, has_same_rows: bool) -> None:
@@ -83,7 +83,7 @@ def _check_unchanged(path: str, has_same_rows: bool) -> None:
 
 
 def _samples(reason_P: np.ndarray) -> set[int]:
-    """SAMPLES pairs dropped for each reason, spread over the data."""
+    """The numbers of up to SAMPLES dropped pairs for each reason, chosen pseudo-randomly."""
     chosen: set[int] = set()
     for reason in DROPPED:
         pair_E = np.flatnonzero(reason_P == reason)
@@ -91,16 +91,17 @@ def _samples(reason_P: np.ndarray) -> set[int]:
     return chosen
 
 
-def _shown(line: int, raw: FormattedRow | BadRow, position: int, score: float) -> dict[str, Any]:
-    found = pairs_of(line, raw)
-    if isinstance(found, BadRow):
-        return {"line": line, "problem": f"{found.field}: got {found.got}, expected {found.expected}"}
-    shown: dict[str, Any] = {
+def _sample(line: int, raw: FormattedRow | BadRow, position: int, score: float) -> dict[str, Any]:
+    """What the report shows of a dropped pair. position: of the positive in its row."""
+    row = pairs_of(line, raw)
+    if isinstance(row, BadRow):
+        return {"line": line, "problem": f"{row.field}: got {row.got}, expected {row.expected}"}
+    sample: dict[str, Any] = {
         "line": line,
-        "query": _shorten(found.query),
-        "positive": _shorten(found.positives[position]),
+        "query": _shorten(row.query),
+        "positive": _shorten(row.positives[position]),
     }
-    return shown if np.isnan(score) else {**shown, "score": round(score, 4)}
+    return sample if np.isnan(score) else {**sample, "score": round(score, 4)}
 
 
 def _shorten(text: str) -> str:

@@ -1,7 +1,7 @@
-"""The pairs of a source as memory-mapped arrays, written while the source is read and the rules are applied.
+"""Stage 1: reads the source, applies the rules, and writes the pairs as memory-mapped arrays.
 
-Only texts that passed are kept on disk. A row that cannot be used, or has no query, counts as one pair, so that the
-report accounts for every row.
+Only texts that pass the rules are written to disk. A row that cannot be used counts as one pair, so that every row
+appears in the report.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 CHUNK_TEXTS, CHUNK_CHARACTERS = 16_384, 8_000_000
 _TEXTS = "texts.arrow"
-_SCHEMA = pa.schema([("text", pa.large_string()), ("prompt", pa.large_string())])  # prompt: a query row's own
+_SCHEMA = pa.schema(
+    [("text", pa.large_string()), ("prompt", pa.large_string())]
+)  # prompt: the row's own, with its query
 _DTYPES = {
     "row_P": "int64",
     "position_P": "int32",
@@ -44,28 +46,28 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class PairTable:
-    """All pairs of a source, by row."""
+    """All pairs of a source, sorted by row."""
 
-    row_P: np.ndarray  # int64, of the source from 0, ascending
-    position_P: np.ndarray  # int32, of the positive in its row
-    reason_P: np.ndarray  # uint8, `Reason` by the rules
-    hash_P: np.ndarray  # uint64, of the normalised pair; 0 where a rule objects
-    query_P: np.ndarray  # int64, text; -1 where a rule objects
-    positive_P: np.ndarray  # int64, text; -1 where a rule objects
-    text_hash_G: np.ndarray  # uint64, of the raw text
+    row_P: np.ndarray  # int64, row of the source from 0, ascending
+    position_P: np.ndarray  # int32, position of the positive in its row
+    reason_P: np.ndarray  # uint8, the `Reason` that the rules gave
+    hash_P: np.ndarray  # uint64, hash of the normalised pair; 0 if a rule dropped the pair
+    query_P: np.ndarray  # int64, text id; -1 if a rule dropped the pair
+    positive_P: np.ndarray  # int64, text id; -1 if a rule dropped the pair
+    text_hash_G: np.ndarray  # uint64, hash of the raw text
     texts: Dataset
 
     def read_texts(self, text_E: np.ndarray) -> list[tuple[str, str | None]]:
-        """(text, the row's own prompt) of some ids, in the order asked for."""
+        """(text, the row's own prompt) of each text id, in the order of `text_E`."""
         if not len(text_E):
             return []
         unique, inverse = np.unique(text_E, return_inverse=True)
-        found = self.texts[unique.tolist()]
-        return [(found["text"][i], found["prompt"][i]) for i in inverse]
+        columns = self.texts[unique.tolist()]
+        return [(columns["text"][i], columns["prompt"][i]) for i in inverse]
 
     @classmethod
     def open(cls, folder: Path) -> PairTable:
-        """What `write_pairs` left in a folder."""
+        """Open the table that `write_pairs` wrote into a folder."""
         from datasets import Dataset
 
         arrays = {name: open_array(folder / f"{name}.npy") for name in _DTYPES}
@@ -74,14 +76,14 @@ class PairTable:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What the stages have found so far, per pair."""
+    """The results of the stages so far, per pair."""
 
-    reason_P: np.ndarray  # uint8, `Reason`: why it was dropped, or KEPT
-    score_P: np.ndarray  # float32, NaN where an earlier stage dropped it
+    reason_P: np.ndarray  # uint8, `Reason`: why the pair was dropped, or KEPT
+    score_P: np.ndarray  # float32, the model's cosine; NaN for pairs that were dropped before stage 4
 
     @classmethod
     def of_rules(cls, table: PairTable) -> Verdicts:
-        """After the rules, which `write_pairs` has applied while it read the source."""
+        """The verdicts after stage 1: the results of the rules that `write_pairs` applied."""
         return cls(np.array(table.reason_P), np.full(len(table.reason_P), np.nan, dtype=np.float32))
 
     def kept(self) -> np.ndarray:
@@ -90,28 +92,28 @@ class Verdicts:
 
 
 def write_pairs(folder: Path, path: str, split: str, rules: RuleConfig, progress: Callable[[int], None]) -> None:
-    """Read the source once, apply the rules, write what `PairTable.open` opens.
+    """Read the source once, apply the rules, and write the files that `PairTable.open` opens.
 
     progress: called with the number of texts kept since the last call.
 
     Raises:
-        ValueError: the source cannot be read, or no row of it can be used.
+        ValueError: the source cannot be read, or has no usable row.
     """
     first_problem: str | None = None
     is_usable = False
     with _Writer(folder, progress) as writer:
         for row, (line, raw) in enumerate(read_formatted_rows(path, split, "retrieval")):
-            found = pairs_of(line, raw)
-            if isinstance(found, BadRow):
-                first_problem = first_problem or found.message(path, line)
+            pairs = pairs_of(line, raw)
+            if isinstance(pairs, BadRow):
+                first_problem = first_problem or pairs.message(path, line)
                 writer.add_dropped(row, [Reason.UNUSABLE])
                 continue
             is_usable = True
-            reason = broken_rule(found.query, rules)
+            reason = broken_rule(pairs.query, rules)
             if reason is not None:
-                writer.add_dropped(row, [reason] * len(found.positives))
+                writer.add_dropped(row, [reason] * len(pairs.positives))
             else:
-                writer.add(row, found, [_judge(found.query, positive, rules) for positive in found.positives])
+                writer.add(row, pairs, [_judge(pairs.query, positive, rules) for positive in pairs.positives])
     if not is_usable:
         problem = "it has no rows" if first_problem is None else f"the first problem: {first_problem}"
         raise ValueError(f"{path}: got no usable row, expected at least one; {problem}")
@@ -125,7 +127,7 @@ def _judge(query: str, positive: str, rules: RuleConfig) -> Reason:
 
 
 class _Writer:
-    """Appends to the files of a table, a chunk at a time."""
+    """Appends to the files of a `PairTable`, one chunk at a time."""
 
     def __init__(self, folder: Path, progress: Callable[[int], None]) -> None:
         folder.mkdir(parents=True)
@@ -147,19 +149,19 @@ class _Writer:
             file.close()
 
     def add_dropped(self, row: int, reasons: list[Reason]) -> None:
-        """Pairs of a row of which no text is kept."""
+        """Add the pairs of a row whose texts are all dropped. reasons: one per pair."""
         for position, reason in enumerate(reasons):
             self._add_pair(row, position, reason, 0, -1, -1)
 
-    def add(self, row: int, found: RowPairs, reasons: list[Reason]) -> None:
-        """A row whose query passed; reasons: what the rules say of each positive."""
+    def add(self, row: int, pairs: RowPairs, reasons: list[Reason]) -> None:
+        """Add the pairs of a row whose query passed the rules. reasons: the result of the rules for each positive."""
         query_id = -1
-        for position, (positive, reason) in enumerate(zip(found.positives, reasons, strict=True)):
+        for position, (positive, reason) in enumerate(zip(pairs.positives, reasons, strict=True)):
             if reason is not Reason.KEPT:
                 self._add_pair(row, position, reason, 0, -1, -1)
                 continue
-            query_id = self._add_text(found.query, found.prompt) if query_id < 0 else query_id
-            self._add_pair(row, position, reason, pair_hash(found.query, positive), query_id, self._add_text(positive))
+            query_id = self._add_text(pairs.query, pairs.prompt) if query_id < 0 else query_id
+            self._add_pair(row, position, reason, pair_hash(pairs.query, positive), query_id, self._add_text(positive))
 
     def _add_pair(self, *values: int) -> None:
         self._pairs.append(values)
@@ -190,7 +192,7 @@ class _Writer:
 
 
 def source_hash(path: str) -> str:
-    """SHA-256 of a file, or of the names and bytes of a folder's files; the name itself for a hub data set."""
+    """SHA-256 of a file, of the names and bytes of a folder's files, or of the name of a hub data set."""
     place = Path(path)
     if place.is_file():
         return _file_hash(place)
@@ -201,7 +203,7 @@ def source_hash(path: str) -> str:
 
 
 def _files_of(folder: Path) -> Iterator[Path]:
-    """The files of a folder, by name; not those that `datasets` itself caches there."""
+    """The files of a folder, sorted by name, without the files that `datasets` itself caches there."""
     yield from sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("cache-"))
 
 

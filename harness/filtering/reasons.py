@@ -1,4 +1,4 @@
-"""The reasons for which a pair is dropped, in the order of the stages."""
+"""The reasons for dropping a pair, in the order of the stages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Reason(IntEnum):
-    """KEPT, or why a pair was dropped; a dropped row has the reason of its pair that passed most stages."""
+    """KEPT, or why a pair was dropped. The reason of a dropped row is that of its pair that passed the most stages."""
 
     KEPT = 0
     UNUSABLE = 1

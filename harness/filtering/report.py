@@ -1,4 +1,4 @@
-"""report.json and report.md: how much was dropped for which reason, with samples, and the settings that decided it."""
+"""Writes report.json and report.md: how many rows and pairs were dropped for each reason, samples, and the settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BAR_WIDTH = 40
 
 
 def counts(row_P: np.ndarray, reason_P: np.ndarray) -> dict[str, Any]:
-    """How many rows and pairs came in, were kept, and were dropped for each reason (a dropped row's: see `Reason`)."""
+    """Numbers of rows and pairs in the source, kept, and dropped per reason; `Reason` says how rows are counted."""
     row_start_R = np.flatnonzero(np.diff(row_P, prepend=-1))
     latest_R = np.maximum.reduceat(reason_P, row_start_R)
     reason_R = np.where(np.minimum.reduceat(reason_P, row_start_R) == Reason.KEPT, Reason.KEPT, latest_R)
@@ -26,12 +26,12 @@ def counts(row_P: np.ndarray, reason_P: np.ndarray) -> dict[str, Any]:
 
 
 def score_summary(score_P: np.ndarray) -> dict[str, Any]:
-    """Number, quantiles and histogram (bins of 0.05) of the scored pairs' cosines. NaN: not scored."""
+    """Number, quantiles and histogram (bins of 0.05) of the pairs' cosines. Pairs with NaN were not scored."""
     score_E = score_P[~np.isnan(score_P)]
     if not len(score_E):
         return {"scored": 0, "quantiles": {}, "histogram": []}
     edges = np.round(np.arange(-1, 1 + _BIN, _BIN), 2)
-    # Rounding lets the cosine of equal texts exceed 1 a little.
+    # By rounding, the cosine of equal texts may be slightly above 1.
     count, _ = np.histogram(np.clip(score_E, -1, 1), edges)
     bins = [[float(edge), int(number)] for edge, number in zip(edges, count, strict=False) if number]
     quantile = np.quantile(score_E.astype(np.float64), _QUANTILES)
@@ -43,13 +43,13 @@ def score_summary(score_P: np.ndarray) -> dict[str, Any]:
 
 
 def write_report(out: Path, report: dict[str, Any]) -> None:
-    """Write both files; report.json, which says that the filter has finished, comes last."""
+    """Write both files. report.json is written last: its existence means that the filter has finished."""
     replace_file(out / PAGE, page(report))
     replace_file(out / REPORT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
 def summary(report: dict[str, Any]) -> str:
-    """Rows in, kept, and dropped by reason, a line each."""
+    """One line with the numbers of kept and of all rows, then one line per reason with the dropped rows."""
     rows = report["rows"]
     lines = [f"{rows['kept']:,} of {rows['in']:,} rows kept"]
     return "\n".join([*lines, *(f"  {number:>12,} {label}" for label, number in rows["dropped"].items())])
@@ -79,8 +79,8 @@ def page(report: dict[str, Any]) -> str:
         lines += ["| cosine | " + " | ".join(f"{value:.3f}" for value in quantiles.values()) + " |", "", "```text"]
         lines += [*_bars(report["scores"]["histogram"]), "```"]
     lines += ["", "## Samples of what was dropped"]
-    for label, found in report["samples"].items():
-        lines += ["", f"### {label}", "", *(_sample(one) for one in found)]
+    for label, samples in report["samples"].items():
+        lines += ["", f"### {label}", "", *(_sample_line(sample) for sample in samples)]
     facts = {key: report[key] for key in ("settings", "model", "data", "corpus")}
     lines += ["", "## Made with", "", "```json", json.dumps(facts, indent=2, ensure_ascii=False), "```", ""]
     return "\n".join(lines)
@@ -100,9 +100,9 @@ def _bars(histogram: list[list[float]]) -> list[str]:
     ]
 
 
-def _sample(one: dict[str, Any]) -> str:
-    if "problem" in one:
-        return f"- line {one['line']}: {one['problem']}"
-    score = f" (score {one['score']:.3f})" if "score" in one else ""
-    query, positive = (json.dumps(one[side], ensure_ascii=False) for side in ("query", "positive"))
-    return f"- line {one['line']}{score}: {query} → {positive}"
+def _sample_line(sample: dict[str, Any]) -> str:
+    if "problem" in sample:
+        return f"- line {sample['line']}: {sample['problem']}"
+    score = f" (score {sample['score']:.3f})" if "score" in sample else ""
+    query, positive = (json.dumps(sample[side], ensure_ascii=False) for side in ("query", "positive"))
+    return f"- line {sample['line']}{score}: {query} → {positive}"

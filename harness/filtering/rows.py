@@ -1,4 +1,4 @@
-"""What a row of the source holds for the filter, and the same row with only some of its positives."""
+"""Takes a row of the source apart into (query, positive) pairs, and builds the row with only some of its positives."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from harness.types import Example
 
 @dataclass(frozen=True, slots=True)
 class RowPairs:
-    """What the filter judges of a row."""
+    """The texts of a row that the filter judges."""
 
     query: str
-    positives: list[str]  # at least one; blank ones too
-    prompt: str | None = None  # the row's own query instruction
+    positives: list[str]  # at least one; blank texts are included
+    prompt: str | None = None  # the row's own query prompt
 
 
 def pairs_of(line: int, row: FormattedRow | BadRow) -> RowPairs | BadRow:
-    """The pairs of a row, or why it cannot be used.
+    """The pairs of a row, or a BadRow that says why the row cannot be used.
 
-    Blank texts are no fault here, as they are in training: the rules of the filter drop their pairs.
+    A blank text makes a row bad in training, but not here: the rules of the filter drop its pairs.
     """
     if isinstance(row, BadRow):
         return row
@@ -42,7 +42,7 @@ def pairs_of(line: int, row: FormattedRow | BadRow) -> RowPairs | BadRow:
 
 
 def with_positives(row: FormattedRow, kept: Sequence[int]) -> Row:
-    """The row with some of its positives and their scores, in the order of `kept`; all other columns as they are."""
+    """The row with only the positives at the positions `kept`, and their scores; all other columns are unchanged."""
     changed = dict(row.columns)
     for name in (row.row_format.positive, row.row_format.positive_scores):
         values = row.columns.get(name) if name else None
@@ -52,5 +52,5 @@ def with_positives(row: FormattedRow, kept: Sequence[int]) -> Row:
 
 
 def _as_list(value: Any) -> list[Any]:
-    """A single text as a list of one; anything else but a list as no texts, which validation then reports."""
+    """A list as it is, a single text as a list of one. Other values give an empty list, which validation reports."""
     return value if isinstance(value, list) else [value] if isinstance(value, str) else []

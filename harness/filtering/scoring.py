@@ -1,4 +1,4 @@
-"""Stage 4: the cosine of query and positive by an embedding model; each different text is encoded once."""
+"""Stage 4: scores each pair by the cosine of its query and positive. Each distinct text is encoded once."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from harness.search.unique_texts import unique_texts
 
 @dataclass(frozen=True, slots=True)
 class UniqueSides:
-    """The different queries and the different documents of some pairs, in the order in which they first occur."""
+    """The distinct queries and the distinct documents of some pairs, in the order of their first occurrence."""
 
-    query_id_Q: np.ndarray  # int64, number of the text in the table
-    query_hash_Q: np.ndarray  # uint64, of the raw text
+    query_id_Q: np.ndarray  # int64, text id in the table
+    query_hash_Q: np.ndarray  # uint64, hash of the raw text
     document_id_C: np.ndarray
     document_hash_C: np.ndarray
-    query_E: np.ndarray  # int64, which of the queries is the pair's
-    document_E: np.ndarray  # int64, which of the documents is the pair's
+    query_E: np.ndarray  # int64, position of each pair's query among Q
+    document_E: np.ndarray  # int64, position of each pair's document among C
 
     @classmethod
     def of(cls, table: PairTable, pair_E: np.ndarray) -> UniqueSides:
-        """Those of the pairs numbered `pair_E`."""
+        """The distinct queries and documents of the pairs with the numbers `pair_E`."""
         query_id_Q, query_hash_Q, query_E = _unique(table, table.query_P[pair_E])
         document_id_C, document_hash_C, document_E = _unique(table, table.positive_P[pair_E])
         return cls(query_id_Q, query_hash_Q, document_id_C, document_hash_C, query_E, document_E)
@@ -40,7 +40,7 @@ def cosines(query_QD: np.ndarray, document_CD: np.ndarray, sides: UniqueSides) -
 
 
 def _unique(table: PairTable, text_E: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(first text with each different hash, these hashes, which of them each entry has)."""
+    """(first text id of each distinct text, its hash, the position of each entry's text among the distinct texts)."""
     hash_E = table.text_hash_G[text_E]
-    first_U, which_E = unique_texts(hash_E)
-    return text_E[first_U], hash_E[first_U], which_E
+    first_U, position_E = unique_texts(hash_E)
+    return text_E[first_U], hash_E[first_U], position_E
