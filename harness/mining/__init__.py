@@ -1,1 +1,1 @@
-"""Which negatives every query uses: searched before training, replaced or ranked anew while it runs, or masked."""
+"""Chooses the negatives of every query: searches them before training, replaces or re-ranks them during it."""

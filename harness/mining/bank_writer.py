@@ -1,4 +1,4 @@
-"""Writes the files of a bank while the search goes on: the candidates of a query text, for every row that has it."""
+"""Writes the files of a bank during a search: the candidates of each query text go to every row with this query."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.mining.mined_texts import MinedTexts
 
 
 class BankWriter:
-    """The arrays of a bank in the folder `out`, see `harness.data.bank.file`. Rank 0 has one."""
+    """Writes the arrays of a bank into the folder `out`, see `harness.data.bank.file`. Only rank 0 creates one."""
 
     def __init__(self, out: Path, texts: MinedTexts, num_candidates: int) -> None:
         self.out, self.document_id_C = out, texts.document_id_C
@@ -26,7 +26,7 @@ class BankWriter:
         self._count_R = _new_array(out / "count_R.npy", np.int32, (num_rows,))
 
     def add(self, first: int, document_QK: np.ndarray, score_QK: np.ndarray) -> None:
-        """Take what the search found for the queries from number `first` on: documents, best first, -1 padded."""
+        """Write the search results of consecutive queries from number `first` on: documents, best first, -1 padded."""
         start_Q = self._start_Q1[first : first + len(document_QK)]
         stop_Q = self._start_Q1[first + 1 : first + 1 + len(document_QK)]
         query_E, place_E = expand_ranges(start_Q, stop_Q)
@@ -37,7 +37,7 @@ class BankWriter:
         self._count_R[row_E] = is_found_EK.sum(axis=1)
 
     def finish(self, facts: BankFacts) -> None:
-        """Write bank.json, which makes the bank a finished one."""
+        """Write bank.json, which marks the bank as finished."""
         for array in (self._candidate_RC, self._score_RC, self._count_R):
             array.flush()
         facts.write(self.out)

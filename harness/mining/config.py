@@ -12,30 +12,33 @@ from harness.mining.replacement_rule import rule_class, rule_names
 from harness.settings.section import Section
 
 _NUMBERS = ("ratio", "ceiling", "floor")
-_ACCEPTED_WITHOUT_RULE = ("ratio", "ceiling")  # so that `--set mining.rule=none` alone switches most rules off
+# Accepted although unused with `rule: none`, so that `--set mining.rule=none` alone switches off most recipes' rule.
+_ACCEPTED_WITHOUT_RULE = ("ratio", "ceiling")
 
 
 class RemineConfig(Section):
-    """Rank every query's candidates anew with the weights of the moment (ANCE, arXiv 2007.00808, section 4).
+    """Rank every query's candidates again during training, by the current weights (ANCE, arXiv 2007.00808, section 4).
 
     The search and its limits are those of `harness mine`, see `MineSettings`.
     """
 
-    every: int = Field(0, ge=0)  # steps between two rankings; 0: never because of the step number
+    every: int = Field(0, ge=0)  # steps between two rankings; 0: no ranking at regular intervals
     candidates: int = Field(100, ge=1)  # per query
     relative: float | None = Field(None, gt=0, le=1)  # keep s < s(positive) - (1 - relative) * |s(positive)|
     margin: float | None = None  # keep s < s(positive) - margin
-    index: Literal["exact", "ivf"] = "exact"  # above `index_above` documents; hnsw would differ from build to build
+    # The index for more than `index_above` documents. hnsw is not offered: two builds of it may differ.
+    index: Literal["exact", "ivf"] = "exact"
     index_above: int = Field(1_000_000, ge=0)
-    ended: float = Field(0.1, gt=0, le=1)  # with exhausted: remine, the share of a task's lists that must have ended
+    # With `exhausted: remine`: a task is ranked again when this share of its queries has no further candidate.
+    ended: float = Field(0.1, gt=0, le=1)
 
 
 class GuideConfig(Section):
-    """A frozen model that judges the negatives of the tasks with `negatives.guide` (GISTEmbed, arXiv 2402.16829).
+    """A frozen model that checks the negatives of the tasks with `negatives.guide` (GISTEmbed, arXiv 2402.16829).
 
-    A document is no negative of a query if guide(query, document) > guide(query, lowest positive) + margin, guide()
-    being the cosine of the guide's embeddings. The guide reads the raw texts, with its own prompts and tokenizer. If
-    some positives of a query may be wrong, `positives: one` loses fewer negatives than `positives: all`.
+    A document is excluded from the negatives of a query if guide(query, document) > guide(query, lowest positive) +
+    margin. guide() is the cosine of the guide model's embeddings. The guide reads the raw texts and has its own prompts
+    and tokenizer. If some positives may be wrong, `positives: one` excludes fewer negatives than `positives: all`.
     """
 
     name_or_path: str
@@ -46,14 +49,15 @@ class GuideConfig(Section):
 
 
 class MiningConfig(Section):
-    """When a query's negatives have become easy and the next of its ranked candidates take their place.
+    """When the negatives of a query count as easy and are replaced by its next ranked candidates.
 
-    S is the last similarity of a query and a negative in use, S0 the first one since it came into use.
-    rule: `none` keeps every query's first negatives; the others are the files of harness/mining/rules/. Each says which
-        of ratio, ceiling and floor it takes, and what they and interval are by default.
+    S is the latest similarity of a query and a negative in use. S0 is their first similarity since the negative came
+    into use.
+    rule: `none` never replaces a negative. The other rules are the files of harness/mining/rules/. Each file says which
+        of ratio, ceiling and floor the rule uses, and the defaults of these numbers and of interval.
     check: `seen` takes S from the loss of the steps since the last judgement, at no cost. `upcoming` encodes, every
-        `interval` steps (default 100), the negatives of the queries that the plan says come next, with dropout off, up
-        to `budget` texts; S0 then is the first such similarity.
+        `interval` steps (default 100), the queries that the plan uses next and their negatives, with dropout off, up to
+        `budget` texts. S0 is then the first similarity computed in this way.
     """
 
     rule: str = "none"
@@ -61,11 +65,12 @@ class MiningConfig(Section):
     ceiling: float | None = Field(None, gt=0)  # default: the rule's
     floor: float | None = None  # default: the rule's
     interval: int | None = Field(None, ge=1)  # steps between two judgements; default: the rule's
-    delay: int = Field(1, ge=1)  # steps that may be planned ahead of a decision: it counts from step t + 1 + delay on
+    delay: int = Field(1, ge=1)  # a decision after step t takes effect at step t + 1 + delay: steps are planned ahead
     check: Literal["seen", "upcoming"] = "seen"
-    budget: int = Field(4096, ge=2)  # upcoming: texts encoded per look ahead, over all tasks and ranks
-    exhausted: Literal["keep", "wrap", "remine"] = "keep"  # when a list ends: keep what is in use, begin again, re-rank
-    start: Literal["first_use", "ranking"] = "first_use"  # S0: the first S, or the score it was ranked by
+    budget: int = Field(4096, ge=2)  # with `upcoming`: texts encoded per look-ahead, over all tasks and ranks
+    # If a query has no further candidate: keep its negatives, start its list again, or rank all candidates again.
+    exhausted: Literal["keep", "wrap", "remine"] = "keep"
+    start: Literal["first_use", "ranking"] = "first_use"  # S0 is the first S, or the score that ranked the candidate
     remine: RemineConfig = RemineConfig()
 
     @field_validator("rule", mode="before")

@@ -1,7 +1,7 @@
-"""Dynamic negatives: after every step, replace the negatives that have become easy, or rank all candidates anew.
+"""Dynamic negatives: after a step, replace the negatives that have become easy, or rank all candidates again.
 
-The similarities come from the loss, which computes them anyway, or from a look ahead at the queries that come next. All
-ranks have the same numbers and come to the same decisions, so nothing is sent.
+The similarities come from the loss, which computes them anyway, or from encoding the queries of the next steps. All
+ranks have the same similarities and make the same decisions, so that no communication is needed.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from harness.mining.task_negatives import TaskNegatives, below
 from harness.mining.upcoming import UpcomingScores
 from harness.types import QueryPart, StepPlan
 
-LookAhead = Callable[[int, int], Mapping[str, UpcomingScores]]  # (first step, last step): see `Upcoming`
+LookAhead = Callable[[int, int], Mapping[str, UpcomingScores]]  # called with (first step, last step); see `Upcoming`
 
 
 class Rerank(Protocol):
-    """What `Reranking` does."""
+    """The interface of `Reranking`."""
 
     def __call__(self, tasks: Sequence[Task], step: int, /) -> Mapping[str, Candidates]:
-        """The candidates of each task by its name, ranked with the weights after step `step`."""
+        """The candidates of each task, by task name, ranked with the weights after the step number `step`."""
         ...
 
     def reopen(self, task: Task, step: int, /) -> Candidates:
-        """The candidates that a task was given after an earlier step, from disk."""
+        """Load from disk the candidates that were ranked for a task after the step number `step`."""
         ...
 
     def keep(self, steps: Collection[int], /) -> None:
-        """Remove rankings from disk, but those after `steps` and those that a checkpoint names."""
+        """Remove all rankings from disk except those made after `steps` and those that a checkpoint needs."""
         ...
 
 
 class DynamicNegatives:
-    """Decides which negatives every query uses next, for all tasks of a run that have ranked negatives.
+    """Decides which negatives every query uses next, for all tasks of a run with ranked negatives.
 
-    look_ahead: called when `mining.check` is `upcoming`. rerank: called when `mining.remine` or `mining.exhausted` ask
-    for a new ranking. Every rank makes the object and calls its methods in the same order.
+    look_ahead: used if `mining.check` is `upcoming`. rerank: used when `mining.remine` or `mining.exhausted` requires a
+    new ranking. Every rank must create this object and call its methods in the same order.
     """
 
     def __init__(
@@ -56,13 +56,14 @@ class DynamicNegatives:
         }
 
     def observe(self, plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Take the similarities of a finished step, decide what its negatives are replaced by; returns the metrics.
+        """Record the similarities of a finished step and decide about replacements; returns the metrics.
 
-        own_similarity: per task [B, M], of each query and its own negatives; NaN for those that the loss left out.
+        own_similarity: per task [B, M], the similarity of each query to its own negatives; NaN where the loss did not
+        use the negative.
         """
         ranks_all = self._ranks_all_after(plan.step)
         metrics = self._watch(plan, own_similarity)
-        # A new ranking discards what a judgement would decide now.
+        # If all candidates are ranked again now, a judgement would have no effect.
         metrics |= self._judge(() if ranks_all else tuple(self.tasks.values()), plan.step)
         metrics |= self._rank_anew(list(self.tasks.values()) if ranks_all else self._run_out(plan.step), plan.step)
         for task in self.tasks.values():
@@ -72,7 +73,7 @@ class DynamicNegatives:
         return metrics
 
     def _watch(self, plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Take the step's similarities; returns the means of S and S0 over its ranked negatives, 0 without any.
+        """Record the step's similarities; returns the means of S and S0 over its ranked negatives (0 if it has none).
 
         With a rule, both means are over the negatives whose S0 is known, so that they can be compared.
         """
@@ -92,10 +93,10 @@ class DynamicNegatives:
         }
 
     def _judge(self, tasks: Sequence[TaskNegatives], step: int) -> dict[str, float]:
-        """Replace the easy negatives of those tasks whose rule judges after this step.
+        """Replace the easy negatives of the tasks whose rule judges after this step.
 
-        `negatives_exhausted` counts the easy negatives that have no candidate left to follow them; one that stays easy
-        counts at every judgement.
+        `negatives_exhausted` counts the easy negatives for which no candidate is left. A negative that stays easy is
+        counted at every judgement.
         """
         judged = [task for task in tasks if task.rule is not None and task.rule.judges_after(step)]
         replaced = exhausted = 0
@@ -108,9 +109,9 @@ class DynamicNegatives:
         return {"negatives_replaced": float(replaced), "negatives_exhausted": float(exhausted)}
 
     def _rank_anew(self, tasks: Sequence[TaskNegatives], step: int) -> dict[str, float]:
-        """Rank the candidates of all queries of these tasks with the weights as they are after this step.
+        """Rank the candidates of all queries of these tasks with the weights after this step.
 
-        `windows_unfilled` counts those of the queries that have fewer candidates than slots.
+        `windows_unfilled` counts the queries that have fewer candidates than slots.
         """
         unfilled = 0
         if tasks:
@@ -126,25 +127,25 @@ class DynamicNegatives:
         return bool(every) and step % every == 0 and self._decided_from(step) <= self._num_steps
 
     def _run_out(self, step: int) -> list[TaskNegatives]:
-        """The tasks that are ranked anew after this step because too many of their lists have ended."""
+        """The tasks to rank again after this step, because too many of their queries have no further candidate."""
         if self.config.exhausted != "remine" or self._decided_from(step) > self._num_steps:
             return []
         return [task for task in self.tasks.values() if task.has_run_out()]
 
     def _decided_from(self, step: int) -> int:
-        """The first step that draws its negatives as decided after step `step`."""
+        """The first step at which a decision made after the step number `step` takes effect."""
         return step + 1 + self.config.delay
 
     def rankings(self) -> set[int]:
-        """The steps after which the banks in use were ranked; 0 for those that the run started with."""
+        """The steps after which the banks in use were ranked; 0 for banks ranked before the run."""
         return {bank.ranked_after for task in self.tasks.values() for bank in task.banks.banks}
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a checkpoint must keep, as arrays named TASK/FIELD."""
+        """The state to store in a checkpoint, as arrays named TASK/FIELD."""
         return {f"{name}/{key}": array for name, task in self.tasks.items() for key, array in task.state().items()}
 
     def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Continue where `state` was taken; nothing to do for a checkpoint without arrays."""
+        """Restore a result of `state()`; a checkpoint without arrays changes nothing."""
         if not arrays:
             return
         for name, task in self.tasks.items():
@@ -154,6 +155,6 @@ class DynamicNegatives:
 
 
 def _mean_or_0(arrays: Sequence[np.ndarray]) -> float:
-    """Mean of all entries that are not NaN, 0 without any."""
+    """Mean of all entries that are not NaN; 0 if there are none."""
     numbers = np.concatenate([array[~np.isnan(array)] for array in arrays] or [np.empty(0)])
     return float(numbers.mean()) if len(numbers) else 0.0

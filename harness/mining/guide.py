@@ -1,6 +1,6 @@
-"""A frozen guide model finds documents of a step that are too near a query to be its negatives.
+"""A frozen guide model finds the documents of a step that are too similar to a query to be its negatives.
 
-They are added to those that the plan excludes (GISTEmbed, Solatorio 2024, arXiv 2402.16829).
+These documents are added to the plan's excluded documents (GISTEmbed, Solatorio 2024, arXiv 2402.16829).
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from harness.search.exact import full_float32
 from harness.types import ROLES, QueryPart, RaggedLists, StepPlan, StepTexts, TokenBatch
 
 _QUERY, _DOCUMENT = ROLES.index("query"), ROLES.index("document")
-_BLOCK_CELLS = 1 << 24  # similarities held at a time: 64 MiB
-# Added to every limit. The similarities of two copies of a text in different micro-batches differ by less, so a copy
-# of the positive is never above the positive.
+_BLOCK_CELLS = 1 << 24  # number of similarities in memory at a time: 64 MiB
+# Added to every limit. Two copies of a text in different micro-batches have similarities that differ by less than this,
+# so that a copy of the positive never exceeds the limit.
 _ROUNDING = 1e-5
-# The same for every run, so that a resumed run has the same micro-batches, the same rounding and the same decisions. A
-# layer without a graph holds about 13 numbers per token and hidden unit at a time: with 1,024 hidden units, by
-# calculation, 0.8 GiB for 16,384 tokens.
+# Not a setting of the run, so that a resumed run has the same micro-batches, the same rounding and the same decisions.
+# Without a graph, a layer needs about 13 numbers per token and hidden unit at a time. With 1,024 hidden units this is
+# 0.8 GiB for 16,384 tokens (calculated, not measured).
 _MICRO_BATCH_TOKENS = {"cpu": CPU_TOKENS, "cuda": 16_384}
 
 
 class Guide:
-    """Excludes, for every query, the documents that the guide finds nearer to the query than its positive.
+    """Excludes, for every query, the documents that the guide finds more similar to the query than its positive.
 
-    Every rank makes the object and calls `mask` for the same steps in the same order.
+    Every rank must create this object and call `mask` for the same steps in the same order.
     """
 
     def __init__(
@@ -53,18 +53,18 @@ class Guide:
         margin: float,
         weights: str,
     ) -> None:
-        """tables: the text tables that a plan may name, in its order. weights: a hash of the guide's weights."""
+        """tables: the text tables that a plan refers to, in its order. weights: a hash of the guide's weights."""
         self._encode, self._tables, self._guided_tasks, self._margin = encode, tables, guided_tasks, margin
         self._classification_tasks = {table.name for table in tables if table.kind == "classification"}
         self.fingerprint = weights
 
     def mask(self, plan: StepPlan) -> StepPlan:
-        """The same step; in guided tasks, d is excluded for q if guide(q, d) > guide(q, lowest positive) + margin.
+        """A copy of the plan; in guided tasks it excludes d for q if guide(q, d) > guide(q, lowest positive) + margin.
 
-        A rank judges only the queries whose loss it computes. In the paper a query has one positive. With several, d is
-        excluded if it is above any of them, which is what would happen if the query stood in one pair with each. One
-        wrong positive therefore excludes most negatives of its query; with `positives: one`, only in the steps that
-        draw this positive.
+        A rank judges only the queries whose loss it computes. In the paper a query has one positive. With several
+        positives, d is excluded if it is more similar than any one of them. The result is the same as if the query
+        formed one pair with each positive. For this reason a single wrong positive excludes most negatives of its
+        query; with `positives: one`, this happens only in the steps that draw the wrong positive.
         """
         parts = [part for part in plan.parts if isinstance(part, QueryPart) and part.task in self._guided_tasks]
         if not parts:
@@ -76,10 +76,10 @@ class Guide:
         return replace(plan, parts=tuple(masked.get(part.task, part) for part in plan.parts))
 
     def _document_roles(self, plan: StepPlan) -> np.ndarray:
-        """[T]: the role (its code) whose prompt a text gets when it is compared as a document.
+        """[T]: the code of the role whose prompt a text gets when it is compared as a document.
 
-        It is "query" for the queries that stand among the documents because of `same_tower`, and for all texts of
-        classification tasks.
+        The role is "query" for the queries that `same_tower` adds to the documents, and for all texts of classification
+        tasks.
         """
         role_T = np.full(len(plan.texts), _QUERY, dtype=np.int64)
         for part in plan.parts:
@@ -89,7 +89,7 @@ class Guide:
         return role_T
 
     def _embed(self, texts: StepTexts, parts: Sequence[QueryPart], role_T: np.ndarray) -> _Embedded:
-        """Encode the queries and documents of the parts; a text that is used in both roles is encoded in both."""
+        """Encode the queries and documents of the parts. A text that is used in both roles is encoded twice."""
         keys = [_QUERY * len(texts) + part.query_B for part in parts]  # see `_Embedded.key_U`
         keys += [role_T[part.document_N] * len(texts) + part.document_N for part in parts]
         role_U, row_U = np.divmod(np.unique(np.concatenate(keys)), len(texts))
@@ -104,9 +104,9 @@ class Guide:
         return _Embedded(len(texts), role_U * len(texts) + row_U, torch.cat(unit_rows))
 
     def _read(self, texts: StepTexts, row_V: np.ndarray, place_R: np.ndarray) -> list[str]:
-        """Raw texts of the rows `row_V[place_R]` of the step's table.
+        """The raw texts of the rows `row_V[place_R]` of the step's table.
 
-        Several raw texts may have given the tokens of one row; the plan names the first of them.
+        If several raw texts have the same token ids, they share one row, and the plan refers to the first of them.
         """
         raw, source_R, text_R = [""] * len(place_R), texts.source_T[row_V[place_R]], texts.text_T[row_V[place_R]]
         for source in np.unique(source_R):
@@ -116,7 +116,7 @@ class Guide:
         return raw
 
     def _masked(self, part: QueryPart, embedded: _Embedded, role_T: np.ndarray) -> QueryPart:
-        """The same part, with more documents excluded for the queries of this rank."""
+        """A copy of the part in which more documents are excluded for the queries of this rank."""
         rows = part.share(comm.rank(), comm.world_size())
         query_BD = embedded.of(part.query_B[rows], _QUERY)
         document_ND = embedded.of(part.document_N, role_T[part.document_N])
@@ -134,23 +134,23 @@ class Guide:
 
 @dataclass(frozen=True, slots=True)
 class _Embedded:
-    """Embeddings of length 1 of some of the step's texts, each in one role."""
+    """Embeddings, normalised to length 1, of some of the step's texts in some roles."""
 
-    num_texts: int  # of the step
+    num_texts: int  # number of texts of the step
     key_U: np.ndarray  # role * num_texts + row of the step's table, ascending
     unit_UD: Tensor
 
     def of(self, row_N: np.ndarray, role_N: np.ndarray | int) -> Tensor:
-        """[N, D]: those of rows of the step's table, in the given roles."""
+        """[N, D]: the embeddings of the rows `row_N` of the step's table in the roles `role_N`."""
         place_N = np.searchsorted(self.key_U, role_N * self.num_texts + row_N)
         return self.unit_UD[torch.from_numpy(place_N).to(self.unit_UD.device)]
 
 
 def load_guide(config: GuideConfig, tasks: Sequence[Task]) -> Guide:
-    """Load the guide of a recipe to this rank's device, in float32. It is neither trained nor sharded.
+    """Load the guide model of a recipe to this rank's device, in float32. The guide is neither trained nor sharded.
 
     Raises:
-        ValueError: no such model, or one that cannot be reproduced, in one line that names the key `guide`.
+        ValueError: the model does not exist or cannot be reproduced; one line that names the key `guide`.
     """
     try:
         settings = config_of_folder(
@@ -177,7 +177,7 @@ def load_guide(config: GuideConfig, tasks: Sequence[Task]) -> Guide:
 
 
 def _lowest_positive(query_BD: Tensor, document_ND: Tensor, positive_BP: np.ndarray) -> Tensor:
-    """[B]: each query's lowest cosine to one of its positives."""
+    """[B]: for each query, the lowest of the cosines to its positives."""
     index_BP = torch.from_numpy(positive_BP).to(query_BD.device)
     lowest_B = query_BD.new_full((len(query_BD),), torch.inf)
     for index_B in index_BP.unbind(1):  # one positive of every query at a time, so that memory does not grow with P
@@ -187,7 +187,7 @@ def _lowest_positive(query_BD: Tensor, document_ND: Tensor, positive_BP: np.ndar
 
 
 def _documents_above(query_BD: Tensor, document_ND: Tensor, limit_B: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(query, document) pairs whose cosine is above the query's limit, from one block of queries at a time."""
+    """Yields the (query, document) pairs whose cosine is above the query's limit, one block of queries at a time."""
     num_rows = max(1, _BLOCK_CELLS // len(document_ND))
     for start in range(0, len(query_BD), num_rows):
         rows = slice(start, start + num_rows)
@@ -198,7 +198,7 @@ def _documents_above(query_BD: Tensor, document_ND: Tensor, limit_B: Tensor) -> 
 def _own_negatives_above(
     query_BD: Tensor, document_ND: Tensor, limit_B: Tensor, negative_BM: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same pairs, but only of queries and their own negatives; one negative of every query at a time."""
+    """Yields the (query, own negative) pairs whose cosine is above the query's limit, one slot at a time."""
     for index_B in negative_BM.T:
         cosine_B = (query_BD * document_ND[np.maximum(index_B, 0)]).sum(1)
         query = np.flatnonzero((cosine_B > limit_B).cpu().numpy() & (index_B >= 0))

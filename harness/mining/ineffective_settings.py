@@ -1,4 +1,4 @@
-"""Settings under which negatives cannot change, or are missing: a warning at the start that says what to change."""
+"""Finds settings under which negatives cannot change or are missing, for a warning at the start of a run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from harness.types import Balance
 def ineffective_rule_message(
     config: MiningConfig, tasks: Sequence[Task], num_steps: int, balance: Balance = "cbb"
 ) -> str | None:
-    """Why the rule cannot change what a run, or some of its tasks, trains on, and what to change; None if it can.
+    """Why the rule cannot change the negatives of a run, or of some of its tasks, and what to do; None if it can.
 
-    A decision counts some steps later, and a new negative is used when its query comes again. A negative can be judged
-    once its S0 is known: from its first use, or from a score. A new ranking starts all of this afresh.
+    A decision takes effect some steps later, and a new negative is used only when its query is drawn again. A negative
+    can be judged only when its S0 is known: from its first use, or from a score. A new ranking resets all S0.
     """
     rule = build_rule(config)
     if rule is None:
@@ -32,7 +32,7 @@ def ineffective_rule_message(
     problems = _decides_too_late(config, rule, num_steps)
     all_quotas = sum(task.quota for task in tasks)
     for task, bank in watched:
-        # With alternate, a task's share of the steps is its share of the quotas; otherwise it has a part in every step.
+        # With `alternate`, a task's share of the steps is its share of the quotas; otherwise every step has the task.
         queries_per_step = task.quota * (task.quota / all_quotas if balance == "alternate" else 1)
         problem = _sees_no_query_twice(config, task, queries_per_step, num_steps) if config.check == "seen" else None
         problem = problem or _lacks_ranking_scores(config, task, bank)
@@ -43,7 +43,7 @@ def ineffective_rule_message(
 
 
 def empty_window_message(tasks: Sequence[Task]) -> str | None:
-    """The tasks that ask for negatives of their own that at least half of their rows do not have; None without any."""
+    """Names the tasks in which at least half of the rows lack the negatives that the task asks for; None if no task."""
     problems = []
     for task in tasks:
         if task.bank is None or not task.bank.num_slots:
@@ -60,7 +60,7 @@ def empty_window_message(tasks: Sequence[Task]) -> str | None:
 
 
 def _decides_too_late(config: MiningConfig, rule: ReplacementRule, num_steps: int) -> list[str]:
-    """Whether the run ends before the first decision counts."""
+    """A problem if the run ends before the first decision takes effect."""
     if num_steps > rule.interval + config.delay:
         return []
     return [
@@ -70,7 +70,7 @@ def _decides_too_late(config: MiningConfig, rule: ReplacementRule, num_steps: in
 
 
 def _sees_no_query_twice(config: MiningConfig, task: Task, queries_per_step: float, num_steps: int) -> str | None:
-    """Whether no query comes twice in the run, or between two rankings."""
+    """A problem if no query is drawn twice in the run, or between two rankings."""
     every, num_rows = config.remine.every, task.data.num_rows
     if num_steps * queries_per_step <= num_rows:
         return (
@@ -87,7 +87,7 @@ def _sees_no_query_twice(config: MiningConfig, task: Task, queries_per_step: flo
 
 
 def _lacks_ranking_scores(config: MiningConfig, task: Task, bank: BankHistory) -> str | None:
-    """Whether S0 should be the score of the ranking, but no candidate in use has one."""
+    """A problem if S0 should be the score of the ranking, but no candidate in use has a score."""
     if config.start != "ranking" or _has_scores(bank.newest, task.data.num_rows):
         return None
     return "its candidates have no scores for mining.start: ranking; set first_use, or make a bank with harness mine"
@@ -96,7 +96,7 @@ def _lacks_ranking_scores(config: MiningConfig, task: Task, bank: BankHistory) -
 def _looks_ahead_too_little(
     config: MiningConfig, rule: ReplacementRule, watched: Sequence[tuple[Task, BankHistory]], num_steps: int
 ) -> list[str]:
-    """Whether the budget reaches no query, or none a second time where S0 needs a score of its own."""
+    """Problems if the budget is too small to score any query, or to score a query twice where S0 needs this."""
     texts_of_a_query = max(1 + bank.num_slots for _, bank in watched)
     if config.budget < texts_of_a_query:
         return [
@@ -115,6 +115,6 @@ def _looks_ahead_too_little(
 
 
 def _has_scores(bank: NegativeBank, num_rows: int) -> bool:
-    """Whether any row's candidates in use have a score."""
+    """Whether any candidate in use has a score."""
     blocks = blocks_of_rows(num_rows)
     return any(np.isfinite(bank.candidates.scores(row_B, bank.ranks(row_B))).any() for row_B in blocks)

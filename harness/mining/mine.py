@@ -1,8 +1,9 @@
-"""`harness mine`: rank the documents of a corpus for every training query, and write the result as a bank.
+"""`harness mine`: ranks the documents of a corpus for every training query and writes the result as a bank.
 
-A query's candidates leave out its known positives (of any row with the same query text), documents equal to these or to
-the query, and on request those so near the positive that they may be positives that nobody has labelled. The bank holds
-the ranks from the first on; a run decides from which rank it takes its negatives (`negatives.offset`).
+The candidates of a query do not include its known positives (of any row with the same query text), nor documents equal
+to a known positive or to the query. On request they do not include documents that are so similar to the positive that
+they may be unlabelled positives. The bank starts with the best candidate; a run chooses the first rank that it uses as
+a negative (`negatives.offset`).
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ from harness.search.request import CorpusShard, SearchRequest, ShardSearch
 from harness.search.scores import false_negative_limit, lowest_scores
 from harness.search.top_k import candidate_blocks, shard_of
 
-WORK_FOLDER = "work"  # of an unfinished bank, inside its folder
+WORK_FOLDER = "work"  # intermediate results of an unfinished bank, inside the bank's folder
 
 
 @dataclass(frozen=True, slots=True)
 class MineSettings:
-    """How many candidates per query, which are too near the positive to be safe negatives, and how to search.
+    """How many candidates to keep per query, which scores are too high for a safe negative, and how to search.
 
-    relative, margin: keep a candidate with score s if s < p - (1 - relative) * |p| and s < p - margin, p being the
-    lowest score of the query's known positives (NV-Retriever, arXiv 2407.15831, which takes relative = 0.95).
-    index: exact; or, for more than `index_above` documents, an approximate one of FAISS (see `FaissSearch`).
+    relative, margin: keep a candidate with score s if s < p - (1 - relative) * |p| and s < p - margin. p is the lowest
+    score of the query's known positives (NV-Retriever, arXiv 2407.15831, uses relative = 0.95).
+    index: `exact`, or an approximate FAISS index, used for more than `index_above` documents (see `FaissSearch`).
     """
 
     num_candidates: int = 100
@@ -60,10 +61,11 @@ def mine(
     ranked_by: dict[str, Any],
     progress: Progress = lambda stage, done, of: None,
 ) -> BankFacts:
-    """Write the bank of `data` to `out`; a start that was killed is continued. Every rank calls it.
+    """Write the bank of `data` to `out`; a search that was killed is continued. Every rank must call this.
 
-    encode: takes texts with their prompts before them. prompts: a query row's own instruction goes before these.
-    ranked_by: what the embeddings depend on (model, weights, pooling, prompts, lengths), for bank.json.
+    encode: encodes texts that already start with their prompts. prompts: by role; a row's own prompt replaces the one
+    of its query. ranked_by: everything that the embeddings depend on (model, weights, pooling, prompts, lengths), for
+    bank.json.
     """
     texts, work = mined_texts(data, corpus), out / WORK_FOLDER
     documents = data if corpus is None else corpus
@@ -99,7 +101,7 @@ def _highest_safe_scores(
     query_QD: Tensor,
     shard: CorpusShard,
 ) -> np.ndarray | None:
-    """Per query the score that a candidate must stay below, float32 [Q]; None without a limit. Every rank calls it."""
+    """Per query, the score that candidates must stay below, float32 [Q]; None: no limit. Every rank must call this."""
     if settings.relative is None and settings.margin is None:
         return None
     lowest_Q = lowest_scores(query_QD, shard, texts.positive_pairs)
@@ -114,18 +116,18 @@ def _highest_safe_scores(
 def _search_into(
     writer: BankWriter | None, search: ShardSearch, store: BlockStore, num_queries: int, progress: Progress
 ) -> None:
-    """Search block by block of queries on all ranks; rank 0, which has the writer, takes what is found."""
-    for first, found in candidate_blocks(
+    """Search one block of queries after the other on all ranks; rank 0, which has the writer, writes the results."""
+    for first, result in candidate_blocks(
         search, store=store, progress=lambda done: progress("searching", done, num_queries)
     ):
         assert writer is not None
-        writer.add(first, found.index_QK, found.score_QK)
+        writer.add(first, result.index_QK, result.score_QK)
 
 
 def _facts(
     data: TaskData, corpus: TaskData | None, settings: MineSettings, ranked_by: dict[str, Any], search: dict[str, Any]
 ) -> BankFacts:
-    """What bank.json says."""
+    """The content of bank.json."""
     return BankFacts(
         data_hash=data.content_hash,
         corpus=None if corpus is None else corpus.path,
@@ -138,10 +140,10 @@ def _facts(
 
 
 def refuse_finished(out: Path) -> None:
-    """Raise on every rank if `out` holds a finished bank. What its start left of its work is removed first.
+    """Refuse a folder `out` that holds a finished bank; first remove the intermediate results that it still contains.
 
     Raises:
-        ValueError: it does.
+        ValueError: on every rank, if `out` holds a finished bank.
     """
 
     def check() -> None:

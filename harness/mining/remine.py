@@ -1,8 +1,8 @@
-"""`mining.remine`: rank a task's candidates anew with the weights as they are (ANCE, arXiv 2007.00808, section 4).
+"""`mining.remine`: ranks a task's candidates again with the current weights (ANCE, arXiv 2007.00808, section 4).
 
-Training waits while all ranks search. FOLDER/step-N/TASK is a bank as `harness mine` writes it; it stays on disk while
-training or a checkpoint may need it. If the run is killed during a search and comes to the same step again with the
-same weights, the search goes on where it was.
+Training waits while all ranks search. FOLDER/step-N/TASK is a bank in the format of `harness mine`; it stays on disk as
+long as training or a checkpoint may need it. If the run is killed during a search and reaches the same step again with
+the same weights, the search is continued.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ from harness.search.encode import Encode
 
 @dataclass(frozen=True, slots=True)
 class Reranking:
-    """Ranks the candidates of tasks, and opens and removes what it has ranked.
+    """Ranks the candidates of tasks, and opens and removes these rankings.
 
-    A task's candidates come from the text table that its first bank takes them from.
+    A new ranking takes its candidates from the same text table as the task's first bank.
     """
 
     config: RemineConfig
     folder: Path  # of the rankings
-    checkpoints: Path  # folder of the checkpoints, whose rankings are kept
-    encoder_of: Callable[[Task], Encode]  # encodes texts with their prompts before them, with the weights as they are
-    identity: Callable[[], dict[str, Any]]  # what bank.json says of the model, with a hash of its weights; a collective
+    checkpoints: Path  # folder of the checkpoints; the rankings that they need are kept
+    encoder_of: Callable[[Task], Encode]  # an encoder with the current weights for texts that start with their prompts
+    # Describes the model for bank.json, with a hash of its weights. Every rank must call it.
+    identity: Callable[[], dict[str, Any]]
     offset_of: Callable[[Task], int]  # rank of the first candidate that a task uses
 
     def __call__(self, tasks: Sequence[Task], step: int) -> dict[str, Candidates]:
-        """The candidates of each task by its name, ranked after step `step`. Every rank calls it."""
-        identity = self.identity()  # taken at every ranking: the weights have changed since the last one
+        """The candidates of each task, by task name, ranked after the step number `step`. Every rank must call this."""
+        identity = self.identity()  # computed for every ranking, because the weights have changed
         return {task.config.name: self._rank(task, step, identity) for task in tasks}
 
     def _rank(self, task: Task, step: int, identity: dict[str, Any]) -> Candidates:
@@ -55,21 +56,21 @@ class Reranking:
             self.config.candidates, self.config.relative, self.config.margin, self.config.index, self.config.index_above
         )
         out = self._path(task, step)
-        # An earlier start may have finished this bank; its checkpoint was lost, so it is made again.
+        # If an earlier start finished this bank but its checkpoint was lost, the bank is computed again.
         rank0.by_main(lambda: (out / FACTS).unlink(missing_ok=True))
         mine(self.encoder_of(task), task.data, _corpus(task), settings, out, prompts, ranked_by)
         return self.reopen(task, step)
 
     def reopen(self, task: Task, step: int) -> Candidates:
-        """The task's candidates that were ranked after step `step`, from disk.
+        """Load from disk the task's candidates that were ranked after the step number `step`.
 
         Raises:
-            ValueError: they are not there, or not of this task's data.
+            ValueError: the bank does not exist, or belongs to other data.
         """
         return open_bank(self._path(task, step), task.data, _corpus(task), self.offset_of(task))
 
     def keep(self, steps: Collection[int]) -> None:
-        """Remove the rankings after all steps but these and those that a checkpoint names. Rank 0 does it."""
+        """Remove all rankings except those after `steps` and those that a checkpoint needs. Only rank 0 does this."""
         if not comm.is_main():
             return
         saved = (state.get("rankings", []) for state in kept_states(self.checkpoints))
@@ -88,6 +89,6 @@ class Reranking:
 
 
 def _corpus(task: Task) -> TaskData | None:
-    """The table of a task's candidates, if it is another one than that of its rows."""
+    """The text table of a task's candidates; None if the candidates are in the table of the task's rows."""
     assert task.bank is not None
     return None if task.bank.texts is task.data else task.bank.texts

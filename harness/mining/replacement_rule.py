@@ -1,6 +1,6 @@
-"""What a replacement rule is, and how the rule that a recipe names is found in the folder `rules/`.
+"""The base class of replacement rules, and the lookup of a recipe's rule in the folder `rules/`.
 
-To add a rule, add a file to `rules/` with a class `Rule(ReplacementRule)`; no other file names it.
+To add a rule, add a file with a class `Rule(ReplacementRule)` to `rules/`. No other file has to be changed.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from harness.mining import rules
 if TYPE_CHECKING:
     from harness.mining.config import MiningConfig
 
-INTERVAL_WITH_LOOK_AHEAD = 100  # steps; a look ahead encodes texts, so no rule asks for one at every step by default
+INTERVAL_WITH_LOOK_AHEAD = 100  # steps; the default is not every step, because a look-ahead encodes texts
 
 
 class ReplacementRule(ABC):
-    """Says which negatives in use have become easy, and which slots of their queries then take the next candidates.
+    """Decides which negatives in use are easy, and which slots of their queries get the next candidates.
 
-    A query has M slots, each with one negative in use. S is the last similarity [B, M] of query and negative, S0 the
-    first one since the negative came into its slot. A task has an object of its own, made anew when the task's
-    candidates are ranked anew. A rule that remembers something from one judgement to the next returns it from `state`.
+    A query has M slots with one negative each. S [B, M] is the latest similarity of query and negative. S0 is their
+    first similarity since the negative came into its slot. Each task has its own rule object, and gets a new one when
+    its candidates are ranked again. If a rule remembers something between judgements, `state` must return it.
     """
 
     default_numbers: ClassVar[Mapping[str, float]]  # the numbers of the recipe's section `mining` that the rule takes
     default_interval: ClassVar[int] = 1  # steps between two judgements
 
     def __init__(self, name: str, numbers: Mapping[str, float], interval: int) -> None:
-        """name: the recipe's. numbers: a value for every name in `default_numbers`. interval: in steps."""
+        """name: the rule's name in the recipe. numbers: a value per name in `default_numbers`. interval: in steps."""
         self.name, self.numbers, self.interval = name, dict(numbers), interval
 
     def judges_after(self, step: int) -> bool:
@@ -44,33 +44,32 @@ class ReplacementRule(ABC):
     def easy(self, row_B: np.ndarray, start_BM: np.ndarray, similarity_BM: np.ndarray) -> np.ndarray:
         """Bool [B, M]: the slots whose negative has become easy.
 
-        row_B: rows of the training data, ascending, each once. start_BM: S0. similarity_BM: S. NaN in either marks an
-        empty slot, or one that was not seen; it is never easy.
+        row_B: distinct rows of the training data, ascending. start_BM: S0. similarity_BM: S. If either is NaN, the slot
+        is empty or has not been seen; it must not count as easy.
         """
 
     def next_ranks(self, easy_BM: np.ndarray, next_ranks_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Ranks [B, M] of the candidates that come into use, -1 for a slot that keeps what it has.
+        """Ranks [B, M] of the new candidates; -1 for a slot that keeps its negative.
 
-        easy_BM: at least one easy slot in every row. next_ranks_of: from the slots to be filled, bool [B, M], to the
-        next ranks in their order, -1 where the query's list of candidates has ended. As it stands here, each easy slot
-        takes the next candidate by itself.
+        easy_BM: every row has at least one easy slot. next_ranks_of: takes the slots to fill, bool [B, M], and returns
+        the next ranks in order, -1 where the query has no further candidate. This default fills exactly the easy slots.
         """
         return next_ranks_of(easy_BM)
 
     def fixed_thresholds(self) -> dict[str, float]:
-        """What S or S0 is compared with, by the words that the report's figure says of the line."""
+        """Constant thresholds of S or S0, by the label of the threshold's line in the report's figure."""
         return {}
 
     def moving_thresholds(self, start_P: np.ndarray) -> dict[str, np.ndarray]:
-        """The same for what depends on S0: the values [P] for each mean S0 of a recorded step."""
+        """Thresholds that depend on S0, by label: one value [P] for the mean S0 of each recorded step."""
         return {}
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a checkpoint must keep of this rule, beside what the bank keeps."""
+        """The state of this rule to store in a checkpoint. The bank stores its own state."""
         return {}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continue from what `state` gave."""
+        """Restore a result of `state()`."""
         return None
 
 
@@ -87,12 +86,12 @@ def rule_class(name: str) -> type[ReplacementRule]:
 
 
 def build_rule(config: MiningConfig) -> ReplacementRule | None:
-    """A new object of the recipe's rule, with the recipe's numbers or else its defaults; None for `none`."""
+    """A new object of the recipe's rule, with the recipe's numbers or the rule's defaults; None for the rule `none`."""
     if config.rule == "none":
         return None
     rule = rule_class(config.rule)
-    given = {name: getattr(config, name) for name in rule.default_numbers}
-    numbers = {name: rule.default_numbers[name] if value is None else value for name, value in given.items()}
+    recipe_numbers = {name: getattr(config, name) for name in rule.default_numbers}
+    numbers = {name: rule.default_numbers[name] if value is None else value for name, value in recipe_numbers.items()}
     default = INTERVAL_WITH_LOOK_AHEAD if config.check == "upcoming" else rule.default_interval
     return rule(config.rule, numbers, config.interval or default)
 

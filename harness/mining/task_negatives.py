@@ -1,4 +1,4 @@
-"""The negatives of one task: takes their similarities step by step, and replaces those that have become easy."""
+"""Manages the negatives of one task: records their similarities and replaces the negatives that have become easy."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from harness.mining.config import MiningConfig
 from harness.mining.replacement_rule import build_rule
 from harness.types import QueryPart
 
-_ROWS_PER_BLOCK = 65_536  # rows of a data set whose candidates are counted together
+_ROWS_PER_BLOCK = 65_536  # number of rows whose candidates are counted at a time
 
 
 class TaskNegatives:
-    """A task's banks, its rule, and the similarities seen since the last judgement.
+    """The banks of a task, its replacement rule, and the similarities seen since the last judgement.
 
-    rule: None if negatives are never replaced. S, S0: see `ReplacementRule`.
+    rule: None if negatives are never replaced. `ReplacementRule` defines S and S0.
     """
 
     def __init__(self, config: MiningConfig, task: Task, banks: BankHistory) -> None:
@@ -28,10 +28,10 @@ class TaskNegatives:
         self._seen: list[tuple[np.ndarray, np.ndarray]] = []  # rows and their S, since the last judgement
 
     def watch(self, part: QueryPart, similarity_BM: np.ndarray, step: int) -> np.ndarray:
-        """Take the similarities of a step's negatives as S; returns their S0 [B, M].
+        """Record the similarities of a step's negatives as S; returns their S0 [B, M].
 
-        similarity_BM: NaN for a negative that the loss left out. S0 is NaN for an empty slot, and for a negative that
-        has been replaced by now: the step was planned before that decision.
+        similarity_BM: NaN for a negative that the loss did not use. S0 is NaN for an empty slot, and for a negative
+        that has been replaced after the step was planned.
         """
         bank = self.banks.newest
         if self.banks.at(step) is not bank:  # planned before the candidates were ranked anew
@@ -42,10 +42,10 @@ class TaskNegatives:
         return np.where(is_in_use_BM & (part.negative_BM >= 0), bank.starts(part.row_B), np.nan)
 
     def take(self, row_B: np.ndarray, similarity_BM: np.ndarray) -> None:
-        """Take S of each query's negatives, NaN where there is none, and S0 of those that have no S0 yet."""
+        """Record S of each query's negatives (NaN where unknown), and set S0 of the negatives that have none yet."""
         bank, start_BM = self.banks.newest, similarity_BM
         if self._config.start == "ranking" and not self.banks.banks[-1].ranked_after:
-            # The scores of a later ranking are no S0: they are not by the weights that the run started with.
+            # The scores of a later ranking cannot be S0, because the run's starting weights did not compute them.
             start_BM = bank.candidates.scores(row_B, bank.ranks(row_B))
         bank.start(row_B, start_BM, ~np.isnan(similarity_BM) & ~np.isnan(start_BM))
         self._seen.append((row_B, similarity_BM))
@@ -53,7 +53,7 @@ class TaskNegatives:
     def judge(self, first_step: int) -> tuple[int, int]:
         """Replace the easy negatives of the queries seen since the last judgement, for steps from `first_step` on.
 
-        Returns the number of negatives replaced, and of those that are easy but have no candidate left to follow them.
+        Returns the number of replaced negatives, and the number of easy negatives for which no candidate was left.
         """
         assert self.rule is not None
         bank = self.banks.newest
@@ -70,21 +70,20 @@ class TaskNegatives:
         return int((rank_BM >= 0).sum()), int(exhausted_BM.sum())
 
     def has_run_out(self) -> bool:
-        """Whether so many of the queries' lists have ended that the recipe asks for a new ranking."""
+        """Whether more queries than `mining.remine.ended` allows have no further candidate."""
         return self.banks.newest.num_ended > self._config.remine.ended * self.task.data.num_rows
 
     def begin_ranking(self, candidates: Candidates, *, first_step: int, ranked_after: int) -> int:
-        """Let every query begin with its first negatives of a new ranking, for steps from `first_step` on.
+        """Let every query start with the first negatives of a new ranking, for steps from `first_step` on.
 
-        Nothing that was learned of the negatives so far is kept. Returns the number of queries that have fewer
-        candidates than slots.
+        S, S0 and the state of the rule are reset. Returns the number of queries with fewer candidates than slots.
         """
         self._follow(candidates, first_step, ranked_after)
         self.rule, self._seen = build_rule(self._config), []
         return num_rows_with_fewer(candidates, self.task.data.num_rows, candidates.offset + self.banks.num_slots)
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a checkpoint must keep, as arrays: FIELD, or NUMBER/FIELD for one of the banks, or rule/FIELD."""
+        """The state to store in a checkpoint: arrays named FIELD, NUMBER/FIELD (for each bank) or rule/FIELD."""
         arrays = {
             "first_step": np.array([active.first_step for active in self.banks.banks]),
             "ranked_after": np.array([active.ranked_after for active in self.banks.banks]),
@@ -96,7 +95,7 @@ class TaskNegatives:
         return arrays | {f"rule/{key}": value for key, value in rule_state.items()}
 
     def load_state(self, arrays: Mapping[str, np.ndarray], candidates_after: Mapping[int, Candidates]) -> None:
-        """Continue where `state` was taken. candidates_after: those of each ranking, by the step after it was made."""
+        """Restore a result of `state()`. candidates_after: the step after which a ranking was made → its candidates."""
         self._seen = [(arrays["seen_row"], arrays["seen"])]
         steps = zip(arrays["first_step"].tolist(), arrays["ranked_after"].tolist(), strict=True)
         for number, (first_step, ranked_after) in enumerate(steps):
@@ -111,7 +110,7 @@ class TaskNegatives:
         self.banks.add(bank, first_step=first_step, ranked_after=ranked_after)
 
     def _last_seen(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows seen since the last judgement, ascending, each once, and their last S."""
+        """The distinct rows seen since the last judgement, ascending, and their latest S."""
         none = np.empty(0, dtype=np.int64), np.empty((0, self.banks.num_slots))
         row_B, similarity_BM = (np.concatenate(arrays) for arrays in zip(none, *self._seen, strict=True))
         row_U, from_the_end_U = np.unique(row_B[::-1], return_index=True)
@@ -119,16 +118,16 @@ class TaskNegatives:
 
 
 def below(start: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays whose names begin with `start`, without it."""
+    """The arrays whose names begin with `start`; the names in the result do not contain `start`."""
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
 
 
 def num_rows_with_fewer(candidates: Candidates, num_rows: int, needed: int) -> int:
-    """How many rows of a data set have fewer candidates than `needed`."""
+    """The number of rows of a data set that have fewer than `needed` candidates."""
     return sum(int((candidates.count(row_B) < needed).sum()) for row_B in blocks_of_rows(num_rows))
 
 
 def blocks_of_rows(num_rows: int) -> Iterator[np.ndarray]:
-    """The numbers 0 … num_rows - 1 in blocks, so that an answer for all of them never needs much memory."""
+    """Yields the numbers 0 … num_rows - 1 in blocks, so that a loop over all rows needs little memory."""
     for first in range(0, num_rows, _ROWS_PER_BLOCK):
         yield np.arange(first, min(first + _ROWS_PER_BLOCK, num_rows))

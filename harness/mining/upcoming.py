@@ -1,4 +1,4 @@
-"""`mining.check: upcoming`: the similarities of the negatives that the next steps will use, by today's weights."""
+"""`mining.check: upcoming`: computes, with the current weights, the similarities that the next steps will use."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from harness.types import Balance, TextRole
 
 @dataclass(frozen=True, slots=True)
 class UpcomingScores:
-    """Queries of one task and the similarity of each to its negatives, NaN where it has none."""
+    """Some queries of one task, and the similarity of each query to its negatives (NaN where a slot is empty)."""
 
-    row_B: np.ndarray  # int64, rows of the task's data, ascending, each once
+    row_B: np.ndarray  # int64, distinct rows of the task's data, ascending
     similarity_BM: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
 class _UpcomingQueries:
-    """Some queries of one task that a later step holds, with their negatives, as text ids."""
+    """Some queries of one task in one later step, with their negatives, as text ids."""
 
     task: int  # position in the recipe's list of tasks
     row_B: np.ndarray
     query_B: np.ndarray
-    negative_BM: np.ndarray  # -1 padded, of the table `negative_source`
-    negative_source: int
+    negative_BM: np.ndarray  # text ids of the table `negative_source`, -1 padded
+    negative_source: int  # position among `text_sources`
 
 
 class Upcoming:
-    """Looks ahead from a step on. Every rank calls it, and all get the same.
+    """Scores the queries of the steps that follow. Every rank must call it; all ranks get equal scores.
 
-    encoder_of: encodes a task's texts with their prompts before them, with the weights as they are. seed, balance:
-    those of the plan. budget: texts encoded per call, at most.
+    encoder_of: an encoder with the current weights for a task's texts, which already start with their prompts. seed,
+    balance: those of the plan. budget: the largest number of texts to encode per call.
     """
 
     def __init__(
@@ -48,15 +48,15 @@ class Upcoming:
         self._seed, self._balance, self._budget = seed, balance, budget
 
     def __call__(self, first_step: int, last_step: int) -> dict[str, UpcomingScores]:
-        """Scores of the queries of steps first_step … last_step in their order, as many as the budget allows."""
+        """Scores of the queries of the steps first_step … last_step, in order, as many as the budget allows."""
         queries_of_task: dict[int, list[_UpcomingQueries]] = {}
         for queries in self._within_budget(first_step, last_step):
             queries_of_task.setdefault(queries.task, []).append(queries)
         return {self._tasks[task].config.name: self._scores(queries) for task, queries in queries_of_task.items()}
 
     def _within_budget(self, first_step: int, last_step: int) -> Iterator[_UpcomingQueries]:
-        """The queries of tasks with ranked negatives that the steps draw, until the budget of texts is spent."""
-        left = self._budget
+        """Yields the queries that the steps draw from tasks with ranked negatives, until the budget is used up."""
+        budget_left = self._budget
         if not any(map(_has_negatives, self._tasks)):
             return
         for step in range(first_step, last_step + 1):
@@ -65,21 +65,21 @@ class Upcoming:
                     continue
                 # A text that several queries use is encoded once, but counted for each of them.
                 cost_B = np.cumsum(1 + (draw.negative_BM >= 0).sum(axis=1))
-                count = int(np.searchsorted(cost_B, left, side="right"))
+                count = int(np.searchsorted(cost_B, budget_left, side="right"))
                 if count:
                     arrays = draw.row_B[:count], draw.query_B[:count], draw.negative_BM[:count]
                     yield _UpcomingQueries(draw.task, *arrays, draw.negative_source)
-                    left -= int(cost_B[count - 1])
+                    budget_left -= int(cost_B[count - 1])
                 if count < len(cost_B):
                     return
 
     def _scores(self, parts: Sequence[_UpcomingQueries]) -> UpcomingScores:
-        """The scores of one task's queries, each once."""
+        """The scores of the distinct queries of one task."""
         task, texts = self._tasks[parts[0].task], text_sources(self._tasks)[parts[0].negative_source].data
         row_B, first_B = np.unique(np.concatenate([part.row_B for part in parts]), return_index=True)
         query_B = np.concatenate([part.query_B for part in parts])[first_B]
         negative_BM = np.concatenate([part.negative_BM for part in parts])[first_B]
-        # All ranks take rank 0's numbers: another processor may round otherwise, and then decide otherwise.
+        # All ranks use rank 0's similarities: another processor may round differently, and so decide differently.
         similarity_BM = comm.broadcast_object(self._similarity(task, query_B, texts, negative_BM))
         return UpcomingScores(row_B, similarity_BM)
 
@@ -93,7 +93,7 @@ class Upcoming:
         return similarity_BM
 
     def _embed(self, task: Task, texts: TaskData, id_N: np.ndarray, role: TextRole) -> np.ndarray:
-        """Unit rows [N, D]. An embedding that is zero or not finite gives NaN; the loss reports it as an error."""
+        """Unit rows [N, D]. An embedding that is zero or not finite gives NaN, which the loss reports as an error."""
         _, first_U, inverse_N = np.unique(texts.token_hash_G[id_N], return_index=True, return_inverse=True)
         row_UD = self._encoder_of(task)(task.full_texts(texts, id_N[first_U], role), role).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):

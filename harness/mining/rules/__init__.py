@@ -1,1 +1,1 @@
-"""The replacement rules, one file each. A file's name is what `mining.rule` says in a recipe; its class is `Rule`."""
+"""The replacement rules, one file per rule. The file name is the value of `mining.rule`; the class is called `Rule`."""

@@ -1,6 +1,6 @@
-"""Rule v1 (Conan-embedding, arXiv 2408.15710, section 3.1): a query's negatives are judged by their mean similarity.
+"""Rule v1 (Conan-embedding, arXiv 2408.15710, section 3.1): judges a query's negatives by their mean similarity.
 
-If they have become easy, all of them are replaced at once.
+If the negatives of a query have become easy, all of them are replaced at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from harness.mining.replacement_rule import ReplacementRule, seen_slots
 class Rule(ReplacementRule):
     """Easy if S0 > 0 and ratio * S < S0 and |S| < ceiling, with S and S0 the means over the query's seen slots.
 
-    Without S0 > 0, every S a little below a negative S0 would pass the ratio test.
+    The test S0 > 0 is needed because with a negative S0, any S slightly below S0 would pass the ratio test.
     """
 
     default_numbers: ClassVar[Mapping[str, float]] = {"ratio": 1.15, "ceiling": 0.8}
@@ -31,7 +31,7 @@ class Rule(ReplacementRule):
         return seen_BM & has_fallen_B1
 
     def next_ranks(self, easy_BM: np.ndarray, next_ranks_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """The whole window of the next M ranks; none of them if fewer than M are left."""
+        """The next M ranks for all M slots; -1 for all slots if fewer than M candidates are left."""
         rank_BM = next_ranks_of(np.ones_like(easy_BM))
         rank_BM[(rank_BM < 0).any(axis=1)] = -1
         return rank_BM
@@ -44,7 +44,7 @@ class Rule(ReplacementRule):
 
 
 def _mean(value_BM: np.ndarray, seen_BM: np.ndarray) -> np.ndarray:
-    """[B, 1]: mean over the seen slots, NaN without any."""
+    """[B, 1]: mean over the seen slots; NaN if there are none."""
     count_B1 = seen_BM.sum(axis=1, keepdims=True)
     total_B1 = np.where(seen_BM, value_BM, 0.0).sum(axis=1, keepdims=True, dtype=np.float64)
     return np.divide(total_B1, count_B1, out=np.full(count_B1.shape, np.nan), where=count_B1 > 0)

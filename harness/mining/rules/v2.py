@@ -1,4 +1,4 @@
-"""Rule v2 (Conan-embedding-v2, arXiv 2509.12892, equation 6): each negative is judged and replaced by itself."""
+"""Rule v2 (Conan-embedding-v2, arXiv 2509.12892, equation 6): judges and replaces each negative independently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.mining.replacement_rule import ReplacementRule, seen_slots
 class Rule(ReplacementRule):
     """Easy if S0 < floor, or if S0 > 0 and ratio * S < S0 and S < ceiling.
 
-    Without S0 > 0, every S a little below a negative S0 would pass the ratio test.
+    The test S0 > 0 is needed because with a negative S0, any S slightly below S0 would pass the ratio test.
     """
 
     default_numbers: ClassVar[Mapping[str, float]] = {"ratio": 1.2, "ceiling": 0.7, "floor": 0.4}
