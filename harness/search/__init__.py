@@ -1,1 +1,1 @@
-"""Texts to embeddings to the nearest documents, over all ranks; mining, filtering and evaluation all use this."""
+"""Encodes texts and finds the nearest documents, on all ranks together. Used by mining, filtering and evaluation."""

@@ -1,7 +1,7 @@
-"""Approximate search of one shard by FAISS, for corpora where an exact search takes too long.
+"""Approximate search of one shard with FAISS, for corpora in which an exact search takes too long.
 
-Takes the same request as `ExactSearch` and gives the same scores, but may miss some of the best rows.
-`recall_on_sample` measures how many.
+It takes the same request as `ExactSearch` and computes the same scores, but may miss some of the best rows.
+`recall_on_sample` measures the share of the rows that it finds.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from harness.search.request import SearchRequest, ShardSearch
 from harness.search.scores import listed_scores
 from harness.search.top_k import search_rows
 
-HNSW_NEIGHBOURS = 32  # links from each row of the graph to others
-TRAINING_ROWS = 64  # per list of an inverted file, to place the lists by; FAISS warns below 39
-FETCHED_BYTES = 32 * 2**20  # size of the columns and scores that are held at a time, about
-WIDEN = 4  # a query left with too few rows is asked again for this many times as many
+HNSW_NEIGHBOURS = 32  # links from each row of the graph to other rows
+TRAINING_ROWS = 64  # rows per inverted list from which k-means learns the list centres; FAISS warns below 39
+FETCHED_BYTES = 32 * 2**20  # approximate size of the columns and scores in memory at a time
+WIDEN = 4  # a query with too few results is searched again for this many times as many rows
 
 
 class FaissSearch:
-    """An index over the shard: `ivf` (inverted lists, quick to build) or `hnsw` (a graph, quicker to search).
+    """A FAISS index over the shard: `ivf` (inverted lists, fast to build) or `hnsw` (a graph, faster to search).
 
-    effort: inverted lists visited per query, or the graph's efSearch. FAISS knows neither excluded rows nor limits:
-    more rows than k are fetched, and those that do not count are dropped; a query left with fewer than k is asked again
-    for more rows, as long as there are any. The index holds a copy of the shard. Two graphs built of the same rows by
-    several threads may differ.
+    effort: number of inverted lists visited per query, or efSearch of the graph. FAISS supports neither excluded rows
+    nor limits, so more than k rows are fetched, and excluded rows and rows above the limit are dropped. A query with
+    fewer than k rows left is searched again for more rows, as long as the shard has more. The index holds a copy of the
+    shard. Two graphs that several threads build from the same rows may differ.
 
     Raises:
         ValueError: FAISS is not installed, or the shard is not in CPU memory.
@@ -66,7 +66,7 @@ class FaissSearch:
         return index, score
 
     def _fetch(self, query_RD: Tensor, fetched: int) -> Tensor:
-        """Columns int64 [R, H] that FAISS takes for the best, -1 where it found no more."""
+        """The columns int64 [R, H] that FAISS returns as the best ones; -1 where FAISS found no more."""
         if not fetched:
             return torch.empty((len(query_RD), 0), dtype=torch.int64)
         if self._kind == "hnsw":
@@ -76,7 +76,7 @@ class FaissSearch:
         return torch.from_numpy(self._index.search(query_RD.numpy(), fetched, params=parameters)[1])
 
     def _scores(self, row_R: np.ndarray, column_RH: Tensor) -> Tensor:
-        """The exact scores [R, H] of the columns found, -inf for those that do not count."""
+        """The exact scores [R, H] of the columns; -inf for padding, excluded rows and scores at or above the limit."""
         owner_E, place_E = (column_RH >= 0).nonzero(as_tuple=True)
         score_RH = torch.full(column_RH.shape, -torch.inf)
         row_CD = self.request.shard.row_CD
@@ -85,7 +85,8 @@ class FaissSearch:
         )
         score_RH[score_RH >= self.request.highest(row_R)[:, None]] = -torch.inf
         excluded_owner_E, excluded_E = (torch.from_numpy(part) for part in self.request.excluded_columns(row_R))
-        columns = len(self.request.shard) + 1  # of the shard, and one for -1: a (query, column) pair becomes one number
+        # One number per (query, column) pair: query * columns + column. The additional column is for -1.
+        columns = len(self.request.shard) + 1
         is_excluded_RH = torch.isin(
             column_RH + torch.arange(len(row_R))[:, None] * columns, excluded_E + excluded_owner_E * columns
         )
@@ -108,19 +109,19 @@ class FaissSearch:
 
 
 def recall_on_sample(search: ShardSearch, *, num_queries: int = 256, seed: int = 0) -> float:
-    """Share of the exact candidates of `num_queries` drawn queries that `search` finds; the same on every rank.
+    """Share of the exact candidates of `num_queries` random queries that `search` finds; equal on every rank.
 
-    1 if they have no candidates. Costs an exact search of these queries.
+    The result is 1 if the queries have no candidates. The cost is an exact search of these queries.
     """
     request = search.request
     count = min(num_queries, len(request.query_QD))
     row_R = np.sort(np.random.default_rng(seed).choice(len(request.query_QD), count, replace=False))
-    found, exact = search_rows(search, row_R), search_rows(ExactSearch(request), row_R)
-    return rank0.by_main(lambda: recall(found.index_QK, exact.index_QK))
+    approximate, exact = search_rows(search, row_R), search_rows(ExactSearch(request), row_R)
+    return rank0.by_main(lambda: recall(approximate.index_QK, exact.index_QK))
 
 
 def recall(found_RK: np.ndarray, exact_RK: np.ndarray) -> float:
-    """Share of the entries of `exact_RK` that stand in the same row of `found_RK`, -1 left out; 1 if there are none."""
+    """Share of the entries of `exact_RK`, not counting -1, that are in the same row of `found_RK`; 1 if none."""
     pairs = zip(found_RK, exact_RK, strict=True)
     hits = sum(int(np.isin(exact[exact >= 0], found).sum()) for found, exact in pairs)
     wanted = int((exact_RK >= 0).sum())

@@ -1,4 +1,4 @@
-"""Embeds many texts into a memory-mapped file, block by block; a start that was killed goes on after the last block."""
+"""Embeds many texts into a memory-mapped file, block by block. A run that was killed continues after its last block."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from harness.search.encode import Encode, ReadTexts
 from harness.search.unit_rows import unit_rows
 from harness.types import EncodingRole, TextRole
 
-BLOCK_TEXTS = 16_384  # encoded by all ranks together, then written
-Progress = Callable[[str, int, int], None]  # (stage, done, of)
+BLOCK_TEXTS = 16_384  # number of texts that all ranks together encode before they are written
+Progress = Callable[[str, int, int], None]  # called with (stage, number done, total number)
 
 
 class TextTable(Protocol):
@@ -33,9 +33,9 @@ class TextTable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TableEmbeddings:
-    """Embeds texts of tables, each with its prompt before it. Every call writes to a folder of its own below `work`.
+    """Embeds texts of tables, each with its prompt in front. Every stage writes to its own folder below `work`.
 
-    prompts: by role; where a row has a prompt of its own, that one is taken for its query. key: see `embeddings`.
+    prompts: by role; a row's own prompt replaces the one of its query. key: see `embeddings`.
     """
 
     encode: Encode
@@ -48,7 +48,7 @@ class TableEmbeddings:
         """Unit rows float32 [N, D] of the table's texts `id_N`. stage: name of the folder and of the progress bar."""
 
         def read(ids: np.ndarray) -> list[str]:
-            return [self.prompts.before(role, own) + text for text, own in table.read_texts(ids)]
+            return [self.prompts.before(role, own_prompt) + text for text, own_prompt in table.read_texts(ids)]
 
         def done(count: int) -> None:
             self.progress(f"encoding {stage}", count, len(id_N))
@@ -65,10 +65,10 @@ def embeddings(
     key: Mapping[str, Any],
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Unit rows float32 [N, D] of the texts `id_N`, memory-mapped from FOLDER/rows.npy, the same on every rank.
+    """Unit rows float32 [N, D] of the texts `id_N`, memory-mapped from FOLDER/rows.npy, equal on every rank.
 
-    Every rank calls it, reads and encodes its share; rank 0 writes. key: everything that decides the result; a folder
-    with another key is started anew. progress: called with the number of texts done.
+    Every rank must call this; each reads and encodes its share, and rank 0 writes. key: everything that the result
+    depends on; results in the folder with another key are removed. progress: called with the number of texts done.
 
     Raises:
         ValueError: a text's embedding is zero or not finite, rank 0 cannot write, or a rank does not see the folder.
@@ -86,18 +86,18 @@ def embeddings(
     if progress is not None:
         progress(len(id_N))
     rank0.wait_until_visible(folder / "rows.npy")
-    return np.load(folder / "rows.npy", mmap_mode="c")  # copy on write: torch wants an array that it may write to
+    return np.load(folder / "rows.npy", mmap_mode="c")  # copy on write, because torch requires a writable array
 
 
 def _encode_block(encode: Encode, read: ReadTexts, id_B: np.ndarray, role: EncodingRole) -> np.ndarray:
-    # Shuffled, with the same result on every rank. Ranks get every W-th text: where long and short texts take turns in
-    # the data, one of two ranks would otherwise get all long ones.
+    # Each rank encodes every W-th text (W ranks). The texts are shuffled first, in the same way on every rank: if long
+    # and short texts alternate in the data, one of two ranks would otherwise get all long texts.
     order_B = np.random.default_rng(0).permutation(len(id_B))
     return encode.read_and_encode(lambda share_E: read(id_B[share_E]), order_B, role)
 
 
 def _check_lengths(row_BD: np.ndarray, id_B: np.ndarray, read: ReadTexts) -> None:
-    """Refuse embeddings that have no direction."""
+    """Refuse embeddings whose length is zero or not finite."""
     length_B = np.linalg.norm(row_BD, axis=1)
     is_good_B = np.isfinite(length_B) & (length_B > 0)
     if not is_good_B.all():
@@ -107,19 +107,19 @@ def _check_lengths(row_BD: np.ndarray, id_B: np.ndarray, read: ReadTexts) -> Non
 
 
 def _num_done(folder: Path, key: Mapping[str, Any], num_texts: int) -> int:
-    """How many texts an earlier start with the same key has embedded; removes what one with another key left."""
+    """The number of texts embedded by an earlier start with the same key; removes the results of any other key."""
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "done.json"
-    described = json.loads(state.read_text()) if state.is_file() else {}
-    if described.get("key") == {**key, "texts": num_texts} and (folder / "rows.npy").is_file():
-        return int(described["done"])
+    facts = json.loads(state.read_text()) if state.is_file() else {}
+    if facts.get("key") == {**key, "texts": num_texts} and (folder / "rows.npy").is_file():
+        return int(facts["done"])
     state.unlink(missing_ok=True)
     (folder / "rows.npy").unlink(missing_ok=True)
     return 0
 
 
 def _write(folder: Path, first: int, row_BD: np.ndarray, num_texts: int, key: Mapping[str, Any]) -> None:
-    """Write a block's rows as unit rows, then that they are done. After a kill in between the block is made again."""
+    """Write a block's unit rows, then the number done. After a kill in between, the block is computed again."""
     path, shape = folder / "rows.npy", (num_texts, row_BD.shape[1])
     if first == 0:
         npy_format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()

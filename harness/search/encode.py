@@ -1,6 +1,6 @@
-"""Turns texts into embeddings: the ranks share the work, and all get the same rows, whatever the number of ranks.
+"""Turns texts into embeddings. The ranks share the work, and every rank gets all embeddings.
 
-The only way from texts to vectors for evaluation, mining, filtering and the guide model.
+Evaluation, mining, filtering and the guide model all encode their texts through this module.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from harness.prompts import NO_PROMPTS, Prompts
 from harness.types import EncodingRole, TokenBatch
 
 Forward = Callable[[TokenBatch], Tensor]
-ReadTexts = Callable[[np.ndarray], Sequence[str]]  # gives the texts with these numbers
-EncodeTexts = Callable[[Sequence[str], EncodingRole], np.ndarray]  # gives embeddings float32 [N, D] in a role
+ReadTexts = Callable[[np.ndarray], Sequence[str]]  # text numbers → texts
+EncodeTexts = Callable[[Sequence[str], EncodingRole], np.ndarray]  # texts, role → embeddings float32 [N, D]
 
-BLOCK_TEXTS = 65_536  # over all ranks, texts whose token ids and embeddings are held at a time
+BLOCK_TEXTS = 65_536  # number of texts, over all ranks, whose token ids and embeddings are in memory at a time
 
 
 class Encode(Protocol):
-    """What `TextEncoder` does, for those who take one."""
+    """The interface of `TextEncoder`, for functions that take an encoder."""
 
     def __call__(self, texts: Sequence[str], role: EncodingRole) -> np.ndarray: ...
 
@@ -34,17 +34,17 @@ class Encode(Protocol):
 
 
 def encode_each_once(encode: EncodeTexts, texts: Sequence[str], role: EncodingRole) -> np.ndarray:
-    """Embeddings float32 [N, D] of all texts; each different text is encoded once. Every rank calls it."""
+    """Embeddings float32 [N, D] of all texts; each distinct text is encoded once. Every rank must call this."""
     position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     row_UD = encode(list(position), role)
     return row_UD if len(position) == len(texts) else row_UD[[position[text] for text in texts]]
 
 
 class TextEncoder:
-    """`encode(texts, role)` gives float32 [N, D], not normalised. Every rank must call it with the same texts.
+    """`encode(texts, role)` returns float32 [N, D], not normalised. Every rank must call it with the same texts.
 
-    Besides the result, which lies in CPU memory, a rank holds one block of `BLOCK_TEXTS` embeddings at a time.
-    Without a length of its own, the role `sentence` takes the query's.
+    Besides the result, which is in CPU memory, a rank holds one block of `BLOCK_TEXTS` embeddings at a time. If
+    `max_lengths` has no entry for the role `sentence`, the length of `query` is used.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class TextEncoder:
         self._micro_batch_tokens = micro_batch_tokens
 
     def without_prompts(self) -> TextEncoder:
-        """The same encoder for texts that start with their prompts already."""
+        """A copy of this encoder that adds no prompts, for texts that already start with their prompts."""
         return TextEncoder(
             self._forward,
             self._tokeniser,
@@ -73,17 +73,17 @@ class TextEncoder:
         )
 
     def __call__(self, texts: Sequence[str], role: EncodingRole = "document") -> np.ndarray:
-        # Longest first, so that all ranks get texts of about the same lengths. Character counts are near enough to
-        # token counts for that, and a rank then tokenises its own share only.
+        # Longest first, so that all ranks get texts of about equal lengths. The length in characters is precise enough
+        # for this, and each rank then tokenises only its own share.
         order = np.argsort([-len(text) for text in texts], kind="stable").astype(np.int64)
         return self.read_and_encode(lambda share: [texts[i] for i in share], order, role)
 
     @torch.no_grad()
     def read_and_encode(self, read: ReadTexts, order_T: np.ndarray, role: EncodingRole) -> np.ndarray:
-        """Encode texts that each rank reads by itself, only its own share: float32 [T, D], row i of text i.
+        """Encode texts of which each rank reads only its own share: float32 [T, D], row i belongs to text i.
 
-        order_T: the numbers 0 … T - 1 in the order in which they are given to ranks 0, 1, … W - 1, 0, 1, …; the same
-        on every rank.
+        order_T: the text numbers 0 … T - 1 in the order in which they are assigned to the ranks 0, 1, … W - 1, 0, 1, …
+        It must be equal on every rank.
         """
         result_TD: np.ndarray | None = None
         for first in range(0, max(1, len(order_T)), BLOCK_TEXTS):
@@ -96,9 +96,9 @@ class TextEncoder:
         return result_TD
 
     def _encode_block(self, read: ReadTexts, block_B: np.ndarray, role: EncodingRole) -> np.ndarray:
-        """All ranks' embeddings of a block, those of rank 0 first. Rank r encodes texts r, r + W, r + 2W, …
+        """All ranks' embeddings of a block, in the order of the ranks. Rank r encodes the texts r, r + W, r + 2W, …
 
-        Every rank contributes as many rows; the last one of some is padding.
+        Every rank contributes the same number of rows; the last row of some ranks is padding.
         """
         share = block_B[comm.rank() :: comm.world_size()]
         prompt = self._prompts.before(role)
@@ -109,8 +109,8 @@ class TextEncoder:
     def _encode_ids(self, ids: list[list[int]], rows_per_rank: int) -> Tensor:
         """This rank's embeddings [rows_per_rank, D], in micro-batches.
 
-        All ranks run the same number of forward passes, some of them on an empty batch: under ZeRO-3 each pass gathers
-        the weights from all ranks.
+        All ranks run the same number of forward passes, if necessary with an empty batch, because under ZeRO-3 every
+        pass gathers the weights from all ranks.
         """
         length_R = np.array([len(row) for row in ids], dtype=np.int64)
         batches = split_into_micro_batches(np.arange(len(ids)), length_R, self._micro_batch_tokens)

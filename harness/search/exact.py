@@ -1,10 +1,10 @@
-"""Exact search of one shard: fast matrix products choose the rows that may be among the best, exact scores decide.
+"""Exact search of one shard: fast matrix products select the rows that may be among the best, exact scores rank them.
 
 Float32 products of whole tiles are fast, but their last bits depend on the shapes of the tiles. They differ from the
 true score by at most γ = (D + 8) · 2^-24 · |query| · |row|, whatever the order of summation (the 8 covers the other
-roundings). So every row whose product lies within 2γ of the k-th best product is scored again by `pair_scores`, and
-the result is ordered by these scores alone. Where more rows lie so close to the k-th than were held, the query is
-searched again with more held.
+roundings). Therefore every row whose product is at least (k-th best product) - 2γ is scored again by `pair_scores`, and
+only these scores order the result. The search keeps a limited number of rows per query. If more rows are that close to
+the k-th best, the query is searched again with a higher limit.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from torch import Tensor
 from harness.search.request import SearchRequest
 from harness.search.scores import listed_scores
 
-BLOCK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}  # of products held at a time; more is not faster on a CPU
-TILE_COLUMNS = 65_536  # of the corpus at a time: wide enough for the selection to cost little beside the product
-GROUP = 8  # columns of a tile of which only the highest is looked at first
-WIDEN = 4  # a query with too many close rows is searched again with this many times as many held
+BLOCK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}  # size of the products in memory; more is not faster on a CPU
+TILE_COLUMNS = 65_536  # corpus rows per tile: enough to make the selection cheap in comparison to the product
+GROUP = 8  # number of columns whose maximum is examined first
+WIDEN = 4  # a query with too many close rows is searched again, and keeps this many times as many rows
 
 
 class ExactSearch:
-    """The k best allowed rows of a shard per query; exact and independent of the block's size.
+    """Finds the k best allowed rows of a shard per query. The result is exact and independent of `block_bytes`.
 
-    Besides queries, shard and result it holds `block_bytes` of products and a few arrays of [R, H]. H grows to n where
-    n rows have the score of the k-th within rounding (copies of one document).
+    Besides queries, shard and result it needs memory for `block_bytes` of products and a few arrays [R, H]. If n rows
+    have the score of the k-th best row up to rounding (copies of one document), H grows to n.
 
     Raises:
         ValueError: `block_bytes` cannot hold one product.
@@ -76,16 +76,16 @@ class ExactSearch:
         return index, score
 
     def _largest_error(self, query_RD: Tensor) -> Tensor:
-        """Bound [R] of |product - exact score| over the shard; the second term covers numbers that underflow to 0."""
+        """Upper bound [R] of |product - exact score| over the shard; the second term covers underflow to 0."""
         width = query_RD.shape[1]
         unit = torch.finfo(torch.float32).eps / 2
         norm_R = torch.linalg.vector_norm(query_RD, dim=1) * self.request.largest_norm
         return 1.01 * (width + 8) * unit * norm_R + width * torch.finfo(torch.float32).tiny
 
     def _preselect(self, query_RD: Tensor, row_R: np.ndarray, limit_R: Tensor, held: int) -> tuple[Tensor, Tensor]:
-        """The `held` highest products below `limit_R`, best first, and their columns, both [R, H]; no excluded rows."""
+        """The `held` highest products below `limit_R` without excluded rows, best first, and their columns: [R, H]."""
         corpus_CD, device = self.request.shard.row_CD, query_RD.device
-        owner_E, excluded_E = (torch.from_numpy(part).to(device) for part in self.request.excluded_columns(row_R))
+        owner_E, excluded_E = (torch.from_numpy(array).to(device) for array in self.request.excluded_columns(row_R))
         best_RH = query_RD.new_empty((len(row_R), 0))
         column_RH = torch.empty((len(row_R), 0), dtype=torch.int64, device=device)
         for first in range(0, len(corpus_CD), self._tile_columns):
@@ -104,9 +104,9 @@ class ExactSearch:
 
 
 def k_highest(index_RE: Tensor, score_RE: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(indices, scores) of the k highest scores of each row, best first; among equal ones the lower index comes first.
+    """(indices, scores) of the k highest scores of each row, best first; for equal scores the lower index comes first.
 
-    Where a row has fewer than k scores above -inf, the rest has index -1 and score -inf.
+    If a row has fewer than k scores above -inf, the result is padded with index -1 and score -inf.
     """
     index_RE, order = index_RE.sort(dim=1)
     score_RE, order = score_RE.gather(1, order).sort(dim=1, descending=True, stable=True)
@@ -117,10 +117,10 @@ def k_highest(index_RE: Tensor, score_RE: Tensor, k: int) -> tuple[Tensor, Tenso
 
 
 def _threshold(product_RH: Tensor, limit_R: Tensor, error_R: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(product that each of the k best rows reaches at least [R], whether all rows that reach it are held [R]).
+    """(a lower bound of the products of the k best rows [R], whether all rows above the bound were kept [R]).
 
-    The exact score of a row whose product reaches `limit_R` may be too high to count; so the k-th best is taken among
-    the products below `limit_R`.
+    If a product is at least `limit_R`, the exact score of its row may be above the query's limit. Therefore the k-th
+    best is counted among the products below `limit_R`.
     """
     num_rows, held = product_RH.shape
     if not held:
@@ -132,17 +132,17 @@ def _threshold(product_RH: Tensor, limit_R: Tensor, error_R: Tensor, k: int) -> 
 
 
 def _columns_of_highest(product_RC: Tensor, above_R: Tensor, held: int) -> Tensor:
-    """Columns [R, n] of each row; those of its `held` highest products above `above_R` are among them.
+    """Columns [R, n] of each row that include the columns of its `held` highest products above `above_R`.
 
-    Columns are looked at in groups of `GROUP`. A group can hold one of the `held` highest products only if its maximum
-    is among the `held` highest maxima; these are found by the same function.
+    The columns are divided into groups of `GROUP`. A group can contain one of the `held` highest products only if the
+    group's maximum is among the `held` highest maxima. This function calls itself to find these maxima.
     """
     num_rows, num_columns = product_RC.shape
     columns = torch.arange(num_columns, device=product_RC.device)
     if num_columns < 2 * GROUP * max(1, held):
         return columns.expand(num_rows, -1)
     num_groups = num_columns // GROUP
-    # A group takes every num_groups-th column: the maxima are then elementwise maxima of GROUP long vectors.
+    # A group consists of every num_groups-th column, so that all maxima are one elementwise maximum of GROUP vectors.
     highest_RG = product_RC[:, : GROUP * num_groups].view(num_rows, GROUP, num_groups).amax(dim=1)
     count = min(held, int((highest_RG > above_R[:, None]).sum(dim=1).max()))
     group = _columns_of_highest(highest_RG, above_R, count)
@@ -152,7 +152,7 @@ def _columns_of_highest(product_RC: Tensor, above_R: Tensor, held: int) -> Tenso
 
 
 def _products(query_RD: Tensor, corpus_CD: Tensor) -> Tensor:
-    """query_RD @ corpus_CD.T. On CPUs by oneDNN: MKL, which computes `@`, is half as fast on those of AMD."""
+    """query_RD @ corpus_CD.T. On a CPU oneDNN computes it: MKL, which torch uses for `@`, is half as fast on AMD."""
     if query_RD.is_cuda or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return query_RD @ corpus_CD.T
     return torch.ops.mkldnn._linear_pointwise(query_RD, corpus_CD, None, "none", [], "")
@@ -160,9 +160,9 @@ def _products(query_RD: Tensor, corpus_CD: Tensor) -> Tensor:
 
 @contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """Have matrix products computed in full float32, never in TF32 or bfloat16, whatever the process has set before.
+    """Compute matrix products in full float32, never in TF32 or bfloat16; restore the process's setting afterwards.
 
-    The error bound of the search holds for float32 only.
+    The error bound of the search is valid for float32 only.
     """
     backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
     before = backend.matmul.fp32_precision

@@ -1,9 +1,9 @@
-"""What a search is asked (queries, a part of the corpus, settings) and what it answers (ranked rows of the corpus).
+"""The input of a search (queries, a part of the corpus, settings) and its result (ranked rows of the corpus).
 
-Shapes of the search, used in all its files:
-    Q  queries, the same on every rank       R  queries searched at a time
+Shape letters in all files of this folder:
+    Q  queries, equal on every rank          R  queries searched at a time
     C  corpus rows of a shard or of a tile   E  entries of a list of (query, corpus row) pairs
-    K  candidates per query                  H  columns held before the exact scores decide, at least K
+    K  candidates per query                  H  columns kept for the exact scores, at least K
     D  embedding dimensions                  W  ranks
 """
 
@@ -37,33 +37,33 @@ class CorpusShard:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Per query the rows of the whole corpus that were found, best first; among equal scores the lower row first."""
+    """Per query, the best rows of the whole corpus, best first; for equal scores the lower row comes first."""
 
-    index_QK: np.ndarray  # int64, -1 where there are no more
-    score_QK: np.ndarray  # float32, -inf there
+    index_QK: np.ndarray  # int64, -1 padded
+    score_QK: np.ndarray  # float32, -inf padded
 
     def __len__(self) -> int:
         return len(self.index_QK)
 
 
 class ShardSearch(Protocol):
-    """Finds candidates in this rank's shard; every rank asks for the same queries."""
+    """Finds candidates in this rank's shard. Every rank must call it with the same queries."""
 
     @property
     def request(self) -> SearchRequest: ...
 
     def __call__(self, row_R: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Corpus rows int64 [R, K] and scores float32 [R, K] of the queries numbered `row_R`, as in `SearchResult`."""
+        """Corpus rows int64 [R, K] and scores float32 [R, K] of the queries `row_R` (positions); see `SearchResult`."""
         ...
 
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """Asks for the k corpus rows of highest inner product per query; of unit rows that is the cosine.
+    """A search for the k corpus rows with the highest inner product per query (for unit rows, the cosine).
 
-    query_QD: float32, the same on every rank. excluded: (query, row of the whole corpus) pairs that are never found;
-    rows beyond the corpus are ignored. highest_Q: float32; only scores below it count.
-    The search runs on the device that holds the shard; queries are moved there block by block.
+    query_QD: float32, equal on every rank. excluded: (query, row of the whole corpus) pairs that the result must not
+    contain; rows beyond the end of the corpus are ignored. highest_Q: float32; results have scores below it.
+    The search runs on the shard's device; queries are copied there block by block.
     """
 
     query_QD: Tensor
@@ -78,41 +78,42 @@ class SearchRequest:
 
     @cached_property
     def largest_norm(self) -> float:
-        """Length of the shard's longest row; 0 for an empty shard, not finite if a row is not."""
+        """The largest norm of a row of the shard; 0 for an empty shard, not finite if a row is not finite."""
         norm_C = torch.linalg.vector_norm(self.shard.row_CD, dim=1)
         return float(norm_C.max()) if len(norm_C) else 0.0
 
     @cached_property
     def _excluded_here(self) -> tuple[np.ndarray, np.ndarray]:
-        """The shard's part of `excluded`, by query: start_Q1 [Q + 1], and column_E, counted from its first row."""
+        """The pairs of `excluded` in this shard, sorted by query: start_Q1 [Q + 1], and column_E within the shard."""
         query_E, row_E = self.excluded if self.excluded is not None else (np.empty(0, np.int64),) * 2
         column_E = row_E - self.shard.first
-        here_E = (column_E >= 0) & (column_E < len(self.shard))
-        query_E, column_E = query_E[here_E], column_E[here_E]
+        in_shard_E = (column_E >= 0) & (column_E < len(self.shard))
+        query_E, column_E = query_E[in_shard_E], column_E[in_shard_E]
         count_Q = np.bincount(query_E, minlength=len(self.query_QD))
         return np.concatenate([[0], np.cumsum(count_Q)]), column_E[np.argsort(query_E, kind="stable")]
 
     def queries(self, row_R: np.ndarray) -> Tensor:
-        """The queries numbered `row_R`, float32 [R, D], on the shard's device."""
+        """The queries at positions `row_R`, float32 [R, D], on the shard's device."""
         return self.query_QD[torch.from_numpy(row_R).to(self.query_QD.device)].to(self.device)
 
     def highest(self, row_R: np.ndarray) -> Tensor:
-        """Their limits, float32 [R]; infinite if there are none."""
+        """The limits of the queries at positions `row_R`, float32 [R]; infinite without `highest_Q`."""
         if self.highest_Q is None:
             return torch.full((len(row_R),), torch.inf, device=self.device)
         return torch.as_tensor(self.highest_Q[row_R], dtype=torch.float32, device=self.device)
 
     def excluded_columns(self, row_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Their excluded rows in the shard: (position in row_R, column of the shard) pairs, by position."""
+        """The excluded (position in `row_R`, column of the shard) pairs of the queries `row_R`, sorted by position."""
         start_Q1, column_E = self._excluded_here
         owner_E, entry_E = expand_ranges(start_Q1[row_R], start_Q1[row_R + 1])
         return owner_E, column_E[entry_E]
 
     def check(self) -> None:
-        """Raise on every rank if the request of any is wrong, or if they do not fit together.
+        """Check the requests of all ranks. Every rank must call this, and all ranks raise the same error.
 
         Raises:
-            ValueError: naming the argument and the rank, what came and what is allowed.
+            ValueError: the request of any rank is invalid, or the requests do not fit together. The message names the
+                argument, the rank, the value and the allowed values.
         """
         facts = (len(self.query_QD), self.k, self.shard.row_CD.shape[-1], self.shard.first, len(self.shard))
         gathered = comm.gather_objects((self._problem(), facts))
@@ -120,15 +121,15 @@ class SearchRequest:
             if problem:
                 raise ValueError(f"rank {rank}: {problem}")
         first = 0
-        for rank, (_, theirs) in enumerate(gathered):
-            if theirs[:3] != gathered[0][1][:3]:
-                here, there = gathered[0][1][:3], theirs[:3]
-                raise ValueError(f"Q, k, D: got {there} on rank {rank} and {here} on rank 0, expected equal ones")
-            if theirs[3] != first:
+        for rank, (_, other) in enumerate(gathered):
+            if other[:3] != gathered[0][1][:3]:
+                sizes_0, sizes = gathered[0][1][:3], other[:3]
+                raise ValueError(f"Q, k, D: got {sizes} on rank {rank} and {sizes_0} on rank 0, expected equal ones")
+            if other[3] != first:
                 raise ValueError(
-                    f"shard.first: got {theirs[3]} on rank {rank}, expected {first}; shards follow each other by rank"
+                    f"shard.first: got {other[3]} on rank {rank}, expected {first}; shards follow each other by rank"
                 )
-            first += theirs[4]
+            first += other[4]
 
     def _problem(self) -> str | None:
         query_QD, row_CD, highest_Q = self.query_QD, self.shard.row_CD, self.highest_Q

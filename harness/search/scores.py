@@ -1,4 +1,4 @@
-"""The exact score of a query and a corpus row, the same bits wherever it is computed, and limits derived from it."""
+"""Exact scores of query and corpus rows, with equal bits on every device, and limits derived from the scores."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 from harness import comm
 from harness.search.request import CorpusShard, Pairs
 
-# Size of the products held at a time: per thread of a CPU, so that they stay in its cache; and on a GPU.
+# Size of the products in memory at a time: on a CPU per thread, so that they stay in its cache; on a GPU in total.
 PAIR_BYTES = {"cpu": 4 * 2**20, "cuda": 64 * 2**20}
 
 
 def pair_scores(left_ED: Tensor, right_ED: Tensor) -> Tensor:
     """Σ_d left_d · right_d of each pair, float32 [E], from float32 rows.
 
-    Products are exact in float64. They are added in a fixed order, by elementwise operations only, and rounded once, so
-    that the bits depend on nothing but the two rows. Those of a matrix product depend on the matrices' shapes, too.
+    The products are exact in float64. Elementwise operations add them in a fixed order, and the sum is rounded once, so
+    that the bits depend on the two rows only. The bits of a matrix product depend on the matrices' shapes as well.
     """
     product_ED = left_ED.double() * right_ED.double()
     while (width := product_ED.shape[1]) > 1:
@@ -28,7 +28,7 @@ def pair_scores(left_ED: Tensor, right_ED: Tensor) -> Tensor:
 
 
 def listed_scores(query_RD: Tensor, corpus_CD: Tensor, query_E: Tensor, column_E: Tensor) -> Tensor:
-    """`pair_scores` of listed rows of two tables, float32 [E], on the corpus' device."""
+    """`pair_scores` of the pairs (query_RD[query_E], corpus_CD[column_E]), float32 [E], on the device of the corpus."""
     device = corpus_CD.device
     score_E = torch.empty(len(query_E), device=device)
     pair_bytes = PAIR_BYTES[device.type] * (torch.get_num_threads() if device.type == "cpu" else 1)
@@ -41,14 +41,14 @@ def listed_scores(query_RD: Tensor, corpus_CD: Tensor, query_E: Tensor, column_E
 
 
 def lowest_scores(query_QD: Tensor, shard: CorpusShard, pairs: Pairs) -> np.ndarray:
-    """Per query the lowest score of the rows listed for it, float32 [Q], +inf where none is; equal on every rank.
+    """Per query, the lowest score of its known positives, float32 [Q]; +inf without positives. Equal on every rank.
 
-    pairs: (query, row of the whole corpus), the same on every rank: the known positives.
+    pairs: (query, row of the whole corpus) of the known positives; equal on every rank.
     """
     query_E, row_E = pairs
-    here_E = (row_E >= shard.first) & (row_E < shard.first + len(shard))
+    in_shard_E = (row_E >= shard.first) & (row_E < shard.first + len(shard))
     device = shard.row_CD.device
-    query, column = (torch.from_numpy(part[here_E]).to(device) for part in (query_E, row_E - shard.first))
+    query, column = (torch.from_numpy(array[in_shard_E]).to(device) for array in (query_E, row_E - shard.first))
     score = listed_scores(query_QD, shard.row_CD, query, column)
     lowest_Q = torch.full((len(query_QD),), torch.inf, device=device).scatter_reduce(0, query, score, "amin")
     return -comm.all_reduce_max(-lowest_Q).cpu().numpy()
@@ -57,11 +57,11 @@ def lowest_scores(query_QD: Tensor, shard: CorpusShard, pairs: Pairs) -> np.ndar
 def false_negative_limit(
     positive_Q: np.ndarray, *, relative: float | None = None, margin: float | None = None
 ) -> np.ndarray:
-    """min(p - (1 - relative) · |p|, p - margin), float32 [Q]: candidates that reach it may be unlabelled positives.
+    """min(p - (1 - relative) · |p|, p - margin), float32 [Q]. Candidates at or above it may be unlabelled positives.
 
-    p: score of the query's lowest positive; where it is infinite, and with neither setting, there is no limit (+inf).
-    relative = 0.95 is TopK-PercPos of NV-Retriever (arXiv 2407.15831), s < 0.95 · p, so written that the limit lies
-    below p for negative p as well.
+    p is the score of the query's lowest positive. If p is infinite, or neither setting is given, there is no limit
+    (+inf). relative = 0.95 is TopK-PercPos of NV-Retriever (arXiv 2407.15831), s < 0.95 · p. The formula here uses |p|,
+    so that the limit is below p for negative p as well.
     """
     positive = np.asarray(positive_Q, dtype=np.float64)
     limit_Q = np.full(positive.shape, np.inf)

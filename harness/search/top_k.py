@@ -1,6 +1,6 @@
-"""Top-k search over all ranks: each rank searches its part of the corpus, rank 0 merges and keeps the result.
+"""Top-k search on all ranks: each rank searches its part of the corpus, and rank 0 merges and keeps the results.
 
-The result does not depend on the number of ranks, the block's size or on where a search was interrupted.
+The result does not depend on the number of ranks, on the block size, or on interruptions of the search.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from harness.search.exact import ExactSearch, k_highest
 from harness.search.request import LARGEST_NORM, CorpusShard, Pairs, SearchRequest, SearchResult, ShardSearch
 from harness.search.unit_rows import unit_rows
 
-GATHERED_QUERIES = 1024  # at most, searched by all ranks at a time
-GATHERED_BYTES = 64 * 2**20  # size of all ranks' candidates of these queries, about
-BLOCK_QUERIES = 16_384  # written to one file of the store, whatever the number of ranks
+GATHERED_QUERIES = 1024  # the largest number of queries that all ranks search at a time
+GATHERED_BYTES = 64 * 2**20  # approximate size of all ranks' candidates for these queries
+BLOCK_QUERIES = 16_384  # number of queries per file of the store, whatever the number of ranks
 Progress = Callable[[int], None]
 
 
@@ -35,22 +35,23 @@ def top_k(
     store: BlockStore | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """The k corpus rows of highest inner product per query, exactly; on other ranks than 0 an empty result.
+    """The k corpus rows with the highest inner product per query (exact); an empty result on all ranks except 0.
 
-    Arguments as in `SearchRequest`, `ExactSearch` and `candidate_blocks`. The latter does not hold the whole result.
+    `SearchRequest`, `ExactSearch` and `candidate_blocks` describe the arguments. `candidate_blocks` alone needs less
+    memory, because it does not collect the whole result.
 
     Raises:
-        ValueError: on every rank, if an argument is wrong on any.
+        ValueError: on every rank, if an argument is invalid on any rank.
     """
     search = ExactSearch(SearchRequest(query_QD, corpus_shard, k, excluded, highest_Q), block_bytes)
     return join_blocks(candidate_blocks(search, store=store, progress=progress), search.request)
 
 
 def nearest_by_cosine(query_QD: np.ndarray, document_CD: np.ndarray, k: int) -> SearchResult:
-    """The k documents of highest cosine per query; on other ranks than 0 an empty result.
+    """The k documents with the highest cosine per query; an empty result on all ranks except 0.
 
-    Every rank calls it with the same rows, which need not be of unit length. It holds unit rows of the queries and of
-    this rank's documents. With fewer than k documents, all of them are found.
+    Every rank must call this with the same rows, which need no normalisation. Each rank needs memory for unit rows of
+    all queries and of its share of the documents. With fewer than k documents, the result contains all of them.
     """
     first, stop = _documents_of_this_rank(len(document_CD))
     row_CD = torch.from_numpy(unit_rows(document_CD[first:stop])).to(comm.device())
@@ -58,18 +59,18 @@ def nearest_by_cosine(query_QD: np.ndarray, document_CD: np.ndarray, k: int) -> 
 
 
 def shard_of(row_CD: np.ndarray, device: torch.device) -> CorpusShard:
-    """This rank's contiguous part of the corpus rows, on a device."""
+    """This rank's contiguous part of the corpus rows, copied to `device`."""
     first, stop = _documents_of_this_rank(len(row_CD))
     return CorpusShard(first, torch.from_numpy(row_CD[first:stop]).to(device))
 
 
 def _documents_of_this_rank(count: int) -> tuple[int, int]:
-    """(first, stop) of this rank's share of the documents."""
+    """(first, stop) of this rank's share of `count` documents."""
     return count * comm.rank() // comm.world_size(), count * (comm.rank() + 1) // comm.world_size()
 
 
 def join_blocks(blocks: Iterator[tuple[int, SearchResult]], request: SearchRequest) -> SearchResult:
-    """The candidates of all queries from `candidate_blocks`; on other ranks than 0 an empty result."""
+    """Collect the candidates of all queries from `candidate_blocks`; an empty result on all ranks except 0."""
     num_queries = len(request.query_QD) if comm.is_main() else 0
     index_QK = np.empty((num_queries, request.k), dtype=np.int64)
     score_QK = np.empty((num_queries, request.k), dtype=np.float32)
@@ -82,14 +83,14 @@ def join_blocks(blocks: Iterator[tuple[int, SearchResult]], request: SearchReque
 def candidate_blocks(
     search: ShardSearch, *, store: BlockStore | None = None, progress: Progress | None = None
 ) -> Iterator[tuple[int, SearchResult]]:
-    """Yields (number of the first query, candidates) block by block, in order, on rank 0; other ranks get nothing.
+    """Yields (number of the first query, candidates) block by block, in order, on rank 0; nothing on the other ranks.
 
-    Every rank must iterate to the end, because all search. store: finished blocks are read from there, new ones are
-    written there. progress: called on every rank with the number of queries done.
+    Every rank must iterate to the end, because all ranks take part in the search. store: holds finished blocks of an
+    earlier start; new blocks are added. progress: called on every rank with the number of queries done.
 
     Raises:
-        ValueError: on every rank, if the request of any rank is wrong, or the store holds another search or cannot be
-            written.
+        ValueError: on every rank, if the request of any rank is invalid, or if the store belongs to another search or
+            cannot be written.
     """
     request = search.request
     request.check()
@@ -107,24 +108,24 @@ def candidate_blocks(
 
 
 def _search_block(search: ShardSearch, first: int, stop: int, progress: Progress | None) -> SearchResult:
-    """The candidates of the queries first … stop - 1; on other ranks than 0 an empty result."""
+    """The candidates of the queries first … stop - 1; an empty result on all ranks except 0."""
     at_once = max(1, min(GATHERED_QUERIES, GATHERED_BYTES // (24 * search.request.k * comm.world_size())))
-    parts = []
+    results = []
     for start in range(first, stop, at_once):
         end = min(start + at_once, stop)
-        parts.append(search_rows(search, np.arange(start, end)))
+        results.append(search_rows(search, np.arange(start, end)))
         if progress is not None:
             progress(end)
     return SearchResult(
-        np.concatenate([part.index_QK for part in parts]), np.concatenate([part.score_QK for part in parts])
+        np.concatenate([result.index_QK for result in results]), np.concatenate([result.score_QK for result in results])
     )
 
 
 def search_rows(search: ShardSearch, row_R: np.ndarray) -> SearchResult:
-    """The candidates of the queries numbered `row_R` over all shards; on other ranks than 0 an empty result.
+    """The candidates of the queries at positions `row_R` from all shards; an empty result on all ranks except 0.
 
     Raises:
-        ValueError: a query is not finite, or too long for float32 products.
+        ValueError: a query is not finite, or its norm is too large for float32 products.
     """
     norm_R = torch.linalg.vector_norm(search.request.queries(row_R), dim=1)
     bad_R = (~(norm_R < LARGEST_NORM)).cpu().numpy()
@@ -140,15 +141,15 @@ def search_rows(search: ShardSearch, row_R: np.ndarray) -> SearchResult:
 
 
 def _gather_columns(local_RK: Tensor) -> Tensor:
-    """[R, W * K]: the [R, K] of all ranks, side by side."""
+    """[R, W * K]: the arrays [R, K] of all ranks, side by side."""
     return torch.cat(comm.all_gather_rows(local_RK).split(len(local_RK)), dim=1)
 
 
 def _num_stored(store: BlockStore | None, request: SearchRequest) -> int:
-    """Number of queries whose candidates are in the store, the same on every rank.
+    """Number of queries whose candidates are in the store; equal on every rank.
 
     Raises:
-        ValueError: the store holds more queries or other numbers of candidates than are asked for.
+        ValueError: the store holds more queries than the request, or another number of candidates per query.
     """
     if store is None:
         return 0

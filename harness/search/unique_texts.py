@@ -1,4 +1,4 @@
-"""Finds equal texts by their hashes, so that each different text is encoded and searched once."""
+"""Finds equal texts by their hashes, so that each distinct text is encoded and searched once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import numpy as np
 
 
 def unique_texts(hash_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(position of each different hash's first entry, int64 [U], ascending; which of these each entry is, int64 [E]).
+    """The distinct hashes: (position of each one's first entry, int64 [U]; each entry's distinct hash, int64 [E]).
 
-    The order is that of first occurrence, not of the hashes: texts that are read together then lie together on disk.
+    The distinct hashes are numbered in the order of their first occurrence, so that texts that are read together are
+    close to each other on disk.
     """
     _, first_U, inverse_E = np.unique(hash_E, return_index=True, return_inverse=True)
     order_U = np.argsort(first_U)
@@ -18,7 +19,7 @@ def unique_texts(hash_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def positions_in(hash_U: np.ndarray, hash_E: np.ndarray) -> np.ndarray:
-    """Position of each of `hash_E` in `hash_U`, which holds each hash once: int64 [E], -1 where it is not there."""
+    """Position of each of `hash_E` in the distinct hashes `hash_U`: int64 [E], -1 for a hash not in `hash_U`."""
     if not len(hash_U):
         return np.full(len(hash_E), -1)
     order_U = np.argsort(hash_U)

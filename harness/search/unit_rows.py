@@ -1,4 +1,4 @@
-"""Embeddings divided by their length, so that an inner product is a cosine."""
+"""Normalises embeddings to length 1, so that their inner product is the cosine."""
 
 from __future__ import annotations
 
