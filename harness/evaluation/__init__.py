@@ -1,1 +1,1 @@
-"""Scores of embeddings on local evaluation data, with mteb's metrics."""
+"""Scores embeddings on local evaluation data with mteb's metrics."""

@@ -8,10 +8,10 @@ from harness.settings.section import Section
 
 
 class EvaluationConfig(Section):
-    """Which data sets are scored: before training, every `every` steps and after the last one. 0: never."""
+    """Which data sets are scored, and when: before training, every `every` steps, and after the last step."""
 
-    every: int = Field(0, ge=0)
+    every: int = Field(0, ge=0)  # 0: never
     data: tuple[str, ...] = ()
-    main_metric: str | None = None  # DATASET/METRIC that picks the best checkpoint; default: mean of main metrics
+    main_metric: str | None = None  # DATASET/METRIC that selects the best checkpoint; default: mean of main metrics
     query_prompt: str = ""
     document_prompt: str = ""

@@ -1,16 +1,16 @@
-"""Evaluation data on disk, told apart by content: a BEIR folder, a classification folder, or a file by its columns.
+"""Reads evaluation data from disk. The kind of a data set is recognised by its files and their columns:
 
-| kind | what lies there |
+| kind | files |
 | --- | --- |
 | retrieval | folder: corpus.jsonl `_id, title, text`; queries.jsonl `_id, text`; qrels/test.tsv (or the only .tsv) |
-| reranking | file: `query, positive, negative` (the latter two a text or a list) |
+| reranking | file: `query, positive, negative` (positive and negative: a text or a list of texts) |
 | sts | file: `text1, text2, score` (or sentence1, sentence2) |
 | classification | folder: a train and a test file of `text, label` |
 | clustering | file: `text, label` |
 | pair_classification | file: `text1, text2, label` (or sentence1, sentence2); label 1: the same, 0: not |
 
-Files are of any kind that `harness.data.source.files` reads. For sts, reranking and pair_classification a folder may
-stand in the file's place if it holds such a file called test.
+Files have any type that `harness.data.source.files` reads. For sts, reranking and pair_classification the path may also
+be a folder that contains the file under the name test.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PAIR_COLUMNS = tuple(row_format.texts for row_format in FORMATS if row_format.k
 
 @dataclass(frozen=True, slots=True)
 class RetrievalData:
-    """Judged queries, documents, and relevance grades `qrels[query id][document id]`."""
+    """Queries with relevance judgements, all documents, and the grades `qrels[query id][document id]`."""
 
     queries: dict[str, str]
     documents: dict[str, str]
@@ -40,7 +40,7 @@ class RetrievalData:
 
 @dataclass(frozen=True, slots=True)
 class RerankingData:
-    """Queries, each with the documents to be put in order, and which of these are relevant."""
+    """Queries, the documents to rank for each query, and whether each of these documents is relevant."""
 
     queries: list[str]
     documents: list[list[str]]
@@ -58,7 +58,7 @@ class STSData:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationData:
-    """Labelled texts to fit a classifier on, and to test it on."""
+    """Labelled texts to train a classifier on, and to test it on."""
 
     train_texts: list[str]
     train_labels: list[str]
@@ -68,7 +68,7 @@ class ClassificationData:
 
 @dataclass(frozen=True, slots=True)
 class ClusteringData:
-    """Texts, and which of them belong together: those of one label."""
+    """Texts and their labels; texts with equal labels belong to one cluster."""
 
     texts: list[str]
     labels: list[str]
@@ -90,17 +90,17 @@ def load_evaluation_data(path: str | Path) -> EvaluationData:
     """Read one evaluation data set.
 
     Raises:
-        ValueError: nothing is there, its layout is not known, or a row is bad (`FILE:LINE: FIELD: got …, expected …`).
+        ValueError: the path does not exist, its layout is unknown, or a row is bad (`FILE:LINE: FIELD: got …`).
     """
     kind, files = data_files(path)
     return _LOADERS[kind](*files)
 
 
 def data_files(path: str | Path) -> tuple[EvaluationKind, tuple[Path, ...]]:
-    """The kind of a data set and the files it is read from.
+    """The kind of a data set, and the files that it consists of.
 
     Raises:
-        ValueError: nothing is there, or its layout is not known.
+        ValueError: the path does not exist, or its layout is unknown.
     """
     path = Path(path)
     if path.is_dir():
@@ -134,7 +134,7 @@ def data_files(path: str | Path) -> tuple[EvaluationKind, tuple[Path, ...]]:
 
 
 def _kind_of_rows(row: Row) -> EvaluationKind | None:
-    """The kind of a data set that is one file, by its first row; None: of no kind."""
+    """The kind of a data set that consists of one file, from its first row; None if no kind fits."""
     if any(left in row and right in row for left, right in _PAIR_COLUMNS):
         return "pair_classification" if "label" in row and "score" not in row else "sts"
     if all(column in row for column in ("query", "positive", "negative")):
@@ -143,7 +143,7 @@ def _kind_of_rows(row: Row) -> EvaluationKind | None:
 
 
 def _load_retrieval(corpus: Path, queries: Path, judgements: Path) -> RetrievalData:
-    # title and text are joined with a space, as mteb does, so that figures can be compared with published ones
+    # Title and text are joined with a space, as mteb does, so that scores can be compared with published ones.
     documents = _by_id(corpus, title=True)
     all_queries = _by_id(queries, title=False)
     qrels = _load_qrels(judgements, all_queries, documents)
@@ -201,7 +201,7 @@ def _load_qrels(file: Path, queries: dict[str, str], documents: dict[str, str]) 
 
 
 def _load_reranking(file: Path) -> RerankingData:
-    # a query without positives, or without negatives, has nothing to put in order: mteb leaves it out, too
+    # A query without positives or without negatives leaves nothing to rank: it is skipped, as mteb does.
     data = RerankingData([], [], [])
     for line, row in read_rows(file):
         query = text_field(file, line, row, "query")
@@ -295,6 +295,6 @@ _LOADERS: dict[EvaluationKind, Callable[..., EvaluationData]] = {
 
 
 def _find(folder: Path, stem: str) -> Path | None:
-    """The file of that name, whatever its kind."""
+    """The file with this name and any suffix that can be read; None if there is none."""
     places = (folder / f"{stem}{suffix}" for suffix in FILE_SUFFIXES)
     return next((place for place in places if place.is_file()), None)

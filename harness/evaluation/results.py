@@ -1,4 +1,4 @@
-"""What becomes of scores: they pick the best checkpoint and are shown as a table."""
+"""Uses scores: selects the best checkpoint by them, and shows them as a table."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from harness.evaluation.runner import LoadedData, Results
 
 
 def check_main_metric(data: LoadedData, main_metric: str | None, matryoshka_dims: Sequence[int] | None = None) -> None:
-    """Refuse, before training, a main metric that `evaluate` will not give. None is always right.
+    """Refuse, before training, a main metric that `evaluate` will not compute. None is always valid.
 
-    main_metric: DATASET/METRIC. matryoshka_dims: the prefixes that will be scored; None: any METRIC@DIM passes.
+    main_metric: DATASET/METRIC. matryoshka_dims: the prefixes that will be scored; None: any METRIC@DIM is valid.
 
     Raises:
         ValueError: there is no such data set, or its kind has no such metric.
@@ -39,7 +39,7 @@ def _no_such_metric(main_metric: str, available: Mapping[str, Iterable[str]]) ->
 
 
 def selection_score(results: Results, main_metric: str | None = None) -> float:
-    """The number that picks the best checkpoint: `DATASET/METRIC` of the results, or the mean of all main metrics.
+    """The score that selects the best checkpoint: `DATASET/METRIC` of the results, or the mean of all main metrics.
 
     Raises:
         ValueError: there is no such data set or metric, or there are no results.
@@ -63,8 +63,8 @@ def results_table(
 ) -> Table:
     """Scores as a table: data set, metric, before, after, change; without `after`: data set, metric, score.
 
-    Shows the main metric of each data set and its Matryoshka prefixes, or all metrics. Where one side lacks a
-    metric, its cell is empty.
+    The table has the main metric of each data set and its Matryoshka prefixes, or all metrics. A cell is empty if
+    `before` or `after` lacks the metric.
     """
     table = Table(title=title)
     table.add_column("data set")
@@ -75,10 +75,10 @@ def results_table(
         old, new = before.get(name, {}), (after or {}).get(name, {})
         metrics = list(dict.fromkeys([*new, *old]))
         main = main_metric_of(metrics)
-        shown = [key for key in metrics if all_metrics or key.partition("@")[0] == main]
-        for i, key in enumerate(shown):
+        table_metrics = [key for key in metrics if all_metrics or key.partition("@")[0] == main]
+        for i, key in enumerate(table_metrics):
             cells = _cells(old.get(key), new.get(key))[: 1 if after is None else 3]
-            table.add_row(name if i == 0 else "", key, *cells, end_section=i == len(shown) - 1)
+            table.add_row(name if i == 0 else "", key, *cells, end_section=i == len(table_metrics) - 1)
     return table
 
 

@@ -1,4 +1,4 @@
-"""Rows of evaluation data; the first that cannot be used is a ValueError `FILE:LINE: FIELD: got ..., expected ...`."""
+"""Reads rows of evaluation data. A bad row raises ValueError: `FILE:LINE: FIELD: got ..., expected ...`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_rows(file: Path) -> Iterator[tuple[int, Row]]:
 
 
 def first_row(file: Path) -> Row:
-    """The first row; without columns for an empty file."""
+    """The first row; an empty dict for an empty file."""
     return next((row for _, row in read_rows(file)), {})
 
 
@@ -40,6 +40,6 @@ def text_field(file: Path, line: int, row: Row, field: str, may_be_empty: bool =
 
 
 def bad_field(file: Path, line: int, field: str, got: object, expected: str) -> ValueError:
-    """The error that says what is wrong with a field of a row."""
+    """The error to raise for an invalid field of a row."""
     shown = got if isinstance(got, str) else repr(got)
     return ValueError(BadRow(field, shown[:80], expected).message(file, line))

@@ -1,4 +1,4 @@
-"""Scores embeddings on evaluation data: load the data, encode its texts, search where needed, compute the metrics."""
+"""Scores embeddings on evaluation data: loads the data, encodes its texts, searches if needed, computes the metrics."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ Results = dict[str, dict[str, float]]  # data set → metric → value
 
 @dataclass(frozen=True, slots=True)
 class LoadedData:
-    """Evaluation data in memory, by name; `facts` says of each where it came from.
+    """Evaluation data sets in memory, by name, and facts about each data set.
 
-    facts: `name`, `path`, `kind`, `rows` (judged queries, pairs, texts or test rows), `hash` (SHA-256 over its files).
+    facts: `name`, `path`, `kind`, `rows` (number of scored queries, pairs, texts or test rows), `hash` (SHA-256 over
+    its files).
     """
 
     data: dict[str, EvaluationData]
@@ -32,7 +33,7 @@ class LoadedData:
 
 
 def load(paths: Sequence[str]) -> LoadedData:
-    """Read and check all data sets, and take their facts.
+    """Read and check all data sets, and collect the facts about them.
 
     Raises:
         ValueError: a data set cannot be read, or is given twice.
@@ -48,7 +49,7 @@ def load(paths: Sequence[str]) -> LoadedData:
 
 
 def _hash(files: Sequence[Path]) -> str:
-    """SHA-256 of one file, or of the digests of several."""
+    """SHA-256 of one file, or of the concatenated digests of several files."""
     digests = []
     for file in files:
         with file.open("rb") as stream:
@@ -61,18 +62,18 @@ def _hash(files: Sequence[Path]) -> str:
 def evaluate(
     encode: EncodeTexts, data: LoadedData | Sequence[str], matryoshka_dims: Sequence[int] | None = None
 ) -> Results:
-    """Metrics of every data set (loaded, or paths): `{data set: {metric: value}}`, with mteb's metric names.
+    """Metrics of every data set (loaded, or given as paths): `{data set: {metric: value}}`, with mteb's metric names.
 
-    `encode(texts, role)` gives float32 [N, D]; every rank calls it with the same texts and gets the same rows. Texts
+    `encode(texts, role)` returns float32 [N, D]; every rank calls it with the same texts and gets the same rows. Texts
     that are neither queries nor documents have the role `sentence`. All ranks search, rank 0 computes the metrics, and
-    all ranks return them. With `matryoshka_dims` the main metric is given for each prefix of the embedding too, as
-    `METRIC@DIM` (`ndcg_at_10@128`); prefixes are divided by their length.
+    all ranks return them. With `matryoshka_dims` the main metric is also computed for each prefix of the embeddings, as
+    `METRIC@DIM` (`ndcg_at_10@128`); prefixes are normalised.
 
     Raises:
         ValueError: a data set cannot be read, an embedding is not finite, or a Matryoshka dim is larger than D.
     """
     loaded = data if isinstance(data, LoadedData) else load(data)
-    return {name: _evaluate_one(encode, name, one, matryoshka_dims or ()) for name, one in loaded.data.items()}
+    return {name: _evaluate_one(encode, name, dataset, matryoshka_dims or ()) for name, dataset in loaded.data.items()}
 
 
 def _evaluate_one(
@@ -90,7 +91,7 @@ def _evaluate_one(
 
 
 def _check(name: str, embeddings: Embeddings, matryoshka_dims: Sequence[int]) -> None:
-    """Refuse embeddings that are not finite, and prefixes longer than they are."""
+    """Refuse embeddings that are not finite, and Matryoshka prefixes longer than the embeddings."""
     if not all(np.isfinite(table_ND).all() for table_ND in embeddings):
         raise ValueError(
             f"{name}: got embeddings with inf or nan, expected finite numbers; lower training.learning_rate "

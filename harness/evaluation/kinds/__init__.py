@@ -1,1 +1,1 @@
-"""Kinds of evaluation data, one file each: which texts are encoded and which scores the embeddings get."""
+"""Kinds of evaluation data, one file per kind: which texts to encode and how to score their embeddings."""

@@ -1,4 +1,4 @@
-"""Classification: how well logistic regression on the embeddings of a few texts tells the labels of others."""
+"""Classification: how well logistic regression, trained on a few embeddings, predicts the labels of test texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.evaluation.datasets import ClassificationData
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.search.encode import EncodeTexts, encode_each_once
 
-_EXPERIMENTS, _SAMPLES_PER_LABEL, _MAX_ITERATIONS, _SEED = 10, 8, 100, 42  # of mteb's AbsTaskClassification
+_EXPERIMENTS, _SAMPLES_PER_LABEL, _MAX_ITERATIONS, _SEED = 10, 8, 100, 42  # as in mteb's AbsTaskClassification
 
 
 class Classification(Kind[ClassificationData]):
@@ -25,7 +25,7 @@ class Classification(Kind[ClassificationData]):
         return len(data.test_texts)
 
     def encode(self, encode: EncodeTexts, data: ClassificationData) -> Embeddings:
-        """Embeddings of the training and of the test texts; training texts that no experiment draws have zeros."""
+        """Embeddings of the training texts and of the test texts; zeros for training texts that are never drawn."""
         drawn = sorted({row for rows in training_samples(data.train_labels) for row in rows})
         texts = [*(data.train_texts[row] for row in drawn), *data.test_texts]
         both_ND = encode_each_once(encode, texts, "sentence")
@@ -38,11 +38,12 @@ class Classification(Kind[ClassificationData]):
 
 
 def training_samples(labels: Sequence[str]) -> list[list[int]]:
-    """The rows that each of mteb's 10 classification experiments trains on: 8 per label, drawn with mteb's seed."""
+    """The training rows of each of mteb's 10 classification experiments: 8 per label, drawn with mteb's seed."""
     order = list(range(len(labels)))
     experiments: list[list[int]] = []
     for _ in range(_EXPERIMENTS):
-        np.random.RandomState(_SEED).shuffle(order)  # always the same shuffle, but of the order left by the last one
+        # Every experiment applies the same permutation, as in mteb, to the order of the previous experiment.
+        np.random.RandomState(_SEED).shuffle(order)
         num_drawn: dict[str, int] = {}
         drawn: list[int] = []
         for row in order:
@@ -56,14 +57,14 @@ def training_samples(labels: Sequence[str]) -> list[list[int]]:
 def classification_scores(
     train_ND: np.ndarray, train_labels: Sequence[str], test_ND: np.ndarray, test_labels: Sequence[str]
 ) -> dict[str, float]:
-    """Accuracy and macro F1 of logistic regression, means over the experiments of `training_samples`.
+    """Accuracy and macro F1 of logistic regression: means over the experiments of `training_samples`.
 
-    Only the rows of `train_ND` that `training_samples(train_labels)` names are read.
+    Only the rows of `train_ND` that `training_samples(train_labels)` contains are used.
     """
     accuracies, f1_scores = [], []
     for rows in training_samples(train_labels):
         classifier = LogisticRegression(max_iter=_MAX_ITERATIONS, random_state=_SEED)
-        with warnings.catch_warnings():  # mteb stops at 100 iterations, too
+        with warnings.catch_warnings():  # training stops after 100 iterations, as in mteb, often before convergence
             warnings.simplefilter("ignore", ConvergenceWarning)
             classifier.fit(train_ND[rows], [train_labels[row] for row in rows])
         predicted = classifier.predict(test_ND)

@@ -1,4 +1,4 @@
-"""Clustering: whether k-means on the embeddings finds the groups that the labels name."""
+"""Clustering: how well k-means on the embeddings recovers the groups given by the labels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from harness.evaluation.datasets import ClusteringData
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.search.encode import EncodeTexts, encode_each_once
 
-CLUSTERING_TEXTS = 16_384  # at most so many texts are encoded, drawn from all (mteb's AbsTaskClusteringFast)
-_CLUSTERINGS, _CLUSTERED, _CLUSTERING_BATCH, _SEED = 10, 2048, 512, 42  # of the same
+CLUSTERING_TEXTS = 16_384  # the largest number of texts that are encoded (mteb's AbsTaskClusteringFast)
+_CLUSTERINGS, _CLUSTERED, _CLUSTERING_BATCH, _SEED = 10, 2048, 512, 42  # as in mteb's AbsTaskClusteringFast
 
 
 class Clustering(Kind[ClusteringData]):
@@ -35,14 +35,14 @@ class Clustering(Kind[ClusteringData]):
 
 
 def clustering_sample(num_texts: int) -> list[int]:
-    """The texts that are encoded for clustering: all, or CLUSTERING_TEXTS drawn without repetition."""
+    """The positions of the texts to encode: all texts, or CLUSTERING_TEXTS texts drawn without replacement."""
     if num_texts <= CLUSTERING_TEXTS:
         return list(range(num_texts))
     return sorted(random.Random(_SEED).sample(range(num_texts), CLUSTERING_TEXTS))
 
 
 def clustering_scores(embedding_ND: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
-    """V-measure of k-means with as many clusters as labels, mean over 10 draws of 2,048 texts with repetition.
+    """V-measure of k-means with as many clusters as labels: mean over 10 draws of 2,048 texts with replacement.
 
     V-measure: the harmonic mean of homogeneity and completeness (Rosenberg and Hirschberg 2007).
     """
@@ -51,7 +51,7 @@ def clustering_scores(embedding_ND: np.ndarray, labels: Sequence[str]) -> dict[s
     for _ in range(_CLUSTERINGS):
         drawn = generator.choices(range(len(labels)), k=_CLUSTERED)
         clusters = MiniBatchKMeans(len(set(labels)), batch_size=_CLUSTERING_BATCH, n_init="auto", random_state=_SEED)
-        with warnings.catch_warnings():  # k-means warns if a draw has fewer different texts than there are labels
+        with warnings.catch_warnings():  # k-means warns if a draw has fewer distinct texts than there are labels
             warnings.simplefilter("ignore", ConvergenceWarning)
             scores.append(v_measure_score(label_N[drawn], clusters.fit_predict(embedding_ND[drawn])))
     return {"v_measure": float(np.mean(scores))}

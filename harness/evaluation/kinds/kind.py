@@ -1,4 +1,4 @@
-"""What every kind of evaluation data defines: its metrics, the texts it encodes, and its scores."""
+"""The base class of kinds of evaluation data. Each kind defines its metrics, the texts to encode, and the scores."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from harness.search.encode import EncodeTexts
 from harness.search.unit_rows import unit_rows
 
 Data = TypeVar("Data")
-Embeddings = tuple[np.ndarray, ...]  # float32 [N, D] each, not normalised; the same on every rank
+Embeddings = tuple[np.ndarray, ...]  # one or several float32 [N, D], not normalised; equal on every rank
 
 
 class Kind(ABC, Generic[Data]):
-    """A kind of evaluation data. Add one as a file of this folder and a line of `table.py`."""
+    """A kind of evaluation data. To add a kind, add a file to this folder and a line to `table.py`."""
 
     data_type: type[Data]
-    metrics: tuple[str, ...]  # mteb's names; the main one first, which no other kind has
-    score: Callable[..., dict[str, float]]  # score(data, *embeddings): all metrics; called on rank 0 only
+    metrics: tuple[str, ...]  # mteb's names; the first is the main metric, which no other kind has
+    score: Callable[..., dict[str, float]]  # score(data, *embeddings) returns all metrics; called on rank 0 only
 
     @property
     def main_metric(self) -> str:
@@ -29,17 +29,17 @@ class Kind(ABC, Generic[Data]):
 
     @abstractmethod
     def num_rows(self, data: Data) -> int:
-        """How many queries, pairs or texts are judged."""
+        """The number of queries, pairs or texts that are scored."""
 
     @abstractmethod
     def encode(self, encode: EncodeTexts, data: Data) -> Embeddings:
-        """The embeddings that `scores` takes. Every rank calls it. Of equal texts one is encoded."""
+        """The embeddings that `scores` takes. Equal texts are encoded once. Every rank must call this."""
 
     def scores(self, data: Data, embeddings: Embeddings, dim: int | None = None) -> dict[str, float]:
-        """All metrics, or those of the first `dim` dimensions only. Every rank calls it; rank 0 computes."""
+        """All metrics of the embeddings, or of their first `dim` dimensions. Every rank must call this."""
         return rank0.by_main(lambda: self.score(data, *(_prefix(table_ND, dim) for table_ND in embeddings)))
 
 
 def _prefix(row_ND: np.ndarray, dim: int | None) -> np.ndarray:
-    """The rows; with `dim`, their first so many dimensions as unit rows (Matryoshka)."""
+    """The rows; with `dim`, their first `dim` dimensions, normalised (Matryoshka)."""
     return row_ND if dim is None else unit_rows(row_ND[:, :dim])

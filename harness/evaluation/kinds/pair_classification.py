@@ -1,4 +1,4 @@
-"""Pair classification: pairs of texts that mean the same or do not, told apart by their cosine."""
+"""Pair classification: how well the cosine separates pairs of texts that mean the same from other pairs."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class PairClassification(Kind[PairClassificationData]):
 
 
 def pair_classification_scores(first_SD: np.ndarray, second_SD: np.ndarray, same: Sequence[bool]) -> dict[str, float]:
-    """Average precision of "the same" by the pairs' cosines, as scikit-learn has it: equal cosines share a rank."""
+    """Average precision of "the same" by cosine, computed by scikit-learn: pairs with equal cosines share a rank."""
     return {"cosine_ap": float(average_precision_score(same, pair_cosines(first_SD, second_SD)))}

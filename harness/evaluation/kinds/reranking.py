@@ -1,4 +1,4 @@
-"""Reranking: each query comes with documents of its own, which are put in order."""
+"""Reranking: how well the cosine ranks the documents that are given for each query."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ class Reranking(Kind[RerankingData]):
 def reranking_scores(
     query_QD: np.ndarray, document_ND: np.ndarray, relevant: Sequence[Sequence[bool]]
 ) -> dict[str, float]:
-    """MAP and MRR@10 of each query's own documents in the order of their cosine, means over the queries.
+    """MAP and MRR@10 of each query's documents, ranked by cosine: means over the queries.
 
-    document_ND: the documents of the first query, then those of the second, ...; `relevant` says how many each has and
-    which are relevant, at least one and not all. AP is scikit-learn's: equal cosines share a rank.
+    document_ND: the documents of the first query, then those of the second query, and so on. relevant: for each query,
+    whether each of its documents is relevant; at least one is, and at least one is not. Average precision is
+    scikit-learn's: documents with equal cosines share a rank.
     """
     query_QD, document_ND = unit_rows(query_QD), unit_rows(document_ND)
     average_precisions, reciprocal_ranks, first = [], [], 0

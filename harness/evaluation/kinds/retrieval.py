@@ -1,4 +1,4 @@
-"""Retrieval: which of all documents are nearest to a query, by trec_eval's measures."""
+"""Retrieval: how well the nearest documents of a query match its relevant documents, by trec_eval's measures."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from harness.search.encode import EncodeTexts, encode_each_once
 from harness.search.request import SearchResult
 from harness.search.top_k import nearest_by_cosine
 
-TOP_K = 100  # documents per query that the measures look at
-# our name (mteb's): trec_eval's name in its results, and as it is asked for
+TOP_K = 100  # number of documents per query that the measures use
+# mteb's name: (trec_eval's name in its results, trec_eval's name in a request)
 _MEASURES = {
     "ndcg_at_10": ("ndcg_cut_10", "ndcg_cut.10"),
     "map_at_10": ("map_cut_10", "map_cut.10"),
@@ -27,7 +27,7 @@ _MEASURES = {
 
 
 class Retrieval(Kind[RetrievalData]):
-    """Queries and documents are encoded and searched by all ranks; rank 0 scores the documents found."""
+    """All ranks encode queries and documents and search; rank 0 scores the nearest documents."""
 
     data_type = RetrievalData
     metrics = tuple(_MEASURES)
@@ -41,11 +41,11 @@ class Retrieval(Kind[RetrievalData]):
 
     def scores(self, data: RetrievalData, embeddings: Embeddings, dim: int | None = None) -> dict[str, float]:
         query_QD, document_CD = (table_ND[:, :dim] for table_ND in embeddings)
-        found = nearest_by_cosine(query_QD, document_CD, TOP_K)
-        return rank0.by_main(lambda: self.score(data, found))
+        nearest = nearest_by_cosine(query_QD, document_CD, TOP_K)
+        return rank0.by_main(lambda: self.score(data, nearest))
 
-    def score(self, data: RetrievalData, found: SearchResult) -> dict[str, float]:
-        return retrieval_scores(list(data.queries), list(data.documents), found, data.qrels)
+    def score(self, data: RetrievalData, nearest: SearchResult) -> dict[str, float]:
+        return retrieval_scores(list(data.queries), list(data.documents), nearest, data.qrels)
 
 
 def retrieval_scores(
@@ -54,19 +54,19 @@ def retrieval_scores(
     found: SearchResult,
     qrels: Mapping[str, Mapping[str, int]],
 ) -> dict[str, float]:
-    """nDCG@10 (linear gain), MAP@10/@100, MRR@10, Recall@10/@100 by trec_eval, means over the queries.
+    """nDCG@10 (linear gain), MAP@10/@100, MRR@10, Recall@10/@100 by trec_eval: means over the queries.
 
-    found: the TOP_K nearest documents of each query. As in mteb, a document whose id equals the query's is ranked like
-    any other. trec_eval orders equal scores by descending document id.
+    found: the TOP_K nearest documents of each query. As in mteb, a document with the id of the query is not removed
+    from the ranking. trec_eval orders equal scores by descending document id.
     """
     ranking = {
         query: {document_ids[n]: float(s) for n, s in zip(index_K, score_K, strict=True) if n >= 0}
         for query, index_K, score_K in zip(query_ids, found.index_QK, found.score_QK, strict=True)
     }
     judged = {query: dict(qrels[query]) for query in query_ids}
-    evaluator = pytrec_eval.RelevanceEvaluator(judged, {asked for _, asked in _MEASURES.values()})
+    evaluator = pytrec_eval.RelevanceEvaluator(judged, {requested for _, requested in _MEASURES.values()})
     per_query = list(evaluator.evaluate(ranking).values())
     value_MQ = {name: np.array([row[measure] for row in per_query]) for name, (measure, _) in _MEASURES.items()}
-    reciprocal_rank_Q = value_MQ["mrr_at_10"]  # of the first relevant document, at whatever rank
+    reciprocal_rank_Q = value_MQ["mrr_at_10"]  # trec_eval counts the first relevant document at any rank, not up to 10
     value_MQ["mrr_at_10"] = np.where(reciprocal_rank_Q > 1 / 10.5, reciprocal_rank_Q, 0.0)
     return {name: float(value_Q.mean()) for name, value_Q in value_MQ.items()}

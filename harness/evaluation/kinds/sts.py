@@ -1,4 +1,4 @@
-"""Semantic textual similarity: pairs of texts with a grade, which their cosines should follow."""
+"""Semantic textual similarity: how well the cosines of pairs of texts correlate with the graded similarity."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class STS(Kind[STSData]):
 
 
 def sts_scores(first_SD: np.ndarray, second_SD: np.ndarray, score_S: Sequence[float]) -> dict[str, float]:
-    """Spearman's and Pearson's correlation of the cosines with the given scores; 0 where one side is constant."""
+    """Spearman's and Pearson's correlation of the cosines with the given scores; 0 if either side is constant."""
     cosine_S = pair_cosines(first_SD, second_SD).astype(np.float64)
     if np.ptp(cosine_S) == 0 or np.ptp(score_S) == 0:
         return {"spearman": 0.0, "pearson": 0.0}

@@ -26,10 +26,10 @@ MAIN_METRIC: dict[EvaluationKind, str] = {name: kind.main_metric for name, kind 
 
 
 def kind_of(data: EvaluationData) -> Kind[Any]:
-    """The kind that data in memory are of."""
+    """The kind of evaluation data in memory."""
     return next(kind for kind in KINDS.values() if isinstance(data, kind.data_type))
 
 
 def main_metric_of(metrics: Iterable[str]) -> str:
-    """The main metric among the metrics of one data set: no two kinds have the same one."""
+    """The main metric among the metrics of one data set. It is unique, because every kind has a different one."""
     return next(metric for metric in MAIN_METRIC.values() if metric in metrics)

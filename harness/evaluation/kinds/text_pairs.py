@@ -1,4 +1,4 @@
-"""Embeddings and cosines of pairs of texts, for the kinds whose rows are pairs."""
+"""Computes embeddings and cosines of pairs of texts, for the kinds of data whose rows are pairs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.search.unit_rows import unit_rows
 
 
 def encode_pairs(encode: EncodeTexts, texts1: list[str], texts2: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(embeddings of the first texts, of the second texts), float32 [S, D]; each different text is encoded once."""
+    """(embeddings of the first texts, of the second texts), float32 [S, D] each; a repeated text is encoded once."""
     both_ND = encode_each_once(encode, [*texts1, *texts2], "sentence")
     return both_ND[: len(texts1)], both_ND[len(texts1) :]
 
