@@ -1,1 +1,1 @@
-"""The demo's data, made from the documentation of installed packages."""
+"""Makes the data of the demo from the documentation of installed packages."""

@@ -1,7 +1,8 @@
-"""The embedded demo data: retrieval, STS and classification from the docstrings of installed packages.
+"""Builds the demo data: retrieval, STS and classification data from the docstrings of installed packages.
 
-Real text without any download. Training and test data come from different modules (source files), so that no test text
-is near a training text in its source. The folder's bytes depend on the versions of the installed packages only.
+This gives real text without a download. Training and test data come from different modules (source files), so that no
+test text is from the same file as a training text. The bytes of the folder depend only on the versions of the installed
+packages.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ CLASSIFICATION_TEXTS = {"train": 2000, "test": 600}
 def build_demo_corpus(cache_root: Path) -> Path:
     """The folder `demo-docstrings-KEY` under `cache_root`, built on first use.
 
-    KEY stands for the versions of the packages and for the code of this folder.
+    KEY is a hash of the versions of the packages and of the code in this folder.
 
-    Holds train/retrieval.jsonl.gz, retrieval/docstrings/ (BEIR), sts/docstring_pairs/, classification/
+    The folder holds train/retrieval.jsonl.gz, retrieval/docstrings/ (BEIR), sts/docstring_pairs/, classification/
     docstring_packages/ and meta.json with `hash`, the SHA-256 over all texts. Safe to call from several processes.
 
     Raises:
-        ValueError: a package the texts come from is not installed.
+        ValueError: a package that provides texts is not installed.
     """
     versions = {package: package_version(package) for package in PACKAGES}
     folder = cache_root / f"{PREFIX}-{_key(versions)}"
@@ -51,7 +52,7 @@ def build_demo_corpus(cache_root: Path) -> Path:
             try:
                 entries = [entry for package, name in PACKAGES.items() for entry in read_docstrings(package, name)]
                 write_corpus(entries, versions, scratch)
-                scratch.chmod(0o755)  # mkdtemp's is private
+                scratch.chmod(0o755)  # mkdtemp creates a folder that only its owner can read
                 shutil.rmtree(folder, ignore_errors=True)
                 os.replace(scratch, folder)
             finally:
@@ -60,7 +61,7 @@ def build_demo_corpus(cache_root: Path) -> Path:
 
 
 def corpus_hash(path: str | Path) -> str | None:
-    """`hash` of the demo corpus that a file lies in; None for any other file."""
+    """The `hash` of the demo corpus that contains this file; None for any other file."""
     folder = next((parent for parent in Path(path).parents if parent.name.startswith(f"{PREFIX}-")), None)
     if folder is None:
         return None
@@ -77,10 +78,10 @@ def write_corpus(entries: Iterable[Docstring], versions: dict[str, str], folder:
         "train/retrieval.jsonl.gz": retrieval_training(train),
         **retrieval_test(test, TEST_QUERIES),
     }
-    for split, part in (("train", train), ("test", test)):
-        files[f"sts/docstring_pairs/{split}.jsonl.gz"] = sts_pairs(part, STS_PAIRS[split], stock_phrases)
+    for split, docstrings in (("train", train), ("test", test)):
+        files[f"sts/docstring_pairs/{split}.jsonl.gz"] = sts_pairs(docstrings, STS_PAIRS[split], stock_phrases)
         files[f"classification/docstring_packages/{split}.jsonl.gz"] = classification_texts(
-            part, CLASSIFICATION_TEXTS[split]
+            docstrings, CLASSIFICATION_TEXTS[split]
         )
     digest = hashlib.sha256()
     for name, rows in sorted(files.items()):
@@ -98,7 +99,7 @@ def write_corpus(entries: Iterable[Docstring], versions: dict[str, str], folder:
 
 
 def _key(versions: dict[str, str]) -> str:
-    """16 hex digits over the packages' versions and the code that makes the texts: all files of this folder."""
+    """16 hex digits: a hash of the packages' versions and of all files in this folder, which make the texts."""
     digest = hashlib.sha256(json.dumps(versions, sort_keys=True).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
@@ -110,7 +111,7 @@ def _jsonl_bytes(rows: Rows) -> bytes:
 
 
 def _gzip_bytes(content: bytes) -> bytes:
-    """Compressed without time, file name or system in the header (gzip.compress writes the latter)."""
+    """Compress without time, file name and operating system in the header (`gzip.compress` writes the system)."""
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as stream:
         stream.write(content)

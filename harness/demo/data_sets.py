@@ -1,4 +1,4 @@
-"""From docstrings to the rows of the demo's data sets: retrieval, STS and classification."""
+"""Turns docstrings into the rows of the demo's data sets: retrieval, STS and classification."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from harness.demo.docstrings import Docstring
 from harness.demo.texts import cut_at_word, document, shuffled, sort_key, words
 
-PACKAGES = {  # distribution → import package: dependencies of the harness, pinned by constraints.txt
+PACKAGES = {  # distribution name → import name; all are dependencies of the harness, pinned by constraints.txt
     "datasets": "datasets",
     "deepspeed": "deepspeed",
     "huggingface_hub": "huggingface_hub",
@@ -24,7 +24,7 @@ PACKAGES = {  # distribution → import package: dependencies of the harness, pi
 }
 _SENTENCE_WORDS, _SENTENCE_CHARACTERS = 6, (30, 300)
 _CLASSIFICATION_CHARACTERS = 300  # at most
-_NAMES_OF_PACKAGES = re.compile(  # with the usual short names
+_NAMES_OF_PACKAGES = re.compile(  # the packages' names and their usual short names
     r"hugging ?face|\bhf\b|\bhub\b|scikit|\bnp\b|\bpd\b|\bnx\b|sentence.?transformers?|"
     + "|".join(re.escape(name) for name in PACKAGES.values()),
     re.IGNORECASE,
@@ -34,12 +34,12 @@ Rows = list[dict[str, Any]]
 
 
 def retrieval_training(entries: Sequence[Docstring]) -> Rows:
-    """The summary of a docstring as the query, the rest as its positive."""
+    """One row per docstring: the summary is the query, the rest of the docstring its positive."""
     return [{"query": entry.summary, "positive": document(entry)} for entry in shuffled(entries)]
 
 
 def retrieval_test(entries: Sequence[Docstring], num_queries: int) -> dict[str, Rows]:
-    """The files of a BEIR folder: every entry is a document, and the first `num_queries` have a query too."""
+    """The files of a BEIR folder: every entry gives a document, and the first `num_queries` entries give a query."""
     ordered = shuffled(entries)
     numbers = range(min(num_queries, len(ordered)))
     return {
@@ -54,13 +54,14 @@ def retrieval_test(entries: Sequence[Docstring], num_queries: int) -> dict[str, 
 
 
 def sts_pairs(entries: Sequence[Docstring], count: int, left_out: Set[str] = frozenset()) -> Rows:
-    """`count` pairs of sentences, equally many of each grade.
+    """`count` pairs of sentences, the same number for each grade.
 
-    The grade says how close the sentences stand: 4 in one function, 3 in one class, 2 in one module, 1 in one folder,
-    0 in different packages. A sentence occurs at most once per grade; those of `left_out` do not occur.
+    The grade says how close the sentences are in the source: 4 in the same function, 3 in the same class, 2 in the same
+    module, 1 in the same folder, 0 in different packages. A sentence occurs at most once per grade; the sentences in
+    `left_out` do not occur.
     """
     sentences = [item for item in _shuffled_sentences(entries) if item[0] not in left_out]
-    places: list[Callable[[Docstring], Hashable]] = [  # of grade 4 to 0; equal keys: the same place
+    places: list[Callable[[Docstring], Hashable]] = [  # for grades 4 to 0; equal keys mean the same place
         lambda e: (e.module, e.name),
         lambda e: (e.module, e.owner),
         lambda e: e.module,
@@ -81,7 +82,7 @@ def _pairs(
     place: Callable[[Docstring], Hashable],
     finer: Callable[[Docstring], Hashable] | None,
 ) -> Iterator[tuple[str, str]]:
-    """Pairs of sentences from one place whose `finer` keys differ; a sentence is in one pair at most."""
+    """Yields pairs of sentences with equal `place` keys and different `finer` keys; no sentence is in two pairs."""
     waiting: dict[Hashable, list[tuple[str, Docstring]]] = defaultdict(list)
     for sentence, entry in sentences:
         queue = waiting[place(entry)]
@@ -95,7 +96,7 @@ def _pairs(
 
 
 def _shuffled_sentences(entries: Sequence[Docstring]) -> list[tuple[str, Docstring]]:
-    """Every sentence of a sensible length once, with the first entry that holds it."""
+    """The distinct sentences of a sensible length, each with the first entry that contains it, shuffled."""
     unique: dict[str, Docstring] = {}
     for entry in entries:
         for sentence in entry.description:
@@ -106,9 +107,9 @@ def _shuffled_sentences(entries: Sequence[Docstring]) -> list[tuple[str, Docstri
 
 
 def classification_texts(entries: Sequence[Docstring], count: int) -> Rows:
-    """`count` descriptions labelled with their package, equally many of each as far as there are enough.
+    """`count` descriptions labelled with their package, about the same number per package.
 
-    Descriptions that name a package are left out.
+    A package with too few descriptions leaves its places to the others. Descriptions that name a package are left out.
     """
     texts: dict[str, list[str]] = defaultdict(list)
     for entry in shuffled(entries):
@@ -118,7 +119,8 @@ def classification_texts(entries: Sequence[Docstring], count: int) -> Rows:
     rows: Rows = []
     remaining = count
     for position, package in enumerate(sorted(texts, key=lambda name: (len(texts[name]), name))):
-        share = min(len(texts[package]), remaining // (len(texts) - position))  # small packages leave room to others
+        # The smallest packages come first, so that the larger ones can use the places that they leave.
+        share = min(len(texts[package]), remaining // (len(texts) - position))
         rows += [{"text": text, "label": package} for text in texts[package][:share]]
         remaining -= share
     return sorted(rows, key=lambda row: sort_key(row["text"]))

@@ -1,7 +1,7 @@
-"""Docstrings of installed packages, without markup; read from the source with `ast`, so that nothing is imported.
+"""Reads the docstrings of installed packages and removes their markup. `ast` parses the files; nothing is imported.
 
-The result depends on the package's files only, not on the Python version: signatures are cut from the source text
-(`ast.unparse` prints differently from version to version).
+The result depends only on the package's files, not on the Python version. For this reason signatures are cut from the
+source text: the output of `ast.unparse` changes between Python versions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SKIPPED_FOLDERS = frozenset(
 _SKIPPED_FILES = frozenset(  # tests, and files written at installation
     ("conftest.py", "__config__.py", "version.py", "_version.py", "git_version_info_installed.py")
 )
-_PRIVATE_BUT_READ = "_core"  # numpy keeps its public functions there
+_PRIVATE_BUT_READ = "_core"  # a private folder that contains numpy's public functions
 _LONGEST_DEFAULT = 40  # characters; longer default values are written as "..."
 _SECTIONS = (
     r"args?|arguments|parameters|other parameters|keyword args|keyword arguments|returns?|raises|yields?|examples?|"
@@ -47,29 +47,29 @@ _INLINE = (
     (re.compile(r"`|\*\*"), ""),
     (re.compile(r"\\(?=[\s*_|])"), ""),
 )
-# no sentence ends at "e.g.", "i.e.", "(a." or "vs."
+# A sentence does not end after "e.g.", "i.e.", "(a." or "vs."
 _SENTENCE_END = re.compile(r"(?<![.(\s]\w\.)(?<!\svs\.)(?<=[.!?])\s+(?=[A-Z\"'(])")
 
 
 @dataclass(frozen=True, slots=True)
 class Docstring:
-    """One documented module, class or function, and where it stands in the module tree."""
+    """The docstring of one module, class or function, and its place in the package."""
 
     package: str  # distribution name
     module: str  # the file, as PACKAGE/.../NAME.py
-    owner: str  # the class it belongs to, or its own name outside classes
+    owner: str  # the class that contains the function; outside of classes, its own name
     name: str  # qualified name inside the module, "" for the module itself
     signature: str
     summary: str  # first sentence
-    description: tuple[str, ...]  # sentences before the first section, the summary included
-    rest: str  # everything but the summary, examples and references left out
+    description: tuple[str, ...]  # the sentences before the first section, including the summary
+    rest: str  # everything except the summary, examples and references
 
 
 def package_version(package: str) -> str:
     """The installed version of a distribution.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: the distribution is not installed.
     """
     try:
         return distribution(package).version
@@ -81,7 +81,7 @@ def package_version(package: str) -> str:
 
 
 def read_docstrings(package: str, import_name: str) -> Iterator[Docstring]:
-    """Every docstring of a distribution's import package, in path order.
+    """Yields every docstring of a distribution's import package, sorted by path.
 
     Tests, vendored code and private folders are left out.
     """
@@ -90,16 +90,16 @@ def read_docstrings(package: str, import_name: str) -> Iterator[Docstring]:
     for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).parts):
         relative = path.relative_to(root.parent)
         folders = relative.parts[:-1]
-        private = any(part.startswith("_") and part != _PRIVATE_BUT_READ for part in folders)
+        private = any(name.startswith("_") and name != _PRIVATE_BUT_READ for name in folders)
         if not private and not _SKIPPED_FOLDERS.intersection(folders) and path.name not in _SKIPPED_FILES:
             yield from module_docstrings(package, relative.as_posix(), path.read_bytes())
 
 
 def module_docstrings(package: str, module: str, source: bytes) -> Iterator[Docstring]:
-    """The docstrings of one source file; none if it is not valid Python 3.11."""
+    """Yields the docstrings of one source file; none if the file is not valid Python 3.11."""
     try:
         text = source.decode("utf-8-sig").replace("\r\n", "\n")
-        with warnings.catch_warnings():  # invalid escapes in other people's docstrings
+        with warnings.catch_warnings():  # Python warns about invalid escapes in docstrings of the packages
             warnings.simplefilter("ignore")
             tree = ast.parse(text, feature_version=(3, 11))
     except (UnicodeDecodeError, SyntaxError, ValueError):
@@ -122,7 +122,7 @@ _Named = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def _documented(node: ast.AST, scope: tuple[_Named, ...]) -> Iterator[tuple[ast.Module | _Named, tuple[_Named, ...]]]:
-    """Modules, classes and functions below `node` with the names around them; functions in functions are skipped."""
+    """Yields the module, classes and functions below `node` and the definitions around each; skips nested functions."""
     if isinstance(node, ast.Module):
         yield node, scope
     for child in ast.iter_child_nodes(node):
@@ -135,7 +135,7 @@ def _documented(node: ast.AST, scope: tuple[_Named, ...]) -> Iterator[tuple[ast.
 
 
 def _signature(scope: tuple[_Named, ...], lines: list[bytes]) -> str:
-    """`Class.function(argument, option=default)`; a class shows the arguments of its `__init__`."""
+    """`Class.function(argument, option=default)`; for a class, the arguments of its `__init__`."""
     node = scope[-1]
     name = ".".join(part.name for part in scope)
     function: _Named | None = node
@@ -174,9 +174,9 @@ def _argument(argument: ast.arg, default: ast.expr | None, lines: list[bytes]) -
 
 
 def parse_docstring(raw: str) -> tuple[str, tuple[str, ...], str] | None:
-    """(summary sentence, description sentences, rest as one paragraph per line).
+    """(summary sentence, description sentences, rest with one paragraph per line).
 
-    None if nothing stands before the first section.
+    None if there is no text before the first section.
     """
     paragraphs, num_description = _paragraphs(inspect.cleandoc(raw).split("\n"))
     if not num_description:
@@ -193,16 +193,16 @@ def sentences(text: str) -> list[str]:
 
 
 def clean_inline(text: str) -> str:
-    """Text without inline reST and Markdown markup, white space collapsed."""
+    """The text without inline reST and Markdown markup; each run of white space becomes one space."""
     for pattern, replacement in _INLINE:
         text = pattern.sub(replacement, text)
     return " ".join(text.split())
 
 
 def _paragraphs(lines: list[str]) -> tuple[list[str], int]:
-    """Cleaned paragraphs, and how many of them stand before the first section header.
+    """The cleaned paragraphs, and how many of them come before the first section header.
 
-    Left out: headers, examples, references, doctests, code blocks, and directives that hold no prose.
+    Headers, examples, references, doctests, code blocks, and directives without prose are left out.
     """
     reader = _ParagraphReader()
     for i, line in enumerate(lines):
@@ -214,16 +214,17 @@ def _paragraphs(lines: list[str]) -> tuple[list[str], int]:
 
 
 class _ParagraphReader:
-    """Sorts the lines of a docstring, one after the other, into paragraphs of prose; other lines are left out."""
+    """Collects the lines of a docstring, one after the other, into paragraphs of prose; drops all other lines."""
 
     def __init__(self) -> None:
-        self.paragraphs: list[list[str]] = [[]]  # lines of each; empty ones occur
-        self.num_description: int | None = None  # paragraphs before the first section header
+        self.paragraphs: list[list[str]] = [[]]  # the lines of each paragraph; a paragraph may be empty
+        self.num_description: int | None = None  # number of paragraphs before the first section header
         self._in_fence = self._in_doctest = self._in_dropped_section = False
-        self._hidden_indent = -1  # deeper lines belong to a code block or directive without prose
+        # Indentation of a code block's or directive's first line; deeper lines belong to it. -1: not inside of one.
+        self._hidden_indent = -1
 
     def read(self, line: str, following: str, is_first: bool) -> None:
-        """Take the next line; `following`: the line after it, stripped."""
+        """Process one line. following: the next line, stripped."""
         text, indent = line.strip(), len(line) - len(line.lstrip())
         if text.startswith("```"):
             self._in_fence = not self._in_fence
@@ -246,7 +247,7 @@ class _ParagraphReader:
         self.paragraphs.append([])
 
     def _add(self, text: str, indent: int) -> None:
-        """Add a line to the last paragraph, if it holds prose."""
+        """Add a line to the last paragraph if the line is prose."""
         self._in_doctest = self._in_doctest or text.startswith(">>>")
         if self._in_dropped_section or self._in_doctest or _UNDERLINE.fullmatch(text):
             return

@@ -1,4 +1,4 @@
-"""Which docstrings become data, and which of them are held out for testing."""
+"""Selects the docstrings that become data, and holds some of them out for testing."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def is_usable(entry: Docstring) -> bool:
 
 
 def deduplicate(entries: Sequence[Docstring]) -> list[Docstring]:
-    """Leave out entries with the summary of an earlier one, and entries whose rest is mostly that of earlier ones.
+    """Drop entries whose summary equals an earlier one, and entries whose rest mostly repeats earlier entries.
 
-    Mostly: more than half of its sequences of five words ("shingles") occur in the rests of kept entries.
+    "Mostly" means that more than half of its five-word sequences ("shingles") occur in the rests of kept entries.
     """
     kept: list[Docstring] = []
     seen_queries: set[str] = set()
@@ -48,9 +48,9 @@ def deduplicate(entries: Sequence[Docstring]) -> list[Docstring]:
 
 
 def hold_out_modules(entries: Sequence[Docstring], test_documents: int) -> tuple[list[Docstring], list[Docstring]]:
-    """(train, test): of every package whole modules are held out, up to its share of `test_documents`.
+    """(train, test): whole modules of every package are held out, up to the package's share of `test_documents`.
 
-    Modules are considered in an order that looks random and is the same everywhere.
+    The modules are considered in a pseudo-random order that is equal on every machine.
     """
     sizes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Small operations on docstrings and texts that all data sets of the demo share."""
+"""Small functions on docstrings and texts that the data sets of the demo share."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _REST_CHARACTERS = 1200  # at most
 
 
 def document(entry: Docstring) -> str:
-    """Signature and rest, cut at a word."""
+    """The signature and the rest of a docstring; the rest is cut at a word boundary."""
     return f"{entry.signature}\n{cut_at_word(entry.rest)}"
 
 
 def shuffled(entries: Sequence[Docstring]) -> list[Docstring]:
-    """The entries in an order that looks random and is the same everywhere."""
+    """The entries in a pseudo-random order that is equal on every machine."""
     return sorted(entries, key=lambda entry: sort_key(entry.module, entry.name, entry.summary))
 
 
 def sort_key(*parts: str) -> bytes:
-    """A sort key that looks random and is the same everywhere."""
+    """A pseudo-random sort key that is equal on every machine."""
     return hashlib.sha256("\n".join(parts).encode()).digest()
 
 
@@ -32,7 +32,7 @@ def words(text: str) -> list[str]:
 
 
 def normalised(text: str) -> str:
-    """The text in lower case, words apart by one space, without punctuation."""
+    """The text in lower case without punctuation, with one space between words."""
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
