@@ -1,7 +1,7 @@
-"""Train a projection with in-batch negatives: all documents of the batch but a query's own positive are its negatives.
+"""Train a projection with in-batch negatives: all documents of the batch except its positive are a query's negatives.
 
-Each query also has two hard negatives of its own, the loss is symmetric, and the first 4, 8 and 16 columns of the
-embeddings shall be usable alone (Matryoshka). Run: `python kernels/examples/in_batch.py`
+Each query also has two hard negatives. The loss is symmetric, and it trains the first 4, 8 and 16 columns of the
+embeddings to work without the other columns (Matryoshka). Run: `python kernels/examples/in_batch.py`
 """
 
 import torch
@@ -12,14 +12,14 @@ NUM_PAIRS, NUM_FEATURES, WIDTH, NUM_STEPS = 32, 12, 16, 30
 
 def main() -> None:
     torch.manual_seed(0)
-    # Features of texts, as an encoder would give them: a positive is near its query, a hard negative half as near.
+    # Random features in place of texts: a positive is close to its query, a hard negative is less close.
     query_BF = torch.randn(NUM_PAIRS, NUM_FEATURES)
     positive_BF = query_BF + 0.3 * torch.randn(NUM_PAIRS, NUM_FEATURES)
     hard_BMF = query_BF[:, None] + torch.randn(NUM_PAIRS, 2, NUM_FEATURES)
     document_NF = torch.cat([positive_BF, hard_BMF.flatten(0, 1)])
 
-    positive_B = torch.arange(NUM_PAIRS)  # row i of the documents answers query i
-    own_BM = NUM_PAIRS + torch.arange(2 * NUM_PAIRS).view(NUM_PAIRS, 2)  # then come the hard negatives
+    positive_B = torch.arange(NUM_PAIRS)  # document i is the positive of query i
+    own_BM = NUM_PAIRS + torch.arange(2 * NUM_PAIRS).view(NUM_PAIRS, 2)  # the hard negatives follow the positives
     projection = torch.nn.Linear(NUM_FEATURES, WIDTH, bias=False)
     optimizer = torch.optim.Adam(projection.parameters(), lr=0.01)
     for step in range(1, NUM_STEPS + 1):

@@ -1,4 +1,4 @@
-"""Two data sets in one batch, and texts that mean the same: groups and keys say which documents are no negatives.
+"""Two data sets in one batch, and texts that mean the same: groups and keys say which documents are not negatives.
 
 Prints the negatives of each query. Run: `python kernels/examples/keys_and_groups.py`
 """
@@ -38,7 +38,7 @@ def main() -> None:
         document_key_N=torch.tensor(document_key),
     )
     for row, (text, *_) in enumerate(QUERIES):
-        # With the weight of this query alone, exactly its positive and its negatives get a gradient.
+        # If only this query has a weight, exactly its positive and its negatives get a gradient.
         weight_B = torch.zeros(len(QUERIES))
         weight_B[row] = 1
         positive_B = torch.tensor(positive)

@@ -1,6 +1,6 @@
-"""Queries and documents spread over processes: the documents travel round a ring, no process ever holds all of them.
+"""Divides queries and documents among processes. The documents are passed round a ring; no process holds all of them.
 
-Starts three processes on this machine and compares them with one that has everything.
+Starts three processes on this machine and compares their result with that of one process that has all rows.
 Run: `python kernels/examples/ring.py`
 """
 
@@ -15,7 +15,7 @@ NUM_PROCESSES, NUM_QUERIES, NUM_DOCUMENTS = 3, 12, 30
 
 
 class Transfer:
-    """`fused_contrastive.PassedOn`: keeps what is sent alive until both directions are done."""
+    """Implements `fused_contrastive.PassedOn`. Keeps the sent tensor alive until both transfers are finished."""
 
     def __init__(self, sent: Tensor, received: Tensor, works: list[dist.Work]) -> None:
         self.sent, self.received, self.works = sent, received, works
@@ -27,7 +27,7 @@ class Transfer:
 
 
 class TorchPeers:
-    """`fused_contrastive.Peers` over torch.distributed."""
+    """Implements `fused_contrastive.Peers` with torch.distributed."""
 
     def __init__(self) -> None:
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
@@ -51,9 +51,9 @@ class TorchPeers:
 
 
 def run(rank: int, rendezvous: str) -> None:
-    """One process: the loss of its part of the queries against all documents, of which it holds a part."""
+    """One process: it holds a part of the queries and documents, and compares its queries with all documents."""
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=NUM_PROCESSES)
-    torch.manual_seed(0)  # every process makes the same data and keeps its part of it
+    torch.manual_seed(0)  # every process makes the same data and uses its part
     query_BD = torch.randn(NUM_QUERIES, 8).double()
     document_ND = torch.randn(NUM_DOCUMENTS, 8).double().requires_grad_()
     positive_B = torch.arange(NUM_QUERIES) * 2
@@ -70,12 +70,12 @@ def run(rank: int, rendezvous: str) -> None:
         document_CD,
         positive_B[queries],  # rows of the whole table
         temperature=0.1,
-        denominator=NUM_QUERIES,  # of the whole batch
+        denominator=NUM_QUERIES,  # the number of queries of all processes
         towers=Towers(symmetric=True),
         peers=peers,
         shard=DocumentShard(first, NUM_DOCUMENTS),
     )
-    # The gradient of the documents is complete: the other processes' parts came round the ring.
+    # The gradient of the documents is complete: it includes the other processes' parts, sent round the ring.
     (gradient_CD,) = torch.autograd.grad(loss, document_CD)
     loss_error = (peers.sum(loss.detach()) - expected).abs().item()
     gradient_error = peers.max((gradient_CD - expected_gradient_ND[documents]).abs().max()).item()

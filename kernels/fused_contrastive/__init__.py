@@ -1,6 +1,6 @@
-"""InfoNCE and CoSENT for embeddings that need no normalisation. The package knows nothing of any training harness.
+"""InfoNCE and CoSENT for embeddings that need no normalisation. The package does not depend on a training harness.
 
-Shape legend, used as suffixes everywhere in this package:
+Shape letters, used as suffixes everywhere in this package:
     B  queries                                       N  documents of the whole table
     D  embedding dimensions                          K  Matryoshka levels
     P  positives of a query (-1 padded)              M  own negatives of a query (-1 padded)
@@ -8,8 +8,8 @@ Shape legend, used as suffixes everywhere in this package:
     R  rows of a tile                                C  columns of a tile or of a shard of the documents
     E  entries of a list of pairs
 
-Query rows are the rows of the similarity matrix: the queries and, with the document tower, their positives as tower
-rows.
+Query rows are the rows of the similarity matrix: the queries and, with the document tower, also their positives, which
+are then called tower rows.
 """
 
 from fused_contrastive.cosent import cosent, cosent_of_similarities

@@ -1,7 +1,7 @@
-"""One check per kind of argument: takes what the caller gave, returns it in one form or raises one line.
+"""One check per kind of argument: takes the caller's value, and returns it in a uniform form or raises an error.
 
-Every error reads `FUNCTION ARGUMENT: got ..., expected ...`. Shapes and types are checked immediately. Values lie on
-the device; `ValueChecks` collects the checks that need them and reads all of them in one transfer.
+Every error is one line, `FUNCTION ARGUMENT: got ..., expected ...`. Shapes and types are checked immediately. Values
+are on the device; `ValueChecks` collects the checks that need values and reads all values in one transfer.
 """
 
 from __future__ import annotations
@@ -20,56 +20,56 @@ _INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 def require(condition: bool, argument: str, got: str, expected: str, function: str = "info_nce") -> None:
-    """Raise one line that names the argument, what came and what is allowed, unless the condition holds.
+    """Raise an error unless the condition is true; one line with the argument, its value and the allowed values.
 
     Raises:
-        ValueError: the condition does not hold.
+        ValueError: the condition is false.
     """
     if not condition:
         raise ValueError(f"{function} {argument}: got {got}, expected {expected}")
 
 
 def describe(tensor: Tensor) -> str:
-    """Type, shape and device."""
+    """Type, shape and device of a tensor, for an error message."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)} on {tensor.device}"
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What the shapes, device and type of every other argument are compared with."""
+    """The sizes, device and type that all other arguments must match."""
 
     num_queries: int
-    num_documents: int  # of the whole table
+    num_documents: int  # in the whole table
     device: torch.device
-    dtype: torch.dtype  # of sums
+    dtype: torch.dtype  # the type of sums
 
 
 class ValueChecks:
-    """Checks that need values from the device, collected so that the host waits for the device once."""
+    """Collects the checks that need values from the device, so that the host waits for the device only once."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pending: list[tuple[Tensor, Callable[..., None]]] = []
 
     def add(self, number_E: Tensor, check: Callable[..., None]) -> None:
-        """Let `run` call `check` with the numbers, as integers."""
+        """Register a check: `run` calls `check` with the numbers as Python integers."""
         self._pending.append((number_E.detach().to(self._device, torch.int64), check))
 
     def require(self, condition: Tensor, argument: str, got: str, expected: str) -> None:
-        """`require` with a condition of shape [] on the device."""
+        """Like the function `require`, for a condition of shape [] on the device."""
         self.add(condition.reshape(1), lambda holds: require(bool(holds), argument, got, expected))
 
     def require_each(self, condition_B: Tensor, argument: str, got: str, expected: str) -> None:
-        """`require` that every row holds; `got` is followed by the first that does not."""
+        """Require that the condition is true for every row; the message has the first row where it is false."""
         if len(condition_B):
             first = torch.stack([condition_B.all().long(), (~condition_B).byte().argmax()])
             self.add(first, lambda holds, row: require(bool(holds), argument, f"{got} {row}", expected))
 
     def run(self) -> None:
-        """Read all numbers back and check them in the order in which they were added.
+        """Copy all numbers to the host and run the checks in the order in which they were added.
 
         Raises:
-            ValueError: the first check that fails.
+            ValueError: from the first check that fails.
         """
         if self._pending:
             numbers = iter(torch.cat([number_E for number_E, _ in self._pending]).tolist())
@@ -78,7 +78,7 @@ class ValueChecks:
 
 
 def check_rows(query_BD: Tensor, document_ND: Tensor) -> None:
-    """Two floating-point matrices that fit each other."""
+    """Require two floating-point matrices with equal numbers of columns, types and devices."""
     for argument, rows in (("query_BD", query_BD), ("document_ND", document_ND)):
         fits = rows.ndim == 2 and rows.dtype in FLOATS
         require(fits, argument, describe(rows), "a floating-point matrix with one row per text")
@@ -89,7 +89,7 @@ def check_rows(query_BD: Tensor, document_ND: Tensor) -> None:
 
 
 def check_pair_rows(embedding1_ED: Tensor, embedding2_ED: Tensor, function: str) -> None:
-    """Two floating-point matrices of one shape: row e of both is pair e."""
+    """Require two floating-point matrices of equal shape; row e of both is pair e."""
     fits = embedding1_ED.ndim == 2 and embedding1_ED.dtype in FLOATS and embedding1_ED.shape[1] > 0
     wanted = "a floating-point matrix with one row per pair"
     require(fits, "embedding1_ED", describe(embedding1_ED), wanted, function)
@@ -102,7 +102,7 @@ def check_pair_rows(embedding1_ED: Tensor, embedding2_ED: Tensor, function: str)
 def checked_matryoshka(
     matryoshka: Matryoshka | None, width: int, function: str = "info_nce"
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Prefix lengths and one weight per level; None: one level of the whole width with weight 1."""
+    """Prefix lengths and one weight per level; for None, one level of the full width with weight 1."""
     if matryoshka is None:
         return (width,), (1.0,)
     dims = tuple(matryoshka.dims)
@@ -117,7 +117,7 @@ def checked_matryoshka(
 def checked_level_weights(
     weights: Sequence[float] | None, num_levels: int, argument: str, function: str = "info_nce"
 ) -> tuple[float, ...]:
-    """One finite weight per level; None is 1 for each."""
+    """One finite weight per level; for None, 1 for each level."""
     chosen = (1.0,) * num_levels if weights is None else tuple(float(weight) for weight in weights)
     fits = len(chosen) == num_levels and all(0 <= weight < math.inf for weight in chosen)
     wanted = f"{num_levels} numbers of at least 0, one per level"
@@ -126,7 +126,7 @@ def checked_level_weights(
 
 
 def checked_temperature(temperature: float | Tensor, sizes: Sizes, values: ValueChecks) -> Tensor:
-    """[B], with the graph of a tensor."""
+    """[B]: the temperature of each query; keeps the autograd graph of a tensor."""
     num_queries, device = sizes.num_queries, sizes.device
     if not isinstance(temperature, Tensor):
         require(0 < temperature < math.inf, "temperature", str(temperature), "a finite number above 0")
@@ -140,7 +140,7 @@ def checked_temperature(temperature: float | Tensor, sizes: Sizes, values: Value
 
 
 def checked_weights(weight_B: Tensor | None, sizes: Sizes, values: ValueChecks) -> Tensor:
-    """[B]; None is 1 for each query."""
+    """[B]: the weight of each query; for None, 1 for each query."""
     num_queries, device = sizes.num_queries, sizes.device
     if weight_B is None:
         return torch.ones(num_queries, dtype=sizes.dtype, device=device)
@@ -153,7 +153,7 @@ def checked_weights(weight_B: Tensor | None, sizes: Sizes, values: ValueChecks) 
 
 
 def checked_denominator(denominator: float | Tensor | None, weight_B: Tensor, values: ValueChecks) -> Tensor:
-    """A scalar; None is the sum of the weights, or 1 if that is 0."""
+    """The denominator as a scalar; for None, the sum of the weights, or 1 if the sum is 0."""
     if denominator is None:
         total = weight_B.sum()
         return total.masked_fill(total == 0, 1.0)
@@ -168,7 +168,7 @@ def checked_denominator(denominator: float | Tensor | None, weight_B: Tensor, va
 
 
 def checked_lists(index: Tensor | None, argument: str, sizes: Sizes, values: ValueChecks) -> Tensor | None:
-    """[B, any] rows of the document table, -1 padded; None if there are no columns."""
+    """[B, any]: rows of the document table, -1 padded; None if there are no columns."""
     if index is None:
         return None
     expected = f"integers of shape [{sizes.num_queries}, any] on {sizes.device}"
@@ -180,14 +180,14 @@ def checked_lists(index: Tensor | None, argument: str, sizes: Sizes, values: Val
 def checked_rows(
     index: Tensor | None, argument: str, sizes: Sizes, values: ValueChecks, lowest: int = -1
 ) -> Tensor | None:
-    """[B] rows of the document table."""
+    """[B]: rows of the document table; None stays None."""
     return None if index is None else _checked_index(index, argument, (sizes.num_queries,), sizes, values, lowest)
 
 
 def _checked_index(
     index: Tensor, argument: str, shape: tuple[int, ...], sizes: Sizes, values: ValueChecks, lowest: int
 ) -> Tensor:
-    """int64 rows of the document table from `lowest` (-1 with padding) on."""
+    """int64 rows of the document table, from `lowest` (-1 if padding is allowed) to the last row."""
     fits = index.dtype in _INTEGERS and tuple(index.shape) == shape and index.device == sizes.device
     require(fits, argument, describe(index), f"integers of shape {list(shape)} on {sizes.device}")
     last = sizes.num_documents - 1
@@ -203,7 +203,7 @@ def _checked_index(
 
 
 def checked_labels(label: Tensor | None, argument: str, length: int, sizes: Sizes) -> Tensor | None:
-    """int64 labels of any value."""
+    """int64 labels; every value is allowed, and None stays None."""
     if label is None:
         return None
     fits = label.dtype in _INTEGERS and tuple(label.shape) == (length,) and label.device == sizes.device

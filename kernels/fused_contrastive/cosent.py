@@ -1,8 +1,8 @@
-"""CoSENT (Su 2022): a pair of texts with a higher score shall be more similar than a pair with a lower one.
+"""CoSENT (Su 2022): a pair of texts with a higher score should have a higher similarity than a pair with a lower score.
 
-Over all entries i, j with score_i > score_j, c = cosine / temperature:
+Over all entries i, j with score_i > score_j, and with c = cosine / temperature:
     loss = log(1 + sum exp(c_j - c_i)) = log(1 + sum_i exp(-c_i) * sum_{j: score_j < score_i} exp(c_j))
-so one running log-sum-exp over the entries sorted by score replaces the E x E matrix: O(E log E).
+Therefore one running log-sum-exp over the entries sorted by score replaces the E x E matrix: O(E log E).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def cosent(
 ) -> Tensor:
     """Scalar loss (at least float32): sum over levels of level weight * CoSENT on the cosines of the prefixes.
 
-    Rows need no normalisation. Fewer than two different scores give 0 with zero gradients. Only the order of the
-    scores counts. `reference` builds the E x E matrix; `chunked`, `triton` and `auto` are one and the same form, which
-    does not.
+    Rows need no normalisation. Fewer than two distinct scores give 0 with zero gradients. Only the order of the scores
+    matters. `reference` builds the E x E matrix; `chunked`, `triton` and `auto` are the same implementation, which does
+    not build it.
 
     Raises:
-        ValueError: an argument is out of its range; the message names it, what came and what is allowed.
+        ValueError: an argument is invalid; the message has the argument, its value and the allowed values.
     """
     check_pair_rows(embedding1_ED, embedding2_ED, "cosent")
     dims, level_weights = checked_matryoshka(matryoshka, embedding1_ED.shape[1], "cosent")
@@ -58,9 +58,9 @@ def cosent_of_similarities(
     level_weights: Sequence[float] | None = None,
     implementation: Implementation = "auto",
 ) -> Tensor:
-    """The loss of `cosent` from similarities of any kind: one row per level, one column per pair.
+    """The loss of `cosent` from given similarities: one row per level, one column per pair.
 
-    level_weights: one per row; None is 1 for each.
+    level_weights: one per row; None means 1 for each row.
 
     Raises:
         ValueError: see `cosent`.
@@ -84,7 +84,7 @@ def _reference(cosine_E: Tensor, score_E: Tensor, temperature: float) -> Tensor:
 def _sorted(cosine_E: Tensor, score_E: Tensor, temperature: float) -> Tensor:
     score_E, order_E = score_E.sort()
     logit_E = cosine_E[order_E] / temperature
-    num_lower_E = torch.searchsorted(score_E, score_E)  # entries with a strictly lower score; ties share the number
+    num_lower_E = torch.searchsorted(score_E, score_E)  # number of entries with a strictly lower score
     has_lower_E = num_lower_E > 0
     lower_lse = logit_E.logcumsumexp(0)[num_lower_E[has_lower_E] - 1]
     return torch.cat([logit_E.new_zeros(1), lower_lse - logit_E[has_lower_E]]).logsumexp(0)
@@ -94,7 +94,7 @@ _IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "auto": _sorted,
     "chunked": _sorted,
     "reference": _reference,
-    "triton": _sorted,  # a sort and a running sum, no matrix product: a kernel of our own would not be faster
+    "triton": _sorted,  # a custom kernel would not be faster, because the work is a sort and a running sum
 }
 
 

@@ -1,4 +1,4 @@
-"""The public function: checks its arguments and hands them to one implementation."""
+"""The public function `info_nce`: checks its arguments and calls one implementation."""
 
 from __future__ import annotations
 
@@ -35,33 +35,34 @@ def info_nce(
 ) -> InfoNCEOutput:
     """loss = sum_i weight_i * sum_k level_weight_k * mean_p(log(e^z_ip + sum_j e^z_ij) - z_ip) / denominator.
 
-    z_ij = cosine(query_i[:dim_k], document_j[:dim_k]) / temperature_i, p runs over the positives of query i and j over
-    its negatives; a positive is never a negative of its query. Rows need no normalisation. A row whose first dim_k
-    columns are 0 has cosine 0 with everything and gets no gradient.
+    z_ij = cosine(query_i[:dim_k], document_j[:dim_k]) / temperature_i; p runs over the positives of query i and j over
+    its negatives. A positive is never a negative of its query. Rows need no normalisation. A row whose first dim_k
+    columns are 0 has cosine 0 with every other row and gets no gradient.
 
     Args:
-        query_BD: float16, bfloat16, float32 or float64 rows; gradients come back in this type, sums are float32
-            (float64 for float64). NaN or infinite rows give a NaN loss.
-        document_ND: same type and device.
+        query_BD: float16, bfloat16, float32 or float64 rows. Gradients have this type; sums are float32 (float64 for
+            float64 rows). NaN or infinite rows give a NaN loss.
+        document_ND: same type and device as `query_BD`.
         positive_B: row of each query's positive in `document_ND`.
-        positive_BP: several positives per query, -1 padded, repeats counting once, at least one in every row. With
-            `positive_B` as well, that must be one of them.
-        temperature: a number, a scalar tensor or one per query; a tensor may require a gradient.
-        weight_B: one per query, at least 0, default 1; takes no gradient.
-        denominator: default the sum of the weights. A caller with a part of the queries gives the sum over all of them.
-            A sum of 0 (no queries, or weights all 0) gives loss 0 and zero gradients.
-        matryoshka: prefix lengths and their weights; None: one level, all D columns.
+        positive_BP: several positives per query, -1 padded, at least one in every row; repeats count once. If
+            `positive_B` is given as well, it must be one of them.
+        temperature: a number, a scalar tensor, or one value per query; a tensor may require a gradient.
+        weight_B: one weight per query, at least 0, default 1; gets no gradient.
+        denominator: default the sum of the weights. If several callers divide the queries among themselves, each gives
+            the sum over all queries. A sum of 0 (no queries, or all weights 0) gives loss 0 and zero gradients.
+        matryoshka: prefix lengths and their weights; None: one level with all D columns.
         negatives: which documents are negatives of a query.
-        towers: whether positives are contrasted with queries, queries with queries, documents with documents.
-        peers: other processes that call at the same time, each with its own queries; the columns of `towers.symmetric`
-            run over the queries of all. The loss and the gradients are this caller's part: give `denominator`, too.
-        shard: with `peers`, `document_ND` is a part of the table; the parts travel round a ring of the peers.
-        implementation: `reference` builds B x N matrices; `chunked` (any device) and `triton` (CUDA of compute
-            capability 8.0 or above, not float64) do not. `auto` is `triton` where that runs, else `chunked`.
-        workspace_bytes: memory beside results linear in B + N; default 32 MiB, 256 MiB on CUDA.
+        towers: whether positives are also compared with queries, queries with queries, or documents with documents.
+        peers: other processes that call this function at the same time, each with its own queries. The columns of
+            `towers.symmetric` run over the queries of all processes. Loss and gradients are this caller's part, so
+            `denominator` must be given as well.
+        shard: with `peers`, `document_ND` is a part of the document table; the parts are passed round a ring of peers.
+        implementation: `reference` builds B x N matrices. `chunked` (any device) and `triton` (CUDA with compute
+            capability 8.0 or above, not float64) do not. `auto` is `triton` where it can run, otherwise `chunked`.
+        workspace_bytes: memory in addition to results of size O(B + N); default 32 MiB, 256 MiB on CUDA.
 
     Raises:
-        ValueError: an argument is out of its range; the message names it, what came and what is allowed.
+        ValueError: an argument is invalid; the message has the argument, its value and the allowed values.
     """
     problem = checked_problem(
         query_BD,
@@ -82,7 +83,7 @@ def info_nce(
 
 
 def _run(problem: Problem, implementation: Implementation) -> InfoNCEOutput:
-    """The one place where an implementation is chosen."""
+    """Choose the implementation and call it."""
     if implementation == "auto":
         suits = problem.query_BD.is_cuda and _obstacle_to_triton(problem) is None
         return fused(problem, tiles="triton" if suits else "torch")
@@ -100,7 +101,7 @@ def _run(problem: Problem, implementation: Implementation) -> InfoNCEOutput:
 
 
 def _obstacle_to_triton(problem: Problem) -> str | None:
-    """Why Triton's kernels cannot run here, in words that follow its name; None if they can."""
+    """Why the Triton kernels cannot run, as words to put after "triton" in a message; None if they can run."""
     rows = problem.query_BD
     if rows.dtype == torch.float64:
         return "with float64 rows"

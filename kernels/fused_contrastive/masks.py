@@ -1,7 +1,8 @@
-"""Which documents are negatives of which query, without a B x N matrix.
+"""Decides which documents are negatives of a query, without a B x N matrix.
 
-A candidate is a document that the scope offers and that is no positive of the query. A negative is a candidate that is
-neither excluded nor equal by key. (`Negatives.margin` drops more, where the cosines are computed.)
+A candidate is a document inside the scope that is not a positive of the query. A negative is a candidate that is
+neither excluded nor dropped because of an equal key. (`Negatives.margin` drops further negatives; this happens where
+the cosines are computed.)
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ from fused_contrastive.problem import Problem
 
 @dataclass(frozen=True, slots=True)
 class EqualKeys:
-    """If query_key_S[s] == document_key_E[e], document column_E[e] is no negative of query row s.
+    """If query_key_S[s] == document_key_E[e], document column_E[e] is not a negative of query row s.
 
-    `column_E` ascends and names each document at most once.
+    `column_E` holds distinct documents in ascending order.
     """
 
     query_key_S: Tensor
     column_E: Tensor
     document_key_E: Tensor
-    host_column_E: np.ndarray  # column_E in host memory: looking up a tile's columns must not wait for the GPU
+    host_column_E: np.ndarray  # a copy of column_E in host memory, so that looking up columns does not wait for the GPU
 
 
 @dataclass(frozen=True, slots=True)
 class MaskRules:
-    """What decides which cells of the similarity matrix are dropped, for all query rows and the whole table.
+    """The rules that drop cells of the similarity matrix, for all query rows and all documents.
 
     Lists are padded with -1.
     """
 
     positive_SP: Tensor
-    own_SM: Tensor | None  # candidates whatever their group; None if groups do not matter
+    own_SM: Tensor | None  # own negatives, which are candidates in any group; None if groups are not used
     excluded_SX: Tensor | None
     group_S: Tensor | None  # scope `group`: only documents of this group, and own negatives, are candidates
     group_N: Tensor | None
@@ -45,14 +46,14 @@ class MaskRules:
 
     @classmethod
     def of(cls, problem: Problem, query_S: Tensor) -> MaskRules:
-        """`query_S`: the query that each query row belongs to; the row has that query's negatives."""
+        """The rules of a problem. query_S: the query of each query row; the row has the negatives of this query."""
 
         def rows(index_B: Tensor | None) -> Tensor | None:
             return None if index_B is None else index_B[query_S]
 
         by_group = problem.scope == "group"
         equal_keys = (*_equal_document_keys(problem), *_equal_query_keys(problem))
-        # Several entries share one tensor of keys, which is expanded to the query rows once.
+        # Several entries share one tensor of keys, which is expanded to the query rows only once.
         row_keys = {id(keys.query_key_S): keys.query_key_S[query_S] for keys in equal_keys}
         positive_SP = problem.positive_BP[query_S]
         excluded_SX = rows(_excluded(problem))
@@ -69,14 +70,15 @@ class MaskRules:
 
     @property
     def bytes_per_row(self) -> int:
-        """Memory that `fill` needs per row beside the tile: copies of the row's index lists."""
+        """Memory that `fill` needs per row in addition to the tile: copies of the row's index lists."""
         lists = (self.positive_SP, self.own_SM, self.excluded_SX)
         return sum(24 * index.shape[1] for index in lists if index is not None)
 
     def fill(self, buffer: Tensor, rows: slice, columns: slice) -> None:
-        """Write True where a document among the whole table's `columns` is no negative of a query row among `rows`.
+        """Write True for each query row in `rows` and document in `columns` that is not a negative of the row.
 
-        buffer: bool [R, C + 1]; indices that point outside the tile are written into the last column.
+        columns: a range of the whole document table. buffer: bool [R, C + 1]; indices outside of the tile are written
+        into the last column.
         """
         mask_RC = buffer[:, :-1]
         if self.group_S is not None:
@@ -92,7 +94,7 @@ class MaskRules:
 
 
 def count_candidates(problem: Problem) -> Tensor:
-    """int64 [B]: the number of candidates of each query in scope `all` or `group`."""
+    """int64 [B]: the number of candidates of each query, for scope `all` or `group`."""
     positive_BP = problem.positive_BP
     if problem.scope == "all":
         return problem.num_documents - (positive_BP >= 0).sum(1)
@@ -111,16 +113,16 @@ def count_candidates(problem: Problem) -> Tensor:
 
 
 def _excluded(problem: Problem) -> Tensor | None:
-    """[B, X]: the excluded documents and, if it stands among the documents, the query itself."""
-    lists = [problem.excluded_BX, None if problem.query_row_B is None else problem.query_row_B[:, None]]
-    given = [index for index in lists if index is not None]
-    return torch.cat(given, dim=1) if given else None
+    """[B, X]: the excluded documents and, if it is among the documents, the query itself."""
+    optional_lists = [problem.excluded_BX, None if problem.query_row_B is None else problem.query_row_B[:, None]]
+    lists = [index for index in optional_lists if index is not None]
+    return torch.cat(lists, dim=1) if lists else None
 
 
 def _with_own(problem: Problem, excluded_SX: Tensor | None, query_S: Tensor) -> Tensor:
-    """[S, X + M]: excluded documents and own negatives, for `ListedNegatives` scores the latter pair by pair.
+    """[S, X + M]: excluded documents and own negatives. The tiles skip own negatives: `ListedNegatives` scores them.
 
-    Tower rows, which follow the queries, are scored against own negatives in the tiles: they exclude none of them.
+    Tower rows, which come after the queries, do not exclude own negatives, because the tiles score these pairs.
     """
     assert problem.own_BM is not None
     own_SM = problem.own_BM[query_S]
@@ -129,25 +131,25 @@ def _with_own(problem: Problem, excluded_SX: Tensor | None, query_S: Tensor) -> 
 
 
 def _positives_and_query(problem: Problem) -> Tensor:
-    """[B, P]: what is no negative of queries with an equal key: the query's positives, and the query itself."""
+    """[B, P]: the query's positives and the query itself. They are not negatives of queries with an equal key."""
     if problem.query_row_B is None:
         return problem.positive_BP
     return torch.cat([problem.positive_BP, problem.query_row_B[:, None]], dim=1)
 
 
 def count_false(mask_RC: Tensor, scratch_RC: Tensor) -> Tensor:
-    """int64 [R]: how many cells of each row are False.
+    """int64 [R]: the number of False cells of each row.
 
-    The sum runs over a float copy in `scratch_RC`, because torch would sum bools by way of an int64 tile. Exact up to
-    2^24 columns.
+    The function sums a float copy in `scratch_RC`, because torch would convert bools to an int64 tile to sum them. The
+    result is exact for up to 2^24 columns.
     """
     return mask_RC.shape[1] - scratch_RC.copy_(mask_RC).sum(1).long()
 
 
 def scatter_listed(buffer: Tensor, index_SM: Tensor | None, rows: slice, columns: slice, value: bool | int) -> None:
-    """Write `value` at the listed documents that lie in `columns`.
+    """Write `value` at the listed documents that are in `columns`.
 
-    buffer: [R, C + 1]; for the other documents the value is written into the last column.
+    buffer: [R, C + 1]; for listed documents outside of `columns` the value is written into the last column.
     """
     if index_SM is None:
         return
@@ -166,9 +168,9 @@ def mark_equal(mask_RC: Tensor, keys: EqualKeys, rows: slice, columns: slice) ->
 
 
 def _equal_document_keys(problem: Problem) -> list[EqualKeys]:
-    """A document with the key of a positive is no negative: one entry per column of `positive_BP`.
+    """The rule that a document with the key of a positive is not a negative: one entry per column of `positive_BP`.
 
-    Documents whose key no other document has are left out: they drop nothing.
+    Documents with a unique key are left out, because they cannot drop another document.
     """
     key_N = problem.document_key_N
     if key_N is None or not len(key_N):
@@ -183,10 +185,10 @@ def _equal_document_keys(problem: Problem) -> list[EqualKeys]:
 
 
 def _equal_query_keys(problem: Problem) -> list[EqualKeys]:
-    """A positive of a query with an equal key is no negative.
+    """The rule that the positives of a query are not negatives of queries with an equal key.
 
-    A document may be a positive of queries with several keys, but an `EqualKeys` names it once: so there are as many
-    entries as the document with most keys has keys.
+    A document may be a positive of queries with different keys, but one `EqualKeys` holds a document only once.
+    Therefore the number of entries is the largest number of different keys of a document.
     """
     if problem.query_key_B is None:
         return []
@@ -202,20 +204,20 @@ def _equal_query_keys(problem: Problem) -> list[EqualKeys]:
 
 
 def listed_masks(problem: Problem, index_BM: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, M] twice: which listed documents are candidates, each at its first mention; which of them are negatives."""
+    """(candidates, negatives), bool [B, M] each, among listed documents; a repeated document counts once, the first."""
     candidate_BM = (index_BM >= 0) & ~repeated(index_BM)
     candidate_BM &= ~_members(index_BM, problem.positive_BP, problem.workspace_bytes)
     return candidate_BM, candidate_BM & ~_dropped(problem, index_BM)
 
 
 def kept_of_list(problem: Problem, index_BM: Tensor) -> Tensor:
-    """[B, M]: which of the listed documents are negatives, before the margin; repeats are marked, too."""
+    """[B, M]: whether each listed document is a negative, before the margin is applied; repeats are marked as well."""
     positive_BM = _members(index_BM, problem.positive_BP, problem.workspace_bytes)
     return (index_BM >= 0) & ~positive_BM & ~_dropped(problem, index_BM)
 
 
 def _dropped(problem: Problem, index_BM: Tensor) -> Tensor:
-    """[B, M]: which of the listed documents are excluded or equal by key; undefined where padded."""
+    """[B, M]: whether each listed document is excluded or dropped by an equal key; undefined where padded."""
     positive_BP = problem.positive_BP
     dropped_BM = torch.zeros_like(index_BM, dtype=torch.bool)
     listed_BM = index_BM.clamp_min(0)
@@ -235,14 +237,14 @@ def _dropped(problem: Problem, index_BM: Tensor) -> Tensor:
 
 
 def repeated(index_BM: Tensor) -> Tensor:
-    """Whether the same index stands earlier in the row."""
+    """[B, M]: whether the same index occurs earlier in the row."""
     sorted_BM, order_BM = index_BM.sort(dim=1, stable=True)
     same_BM = F.pad(sorted_BM[:, 1:] == sorted_BM[:, :-1], (1, 0))[:, : index_BM.shape[1]]
     return torch.zeros_like(index_BM, dtype=torch.bool).scatter(1, order_BM, same_BM)
 
 
 def _members(index_BM: Tensor, listed_BX: Tensor, workspace_bytes: int) -> Tensor:
-    """Whether entry m of row b stands in row b's other list."""
+    """[B, M]: whether index_BM[b, m] occurs in listed_BX[b]."""
     rows_per_panel = max(1, workspace_bytes // max(1, index_BM.shape[1] * listed_BX.shape[1]))
     member_BM = torch.empty_like(index_BM, dtype=torch.bool)
     for start in range(0, len(index_BM), rows_per_panel):

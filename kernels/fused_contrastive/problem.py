@@ -1,4 +1,4 @@
-"""What every implementation of InfoNCE takes (`Problem`, checked) and gives (`InfoNCEOutput`)."""
+"""The checked input (`Problem`) and the output (`InfoNCEOutput`) of every implementation of InfoNCE."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fused_contrastive.options import DocumentShard, MarginDims, Peers, Scope
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The arguments of `info_nce`, checked and in one form: int64 indices, a temperature per query, defaults filled in.
+    """The checked arguments of `info_nce` in a uniform form: int64 indices, one temperature per query, no defaults.
 
-    Names are those of the options; see `options.Negatives` and `options.Towers` for their meaning.
+    The fields have the names of the options; `options.Negatives` and `options.Towers` explain them.
     """
 
     query_BD: Tensor
     document_ND: Tensor
-    positive_BP: Tensor  # -1 padded, each document once; column 0 is never padding
+    positive_BP: Tensor  # distinct documents, -1 padded; column 0 is never padding
     temperature_B: Tensor
     normalized_weight_B: Tensor  # weight / denominator: loss = sum of normalized weight * loss of the query
     dims: tuple[int, ...]
@@ -35,9 +35,9 @@ class Problem:
     document_key_N: Tensor | None
     margin: float | None
     margin_dims: MarginDims
-    hardness: float | None  # None where it changes nothing
+    hardness: float | None  # None if it would have no effect
     symmetric: bool
-    document_tower: bool  # `query_tower` has become rows of document_ND
+    document_tower: bool  # there is no `query_tower`: its queries have been appended to document_ND
     workspace_bytes: int
     peers: Peers | None
     shard: DocumentShard | None
@@ -45,7 +45,7 @@ class Problem:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What sums are accumulated in: float64 for float64 rows, else float32."""
+        """The type of sums: float64 for float64 rows, otherwise float32."""
         return torch.float64 if self.query_BD.dtype == torch.float64 else torch.float32
 
     @property
@@ -55,26 +55,26 @@ class Problem:
 
     @property
     def rounding(self) -> float:
-        """Cosines that differ by no more than this are equal: two ways to sum one cosine can differ by as much."""
+        """Cosines that differ by at most this count as equal: the order of summation can cause such a difference."""
         return 16 * torch.finfo(self.dtype).eps
 
 
 @dataclass(frozen=True, slots=True)
 class InfoNCEStats:
-    """Statistics per query, without a graph. "Full" is the last Matryoshka level (all D columns without levels)."""
+    """Statistics per query, without a graph. "Full" means the last Matryoshka level (without levels: all D columns)."""
 
-    positive_similarity_B: Tensor  # cosine to the positive (mean over several), full
+    positive_similarity_B: Tensor  # cosine to the positive (mean over several positives), full
     negative_similarity_BM: Tensor | None  # cosine to each own negative, dropped or not, full; nan where padded
-    negative_kept_BM: Tensor | None  # bool: which own negatives are kept, full; a repeat as its first mention
-    lse_KB: Tensor  # log of the softmax's denominator per level (mean over several positives), query to document
+    negative_kept_BM: Tensor | None  # bool: whether each own negative is kept, full; repeats as their first mention
+    lse_KB: Tensor  # log of the softmax denominator per level (mean over several positives), query to document
     loss_B: Tensor  # sum over levels of level weight * the query's loss
-    correct_B: Tensor  # bool: the (best) positive beats every document kept as a negative (a tie does not), full
-    masked_B: Tensor  # int64: candidates of the scope dropped by exclusion, keys or margin, full
-    mean_negative_similarity_B: Tensor  # mean cosine to the documents kept as negatives, full; nan if none
+    correct_B: Tensor  # bool: the best positive has a higher cosine than every kept negative (no tie), full
+    masked_B: Tensor  # int64: number of candidates that exclusion, keys or margin dropped, full
+    mean_negative_similarity_B: Tensor  # mean cosine to the kept negatives, full; nan if there are none
 
 
 class InfoNCEOutput(NamedTuple):
-    """A scalar loss (float32, or float64 for float64 rows), and statistics that cost nothing more to compute."""
+    """A scalar loss (float32, or float64 for float64 rows), and statistics, which are a by-product of the loss."""
 
     loss: Tensor
     stats: InfoNCEStats

@@ -1,4 +1,4 @@
-"""InfoNCE as its formula reads: builds every matrix and leaves the gradients to autograd. Tests compare with it."""
+"""InfoNCE written directly as its formula, for tests: builds every matrix; autograd computes the gradients."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from fused_contrastive.problem import InfoNCEOutput, InfoNCEStats, Problem
 
 
 class _Documents(NamedTuple):
-    """[B, N] each: what document n is to query b."""
+    """Bool [B, N] each: the roles of document n for query b."""
 
     own_BN: Tensor  # an own negative, dropped or not
     positive_BN: Tensor
-    candidate_BN: Tensor  # offered by the scope, and no positive
-    allowed_BN: Tensor  # a candidate that is neither excluded nor equal by key
+    candidate_BN: Tensor  # inside the scope, and not a positive
+    allowed_BN: Tensor  # a candidate that is neither excluded nor dropped by an equal key
 
 
 class _Level(NamedTuple):
-    """Cosines at one Matryoshka level. E: the pairs of a query and one of its positives."""
+    """Cosines at one Matryoshka level. E: pairs of a query and one of its positives."""
 
     similarity_BN: Tensor
-    tower_EN: Tensor | None  # document tower: the positive's cosines with the documents
-    lowest_B: Tensor  # the lowest positive's cosine
+    tower_EN: Tensor | None  # document tower: cosines of the positive with all documents
+    lowest_B: Tensor  # the lowest cosine of a positive
 
 
 def reference(problem: Problem) -> InfoNCEOutput:
-    """sum_i normalized_weight_i * sum_k level_weight_k * loss_ik, loss_ik as in `info_nce`."""
+    """sum_i normalized_weight_i * sum_k level_weight_k * loss_ik; `info_nce` defines loss_ik."""
     with torch.autocast(problem.query_BD.device.type, enabled=False):
         return _reference(problem)
 
@@ -49,7 +49,7 @@ def _reference(problem: Problem) -> InfoNCEOutput:
     stats = _stats(problem, documents, levels[-1], kept_BN, torch.stack(lse), loss_B)
     tables = problem.query_BD.detach(), problem.document_ND.detach()
     norms = [prefix_inverse_norms(rows.to(problem.dtype), problem.dims).sum() for rows in tables]
-    zero_or_nan = 0 * (norms[0] + norms[1])  # NaN if any row is not finite, also one that no denominator holds
+    zero_or_nan = 0 * (norms[0] + norms[1])  # NaN if any row is not finite, even if no denominator contains it
     return InfoNCEOutput((problem.normalized_weight_B * loss_B).sum() + zero_or_nan, stats)
 
 
@@ -76,7 +76,7 @@ def _within_margin(problem: Problem, similarity_EN: Tensor, lowest_E: Tensor) ->
 def _pair_losses(
     problem: Problem, level: _Level, compared: _Level, documents: _Documents, kept_BN: Tensor, pair_E2: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """[E] twice: the loss of a query and one of its positives, and the log of the denominator in the query's row."""
+    """[E] each: the loss of a query and one of its positives, and the log of the denominator in the query's row."""
     query_E, document_E = pair_E2.unbind(1)
     logit_BN = level.similarity_BN / problem.temperature_B[:, None]
     positive_E1 = logit_BN[query_E, document_E][:, None]
@@ -130,7 +130,7 @@ def _documents(problem: Problem) -> _Documents:
 
 
 def _listed(index_BM: Tensor | None, nothing_BN: Tensor) -> Tensor:
-    """[B, N]: whether document n stands in query b's -1 padded list."""
+    """[B, N]: whether document n is in query b's -1 padded list."""
     if index_BM is None:
         return nothing_BN
     query_E, place_E = (index_BM >= 0).nonzero(as_tuple=True)
@@ -138,7 +138,7 @@ def _listed(index_BM: Tensor | None, nothing_BN: Tensor) -> Tensor:
 
 
 def _any_of(left: Tensor, right: Tensor) -> Tensor:
-    """[B, N]: whether left[b, c] and right[c, n] hold for any c."""
+    """[B, N]: whether left[b, c] and right[c, n] are both true for any c."""
     return (left.float() @ right.float()) > 0
 
 

@@ -1,4 +1,4 @@
-"""From the arguments of `info_nce` to a `Problem`, or one line that says which argument is wrong."""
+"""Turns the arguments of `info_nce` into a `Problem`, or raises an error that names the invalid argument."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def checked_problem(
     shard: DocumentShard | None = None,
     workspace_bytes: int | None = None,
 ) -> Problem:
-    """Check every argument of `info_nce` (meaning there) and fill in the defaults.
+    """Check every argument of `info_nce`, which explains them, and fill in the defaults.
 
     Raises:
         ValueError: see `info_nce`.
@@ -97,7 +97,7 @@ def _check_negatives(negatives: Negatives) -> None:
 
 
 def _checked_negatives(negatives: Negatives, sizes: Sizes, values: ValueChecks) -> Negatives:
-    """The same with int64 tensors; lists without columns, and a hardness that changes nothing, become None."""
+    """A copy with int64 tensors. Lists without columns and a hardness without effect become None."""
 
     def lists(name: str) -> Tensor | None:
         return checked_lists(getattr(negatives, name), f"negatives.{name}", sizes, values)
@@ -132,7 +132,7 @@ def _check_towers(towers: Towers, negatives: Negatives, peers: Peers | None) -> 
 
 
 def _sizes(query_BD: Tensor, document_ND: Tensor, peers: Peers | None, shard: DocumentShard | None) -> Sizes:
-    """Documents are counted over the whole table: the rows given, or with a shard what that says."""
+    """The sizes of the problem. The number of documents is that of the whole table, also if there is a shard."""
     num_documents = len(document_ND)
     if shard is not None:
         _check_shard(shard, num_documents, peers)
@@ -156,7 +156,7 @@ def _check_shard(shard: DocumentShard, num_given: int, peers: Peers | None) -> N
 
 
 def _positives(positive_B: Tensor | None, positive_BP: Tensor | None, sizes: Sizes, values: ValueChecks) -> Tensor:
-    """[B, P]: each positive of a query once, then -1; from one or several positives per query."""
+    """[B, P]: the distinct positives of each query, -1 padded; from one or several positives per query."""
     given = positive_B is not None or positive_BP is not None
     require(given, "positive_B", "None", "a positive per query, or several as positive_BP=")
     if positive_B is not None:
@@ -179,20 +179,20 @@ def _positives(positive_B: Tensor | None, positive_BP: Tensor | None, sizes: Siz
 
 
 def _distinct(index_BP: Tensor) -> Tensor:
-    """Each index of a row once, in the order given, then -1."""
+    """The distinct indices of each row, in their order, -1 padded."""
     dropped_BP = (index_BP < 0) | repeated(index_BP)
     order_BP = dropped_BP.byte().argsort(dim=1, stable=True)
     return index_BP.masked_fill(dropped_BP, -1).gather(1, order_BP)
 
 
 def _with_queries_as_documents(problem: Problem) -> Problem:
-    """Append the queries to the documents: the query of row i becomes document N + i, equal by key to no other."""
+    """Append the queries to the documents: query i becomes document N + i, with a unique key."""
     num_queries, num_documents = len(problem.query_BD), problem.num_documents
     query_row_B = torch.arange(num_queries, device=problem.query_BD.device) + num_documents
     group_N, key_N = problem.document_group_N, problem.document_key_N
-    if group_N is not None:  # without groups of the queries none are compared
+    if group_N is not None:  # groups are not used if the queries have none
         group_N = None if problem.query_group_B is None else torch.cat([group_N, problem.query_group_B])
-    if key_N is not None:  # consecutive numbers from 0 stay below the queries' rows, which serve as their keys
+    if key_N is not None:  # renumbered from 0, so that documents' keys differ from the queries' keys, their rows
         key_N = torch.cat([key_N.unique(return_inverse=True)[1], query_row_B])
     return replace(
         problem,

@@ -1,1 +1,1 @@
-"""InfoNCE without a B x N matrix: value and gradients of the loss, computed tile by tile."""
+"""InfoNCE without a B x N matrix: computes value and gradients of the loss tile by tile."""

@@ -1,4 +1,4 @@
-"""What a loss pass is asked for, the sums it accumulates tile by tile, and what it returns."""
+"""The gradients that a loss pass must compute, the sums that it accumulates tile by tile, and its result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NeededGradients(NamedTuple):
 
 @dataclass(slots=True)
 class PassResult:
-    """Statistics, and the gradient of the loss by each input (None: not needed), in the type it was summed in."""
+    """Statistics, and the gradient of the loss by each input (None: not needed), in the type of the sums."""
 
     stats: InfoNCEStats
     zero_or_nan: Tensor  # see `Preparation`
@@ -34,7 +34,7 @@ class PassResult:
 
 
 class RowSums:
-    """Sums over the negatives of each query row, added up tile by tile; `TileScores` says what each one is."""
+    """Sums over the negatives of each query row, accumulated tile by tile; `TileScores` describes each sum."""
 
     def __init__(self, inverse_norm_KS: Tensor) -> None:
         num_rows = inverse_norm_KS.shape[1]
@@ -44,7 +44,7 @@ class RowSums:
         self.num_kept_S = torch.zeros(num_rows, dtype=torch.int64, device=inverse_norm_KS.device)
 
     def add(self, rows: slice, scores: TileScores) -> None:
-        """Add a tile of these rows."""
+        """Add the scores of a tile with the query rows `rows`."""
         self.lse_KS[:, rows] = torch.logaddexp(self.lse_KS[:, rows], scores.lse_KR)
         self.hardest_S[rows] = self.hardest_S[rows].maximum(scores.hardest_R)
         self.similarity_sum_S[rows] += scores.similarity_sum_R
@@ -52,11 +52,11 @@ class RowSums:
 
 
 class QueryRowGradient:
-    """The gradient of the query rows, added up tile by tile.
+    """The gradient of the query rows, accumulated tile by tile.
 
-    row_SD: the gradient times `scale` and with its radial part; None: not needed.
-    dot_KS: sum over documents of dloss/dcosine * cosine, from which the radial part and the gradient of the temperature
-        follow. Not scaled.
+    row_SD: the gradient, multiplied by `scale` and still with its radial part (`remove_radial_part`); None: not needed.
+    dot_KS: sum over documents of dloss/dcosine * cosine. The radial part and the gradient of the temperature are
+        computed from it. Not scaled.
     """
 
     def __init__(self, row_SD: Tensor | None, inverse_norm_KS: Tensor, scale: Tensor | None) -> None:
@@ -65,7 +65,7 @@ class QueryRowGradient:
         self.scale = scale
 
     def unscale(self, gradient: Tensor) -> None:
-        """Divide by the scale, in place."""
+        """Divide a gradient by the scale, in place."""
         if self.scale is not None:
             gradient.div_(self.scale)
 
@@ -73,9 +73,9 @@ class QueryRowGradient:
 def remove_radial_part(
     gradient_ND: Tensor, row_ND: Tensor, inverse_norm_KN: Tensor, dot_KN: Tensor, dims: tuple[int, ...]
 ) -> None:
-    """Subtract, in place, the part of the gradient along the row itself: a cosine does not depend on the row's length.
+    """Subtract, in place, the part of the gradient in the direction of the row: a cosine is independent of the norm.
 
-    dot_KN: per level, sum over the row's cells of dloss/dcosine * cosine; it must be complete.
+    dot_KN: per level, the sum over all cells of the row of dloss/dcosine * cosine.
     """
     along_KN = suffix_sums(inverse_norm_KN.square() * dot_KN)
     for level, chunk in enumerate(chunks(dims)):
@@ -83,5 +83,5 @@ def remove_radial_part(
 
 
 def consecutive_slices(length: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size`, one after the other, that cover `length`."""
+    """Consecutive slices of at most `size` elements that cover the range from 0 to `length`."""
     return (slice(start, min(start + size, length)) for start in range(0, length, size))

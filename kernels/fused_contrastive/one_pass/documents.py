@@ -1,4 +1,4 @@
-"""Where the documents are: all in this process, or a shard in every peer, passed round a ring."""
+"""Access to the documents: all of them are in this process, or every peer has a shard and passes it round a ring."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ class Documents(Protocol):
     num_shards: int
 
     def shards(self, *, with_gradient: bool = False) -> Iterator[Shard]:
-        """Every document of the whole table once.
+        """Yields shards that together contain every document of the whole table once.
 
-        With gradient, what the caller adds to `Shard.gradient_CD` reaches `gradient` of the peer that owns the shard.
+        with_gradient: what the caller adds to `Shard.gradient_CD` is added to `gradient` in the peer that owns the
+        shard.
         """
         ...
 
     @property
     def gradient(self) -> Tensor:
-        """[N, D] of the documents that this caller brought, summed over all peers and all visits with gradient."""
+        """[N, D]: the gradient of this caller's documents, summed over all peers and all calls `with_gradient`."""
         ...
 
 
 class GatheredDocuments:
-    """The whole table is here, as one shard."""
+    """The whole document table in this process, as one shard."""
 
     num_shards = 1
 
@@ -50,9 +51,9 @@ class GatheredDocuments:
 
 
 class RingDocuments:
-    """Every peer holds a shard; shards travel from peer to peer while tiles are computed (Inf-CL, arXiv 2410.17243).
+    """Every peer owns a shard; peers pass shards on while tiles are computed (Inf-CL, arXiv 2410.17243).
 
-    The gradient of a shard is sent one hop later than the shard, so that this transfer, too, overlaps with computation.
+    The gradient of a shard is sent one hop later than the shard, so that this transfer also overlaps with computation.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class RingDocuments:
         self._check_cover(shard.num_documents)
 
     def _check_cover(self, num_documents: int) -> None:
-        """The shards must follow each other without gap. Peers see the same numbers: all of them raise or none."""
+        """Require that the shards cover the table without gaps. All peers have equal numbers, so all raise or none."""
         end = 0
         for first, length in sorted(zip(self._first, self._length, strict=True)):
             if length and first != end:

@@ -1,7 +1,7 @@
-"""InfoNCE from a checked problem without a B x N matrix; the tiles come from plain torch or from Triton's kernels.
+"""Computes InfoNCE for a checked problem without a B x N matrix. Plain torch or Triton kernels compute the tiles.
 
 The gradient is computed together with the value, so the backward pass only multiplies it by the upstream gradient. The
-results are deterministic: no atomics, and every sum runs in a fixed order.
+results are deterministic: there are no atomic operations, and every sum has a fixed order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fused_contrastive.problem import InfoNCEOutput, Problem
 
 
 def fused(problem: Problem, tiles: Literal["torch", "triton"]) -> InfoNCEOutput:
-    """The same numbers as `reference` up to rounding. `tiles`: what computes the tiles of the similarity matrix."""
+    """The result of `reference` up to rounding. tiles: which implementation computes the tiles of the matrix."""
     inputs = (problem.query_BD, problem.document_ND, problem.temperature_B)
     needs = NeededGradients(*(torch.is_grad_enabled() and tensor.requires_grad for tensor in inputs))
     tiles_type = _tiles_type(tiles)
@@ -33,7 +33,7 @@ def fused(problem: Problem, tiles: Literal["torch", "triton"]) -> InfoNCEOutput:
 
 def _tiles_type(name: Literal["torch", "triton"]) -> type[Tiles]:
     if name == "triton":
-        from fused_contrastive.triton.tiles import TritonTiles  # here, because Triton may not be installed
+        from fused_contrastive.triton.tiles import TritonTiles  # imported only here: Triton may not be installed
 
         return TritonTiles
     from fused_contrastive.one_pass.torch_tiles import TorchTiles
@@ -50,10 +50,10 @@ def _documents(problem: Problem, row_dtype: torch.dtype, needs_gradient: bool) -
 
 
 class _PrecomputedGradient(torch.autograd.Function):
-    """Returns the value in `forward` and the gradient of each input, computed before (None: not needed), in `backward`.
+    """Returns a value in `forward`, and the precomputed gradient of each input (None: not needed) in `backward`.
 
-    The gradient is rounded to its input's type only after the multiplication by the upstream gradient: that may be a
-    loss scale, without which half-precision gradients would vanish.
+    The gradient is rounded to the type of its input only after the multiplication by the upstream gradient. The
+    upstream gradient may be a loss scale, and half-precision gradients could underflow without it.
     """
 
     @staticmethod
@@ -66,7 +66,7 @@ class _PrecomputedGradient(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, upstream):  # type: ignore[no-untyped-def]
         gradients = ctx.saved_tensors
-        if upstream != 1:  # the usual case is 1: hand the gradients over without copying them
+        if upstream != 1:  # in the usual case, 1, the gradients are returned without a copy
             gradients = [None if gradient is None else gradient * upstream for gradient in gradients]
         typed = (None if g is None else g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True))
         return (None, None, None, None, *typed)

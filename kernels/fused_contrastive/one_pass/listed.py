@@ -1,7 +1,7 @@
-"""Every query against its own negatives, pair by pair, in O(B * M * D).
+"""Scores every query against its own negatives, pair by pair, in O(B * M * D).
 
-These are all negatives of scope `own`. In the other scopes own negatives are scored here if `hardness` weighs them, and
-left out of the tiles.
+In scope `own` there are no other negatives. In the other scopes own negatives are scored here only if `hardness` gives
+them a weight; the tiles then skip them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from fused_contrastive.problem import Problem
 
 
 class ListedNegatives:
-    """Adds scores and gradients as `dense.DenseNegatives` does, from the cosines of the listed pairs.
+    """Adds scores and gradients like `dense.DenseNegatives`, computed from the cosines of the listed pairs.
 
-    With `hardness` a pair counts e^(logit + hardness * cosine) in its query's denominator, at each level with that
-    level's cosine, and e^logit down its column.
+    With `hardness`, a pair adds e^(logit + hardness * cosine) to its query's denominator; each level uses its own
+    cosine. The pair adds e^logit to the sum of its column.
     """
 
     def __init__(self, problem: Problem, pairs: Pairs, cosine_KBM: Tensor, query_rows: QueryRows) -> None:

@@ -1,7 +1,7 @@
-"""Value, statistics and gradients of InfoNCE from a checked problem, with memory linear in B + N.
+"""Computes value, statistics and gradients of InfoNCE for a checked problem, with memory linear in B + N.
 
-The steps: cosines of the listed pairs (`preparation.py`); log-sum-exps over the negatives (`dense.py`, `listed.py`);
-the loss of each query and its derivatives (`query_loss.py`); the gradients of the embeddings.
+The steps are: cosines of the listed pairs (`preparation.py`); log-sum-exps over the negatives (`dense.py`,
+`listed.py`); the loss of each query and its derivatives (`query_loss.py`); the gradients of the embeddings.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fused_contrastive.problem import InfoNCEStats, Problem
 
 
 class LossPass:
-    """One computation of the loss: make it, then call `run` once."""
+    """One computation of the loss. Create a new object for each computation and call `run` once."""
 
     def __init__(self, problem: Problem, needs: NeededGradients, documents: Documents, tiles_type: type[Tiles]) -> None:
         self.problem, self.needs, self.documents = problem, needs, documents
@@ -51,7 +51,7 @@ class LossPass:
         self.gradient = QueryRowGradient(gradient_SD, self.query_rows.inverse_norm_KS, scale)
 
     def run(self) -> PassResult:
-        """The statistics, and the gradients that are needed."""
+        """Compute the statistics and the needed gradients."""
         if self.listed is not None:
             self.listed.score(self.sums, self.column_lse_KN)
         one_pass = self.dense is not None and any(self.needs) and not self.problem.symmetric
@@ -77,9 +77,9 @@ class LossPass:
             self.column_lse_KN = inverse_norm_KS.new_full((len(inverse_norm_KS), self.problem.num_documents), MASKED)
 
     def _run_panel_by_panel(self, panels: list[slice]) -> None:
-        """Value and gradient of some queries against all documents, then of the next queries.
+        """Compute value and gradient of one panel of queries against all documents, then of the next panel.
 
-        This is possible because a query's loss depends on no other query (the loss is not symmetric).
+        This requires that a query's loss does not depend on other queries: the loss must not be symmetric.
         """
         assert self.dense is not None
         weights = SlopeWeights(self.sums.lse_KS, self.row_weight_KS)  # filled panel by panel
@@ -93,7 +93,7 @@ class LossPass:
         self._finish_query_rows()
 
     def _compute_losses(self, rows: slice) -> None:
-        """The loss of these queries, and its derivatives by their logits and log-sum-exps."""
+        """Compute the loss of the queries `rows`, and its derivatives by logits and log-sum-exps."""
         problem, num_queries = self.problem, self.num_queries
         positive_BP = problem.positive_BP[rows]
         inverse_temperature_B = self.query_rows.inverse_temperature_S[rows]
@@ -117,7 +117,7 @@ class LossPass:
             self.column_weight_KN = weight_KN if problem.peers is None else problem.peers.sum(weight_KN)
 
     def _differentiate(self) -> None:
-        """All gradients, once the loss of every query is known."""
+        """Compute all gradients. The loss of every query must be known."""
         weights = SlopeWeights(self.sums.lse_KS, self.row_weight_KS, self.column_lse_KN, self.column_weight_KN)
         for shard in self.documents.shards(with_gradient=self.needs.document):
             dot_KC = torch.zeros_like(shard.inverse_norm_KC)
@@ -127,13 +127,14 @@ class LossPass:
         self._finish_query_rows()
         if self.problem.document_tower and self.needs.document:
             assert self.gradient.row_SD is not None
-            for shard in self.documents.shards(with_gradient=True):  # a positive that acts as a query is a document
+            # A tower row is a copy of a positive, so its gradient is added to the gradient of this document.
+            for shard in self.documents.shards(with_gradient=True):
                 assert shard.gradient_CD is not None
                 tower_XD = self.gradient.row_SD[self.num_queries :]
                 self.prepared.positives.sum_rows_by_document(tower_XD, shard.gradient_CD, shard.first)
 
     def _finish_shard(self, shard: Shard, dot_KC: Tensor, weights: SlopeWeights) -> None:
-        """Add the gradients from own negatives and positives; then, as all sums are known, remove the radial part."""
+        """Add the gradients from own negatives and positives. The sums are then complete: remove the radial part."""
         prepared, dims = self.prepared, self.problem.dims
         if self.listed is not None:
             dot_KC = dot_KC + self.listed.add_gradients(shard, weights, self.gradient)
@@ -195,7 +196,7 @@ class LossPass:
         )
 
     def _own_kept(self, own_BM: Tensor) -> Tensor:
-        """[B, M]: which own negatives no rule drops at the last level; a repeat as its first mention."""
+        """[B, M]: whether each own negative is kept at the last level; repeats have the value of the first mention."""
         kept_BM = kept_of_list(self.problem, own_BM)
         if self.query_rows.max_cosine_KS is not None:
             kept_BM &= ~(self.prepared.own_cosine_KBM[-1] > self.query_rows.max_cosine_KS[-1, : self.num_queries, None])

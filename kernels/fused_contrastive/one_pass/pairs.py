@@ -1,7 +1,7 @@
-"""Single cells of the similarity matrix: each query with its positives, or with its own negatives.
+"""Computes single cells of the similarity matrix: each query with its positives, or with its own negatives.
 
-Memory and time are linear in the number of pairs. Sums over the pairs of a query or of a document run in a fixed order
-(one bag of `embedding_bag` each), so that results have the same bits every time.
+Memory and time are linear in the number of pairs. The sum over the pairs of a query or of a document is one bag of
+`embedding_bag`. It has a fixed order, so that equal inputs give equal bits.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from fused_contrastive.cosine import chunks, prefix_sums, suffix_sums
 from fused_contrastive.one_pass.accumulators import QueryRowGradient, consecutive_slices
 from fused_contrastive.one_pass.tiles import MASKED, QueryRows, Shard
 
-_WORKSPACE_FRACTION = 16  # pairs use at most 1/16 of the workspace: the tiles' buffers exist at the same time
+_WORKSPACE_FRACTION = 16  # pairs use at most 1/16 of the workspace, because the tiles' buffers need the rest
 
 
 class Pairs:
-    """Query b paired with each document in its -1 padded list of C places."""
+    """Pairs of query b and each document index_BC[b, c]; -1 is padding."""
 
     def __init__(self, index_BC: Tensor, workspace_bytes: int) -> None:
         self.index_BC = index_BC
         self.workspace_bytes = workspace_bytes
 
     def score(self, cosine_KBC: Tensor, query_rows: QueryRows, shard: Shard, dims: tuple[int, ...]) -> None:
-        """Write the cosines of the pairs whose document lies in the shard.
+        """Write the cosines of the pairs whose document is in the shard.
 
-        dims: the levels to compute: the last ones of all levels.
+        dims: prefix lengths of the levels to compute; these must be the last ones of all levels.
         """
         query_E, place_E, document_E = self._inside(shard.first, len(shard.row_CD))
         inverse_norm_KS = query_rows.inverse_norm_KS[-len(dims) :]
@@ -53,10 +53,10 @@ class Pairs:
         dims: tuple[int, ...],
         gradient: QueryRowGradient,
     ) -> Tensor:
-        """Add the gradients of the pairs whose document lies in the shard, to the query rows' and the shard's.
+        """Add the gradients of the pairs whose document is in the shard, to `gradient` and to the shard's gradient.
 
-        Tower rows, which follow the queries, get nothing. Returns sum of dloss/dcosine * cosine per document, [K, C].
-        logit_slope_KBC: dloss/dlogit, 0 where dropped.
+        Tower rows, which come after the queries, get no gradient. logit_slope_KBC: dloss/dlogit, 0 where dropped.
+        Returns the sum of dloss/dcosine * cosine per document of the shard, [K, C].
         """
         num_queries = len(self.index_BC)
         query_E, place_E, document_E = self._inside(shard.first, len(shard.row_CD))
@@ -86,7 +86,7 @@ class Pairs:
         return self.sum_by_document(product_KBC, shard.first, len(shard.row_CD))
 
     def sum_by_document(self, value_KBC: Tensor, first: int, num_documents: int) -> Tensor:
-        """[K, N] of documents `first` on: the sum over the pairs that name the document."""
+        """[K, N]: for each of N documents from `first` on, the sum of the values of the pairs with this document."""
         query_E, place_E, document_E = self._inside(first, num_documents)
         document_E, order_E = document_E.sort(stable=True)
         if not len(document_E):
@@ -96,7 +96,7 @@ class Pairs:
         return _bags(entry_E, value_EK, document_E, num_documents, torch.ones_like(value_EK[:, 0])).T
 
     def sum_rows_by_document(self, row_XD: Tensor, total_CD: Tensor, first: int) -> None:
-        """Add row x to the document that place x of all lists names, if it is one of `first` on."""
+        """Add row_XD[x] to the document index_BC.flatten()[x], if this is one of the C documents from `first` on."""
         query_E, place_E, document_E = self._inside(first, len(total_CD))
         document_E, order_E = document_E.sort(stable=True)
         if len(document_E):
@@ -104,7 +104,7 @@ class Pairs:
             total_CD += _bags(row_E, row_XD, document_E, len(total_CD), torch.ones_like(row_XD[row_E, 0]))
 
     def column_lse(self, logit_KBC: Tensor, num_documents: int) -> Tensor:
-        """[K, N]: log-sum-exp over the pairs that name the document; about MASKED if there is none."""
+        """[K, N]: log-sum-exp over the pairs with the document; about MASKED if there are none."""
         index_KX = self.index_BC.clamp_min(0).flatten().expand(len(logit_KBC), -1)
         empty_KN = logit_KBC.new_full((len(logit_KBC), num_documents), MASKED)
         max_logit_KN = empty_KN.scatter_reduce(1, index_KX, logit_KBC.flatten(1), "amax")
@@ -113,14 +113,14 @@ class Pairs:
         return max_logit_KN + sum_KN.masked_fill(sum_KN == 0, 1.0).log()
 
     def _column_pieces(self, dims: tuple[int, ...], num_rows: int, item_bytes: int) -> Iterator[tuple[int, slice]]:
-        """(level, some of the columns that it adds); a table of `num_rows` by so many columns fits the workspace."""
+        """Yields (level, some columns that the level adds); `num_rows` rows of these columns fit into the workspace."""
         width = max(16, self.workspace_bytes // _WORKSPACE_FRACTION // (num_rows * item_bytes))
         for level, chunk in enumerate(chunks(dims)):
             for piece in consecutive_slices(chunk.stop - chunk.start, width):
                 yield level, slice(chunk.start + piece.start, chunk.start + piece.stop)
 
     def _inside(self, first: int, num_documents: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Pairs with documents from `first` on, sorted by query: query, place in its list, document less `first`."""
+        """The pairs with documents from `first` on, sorted by query: (query, place in its list, document - first)."""
         inside_BC = (self.index_BC >= first) & (self.index_BC < first + num_documents)
         query_E, place_E = inside_BC.nonzero(as_tuple=True)
         return query_E, place_E, self.index_BC[query_E, place_E] - first

@@ -1,4 +1,4 @@
-"""What the loss needs before negatives are scored: the query rows, and the cosines of positives and own negatives."""
+"""Prepares the loss before negatives are scored: the query rows, and the cosines of positives and own negatives."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fused_contrastive.problem import Problem
 
 
 class Preparation:
-    """Reads every document once, because in a ring the positives and own negatives may lie in any shard.
+    """Visits every document once, because in a ring the positives and own negatives may be in any shard.
 
-    query_rows: the rows of the similarity matrix: the queries; with the document tower, the positives of each query
-        follow, padding included (its weight is 0).
-    query_S: the query that a query row belongs to; the row has that query's negatives.
-    positive_cosine_KBP, own_cosine_KBM: 0 where padded. Own negatives have the last level only, unless they are scored
+    query_rows: the rows of the similarity matrix: the queries and, with the document tower, the positives of each query
+        after them, including padding (with weight 0).
+    query_S: the query of each query row; the row has the negatives of this query.
+    positive_cosine_KBP, own_cosine_KBM: 0 where padded. Own negatives have only the last level, unless they are scored
         pair by pair.
-    zero_or_nan: 0, or NaN if any row is not finite, also a row that no denominator holds.
+    zero_or_nan: 0, or NaN if any row is not finite, even if no denominator contains the row.
     """
 
     def __init__(self, problem: Problem, documents: Documents, row_dtype: torch.dtype) -> None:
@@ -28,7 +28,7 @@ class Preparation:
         listed_BM = problem.positive_BP[:, :0] if problem.own_BM is None else problem.own_BM
         self.positives = Pairs(problem.positive_BP, problem.workspace_bytes)
         self.own = Pairs(listed_BM, problem.workspace_bytes)
-        own_dims = problem.dims if problem.scores_own_by_pair else problem.dims[-1:]  # the last is a statistic
+        own_dims = problem.dims if problem.scores_own_by_pair else problem.dims[-1:]  # statistics need the last level
         query = problem.query_BD.detach().to(row_dtype).contiguous()
         inverse_norm_KB = prefix_inverse_norms(query, problem.dims, problem.dtype)
         queries = QueryRows(query, inverse_norm_KB, problem.temperature_B.detach().reciprocal(), None)
@@ -53,13 +53,13 @@ class Preparation:
         return torch.cat([query_B, query_B.repeat_interleave(num_positives)])
 
     def _copy_positives(self, shard: Shard, tower_XD: Tensor) -> None:
-        """Copy the positives that lie in this shard into their places among the tower rows."""
+        """Copy the positives that are in this shard to their places among the tower rows."""
         index_X = self.problem.positive_BP.flatten()
         inside_X = (index_X >= shard.first) & (index_X < shard.first + len(shard.row_CD))
         tower_XD[inside_X] = shard.row_CD[index_X[inside_X] - shard.first]
 
     def _with_tower(self, queries: QueryRows, tower_XD: Tensor) -> QueryRows:
-        """The queries and after them the tower rows, with the cosine above which the margin drops a document."""
+        """The queries followed by the tower rows, with the cosine above which the margin drops a document."""
         problem = self.problem
         max_cosine_KS = None
         if problem.margin is not None:

@@ -1,11 +1,12 @@
-"""From log-sum-exps to the loss of a query and its derivatives: the formula of the loss, level by level.
+"""Computes the loss of a query and its derivatives from log-sum-exps: the formula of the loss, at each level.
 
-With z_p the logit (cosine / temperature) of positive p, L the log-sum-exp over the query's negatives, T_p that of the
-cosines between p and the query's negatives (document tower), and C_p that over the queries of which p is a negative
-(symmetric):
+z_p: the logit (cosine / temperature) of positive p.
+L: the log-sum-exp of the logits of the query's negatives.
+T_p: the log-sum-exp of the logits between positive p and the query's negatives (document tower).
+C_p: the log-sum-exp of the logits between positive p and the queries that have p as a negative (symmetric).
     row_p    = log(1 + e^(log(e^L + e^T_p) - z_p))          = -log(e^z_p / (e^z_p + e^L + e^T_p))
     column_p = log(1 + e^(C_p - z_p))
-    loss     = mean over p of row_p, or with columns of (row_p + column_p) / 2
+    loss     = mean over p of row_p; for the symmetric loss, mean over p of (row_p + column_p) / 2
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class QueryLoss:
-    """Loss per level and query, and its derivatives ("slopes") by z_p, L, T_p and C_p of the module's formula."""
+    """The loss per level and query, and its derivatives ("slopes") by z_p, L, T_p and C_p of the module docstring."""
 
     loss_KB: Tensor
     denominator_lse_KB: Tensor  # log(e^z_p + e^L), mean over p
@@ -31,7 +32,7 @@ class QueryLoss:
 def query_loss(
     positive_KBP: Tensor, valid_BP: Tensor, row_KB: Tensor, tower_KBP: Tensor | None, column_KBP: Tensor | None
 ) -> QueryLoss:
-    """The module's formula. The arguments are z, which positives are no padding, L, T and C; none may be -inf."""
+    """The formula in the module docstring. Arguments: z, which positives are not padding, L, T and C; none is -inf."""
     mean_BP = valid_BP.to(positive_KBP.dtype) / valid_BP.sum(1, keepdim=True)
     row_KBP = row_KB[..., None].expand_as(positive_KBP)
     negative_KBP = row_KBP if tower_KBP is None else torch.logaddexp(row_KBP, tower_KBP)
@@ -54,5 +55,5 @@ def query_loss(
 
 
 def _softplus(value: Tensor) -> Tensor:
-    """log(1 + e^value); torch's own drops the 1 if value > 20, an error that float64 would show."""
+    """log(1 + e^value). torch's softplus omits the 1 if value > 20, an error that is visible in float64."""
     return torch.logaddexp(value, torch.zeros_like(value))

@@ -12,14 +12,14 @@ from fused_contrastive.masks import MaskRules, count_false
 from fused_contrastive.one_pass.tiles import MASKED, QueryRows, Shard, SlopeWeights, TileScores, TileSlopes
 from fused_contrastive.problem import Problem
 
-# A panel (rows against all documents) of fewer rows makes the matrix products slower than computing
-# smaller tiles twice; one of more rows does not fit the processor's cache.
+# A panel is some rows against all documents. With fewer than the minimum of rows its matrix products are slower than
+# computing smaller tiles twice. With more than the maximum it does not fit into the processor's cache.
 _MIN_ROWS = 128
 _MAX_ROWS = 512
 
 
 class TorchTiles:
-    """See `tiles.Tiles`. Each level has a buffer that first holds its logits, then its slopes."""
+    """Implements `tiles.Tiles`. Each level has a buffer, which first holds logits and later slopes."""
 
     gradient_scale: Tensor | None = None
 
@@ -28,7 +28,7 @@ class TorchTiles:
         self.chunks = chunks(problem.dims)
         num_levels = len(self.chunks)
         num_level_buffers = num_levels if needs_gradient else 1
-        # Beside these: scratch; the running dot product, if there are several levels; the columns' part of the slopes.
+        # More buffers: scratch; with several levels, the running dot product; with columns, their term of the slopes.
         self._num_buffers = num_level_buffers + 1 + (num_levels > 1) + (by_column and needs_gradient)
         self._cells = self._num_rows = 0
 
@@ -40,7 +40,7 @@ class TorchTiles:
     def shape(self, num_rows: int, num_columns: int, *, slopes: bool, keep: bool) -> tuple[int, int]:
         num_rows, num_columns = max(1, num_rows), max(1, num_columns)
         item_bytes = torch.finfo(self.problem.dtype).bits // 8
-        cell_bytes = self._num_buffers * item_bytes + 4  # two masks, and temporaries while they are filled
+        cell_bytes = self._num_buffers * item_bytes + 4  # 4: two masks, and temporaries while the masks are filled
         row_bytes = self.rules.bytes_per_row
         workspace = self.problem.workspace_bytes
         rows = min(workspace // (num_columns * cell_bytes + row_bytes), _MAX_ROWS, num_rows)
@@ -84,7 +84,7 @@ class TorchTiles:
         return TileSlopes(level_tiles, torch.stack(query_dots), torch.stack(document_dots))
 
     def _mask(self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice) -> Tensor:
-        """Allocate the buffers, if they are too small, and return the mask of the cells that are dropped."""
+        """The mask of the dropped cells. Allocates larger buffers if the present ones are too small."""
         num_rows, num_columns = rows.stop - rows.start, columns.stop - columns.start
         self._allocate(num_rows, num_columns, query_rows.row_SD)
         table_columns = slice(shard.first + columns.start, shard.first + columns.stop)
@@ -105,7 +105,7 @@ class TorchTiles:
             return
         self._cells, self._num_rows = max(cells, self._cells), max(num_rows, self._num_rows)
         for name in ("scratch", "column_slopes", "dot_buffer", "level_buffers", "mask_buffer", "margin_buffer"):
-            vars(self).pop(name, None)  # free the old buffers first: both at once would exceed the workspace
+            vars(self).pop(name, None)  # free the old buffers first: old and new together would exceed the workspace
         tiles = [like.new_empty(self._cells) for _ in range(self._num_buffers)]
         self.scratch = tiles.pop()
         self.column_slopes = tiles.pop() if self.by_column and self.needs_gradient else None
@@ -121,7 +121,7 @@ class TorchTiles:
     def _logits(
         self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice, level: int, mask_RC: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The level's logits, in its buffer, and which of them are dropped. To be called level by level, ascending."""
+        """The level's logits, in its buffer, and the mask of dropped cells. Call it for levels 0, 1, ... in turn."""
         chunk = self.chunks[level]
         logit_RC = self._tile(self.level_buffers[level], rows, columns)
         dot_RC = logit_RC if self.dot_buffer is None else self._tile(self.dot_buffer, rows, columns)
@@ -140,16 +140,16 @@ class TorchTiles:
         return logit_RC, above_RC.logical_or_(mask_RC)
 
     def _lse(self, logit_RC: Tensor, max_logit: Tensor, dim: int) -> Tensor:
-        """logsumexp over `dim`, given the maximum there, without a new tile."""
+        """log-sum-exp over `dim`, computed in the scratch buffer. max_logit: the maximum over `dim`."""
         scratch_RC = self.scratch[: logit_RC.numel()].view(logit_RC.shape)
         return max_logit + torch.sub(logit_RC, max_logit.unsqueeze(dim), out=scratch_RC).exp_().sum(dim).log()
 
     def _slope(
         self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice, weights: SlopeWeights, level: int
     ) -> tuple[Tensor, Tensor]:
-        """Overwrite a level's logits by dloss/dcosine * both inverse norms; returns TileSlopes' dots of this level.
+        """Overwrite a level's logits by dloss/dcosine * both inverse norms; returns the level's dots for `TileSlopes`.
 
-        dloss/dcosine * cosine = dloss/dlogit * logit, whose sums by row and by column the dots are.
+        The dots are the sums, by row and by column, of dloss/dcosine * cosine = dloss/dlogit * logit.
         """
         logit_RC, slope_RC = (
             self._tile(self.level_buffers[level], rows, columns),

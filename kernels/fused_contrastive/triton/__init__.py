@@ -1,1 +1,1 @@
-"""Tiles of the similarity matrix by Triton kernels, and how these are compiled and launched."""
+"""Computes tiles of the similarity matrix with Triton kernels; compiles and launches these kernels."""

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def"
-"""Small kernels around those of `tile_kernels.py`: two fill the drop mask, one turns kept weights into slopes."""
+"""Small kernels that support `tile_kernels.py`: two fill the drop mask, and one turns stored weights into slopes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fused_contrastive.triton.device_functions import load_tile, multiply, padde
 
 @triton.jit(do_not_specialize=["row_length", "column_length", "num_levels"])
 def combine_kernel(
-    panel,  # [K * R, C]: weights kept by `score_kernel` or, without row_max, slopes; replaced by sums of slopes
-    row_max,  # [K, T, R]; None: it and the arguments up to column_dot are None
+    panel,  # [K * R, C]: weights that `score_kernel` stored or, without row_max, slopes; overwritten by sums of slopes
+    row_max,  # [K, T, R], or None; if None, the following arguments up to column_dot are None as well
     row_offset,  # as in `slope_kernel`
     row_weight,
     row_factor,
     column_scale,
-    column_dot,  # [K, U, C]: of slope * logit
-    row_length,  # R and C, whole tiles
+    column_dot,  # [K, U, C]: sums of slope * logit
+    row_length,  # R and C, padded to whole tiles
     column_length,
     num_levels,
     panel_stride,
@@ -26,7 +26,7 @@ def combine_kernel(
     BLOCK_C: tl.constexpr,
     HEADROOM: tl.constexpr,
 ):
-    """panel[k] = sum of the slopes at level k and all above it."""
+    """panel[k] = sum of the slopes at level k and all higher levels."""
     num_parts = column_length // BLOCK_C
     row_tile, part = tl.program_id(0) // num_parts, tl.program_id(0) % num_parts
     row, column = tl.arange(0, BLOCK_R), tl.arange(0, BLOCK_C)
@@ -53,7 +53,7 @@ def combine_kernel(
 
 @triton.jit(do_not_specialize=["num_rows", "num_columns", "num_steps"])
 def margin_kernel(
-    query,  # this one to ceiling as in `score_kernel`, but the last level only
+    query,  # the arguments from here to ceiling are as in `score_kernel`, for the last level only
     document,
     column_scale,
     ceiling,
@@ -83,16 +83,16 @@ def margin_kernel(
 
 @triton.jit(do_not_specialize=["row_length", "column_length"])
 def mark_kernel(
-    drop_mask,  # int8 [R, C]: 0, 1 dropped or 2 kept whatever the group; overwritten by 0 or 1
+    drop_mask,  # int8 [R, C]: 0 undecided, 1 dropped or 2 kept in any group; overwritten by 0 (kept) or 1 (dropped)
     row_labels,  # [3, R]: group, key, second key
     column_labels,  # [3, C]
-    row_length,  # R and C, whole tiles
+    row_length,  # R and C, padded to whole tiles
     column_length,
     drop_mask_stride,
     BLOCK_R: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """Set to 1 the cells whose document has another group than the query row, or an equal key."""
+    """Set to 1 the cells whose document has a different group from the query row, or an equal key."""
     num_tiles = column_length // BLOCK_C
     first_row, first_column = tl.program_id(0) // num_tiles * BLOCK_R, tl.program_id(0) % num_tiles * BLOCK_C
     row, column = first_row + tl.arange(0, BLOCK_R), first_column + tl.arange(0, BLOCK_C)

@@ -1,7 +1,7 @@
 """`python -m fused_contrastive.triton.compile_table`: compile every kernel variant that can be launched; needs no GPU.
 
-Prints registers, stack, spill stores and shared memory of each, and ends with code 1 if any has a stack, spills or
-needs more shared memory than a program may have.
+Prints registers, stack, spill stores and shared memory of each variant. Exits with code 1 if any variant uses a stack,
+spills registers, or needs more shared memory than a program may have.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from fused_contrastive.triton.variants import Variant, all_variants
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _ARCHITECTURES: dict[int, Architecture] = {80: "sm_80", 90: "sm_90"}
-SHARED_LIMIT = {"sm_80": 101376, "sm_90": 232448}  # bytes per program; sm_80's blocks serve 8.6, 8.9 and 12, too
+SHARED_LIMIT = {"sm_80": 101376, "sm_90": 232448}  # bytes per program; sm_80's blocks also run on 8.6, 8.9 and 12
 _TILE_OPTIONS = {"level_end": "levels", "drop_mask": "mask"}
-_OPTION_NAMES = {  # by kernel: what an argument that is not None switches on
+_OPTION_NAMES = {  # by kernel: the option that an argument switches on unless it is None
     "score_kernel": _TILE_OPTIONS | {"panel": "keep", "column_max": "by column"},
     "slope_kernel": _TILE_OPTIONS | {"column_weight": "column weights"},
     "combine_kernel": {"row_max": "kept"},
@@ -41,7 +41,7 @@ _OPTION_NAMES = {  # by kernel: what an argument that is not None switches on
 
 
 class Compiled(NamedTuple):
-    """A variant, and the resources of the chip that it needs."""
+    """A compiled variant and the chip resources that it needs."""
 
     architecture: Architecture
     dtype: torch.dtype
@@ -53,12 +53,12 @@ class Compiled(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Neither stack nor spills, and enough shared memory."""
+        """Whether the variant uses no stack, does not spill, and has enough shared memory."""
         return self.stack == self.spill_stores == 0 and self.shared <= SHARED_LIMIT[self.architecture]
 
 
 def compile_all(architectures: Iterable[Architecture], num_processes: int = 2) -> Iterator[Compiled]:
-    """Every variant of these architectures, in a fixed order."""
+    """Compiles every variant for these architectures; yields the results in a fixed order."""
     jobs = [
         (architecture, dtype, index)
         for architecture in architectures
@@ -94,16 +94,16 @@ def _compile(architecture: Architecture, dtype: torch.dtype, index: int) -> tupl
         file.flush()
         resources = _run_nvidia_tool("cuobjdump", "-res-usage", file.name)
         registers, stack = (int(re.findall(rf"{name}:(\d+)", resources)[0]) for name in ("REG", "STACK"))
-        code = _run_nvidia_tool("nvdisasm", file.name) if stack else ""  # nothing spills without a stack
+        code = _run_nvidia_tool("nvdisasm", file.name) if stack else ""  # without a stack there are no spills
     return registers, stack, len(re.findall(r"\bSTL\b", code)), compiled.metadata.shared
 
 
 def _alignment(variant: Variant) -> dict[tuple[int], list[list[Any]]]:
-    """What the compiler is told at a launch, too: pointers and strides are multiples of 16."""
+    """Hints that the compiler also gets at a launch: pointers and strides are multiples of 16."""
     return {
         (index,): [["tt.divisibility", 16]]
-        for index, (parameter, (_, of)) in enumerate(zip(variant.kernel.params, variant.types, strict=True))
-        if of.startswith("*") or (of == "i32" and not parameter.do_not_specialize)
+        for index, (parameter, (_, type_name)) in enumerate(zip(variant.kernel.params, variant.types, strict=True))
+        if type_name.startswith("*") or (type_name == "i32" and not parameter.do_not_specialize)
     }
 
 
@@ -113,7 +113,7 @@ def _run_nvidia_tool(tool: str, *arguments: str) -> str:
 
 
 def table_row(compiled: Compiled) -> list[str]:
-    """The cells of a variant's line, as named in `HEADER`."""
+    """The cells of a variant's line; `HEADER` has their names."""
     variant, block = compiled.variant, compiled.variant.block
     name, constants = variant.kernel.__name__, dict(variant.constants)
     tile = [str(size) for size in (block.rows, block.columns, constants.get("BLOCK_D")) if size is not None]
@@ -134,7 +134,7 @@ HEADER += ["registers", "stack", "spills", "shared", "verdict"]
 
 
 def main() -> int:
-    """Print one line per variant as it is compiled."""
+    """Compile all variants and print one line per variant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", type=int, nargs="+", choices=list(_ARCHITECTURES), default=list(_ARCHITECTURES))
     parser.add_argument("--markdown", action="store_true")

@@ -1,11 +1,11 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: RUF059 (tuples are unpacked whole)
-"""Device functions that the kernels share: the place of a tile, loads, stores, products, masks.
+"""Device functions that the kernels share: position of a tile, loads, stores, products, masks.
 
-Matrices (embeddings, drop mask, panel) are tensor descriptors where the chip has TMA, with stride None; elsewhere
-pointers, with the stride of their rows. Arguments travel in tuples: tables = (query, query_stride, document,
-document_stride), masks = (positive, ceiling, drop_mask, drop_mask_stride, has_margin), sizes = (num_rows, num_columns,
-both again padded to whole tiles).
+On chips with TMA, matrices (embeddings, drop mask, panel) are tensor descriptors, and their stride is None. On other
+chips they are pointers with the stride of their rows. Arguments are passed as tuples: tables = (query, query_stride,
+document, document_stride), masks = (positive, ceiling, drop_mask, drop_mask_stride, has_margin), sizes = (num_rows,
+num_columns, num_rows padded to whole tiles, num_columns padded to whole tiles).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-DROPPED = tl.constexpr(-1e34)  # what dot * column_scale becomes in a dropped cell; finite, so that 0 times it is 0
+DROPPED = tl.constexpr(-1e34)  # value of dot * column_scale in a dropped cell; finite, so that 0 * DROPPED is 0
 
 
 @triton.jit
 def place(num_rows, num_columns, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Row and column of this program's tile. 8 rows of tiles advance along the columns together: they share L2."""
+    """Row and column of this program's tile. 8 rows of tiles advance along the columns together, to share the L2."""
     program = tl.program_id(0)
     group_size = 8 * tl.cdiv(num_columns, BLOCK_C)
     first = program // group_size * 8
@@ -34,16 +34,16 @@ def padded(length, BLOCK: tl.constexpr):
 
 @triton.jit
 def hidden_zero(level):
-    """0, in a form that the compiler cannot see through.
+    """0, computed so that the compiler does not know that it is 0.
 
-    Otherwise it computes the epilogue's addresses before the loop over D, and these registers spill.
+    With a known 0, the compiler computes the epilogue's addresses before the loop over D and spills their registers.
     """
     return level >> 20
 
 
 @triton.jit
 def load_tile(table, stride, length, first, column, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """[ROWS, COLUMNS] from row `first` and `column` on. Rows past `length` have arbitrary values."""
+    """Load [ROWS, COLUMNS] from row `first` and column `column` on. Rows after `length` have arbitrary values."""
     if stride is None:
         tile = table.load([first, column])
     else:
@@ -55,7 +55,7 @@ def load_tile(table, stride, length, first, column, ROWS: tl.constexpr, COLUMNS:
 
 @triton.jit
 def store_tile(table, stride, first, column, tile):
-    """Store a tile at row `first` and `column` of a matrix that is padded to whole tiles."""
+    """Store a tile at row `first` and column `column` of a matrix that is padded to whole tiles."""
     if stride is None:
         table.store([first, column], tile.to(table.dtype))
     else:
@@ -69,7 +69,7 @@ def multiply(
     tables, sizes, row_tile, column_tile, step, dot,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Add the products over one block of D. float32 rows: three TF32 products, which have about float32's precision."""
+    """Add the products over one block of D to `dot`. float32: three TF32 products, about as precise as float32."""
     query, query_stride, document, document_stride = tables
     a = load_tile(query, query_stride, sizes[0], row_tile * BLOCK_R, step * BLOCK_D, BLOCK_R, BLOCK_D)
     b = load_tile(document, document_stride, sizes[1], column_tile * BLOCK_C, step * BLOCK_D, BLOCK_C, BLOCK_D)
@@ -84,7 +84,7 @@ def halves(tile):
 
 @triton.jit
 def must_compare(masks, sizes, row_tile, column_tile, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Whether the tile holds a positive or reaches past the end. Most tiles do not: their cells need no comparison."""
+    """Whether the tile has a positive or goes beyond the matrix. Most tiles do neither and need no comparisons."""
     positive, ceiling, drop_mask, drop_mask_stride, has_margin = masks
     num_rows, num_columns, row_length, column_length = sizes
     answer = ((row_tile + 1) * BLOCK_R > num_rows) | ((column_tile + 1) * BLOCK_C > num_columns)
@@ -96,7 +96,7 @@ def must_compare(masks, sizes, row_tile, column_tile, BLOCK_R: tl.constexpr, BLO
 
 @triton.jit
 def scaled_dots(dot, column_scale, masks, sizes, level, compare, first_row, first_column):
-    """dot * column_scale, and DROPPED in dropped cells. NaN is kept: it must reach the loss."""
+    """dot * column_scale; DROPPED in dropped cells. NaN stays NaN, because it must reach the loss."""
     positive, ceiling, drop_mask, drop_mask_stride, has_margin = masks
     num_rows, num_columns, row_length, column_length = sizes
     row = first_row + tl.arange(0, dot.shape[0])

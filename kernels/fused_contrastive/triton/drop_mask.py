@@ -1,6 +1,6 @@
-"""The drop mask: one mark per cell of a tile, from the mask rules.
+"""Computes the drop mask from the mask rules: one mark per cell of a tile.
 
-It is needed unless the only document that a query row drops is its single positive, which the kernels know themselves.
+The mask is not needed if every query row drops only its single positive, because the kernels handle this case alone.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from fused_contrastive.masks import EqualKeys, MaskRules, mark_equal, scatter_li
 from fused_contrastive.triton.auxiliary_kernels import mark_kernel
 from fused_contrastive.triton.launch import Block, Buffers, Launcher, pad_to_blocks, round_up
 
-_NUM_KEYS = 2  # how many `EqualKeys` `mark_kernel` compares for every cell
+_NUM_KEYS = 2  # number of `EqualKeys` that `mark_kernel` compares for every cell
 
 
 class DropMask:
-    """int8 [R, C], at least whole blocks, valid until the next `fill`: 1 where the rules drop the cell, else 0.
+    """int8 [R, C], padded to whole blocks or more, valid until the next `fill`: 1 where the rules drop a cell, else 0.
 
-    First torch scatters the lists: 1 is dropped, 2 is an own negative, which is kept whatever its group. Then the
-    kernel compares groups and keys cell by cell and leaves 0 or 1. Last, torch marks the remaining `EqualKeys`, which
-    concern few columns.
+    First torch scatters the lists: 1 means dropped, 2 means an own negative, which is kept in any group. Then the
+    kernel compares groups and keys for every cell and writes 0 or 1. At last torch marks the remaining `EqualKeys`,
+    which have few columns.
     """
 
     def __init__(self, rules: MaskRules, num_documents: int, launcher: Launcher, device: torch.device) -> None:
@@ -32,18 +32,18 @@ class DropMask:
 
     @property
     def row_bytes(self) -> int:
-        """Memory that `fill` needs per row beside the mask."""
+        """Memory that `fill` needs per row in addition to the mask."""
         entries = max((len(keys.column_E) for keys in self._by_torch), default=0)
         return self.rules.bytes_per_row + 4 * entries
 
     def fill(self, rows: slice, columns: slice, rows_at_once: int) -> Tensor:
         """The mask of query rows `rows` and documents `columns` of the whole table.
 
-        rows_at_once: how many rows' lists are copied at a time.
+        rows_at_once: number of rows whose lists are copied at a time.
         """
         num_rows, num_columns = rows.stop - rows.start, columns.stop - columns.start
         drop_mask = self.buffers.get("drop_mask", torch.int8, *self._shape(num_rows, num_columns)).zero_()
-        marks = drop_mask[:num_rows, : num_columns + 1]  # the last column takes indices that lie outside
+        marks = drop_mask[:num_rows, : num_columns + 1]  # marks of documents outside the tile go to the last column
         parts = [slice(start, start + rows_at_once) for start in range(0, num_rows, rows_at_once)]
         for part in parts:
             self._scatter(marks[part], _within(rows, part), columns)
@@ -90,7 +90,8 @@ def _within(rows: slice, part: slice) -> slice:
 def _labels(rules: MaskRules, equal_keys: list[EqualKeys], num_documents: int) -> tuple[Tensor, Tensor] | None:
     """int32 [3, S] and [3, N], for query rows and documents: group, first key, second key; None if no rule needs them.
 
-    Without groups all labels are 0. A document without a key has -2 and a query row without one has -1: never equal.
+    Without groups all group labels are 0. A document without a key has -2 and a query row without a key has -1, so that
+    they are never equal.
     """
     if rules.group_S is None and not equal_keys:
         return None

@@ -1,4 +1,4 @@
-"""Factors for what is stored as float16 (slopes, kept weights): few numbers may vanish and none may overflow."""
+"""Factors for numbers stored as float16 (slopes, stored weights), so that few underflow and none overflow."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor
 from fused_contrastive.cosine import prefix_inverse_norms
 from fused_contrastive.problem import Problem
 
-HALF_HEADROOM = 2.0**14  # factor for kept weights, which are at most 1
+HALF_HEADROOM = 2.0**14  # factor for stored weights, which are at most 1
 
 
 def gradient_scale(problem: Problem) -> Tensor:
-    """The power of two (a scalar) that brings the upper bound of |slope| * inverse norms to between 2^13 and 2^14.
+    """The power of two (a scalar) that scales the upper bound of |slope| * inverse norms to between 2^13 and 2^14.
 
-    Summed over levels, |slope| <= (row weight + column weight) / temperature. A row's weight is at most its query's
-    normalized weight. A column's is at most the sum of the normalized weights of the queries, of all peers, of which
-    the document is a positive.
+    Summed over levels, |slope| <= (row weight + column weight) / temperature. The weight of a row is at most the
+    normalized weight of its query. The weight of a column is at most the sum of the normalized weights of all queries
+    (of all peers) that have the document as a positive.
     """
     max_weight, total = _largest(problem.normalized_weight_B), problem.normalized_weight_B.sum()
     inverse_query_norm = _largest(prefix_inverse_norms(problem.query_BD.detach(), problem.dims, torch.float32))

@@ -1,6 +1,6 @@
-"""From query rows, a shard and mask rules to the arguments of the tile kernels.
+"""Turns query rows, a shard and mask rules into the arguments of the tile kernels.
 
-Embeddings are laid out in whole blocks of D per level; vectors are padded to whole tiles.
+Every level of the embeddings is padded to whole blocks of D; vectors are padded to whole tiles.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fused_contrastive.triton.drop_mask import DropMask
 from fused_contrastive.triton.launch import Block, Launcher, pad_to_blocks, round_up
 from fused_contrastive.triton.partial_sums import LOG2_E
 
-_ZERO_ROW = 1e-6  # row scale of a zero row: not 0, so that DROPPED times it stays far below every logit
+_ZERO_ROW = 1e-6  # row scale of a zero row; not 0, so that DROPPED * _ZERO_ROW is still far below every logit
 _ALIGNED = 16  # row strides must be multiples of this many numbers for wide loads and tensor descriptors
 
 
@@ -46,7 +46,7 @@ class TileInputs:
     def arguments(
         self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice, block: Block
     ) -> dict[str, Any]:
-        """The arguments for one tile, by name; valid until the next call."""
+        """The arguments for one tile, by name. They are valid until the next call."""
         scale_KR = query_rows.inverse_norm_KS[:, rows] * (query_rows.inverse_temperature_S[rows] * LOG2_E)
         row_scale = pad_to_blocks(scale_KR.masked_fill(scale_KR == 0, _ZERO_ROW), block.rows, _ZERO_ROW)
         by_level = query_rows.max_cosine_KS is not None and not self._compares_margin_at_full_dims
@@ -87,9 +87,10 @@ class TileInputs:
         }
 
     def _table(self, owner: QueryRows | Shard, rows: Tensor) -> Tensor:
-        """The rows, if every level ends at a whole block of D; else a copy with zeros up to the next whole block.
+        """The rows, if every level ends at a whole block of D; otherwise a copy padded with zeros to whole blocks.
 
-        The copy is made once per `owner`: a shard of a ring may come to lie where the one before it lay.
+        The copy is cached per `owner` object, not per address, because a shard of a ring may get the memory of the
+        previous shard.
         """
         dims = self.blocks.dims
         aligned = rows.data_ptr() % 16 == 0 and rows.stride(0) % _ALIGNED == 0 and rows.stride(1) == 1
@@ -108,7 +109,7 @@ class TileInputs:
         return cached[1]
 
     def _positive(self, shard: Shard, rows: slice, columns: slice, block: Block) -> Tensor:
-        """The tile's column that is the row's only positive; outside the tile, a number that is no column."""
+        """The column, within the tile, of each row's only positive; not a valid column if it is outside of the tile."""
         positive_R = self.rules.positive_SP[rows, 0] - (shard.first + columns.start)
         return pad_to_blocks(positive_R.to(torch.int32), block.rows, -1)
 
@@ -118,7 +119,7 @@ class TileInputs:
         return pad_to_blocks(query_rows.max_cosine_KS[:, rows] / query_rows.inverse_norm_KS[:, rows], block.rows)
 
     def _filled_mask(self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice) -> Tensor:
-        """The tile's `DropMask`, with what the margin drops if it is compared at the full dims."""
+        """The tile's `DropMask`, including the cells that the margin drops if it uses the full dims."""
         rows_at_once = max(1, self.problem.workspace_bytes // 16 // max(1, self.drop_mask.row_bytes))
         table_columns = slice(shard.first + columns.start, shard.first + columns.stop)
         drop_mask = self.drop_mask.fill(rows, table_columns, rows_at_once)
@@ -129,7 +130,7 @@ class TileInputs:
     def _mark_above_margin_at_full_dims(
         self, drop_mask: Tensor, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice
     ) -> None:
-        """Set the mask to 1 where the last level's cosine is above the margin: one more pass over D."""
+        """Set the mask to 1 where the last level's cosine is above the margin. This is one more pass over D."""
         block = self.blocks.margin
         arguments = self._table_arguments(query_rows, shard, rows, columns, block)
         mask_table, drop_mask_stride = self.launcher.table(drop_mask, block.rows, block.columns)

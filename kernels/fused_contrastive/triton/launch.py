@@ -1,4 +1,4 @@
-"""How kernels are launched: tile sizes by architecture and type, tensor descriptors, buffers."""
+"""Launches kernels: tile sizes by architecture and type, tensor descriptors, buffers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Architecture = Literal["sm_80", "sm_90", "interpreter"]
 
 
 class Block(NamedTuple):
-    """The tile of one program, rows x columns; its epilogue works on 1 / `parts` of the columns at a time."""
+    """The tile of one program, rows x columns. Its epilogue processes 1 / `parts` of the columns at a time."""
 
     rows: int
     columns: int
@@ -25,7 +25,7 @@ class Block(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Columns of a part."""
+        """Number of columns that the epilogue processes at a time."""
         return self.columns // self.parts
 
     @property
@@ -34,14 +34,14 @@ class Block(NamedTuple):
         return {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
 
     def num_programs(self, num_rows: int, num_columns: int) -> int:
-        """How many programs cover so many rows and columns."""
+        """Number of programs that cover `num_rows` rows and `num_columns` columns."""
         return -(-num_rows // self.rows) * -(-num_columns // self.columns)
 
 
 class Blocks(NamedTuple):
-    """Tile sizes by kernel. `score_levels` and `slope_levels` hold with several Matryoshka levels."""
+    """Tile sizes by kernel. `score_levels` and `slope_levels` are used with several Matryoshka levels."""
 
-    dims: int  # how many columns of D one step of the loop over D multiplies
+    dims: int  # number of columns of D that one step of the loop over D multiplies
     score: Block
     score_levels: Block
     slope: Block
@@ -53,7 +53,7 @@ class Blocks(NamedTuple):
 
 _SMALL = Block(16, 32, 2, 4, 1)
 _MARK = Block(32, 128, 1, 4, 1)
-BLOCKS: dict[tuple[Architecture, int], Blocks] = {  # by architecture and bytes of a number of the embeddings
+BLOCKS: dict[tuple[Architecture, int], Blocks] = {  # by architecture and bytes per number of the embeddings
     ("sm_90", 2): Blocks(
         dims=64,
         score=Block(128, 256, 2, 8, 3),
@@ -100,7 +100,7 @@ for _bytes in (2, 4):
 
 
 class Launcher:
-    """Starts kernels on one kind of chip, for rows of one type."""
+    """Launches kernels on one chip architecture, for rows of one type."""
 
     def __init__(self, architecture: Architecture, dtype: torch.dtype) -> None:
         self.architecture = architecture
@@ -108,14 +108,14 @@ class Launcher:
 
     @classmethod
     def of(cls, rows: Tensor) -> Launcher:
-        """The launcher for the chip on which the rows lie. sm_90 uses TMA; any other GPU runs as sm_80."""
+        """The launcher for the device of the rows. sm_90 uses TMA; all other GPUs are treated as sm_80."""
         if rows.device.type == "cpu":
             return cls("interpreter", rows.dtype)
         major, _ = torch.cuda.get_device_capability(rows.device)
         return cls("sm_90" if major == 9 else "sm_80", rows.dtype)
 
     def table(self, rows: Tensor | None, block_rows: int, block_columns: int) -> tuple[Any, int | None]:
-        """A matrix as a kernel takes it: a tensor descriptor and None, or a pointer and the stride of its rows."""
+        """A matrix in the form that a kernel takes: (tensor descriptor, None), or (pointer, stride of the rows)."""
         if rows is None:
             return None, None
         if self.architecture == "sm_80":
@@ -123,7 +123,7 @@ class Launcher:
         return TensorDescriptor.from_tensor(rows, [block_rows, block_columns]), None
 
     def launch(self, kernel: Any, num_programs: int, block: Block, arguments: dict[str, Any]) -> None:
-        """Queue a kernel on the current stream of the device of its tensors. `arguments`: all of them, by name."""
+        """Queue a kernel on the current stream of its tensors' device. arguments: all arguments, by name."""
         tensor = next(value for value in arguments.values() if isinstance(value, Tensor))
         with torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext():
             kernel[(num_programs,)](**arguments, **block.options)
@@ -141,14 +141,14 @@ def pad_to_blocks(value: Tensor, block: int, fill: float = 0.0) -> Tensor:
 
 
 class Buffers:
-    """Tensors by name, allocated once and reused until a larger one is asked for."""
+    """Tensors by name, allocated once and reused until a larger tensor is requested."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.flat: dict[str, Tensor] = {}
 
     def get(self, name: str, dtype: torch.dtype, *shape: int) -> Tensor:
-        """An uninitialised, contiguous tensor; overwrites what `name` held before."""
+        """An uninitialised, contiguous tensor. It reuses the memory of the earlier tensor with this name."""
         size = math.prod(shape)
         if name not in self.flat or len(self.flat[name]) < size:
             self.flat.pop(name, None)

@@ -1,4 +1,4 @@
-"""From the partial sums that the kernels store, in base 2 and padded to whole tiles, to `TileScores`, and back."""
+"""Converts the kernels' partial sums (base 2, padded to whole tiles) to `TileScores`, and log-sum-exps to base 2."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOG2_E = math.log2(math.e)
 
 
 def tile_scores(sums: Mapping[str, Tensor | None], inverse_temperature_R: Tensor, num_columns: int) -> TileScores:
-    """Add up the partial sums. `sums`: what `score_kernel` stored, by the names of its arguments."""
+    """Add up the partial sums. sums: the results of `score_kernel`, by the names of its arguments."""
     num_rows = len(inverse_temperature_R)
     row_max, row_sum, row_count, row_total = (
         _required(sums, f"row_{name}") for name in ("max", "sum", "count", "total")
@@ -34,12 +34,12 @@ def tile_scores(sums: Mapping[str, Tensor | None], inverse_temperature_R: Tensor
 
 
 def weight_offset(lse: Tensor) -> Tensor:
-    """The x in weight = 2^(logit - x): the log-sum-exp in base 2, or inf (weight 0) where there are no negatives."""
+    """The x in weight = 2^(logit - x): the log-sum-exp in base 2; inf (weight 0) if there are no negatives."""
     return torch.where(lse <= MASKED / 2, torch.inf, lse * LOG2_E)
 
 
 def _log_sum(max_KTR: Tensor, sum_KTR: Tensor) -> Tensor:
-    """[K, R]: natural logarithm of the sum of sum * 2^max over all parts T; MASKED if there are no negatives."""
+    """[K, R]: natural logarithm of Σ sum * 2^max over all parts T; MASKED if there are no negatives."""
     highest_KR = max_KTR.amax(1)
     sum_KR = (max_KTR - highest_KR[:, None]).exp2_().mul_(sum_KTR).sum(1)
     return torch.where(sum_KR == 0, MASKED, (highest_KR + sum_KR.log2()) / LOG2_E)

@@ -2,13 +2,14 @@
 # ruff: noqa: RUF059, SIM102 (tuples are unpacked whole; an `if` decided at compile time stands alone)
 """The two kernels that compute tiles of the similarity matrix. Logits are in base 2: cosine / temperature * log2(e).
 
-A program computes the dot products of BLOCK_R query rows and BLOCK_C documents in one pass over D. Where a Matryoshka
-level ends, the running dot products are those of the level, and an epilogue turns them into the level's results. It
-takes 1 / PARTS of the columns at a time, so that they fit into registers.
+A program computes the dot products of BLOCK_R query rows and BLOCK_C documents in one pass over D. At the end of each
+Matryoshka level, the running dot products are those of the level, and an epilogue turns them into the level's results.
+The epilogue processes 1 / PARTS of the columns at a time, so that they fit into registers.
 
-Each part stores one partial sum per row (T parts), and each program one per column (U rows of programs). So nothing is
-locked, and every order of summation is fixed. Vectors are padded to whole tiles; only row numbers of `query` and
-`document` are compared with their length. An argument that is None switches its part of a kernel off at compile time.
+Each part stores one partial sum per row (T parts), and each program stores one partial sum per column (U rows of
+programs). Therefore no locks are needed, and every order of summation is fixed. Vectors are padded to whole tiles; only
+row numbers of `query` and `document` are compared with their length. If an argument is None, the code that uses it is
+removed at compile time.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from fused_contrastive.triton.device_functions import (
     store_tile,
 )
 
-EMPTY = tl.constexpr(-1e12)  # below every logit, above that of every dropped cell
+EMPTY = tl.constexpr(-1e12)  # below every logit of a kept cell, above every logit of a dropped cell
 MASKED = tl.constexpr(-1.4426950408889634e30)  # tiles.MASKED * log2(e)
-_ANY_VALUE = ["num_rows", "num_columns", "num_steps", "num_levels", "has_margin"]  # one binary serves all values
+_ANY_VALUE = ["num_rows", "num_columns", "num_steps", "num_levels", "has_margin"]  # one binary for all values
 
 
 @triton.jit(do_not_specialize=_ANY_VALUE)
@@ -39,15 +40,15 @@ def score_kernel(
     document,  # [C, D]
     row_scale,  # [K, R], above 0: logit = dot * column_scale * row_scale
     column_scale,  # [K, C]
-    positive,  # [R]: the column of the row's positive, dropped; None with a drop_mask, which drops it
-    ceiling,  # [K, R]: dot * column_scale above it is dropped, if has_margin
+    positive,  # [R]: the column of the row's positive, which is dropped; None if there is a drop_mask, which drops it
+    ceiling,  # [K, R]: if has_margin, cells with dot * column_scale above it are dropped
     drop_mask,  # int8 [R, C], not 0 where the cell is dropped, or None
-    level_end,  # [K + 1] in blocks of D (the last is read, not used), or None for a single level
-    row_max,  # [K, T, R]
-    row_sum,  # [K, T, R]: of 2^(logit - maximum)
-    row_product,  # [K, T, R]: of 2^(logit - maximum) * logit; None without panel
-    row_count,  # [T, R]: kept at the last level
-    row_total,  # [T, R]: of their logits
+    level_end,  # [K + 1] in blocks of D (the last entry is read but not used), or None for a single level
+    row_max,  # [K, T, R]: maximum of the logits
+    row_sum,  # [K, T, R]: sum of 2^(logit - maximum)
+    row_product,  # [K, T, R]: sum of 2^(logit - maximum) * logit; None without panel
+    row_count,  # [T, R]: number of cells kept at the last level
+    row_total,  # [T, R]: sum of the logits of these cells
     column_max,  # [K, U, C] or None
     column_sum,  # [K, U, C] or None
     panel,  # [K * R, C]: HEADROOM * 2^(logit - maximum of the part), or None
@@ -153,7 +154,7 @@ def _sum_columns(logit, column_max, column_sum):
 
 @triton.jit(do_not_specialize=_ANY_VALUE)
 def slope_kernel(
-    query,  # this one to level_end as in `score_kernel`
+    query,  # the arguments from here to level_end are as in `score_kernel`
     document,
     row_scale,
     column_scale,
@@ -161,13 +162,14 @@ def slope_kernel(
     ceiling,
     drop_mask,
     level_end,
-    row_offset,  # [K, R]: dloss/dlogit = row_weight * 2^(logit - row_offset) + the same with the column's
+    # dloss/dlogit = row_weight * 2^(logit - row_offset) + column_weight * 2^(logit - column_offset)
+    row_offset,  # [K, R]
     row_weight,  # [K, R]
     row_factor,  # [K, R]: panel = dloss/dlogit * row_factor * column_scale
     column_offset,  # [K, C] or None
     column_weight,  # [K, C] or None
-    row_dot,  # [K, T, R]: of slope * logit
-    column_dot,  # [K, U, C]
+    row_dot,  # [K, T, R]: sum of slope * logit
+    column_dot,  # [K, U, C]: sum of slope * logit
     panel,  # [K * R, C]
     num_rows,
     num_columns,

@@ -1,8 +1,8 @@
-"""Tiles of the similarity matrix by Triton kernels; all Matryoshka levels come from one pass over D.
+"""Computes tiles of the similarity matrix with Triton kernels, all Matryoshka levels in one pass over D.
 
-Slopes come in two ways. Kept: `score_kernel` stores 2^(logit - maximum of the part) of every cell, and once the
-denominators are known `combine_kernel` turns these weights into slopes. Otherwise nothing is stored, and `slope_kernel`
-computes the tile once more.
+There are two ways to compute slopes. With `keep`, `score_kernel` stores 2^(logit - maximum of the part) for every cell,
+and when the denominators are known, `combine_kernel` turns these weights into slopes. Otherwise nothing is stored, and
+`slope_kernel` computes the tile again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from fused_contrastive.triton.launch import Block, Buffers, Launcher, pad_to_blo
 from fused_contrastive.triton.partial_sums import LOG2_E, tile_scores, weight_offset
 from fused_contrastive.triton.tile_kernels import score_kernel, slope_kernel
 
-# A panel (rows against all documents) of fewer rows makes the matrix products slower than small tiles computed twice.
+# A panel is some rows against all documents. With fewer rows than this, computing smaller tiles twice is faster.
 _MIN_ROWS = 1024
 
 
 class TritonTiles:
-    """See `tiles.Tiles`."""
+    """Implements `tiles.Tiles` with Triton kernels."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class TritonTiles:
         return problem.query_BD.dtype
 
     def shape(self, num_rows: int, num_columns: int, *, slopes: bool, keep: bool) -> tuple[int, int]:
-        """See `Tiles.shape`. Whole blocks, at least one however small the workspace; tiles of about equal size."""
+        """See `Tiles.shape`. The size is in whole blocks, at least one, even if the workspace is too small for it."""
         num_rows, num_columns = max(1, num_rows), max(1, num_columns)
         blocks = (self.score_block, self.slope_block) if slopes else (self.score_block,)
         height, width = max(block.rows for block in blocks), max(block.columns for block in blocks)
@@ -68,7 +68,7 @@ class TritonTiles:
         return _even_size(num_rows, rows, height), _even_size(num_columns, cells // rows, width)
 
     def _cell_bytes(self, slopes: bool) -> float:
-        """Memory per cell of a tile: drop mask, panel, partial sums, and temporaries while these are added up."""
+        """Memory per cell of a tile: drop mask, panel, partial sums, and temporaries for adding up the sums."""
         numbers = (5 * self.num_levels + 2) / self.score_block.width
         if self.by_column:
             numbers += 5 * self.num_levels / self.score_block.rows
@@ -76,7 +76,7 @@ class TritonTiles:
         if slopes:
             cell_bytes += self.num_levels * (self.problem.query_BD.itemsize + 8 / self.slope_block.width)
             cell_bytes += self.num_levels * 8 / self.launcher.blocks.combine_rows
-        return cell_bytes * 16 / 15  # 1/16 of the workspace is for filling the drop mask
+        return cell_bytes * 16 / 15  # 1/16 of the workspace is reserved for filling the drop mask
 
     def score(
         self, query_rows: QueryRows, shard: Shard, rows: slice, columns: slice, *, keep: bool, by_column: bool
@@ -140,7 +140,7 @@ class TritonTiles:
         weights: SlopeWeights,
         factors: dict[str, Any],
     ) -> tuple[Tensor, Tensor]:
-        """Fill the panel with slopes; returns their dots by row, and by column for each row of tiles."""
+        """Fill the panel with slopes; returns the dots by row, and the dots by column for each row of tiles."""
         block, (_, height, width) = self.slope_block, panel_KRC.shape
         row_dot = self._floats("row_sum", self.num_levels, width // block.width, height)
         column_dot = self._floats("column_sum", self.num_levels, height // block.rows, width)
@@ -161,7 +161,7 @@ class TritonTiles:
     def _combine_kept(
         self, panel_KRC: Tensor, shard: Shard, columns: slice, factors: dict[str, Any]
     ) -> tuple[Tensor, Tensor]:
-        """As `_recompute`, from the weights that the last `score` stored in the panel."""
+        """Like `_recompute`, but from the weights that the last call of `score` stored in the panel."""
         block, (_, height, width) = self.score_block, panel_KRC.shape
         row_sums = self.num_levels, width // block.width, height
         row_max, row_product = self._floats("row_max", *row_sums), self._floats("row_product", *row_sums)
@@ -200,7 +200,7 @@ def _padded(rows: slice, columns: slice, block: Block) -> tuple[int, int]:
 
 
 def _even_size(length: int, limit: int, block: int) -> int:
-    """The size of about equal pieces of `length`: whole blocks, at least one, at most `limit`."""
+    """The size of nearly equal pieces of `length`: whole blocks, at least one, otherwise at most `limit`."""
     limit = max(block, limit // block * block)
     num_pieces = max(1, math.ceil(length / limit))
     return round_up(math.ceil(length / num_pieces), block)

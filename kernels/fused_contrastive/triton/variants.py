@@ -1,4 +1,4 @@
-"""Every kernel variant that can be launched, found by running `TritonTiles` with a launcher that only records."""
+"""Lists every kernel variant that can be launched, by running `TritonTiles` with a launcher that only records."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _NUM_ROWS = 4
 
 
 class Variant(NamedTuple):
-    """A kernel as specialised for its arguments. Equal variants are the same binary."""
+    """A kernel specialised for its arguments. Equal variants have the same binary."""
 
     kernel: Any
     block: Block
-    types: tuple[tuple[str, str], ...]  # by argument; `constexpr` for what is compiled in
-    constants: tuple[tuple[str, Any], ...]  # values that are compiled in; None switches a part of the kernel off
+    types: tuple[tuple[str, str], ...]  # (argument, type); the type is `constexpr` for compile-time constants
+    constants: tuple[tuple[str, Any], ...]  # (argument, value) of compile-time constants; None removes code
 
 
 class VariantRecorder(Launcher):
-    """Records the variants instead of launching them."""
+    """A launcher that records the variants instead of launching them."""
 
     def __init__(self, architecture: Architecture, dtype: torch.dtype) -> None:
         super().__init__(architecture, dtype)
@@ -62,7 +62,7 @@ def _type(argument: Any) -> str:
 
 
 def all_variants(architecture: Architecture, dtype: torch.dtype) -> list[Variant]:
-    """All of them, in a fixed order."""
+    """All variants that can be launched on an architecture for rows of a type, in a fixed order."""
     recorder = VariantRecorder(architecture, dtype)
     for dims in ((64,), (64, 128)):
         for excluded_BX in (None, torch.zeros(_NUM_ROWS, 1, dtype=torch.int64)):
@@ -87,7 +87,7 @@ def _problem(dtype: torch.dtype, dims: tuple[int, ...], negatives: Negatives) ->
 
 
 def _launch_every_way(launcher: Launcher, problem: Problem) -> None:
-    """Score one tile and compute its slopes with every combination of options."""
+    """Score one tile and compute its slopes, with every combination of options."""
     rules = MaskRules.of(problem, torch.arange(_NUM_ROWS))
     tiles = TritonTiles(problem, rules, by_column=True, needs_gradient=True, launcher=launcher)
     inverse_norm_KS = prefix_inverse_norms(problem.query_BD, problem.dims, torch.float32)
