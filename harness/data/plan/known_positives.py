@@ -75,8 +75,8 @@ def same_meaning_pairs(
     """Pairs (query, other query) of queries that mean the same; sorted and distinct.
 
     Two queries mean the same if their texts are equal, if one is a known positive of the other, or if they share a
-    known positive. Listed positives may be shared, and labels as well: a query has the labels of its own text and of
-    its listed positives.
+    known positive. They share one if they have a listed positive in common, or a label. A query has the labels of its
+    own text and of its listed positives.
     """
     query, text = _query_and_positives(all_data, query_hash_B)
     entry, other_text = _query_and_positives(all_data, other_hash_E)
