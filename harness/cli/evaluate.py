@@ -18,7 +18,7 @@ def evaluate(
     model: Model,
     data: Annotated[
         list[str],
-        typer.Argument(help="Files and folders as README lists them under Your own data, or names under --data-root."),
+        typer.Argument(help="Files and folders as docs/data.md lists them, or names under --data-root."),
     ],
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores as JSON, too.")] = None,
     max_length: MaxLength = None,
