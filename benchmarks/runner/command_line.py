@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Return a parser whose --help prints `doc`, the benchmark's module docstring, without wrapping its lines again."""
-    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """A parser whose --help shows `doc`, the benchmark's module docstring, which names its command."""
+    command = re.search(r"python -m benchmarks\.\w+", doc or "")
+    return argparse.ArgumentParser(
+        prog=command.group() if command else None,
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def add_out(options: argparse.ArgumentParser) -> None:

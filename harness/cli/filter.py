@@ -26,7 +26,9 @@ def filter_(
     min_score: Annotated[float, typer.Option(min=-1, max=1, help="Drop pairs with a lower cosine.")] = 0.4,
     consistency_top_k: Annotated[
         int | None,
-        typer.Option(min=1, metavar="K", help="Drop pairs whose positive is not among the K documents nearest to its query."),
+        typer.Option(
+            min=1, metavar="K", help="Drop pairs whose positive is not among the K documents nearest to its query."
+        ),
     ] = None,
     corpus: Annotated[
         str | None, typer.Option(metavar="FILE", help="Those documents (text, [title]). Default: the data's own.")
