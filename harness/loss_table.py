@@ -20,13 +20,16 @@ class LossEntry:
     kinds: the kinds of task that the loss may train.
     function: `module:function`, a `harness.losses.interface.LossFunction`; imported when a run builds its objective.
     needs_ranker_scores: the loss reads a ranker's scores (`pos_scores` and `neg_scores` of the data).
+    needs_own_negatives: the loss compares a query's own documents; its tasks need `negatives.per_query` of at least 1.
     uses_negatives_options: the loss applies `margin`, `hardness`, `symmetric`, `same_tower` and `guide` of the recipe's
-        `negatives`.
+        `negatives`. The other options (`scope`, `per_query`, `bank`, `corpus`, `offset`) say which negatives a query
+        has, whatever the loss.
     """
 
     kinds: tuple[TaskKind, ...]
     function: str
     needs_ranker_scores: bool = False
+    needs_own_negatives: bool = False
     uses_negatives_options: bool = False
 
 
@@ -34,8 +37,13 @@ LOSSES: dict[LossName, LossEntry] = {  # the first loss listed for a task kind i
     "info_nce": LossEntry(
         ("retrieval", "classification"), "harness.losses.info_nce:info_nce_term", uses_negatives_options=True
     ),
-    "margin_mse": LossEntry(("retrieval",), "harness.losses.margin_mse:margin_mse_term", needs_ranker_scores=True),
-    "kl": LossEntry(("retrieval",), "harness.losses.kl:kl_term", needs_ranker_scores=True),
+    "margin_mse": LossEntry(
+        ("retrieval",),
+        "harness.losses.margin_mse:margin_mse_term",
+        needs_ranker_scores=True,
+        needs_own_negatives=True,
+    ),
+    "kl": LossEntry(("retrieval",), "harness.losses.kl:kl_term", needs_ranker_scores=True, needs_own_negatives=True),
     "cosent": LossEntry(("sts",), "harness.losses.cosent:cosent_term"),
     "angle": LossEntry(("sts",), "harness.losses.angle:angle_term"),
 }

@@ -101,7 +101,7 @@ def backbone_config(folder: str, trust_remote_code: bool) -> PreTrainedConfig:
         OSError: the folder holds no configuration.
         ValueError: transformers does not know the model type, or the model needs its own code, which is not trusted.
     """
-    # Imported here: the import takes seconds and reads variables that cli/environment.py must set before.
+    # Imported here: the import takes seconds and reads variables that settings/environment.py must set before.
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -110,7 +110,7 @@ def backbone_config(folder: str, trust_remote_code: bool) -> PreTrainedConfig:
 @lru_cache
 def _snapshot(name: str, trust_remote_code: bool) -> str:
     """The local folder with the files of a hub name; the name itself if they cannot be downloaded."""
-    # Imported here: the import reads variables that cli/environment.py must set before.
+    # Imported here: the import reads variables that settings/environment.py must set before.
     from huggingface_hub import snapshot_download
 
     # The whole folder, because transformers alone would not fetch modules.json and the files it names (pooling, Dense,

@@ -10,9 +10,8 @@ import numpy as np
 
 from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import NegativeBank
-from harness.mining.config import MiningConfig
+from harness.mining.config import MiningConfig, build_rule
 from harness.mining.dynamic import DynamicNegatives
-from harness.mining.replacement_rule import build_rule
 from harness.mining.upcoming import UpcomingScores
 from harness.types import QueryPart, StepPlan, StepTexts
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from harness.cli.environment import prepare_environment
 from harness.data.batch.deal import deal
 from harness.data.batch.schedule import schedule
 from harness.data.plan.permutation import derive_key
@@ -26,6 +25,7 @@ from harness.engine.zero import ZeroEngine
 from harness.losses.config import LossConfig
 from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
+from harness.settings.environment import prepare_environment
 from harness.types import PairPart, QueryPart, Schedule, StepPlan, StepTexts, TokenBatch
 from tests.golden_mixtures import Mixture, mixed_loss_settings, mixed_plan
 from tests.golden_negatives import masked_by_loops, tiny_guide, with_all_options, with_queries_joined

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.mining.config import MiningConfig
-from harness.mining.replacement_rule import build_rule
+from harness.mining.config import MiningConfig, build_rule
 from harness.report.history import RuleThresholds, RunHistory, read_history
 
 PHASES = {f"seconds/{name}": 0.1 for name in ("data", "embed", "score", "replay", "step", "mining", "communication")}

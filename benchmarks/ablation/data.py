@@ -34,7 +34,7 @@ from benchmarks.runner.data import (
     write_retrieval_set,
     write_rows,
 )
-from harness.evaluation.datasets import EvaluationKind
+from harness.evaluation.kinds.table import EvaluationKind
 
 RETRIEVAL, RERANKING = "stackfaq_en", "cranfield_en"
 HELD_OUT: dict[EvaluationKind, str] = {  # in FOLDER

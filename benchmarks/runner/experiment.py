@@ -24,7 +24,7 @@ import yaml
 
 from benchmarks.runner import command_line
 from benchmarks.runner.process import harness
-from harness.cli.environment import prepare_environment
+from harness.settings.environment import prepare_environment
 
 FACTS, MODEL = "experiment.json", "demo-minilm"
 Facts = dict[str, Any]  # experiment.json

@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.runner import command_line
 from benchmarks.runner.process import in_own_process
 from benchmarks.step.sides import RECIPE, Settings, Side, train_ours, train_theirs
-from harness.cli.environment import prepare_environment
+from harness.settings.environment import prepare_environment
 
 BOUND = 0.02  # largest allowed relative difference of the losses of a step
 TRAIN_FILE = Path("prompt_response/alpaca_en/train.jsonl.gz")

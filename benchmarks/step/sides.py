@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.environment import prepare_environment
+from harness.settings.environment import prepare_environment
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from harness.cli.environment import prepare_environment
+from harness.settings.environment import prepare_environment
 
 OTHER_RANKS_WAIT_SECONDS = 10.0  # launchers need about a second to notice that rank 0 has ended
 

@@ -134,6 +134,7 @@ class TaskConfig(Section):
                 f"tasks.{self.name}.loss: got {', '.join(self.losses)} with kind {self.kind}, expected "
                 f"{' or '.join(allowed)}, or a list of different ones of them"
             )
+        self._check_own_negatives()
         if self.distillation_losses:
             self._check_distillation(self.distillation_losses[0])
         self._check_negatives_options()
@@ -144,23 +145,28 @@ class TaskConfig(Section):
             )
         return self
 
-    def _check_distillation(self, loss: LossName) -> None:
-        if self.negatives.per_query == 0:
+    def _check_own_negatives(self) -> None:
+        needing = [name for name in self.losses if LOSSES[name].needs_own_negatives]
+        if needing and self.negatives.per_query == 0:
             raise ValueError(
-                f"tasks.{self.name}.negatives.per_query: got 0, expected at least 1 with loss {loss} (it "
+                f"tasks.{self.name}.negatives.per_query: got 0, expected at least 1 with loss {needing[0]} (it "
                 "compares a query's own documents); raise per_query"
             )
-        if self.negatives.bank:
-            raise ValueError(
-                f"tasks.{self.name}.negatives.bank: got {self.negatives.bank} with loss {loss}, expected the "
-                "negatives that the ranker has scored (neg_scores in the data); remove the bank or set loss: info_nce"
-            )
+
+    def _check_distillation(self, loss: LossName) -> None:
+        for key, value in (("bank", self.negatives.bank), ("corpus", self.negatives.corpus)):
+            if value is not None:
+                raise ValueError(
+                    f"tasks.{self.name}.negatives.{key}: got {value} with loss {loss}, expected the negatives that the "
+                    f"ranker has scored (neg_scores in the data); remove the {key} or set loss: info_nce"
+                )
 
     def _check_negatives_options(self) -> None:
         """Refuse options of `negatives` that no loss of the task uses."""
         obeying = [name for name in losses_of_kind(self.kind) if LOSSES[name].uses_negatives_options]
         advice = f"or add {' or '.join(obeying)} to loss"
-        options = self.negatives.model_dump(exclude={"scope", "per_query", "offset"}, exclude_defaults=True)
+        which_negatives = {"scope", "per_query", "bank", "corpus", "offset"}  # these hold for every loss
+        options = self.negatives.model_dump(exclude=which_negatives, exclude_defaults=True)
         if options and obeying and not set(self.losses) & set(obeying):
             raise ValueError(
                 f"tasks.{self.name}.negatives: got {', '.join(options)} with loss {', '.join(self.losses)}, which "

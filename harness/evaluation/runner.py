@@ -12,9 +12,9 @@ import numpy as np
 
 from harness import rank0
 from harness.data.source.locate import dataset_name
-from harness.evaluation.datasets import EvaluationData, data_files, load_evaluation_data
+from harness.evaluation.datasets import data_files, load_evaluation_data
 from harness.evaluation.kinds.kind import Embeddings
-from harness.evaluation.kinds.table import KINDS, kind_of
+from harness.evaluation.kinds.table import KINDS, EvaluationData, kind_of
 from harness.search.encode import EncodeTexts
 
 Results = dict[str, dict[str, float]]  # data set → metric → value

@@ -90,7 +90,7 @@ class LossTerm:
 
     weighted_loss: Tensor  # added to the step's loss, with a graph
     task_loss: Tensor  # added to the metric `loss/<task>`: the task's mean loss without weights, detached
-    similarities: QuerySimilarities | None = None  # None for pair losses
+    similarities: QuerySimilarities | None = None  # required for query losses; None for pair losses
 
     @classmethod
     def without_queries(cls, table_TD: Tensor, num_queries: int, num_negatives: int) -> LossTerm:

@@ -118,6 +118,10 @@ class Objective:
             task = self.tasks[part.task]
             for name in task.losses:
                 term = self._functions[name](task, part, table_TD, share)
+                assert term.similarities is not None or not isinstance(part, QueryPart), (
+                    f"loss {name}: got a LossTerm without similarities for the queries of task {part.task}, expected "
+                    "them from a query loss; set similarities in its function"
+                )
                 loss = loss + (term.weighted_loss if keep_graph else _differentiate(term.weighted_loss))
                 metrics[f"loss/{part.task}"] += term.task_loss
                 if term.similarities is not None and name == task.reporting_loss:

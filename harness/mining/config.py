@@ -8,12 +8,12 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
 from harness.data.config import PromptsConfig
-from harness.mining.replacement_rule import rule_class, rule_names
+from harness.mining.replacement_rule import ReplacementRule, rule_class, rule_names
 from harness.settings.section import Section
 
-_NUMBERS = ("ratio", "ceiling", "floor")
-# Accepted although unused with `rule: none`, so that `--set mining.rule=none` alone switches off most recipes' rule.
-_ACCEPTED_WITHOUT_RULE = ("ratio", "ceiling")
+INTERVAL_WITH_LOOK_AHEAD = 100  # steps; a look ahead encodes texts, so no rule asks for one at every step by default
+NUMBERS_OF_RULES = ("ratio", "ceiling", "floor")  # refused with a rule whose `default_numbers` lacks them
+_ACCEPTED_WITHOUT_RULE = ("ratio", "ceiling")  # so that `--set mining.rule=none` alone switches most rules off
 
 
 class RemineConfig(Section):
@@ -85,7 +85,7 @@ class MiningConfig(Section):
     @model_validator(mode="after")
     def _check_numbers(self) -> MiningConfig:
         accepted = _ACCEPTED_WITHOUT_RULE if self.rule == "none" else rule_class(self.rule).default_numbers
-        for number in _NUMBERS:
+        for number in NUMBERS_OF_RULES:
             value = getattr(self, number)
             if value is not None and number not in accepted:
                 rules = [name for name in rule_names() if number in rule_class(name).default_numbers]
@@ -94,3 +94,14 @@ class MiningConfig(Section):
                     "remove it"
                 )
         return self
+
+
+def build_rule(config: MiningConfig) -> ReplacementRule | None:
+    """A new object of the recipe's rule, with the recipe's numbers or else its defaults; None for `none`."""
+    if config.rule == "none":
+        return None
+    rule = rule_class(config.rule)
+    given = {name: getattr(config, name) for name in rule.default_numbers}
+    numbers = {name: rule.default_numbers[name] if value is None else value for name, value in given.items()}
+    default = INTERVAL_WITH_LOOK_AHEAD if config.check == "upcoming" else rule.default_interval
+    return rule(config.rule, numbers, config.interval or default)

@@ -9,8 +9,8 @@ import numpy as np
 from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import NegativeBank
 from harness.data.plan.task import Task
-from harness.mining.config import MiningConfig
-from harness.mining.replacement_rule import ReplacementRule, build_rule
+from harness.mining.config import MiningConfig, build_rule
+from harness.mining.replacement_rule import ReplacementRule
 from harness.mining.task_negatives import blocks_of_rows, num_rows_with_fewer
 from harness.types import Balance
 

@@ -9,16 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from harness.mining import rules
-
-if TYPE_CHECKING:
-    from harness.mining.config import MiningConfig
-
-INTERVAL_WITH_LOOK_AHEAD = 100  # steps; the default is not every step, because a look-ahead encodes texts
 
 
 class ReplacementRule(ABC):
@@ -83,17 +78,6 @@ def rule_class(name: str) -> type[ReplacementRule]:
     rule = import_module(f"{rules.__name__}.{name}").Rule
     assert issubclass(rule, ReplacementRule)
     return rule
-
-
-def build_rule(config: MiningConfig) -> ReplacementRule | None:
-    """A new object of the recipe's rule, with the recipe's numbers or the rule's defaults; None for the rule `none`."""
-    if config.rule == "none":
-        return None
-    rule = rule_class(config.rule)
-    recipe_numbers = {name: getattr(config, name) for name in rule.default_numbers}
-    numbers = {name: rule.default_numbers[name] if value is None else value for name, value in recipe_numbers.items()}
-    default = INTERVAL_WITH_LOOK_AHEAD if config.check == "upcoming" else rule.default_interval
-    return rule(config.rule, numbers, config.interval or default)
 
 
 def seen_slots(start_BM: np.ndarray, similarity_BM: np.ndarray) -> np.ndarray:

@@ -9,8 +9,7 @@ import numpy as np
 from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import Candidates, NegativeBank
 from harness.data.plan.task import Task
-from harness.mining.config import MiningConfig
-from harness.mining.replacement_rule import build_rule
+from harness.mining.config import MiningConfig, build_rule
 from harness.types import QueryPart
 
 _ROWS_PER_BLOCK = 65_536  # number of rows whose candidates are counted at a time

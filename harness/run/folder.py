@@ -17,7 +17,7 @@ from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
 from harness.engine.checkpoint import Checkpoint, Checkpoints, read_state, resolve_pointer
 from harness.evaluation.results import results_table, selection_score
 from harness.files import replace_file
-from harness.mining.replacement_rule import build_rule
+from harness.mining.config import build_rule
 from harness.report.console import RunConsole
 from harness.report.history import RunHistory, read_history
 from harness.report.messages import say, warn

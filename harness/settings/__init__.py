@@ -1,1 +1,1 @@
-"""Reads and checks settings: recipe files, the base class of recipe sections, and DeepSpeed JSON files."""
+"""Settings: recipe files, the base class of recipe sections, DeepSpeed JSON files, and a command's environment."""

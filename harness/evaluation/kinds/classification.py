@@ -4,22 +4,47 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
-from harness.evaluation.datasets import ClassificationData
 from harness.evaluation.kinds.kind import Embeddings, Kind
+from harness.evaluation.rows import file_called, labelled_texts
 from harness.search.encode import EncodeTexts, encode_each_once
 
 _EXPERIMENTS, _SAMPLES_PER_LABEL, _MAX_ITERATIONS, _SEED = 10, 8, 100, 42  # as in mteb's AbsTaskClassification
 
 
+@dataclass(frozen=True, slots=True)
+class ClassificationData:
+    """Labelled texts to train a classifier on, and to test it on."""
+
+    train_texts: list[str]
+    train_labels: list[str]
+    test_texts: list[str]
+    test_labels: list[str]
+
+
 class Classification(Kind[ClassificationData]):
     data_type = ClassificationData
     metrics = ("accuracy", "f1")
+    folder = "a classification folder (train and test: text, label)"
+
+    def files(self, path: Path) -> tuple[Path, ...] | None:
+        """(training file, test file)."""
+        train, test = file_called(path, "train"), file_called(path, "test")
+        return (train, test) if train and test else None
+
+    def load(self, train: Path, test: Path) -> ClassificationData:
+        train_texts, train_labels = labelled_texts(train)
+        test_texts, test_labels = labelled_texts(test)
+        if len(set(train_labels)) < 2:
+            raise ValueError(f"{train}: got 1 label, expected at least 2 to tell apart")
+        return ClassificationData(train_texts, train_labels, test_texts, test_labels)
 
     def num_rows(self, data: ClassificationData) -> int:
         return len(data.test_texts)

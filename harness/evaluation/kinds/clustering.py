@@ -5,23 +5,48 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import v_measure_score
 
-from harness.evaluation.datasets import ClusteringData
+from harness.data.source.files import Row
 from harness.evaluation.kinds.kind import Embeddings, Kind
+from harness.evaluation.rows import labelled_texts
 from harness.search.encode import EncodeTexts, encode_each_once
 
 CLUSTERING_TEXTS = 16_384  # the largest number of texts that are encoded (mteb's AbsTaskClusteringFast)
 _CLUSTERINGS, _CLUSTERED, _CLUSTERING_BATCH, _SEED = 10, 2048, 512, 42  # as in mteb's AbsTaskClusteringFast
 
 
+@dataclass(frozen=True, slots=True)
+class ClusteringData:
+    """Texts and their labels; texts with equal labels belong to one cluster."""
+
+    texts: list[str]
+    labels: list[str]
+
+
 class Clustering(Kind[ClusteringData]):
     data_type = ClusteringData
     metrics = ("v_measure",)
+    columns = "text, label"
+
+    def files(self, path: Path) -> tuple[Path, ...] | None:
+        """A file only: labelled texts in a folder's test file are a classification whose training file is missing."""
+        return None if path.is_dir() else super().files(path)
+
+    def recognises(self, row: Row) -> bool:
+        return "text" in row and "label" in row
+
+    def load(self, file: Path) -> ClusteringData:
+        texts, labels = labelled_texts(file)
+        if len(set(labels)) < 2:
+            raise ValueError(f"{file}: got 1 label, expected at least 2 to tell apart")
+        return ClusteringData(texts, labels)
 
     def num_rows(self, data: ClusteringData) -> int:
         return len(data.texts)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from harness import rank0
+from harness.data.source.files import FILE_SUFFIXES, Row
+from harness.evaluation.rows import file_called, first_row
 from harness.search.encode import EncodeTexts
 from harness.search.unit_rows import unit_rows
 
@@ -20,12 +23,30 @@ class Kind(ABC, Generic[Data]):
     """A kind of evaluation data. To add a kind, add a file to this folder and a line to `table.py`."""
 
     data_type: type[Data]
-    metrics: tuple[str, ...]  # mteb's names; the first is the main metric, which no other kind has
-    score: Callable[..., dict[str, float]]  # score(data, *embeddings) returns all metrics; called on rank 0 only
+    folder: str = ""  # of a kind that is a folder of several files: what messages call it
+    columns: str = ""  # of a kind that is a single file: its columns, as messages list them
+    metrics: tuple[str, ...]  # mteb's names; the main one first, which no other kind has
+    score: Callable[..., dict[str, float]]  # score(data, *embeddings): all metrics; called on rank 0 only
+    load: Callable[..., Data]  # load(*files) reads what `files` names; ValueError `FILE:LINE: FIELD: ...` for a bad row
 
     @property
     def main_metric(self) -> str:
         return self.metrics[0]
+
+    def files(self, path: Path) -> tuple[Path, ...] | None:
+        """The files of the data set at `path`; None if it is not of this kind.
+
+        By default a kind is a single file, or a folder that contains it under the name test, whose first row
+        `recognises` accepts.
+        """
+        file = file_called(path, "test") if path.is_dir() else path
+        if file is None or not file.is_file() or not file.name.endswith(FILE_SUFFIXES):
+            return None
+        return (file,) if self.recognises(first_row(file)) else None
+
+    def recognises(self, row: Row) -> bool:
+        """Whether a file with this first row is of this kind."""
+        return False
 
     @abstractmethod
     def num_rows(self, data: Data) -> int:

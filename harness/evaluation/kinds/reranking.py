@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from harness.evaluation.datasets import RerankingData
+from harness.data.source.files import Row
 from harness.evaluation.kinds.kind import Embeddings, Kind
+from harness.evaluation.rows import read_rows, text_field
 from harness.search.encode import EncodeTexts, encode_each_once
 from harness.search.unit_rows import unit_rows
+
+
+@dataclass(frozen=True, slots=True)
+class RerankingData:
+    """Queries, the documents to rank for each query, and whether each of these documents is relevant."""
+
+    queries: list[str]
+    documents: list[list[str]]
+    relevant: list[list[bool]]
 
 
 class Reranking(Kind[RerankingData]):
     data_type = RerankingData
     metrics = ("map", "mrr")
+    columns = "query, positive, negative"
+
+    def recognises(self, row: Row) -> bool:
+        return all(column in row for column in ("query", "positive", "negative"))
+
+    def load(self, file: Path) -> RerankingData:
+        # A query without positives or without negatives leaves nothing to rank: it is skipped, as mteb does.
+        data = RerankingData([], [], [])
+        for line, row in read_rows(file):
+            query = text_field(file, line, row, "query")
+            positives, negatives = (_texts(file, line, row, side) for side in ("positive", "negative"))
+            if positives and negatives:
+                data.queries.append(query)
+                data.documents.append(positives + negatives)
+                data.relevant.append([True] * len(positives) + [False] * len(negatives))
+        if not data.queries:
+            raise ValueError(f"{file}: got no row with a positive and a negative, expected at least one")
+        return data
 
     def num_rows(self, data: RerankingData) -> int:
         return len(data.queries)
@@ -47,3 +77,9 @@ def reranking_scores(
         relevant_k = np.flatnonzero(np.asarray(relevant_n)[best_k])
         reciprocal_ranks.append(1 / (1 + relevant_k[0]) if len(relevant_k) else 0.0)
     return {"map": float(np.mean(average_precisions)), "mrr": float(np.mean(reciprocal_ranks))}
+
+
+def _texts(file: Path, line: int, row: Row, field: str) -> list[str]:
+    value = row.get(field)
+    texts = value if isinstance(value, list) else [value]
+    return [text_field(file, line, {field: text}, field) for text in texts]

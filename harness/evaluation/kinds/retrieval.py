@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytrec_eval
 
 from harness import rank0
-from harness.evaluation.datasets import RetrievalData
 from harness.evaluation.kinds.kind import Embeddings, Kind
+from harness.evaluation.rows import bad_field, file_called, read_lines, read_rows, text_field
 from harness.search.encode import EncodeTexts, encode_each_once
 from harness.search.request import SearchResult
 from harness.search.top_k import nearest_by_cosine
@@ -26,11 +28,33 @@ _MEASURES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class RetrievalData:
+    """Queries with relevance judgements, all documents, and the grades `qrels[query id][document id]`."""
+
+    queries: dict[str, str]
+    documents: dict[str, str]
+    qrels: dict[str, dict[str, int]]
+
+
 class Retrieval(Kind[RetrievalData]):
     """All ranks encode queries and documents and search; rank 0 scores the nearest documents."""
 
     data_type = RetrievalData
     metrics = tuple(_MEASURES)
+    folder = "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/)"
+
+    def files(self, path: Path) -> tuple[Path, ...] | None:
+        """(corpus, queries, judgements)."""
+        corpus, queries = file_called(path, "corpus"), file_called(path, "queries")
+        return (corpus, queries, _qrels_file(path)) if corpus and queries else None
+
+    def load(self, corpus: Path, queries: Path, judgements: Path) -> RetrievalData:
+        # Title and text are joined with a space, as mteb does, so that scores can be compared with published ones.
+        documents = _by_id(corpus, title=True)
+        all_queries = _by_id(queries, title=False)
+        qrels = _load_qrels(judgements, all_queries, documents)
+        return RetrievalData({name: all_queries[name] for name in qrels}, documents, qrels)
 
     def num_rows(self, data: RetrievalData) -> int:
         return len(data.queries)
@@ -70,3 +94,53 @@ def retrieval_scores(
     reciprocal_rank_Q = value_MQ["mrr_at_10"]  # trec_eval counts the first relevant document at any rank, not up to 10
     value_MQ["mrr_at_10"] = np.where(reciprocal_rank_Q > 1 / 10.5, reciprocal_rank_Q, 0.0)
     return {name: float(value_Q.mean()) for name, value_Q in value_MQ.items()}
+
+
+def _qrels_file(folder: Path) -> Path:
+    found = sorted((folder / "qrels").glob("*.tsv"))
+    test = folder / "qrels" / "test.tsv"
+    if test in found:
+        return test
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "no .tsv file"
+        raise ValueError(f"{folder / 'qrels'}: got {names}, expected test.tsv or a single .tsv file")
+    return found[0]
+
+
+def _by_id(file: Path, title: bool) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for line, row in read_rows(file):
+        name = row.get("_id")
+        if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
+            raise bad_field(file, line, "_id", name, "a text or a number")
+        if str(name) in texts:
+            raise bad_field(file, line, "_id", name, "an id that did not occur before")
+        text = text_field(file, line, row, "text", may_be_empty=True)
+        if title and row.get("title") is not None:
+            text = f"{text_field(file, line, row, 'title', may_be_empty=True)} {text}"
+        texts[str(name)] = text.strip()
+    if not texts:
+        raise ValueError(f"{file}: got no rows, expected at least one")
+    return texts
+
+
+def _load_qrels(file: Path, queries: dict[str, str], documents: dict[str, str]) -> dict[str, dict[str, int]]:
+    qrels: dict[str, dict[str, int]] = {}
+    for line, content in read_lines(file):
+        fields = content.split("\t")
+        if len(fields) != 3:
+            raise bad_field(file, line, "columns", len(fields), "3, separated by tabs (query-id, corpus-id, score)")
+        query, document, grade = (field.strip() for field in fields)
+        if line == 1 and not grade.lstrip("-").isdigit():  # the header
+            continue
+        if query not in queries:
+            raise bad_field(file, line, "query-id", query, "an _id of the queries file")
+        if document not in documents:
+            raise bad_field(file, line, "corpus-id", document, "an _id of the corpus file")
+        try:
+            qrels.setdefault(query, {})[document] = int(grade)
+        except ValueError:
+            raise bad_field(file, line, "score", grade, "a whole number") from None
+    if not qrels:
+        raise ValueError(f"{file}: got no judgements, expected at least one")
+    return qrels

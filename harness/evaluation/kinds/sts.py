@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from harness.evaluation.datasets import STSData
+from harness.data.source.files import Row
 from harness.evaluation.kinds.kind import Embeddings, Kind
-from harness.evaluation.kinds.text_pairs import encode_pairs, pair_cosines
+from harness.evaluation.kinds.text_pairs import encode_pairs, has_pair, pair_cosines, pair_of
+from harness.evaluation.rows import bad_field, read_rows
 from harness.search.encode import EncodeTexts
+
+
+@dataclass(frozen=True, slots=True)
+class STSData:
+    """Pairs of texts and their graded similarity."""
+
+    texts1: list[str]
+    texts2: list[str]
+    scores: list[float]
 
 
 class STS(Kind[STSData]):
     data_type = STSData
     metrics = ("spearman", "pearson")
+    columns = "text1, text2, score"
+
+    def recognises(self, row: Row) -> bool:
+        return has_pair(row) and ("label" not in row or "score" in row)
+
+    def load(self, file: Path) -> STSData:
+        data = STSData([], [], [])
+        for line, row in read_rows(file):
+            left, right = pair_of(file, line, row)
+            data.texts1.append(left)
+            data.texts2.append(right)
+            score = row.get("score")
+            if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+                raise bad_field(file, line, "score", score, "a number")
+            data.scores.append(float(score))
+        if len(data.scores) < 2:
+            raise ValueError(f"{file}: got {len(data.scores)} rows, expected at least 2 pairs")
+        return data
 
     def num_rows(self, data: STSData) -> int:
         return len(data.texts1)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
-from harness.evaluation.datasets import EvaluationData, EvaluationKind
-from harness.evaluation.kinds.classification import Classification
-from harness.evaluation.kinds.clustering import Clustering
+from harness.evaluation.kinds.classification import Classification, ClassificationData
+from harness.evaluation.kinds.clustering import Clustering, ClusteringData
 from harness.evaluation.kinds.kind import Kind
-from harness.evaluation.kinds.pair_classification import PairClassification
-from harness.evaluation.kinds.reranking import Reranking
-from harness.evaluation.kinds.retrieval import Retrieval
-from harness.evaluation.kinds.sts import STS
+from harness.evaluation.kinds.pair_classification import PairClassification, PairClassificationData
+from harness.evaluation.kinds.reranking import Reranking, RerankingData
+from harness.evaluation.kinds.retrieval import Retrieval, RetrievalData
+from harness.evaluation.kinds.sts import STS, STSData
 
+EvaluationKind = Literal["retrieval", "sts", "pair_classification", "reranking", "classification", "clustering"]
+EvaluationData = RetrievalData | STSData | PairClassificationData | RerankingData | ClassificationData | ClusteringData
+# A data set is of the first kind that finds its files: a folder whose test file holds pairs is no classification.
 KINDS: dict[EvaluationKind, Kind[Any]] = {
     "retrieval": Retrieval(),
-    "reranking": Reranking(),
     "sts": STS(),
+    "pair_classification": PairClassification(),
+    "reranking": Reranking(),
     "classification": Classification(),
     "clustering": Clustering(),
-    "pair_classification": PairClassification(),
 }
 MAIN_METRIC: dict[EvaluationKind, str] = {name: kind.main_metric for name, kind in KINDS.items()}
 

@@ -23,7 +23,7 @@ from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.evaluation.datasets import data_files
 from harness.evaluation.kinds.table import MAIN_METRIC
-from harness.mining.replacement_rule import build_rule
+from harness.mining.config import build_rule
 from harness.report.history import RunHistory
 from harness.run.tasks import open_tasks
 from harness.settings.recipe_file import build

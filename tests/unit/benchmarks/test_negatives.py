@@ -16,7 +16,7 @@ from benchmarks.negatives.result import MEAN, FinishedRun, compare, describe, fi
 from benchmarks.runner.data import RetrievalSize
 from harness.config import RunConfig
 from harness.data.table.tokenisation import Tokeniser
-from harness.mining.replacement_rule import build_rule
+from harness.mining.config import build_rule
 from harness.settings.recipe_file import build
 from tests.tiny import make_model, text, write_jsonl
 

@@ -9,6 +9,7 @@ import pytest
 from harness.config import RunConfig, dump, load_recipe
 from harness.data.plan.plan import plan
 from harness.data.table.tokenisation import Tokeniser
+from harness.loss_table import LOSSES, LossEntry
 from harness.run.tasks import open_tasks
 from harness.settings.recipe_file import build, parse_yaml
 from harness.types import PairPart, StepPlan
@@ -122,6 +123,7 @@ MISTAKES = [
     ("retrieval", "quota: 2, loss: []", "tasks.a.loss: got [], expected a list of at least 1"),
     ("retrieval", "quota: 2, loss: kl", "tasks.a.negatives.per_query: got 0, expected at least 1 with loss kl"),
     ("retrieval", "quota: 2, loss: kl, negatives: {per_query: 1, bank: b}", "tasks.a.negatives.bank: got b with loss"),
+    ("retrieval", "quota: 2, loss: kl, negatives: {per_query: 1, corpus: c}", "tasks.a.negatives.corpus: got c with"),
     ("retrieval", "quota: 2, loss: kl, negatives: {per_query: 1, margin: 0.1}", "tasks.a.negatives: got margin with"),
     ("retrieval", "quota: 2, teacher_temperature: 2", "tasks.a.teacher_temperature: got 2.0 with loss info_nce"),
     ("sts", "quota: 2, positives: all", "tasks.a.positives: got all with kind sts"),
@@ -138,6 +140,25 @@ def test_a_setting_that_does_not_fit_is_an_error_that_names_the_knob(kind, setti
         recipe(kind, settings)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_loss_on_own_negatives_that_reads_no_rankers_scores_may_have_a_bank(monkeypatch):
+    """It asks for negatives of its own, and obeys no option that leaves some out."""
+    monkeypatch.setitem(LOSSES, "triplet", LossEntry(("retrieval",), "triplet:term", needs_own_negatives=True))
+    settings = "quota: 2, loss: triplet, negatives: {per_query: 1, bank: b, corpus: c, offset: 3}"
+    assert recipe("retrieval", settings).tasks[0].losses == ("triplet",)
+    with pytest.raises(ValueError, match=r"negatives\.per_query: got 0, expected at least 1 with loss triplet"):
+        recipe("retrieval", "quota: 2, loss: triplet, negatives: {bank: b}")
+    with pytest.raises(ValueError, match=r"negatives: got margin with loss triplet, which masks nothing"):
+        recipe("retrieval", "quota: 2, loss: triplet, negatives: {per_query: 1, bank: b, margin: 0.1}")
+
+
+@pytest.mark.parametrize(
+    "option", ["margin: 0.1", "hardness: 5.0", "symmetric: true", "same_tower: queries", "guide: true"]
+)
+def test_every_option_of_negatives_that_only_some_losses_obey_is_refused_with_the_others(option):
+    with pytest.raises(ValueError, match=f"negatives: got {option.partition(':')[0]} with loss kl, which masks"):
+        recipe("retrieval", f"quota: 2, loss: kl, negatives: {{per_query: 1, {option}}}")
 
 
 def test_a_task_that_distils_cannot_have_its_negatives_ranked_anew():

@@ -12,15 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.evaluation.datasets import (
-    ClassificationData,
-    ClusteringData,
-    PairClassificationData,
-    RerankingData,
-    RetrievalData,
-    STSData,
-    load_evaluation_data,
-)
+from harness.evaluation.datasets import load_evaluation_data
+from harness.evaluation.kinds.classification import ClassificationData
+from harness.evaluation.kinds.clustering import ClusteringData
+from harness.evaluation.kinds.pair_classification import PairClassificationData
+from harness.evaluation.kinds.reranking import RerankingData
+from harness.evaluation.kinds.retrieval import RetrievalData
+from harness.evaluation.kinds.sts import STSData
+from harness.evaluation.kinds.table import KINDS
 
 
 def write(file: Path, *rows: Any) -> Path:
@@ -170,6 +169,14 @@ def test_an_unknown_layout_says_what_was_found_and_what_is_expected(tmp_path: Pa
     write(tmp_path / "other.jsonl", {"text": "a", "class": "x"})
     with pytest.raises(ValueError, match=r"got columns text, class, expected text1.*text, label \(clustering\)"):
         load_evaluation_data(tmp_path / "other.jsonl")
+
+
+def test_every_kind_is_described_where_no_kind_fits(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="got an empty folder") as caught:
+        load_evaluation_data(tmp_path)
+    for name, kind in KINDS.items():
+        assert kind.folder or kind.columns, f"{name}: give its kind a `folder`, or `columns` if it is a single file"
+        assert (kind.folder or kind.columns) in str(caught.value)
 
 
 PAIR = {"text1": "a", "text2": "b", "score": 1}

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from harness import comm
-from harness.evaluation.datasets import EvaluationData, EvaluationKind
-from harness.evaluation.kinds.table import KINDS, MAIN_METRIC
+from harness.evaluation.kinds.table import KINDS, MAIN_METRIC, EvaluationData, EvaluationKind
 from harness.evaluation.runner import evaluate, load
 from harness.types import EncodingRole
 from tests.ranks import run_ranks

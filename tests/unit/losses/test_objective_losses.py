@@ -15,7 +15,8 @@ from torch import Tensor
 
 from harness.loss_table import LOSSES
 from harness.losses.config import LossConfig
-from harness.losses.interface import TaskLossSettings
+from harness.losses.interface import LossTerm, TaskLossSettings
+from harness.losses.margin_mse import margin_mse_term
 from harness.losses.objective import Objective
 from harness.types import PairPart, QueryPart, StepPlan, StepTexts
 
@@ -77,12 +78,14 @@ def objective(tasks: dict[str, TaskLossSettings] = TASKS, **loss: Any) -> Object
     return Objective(tuple(tasks.values()), config, DIMS, WEIGHTS)
 
 
-def naive_info_nce(positive: Tensor, negative: Tensor, teacher: Tensor) -> Tensor:
+def naive_info_nce(positive: Tensor, negative: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    positive, negative = positive / temperature, negative / temperature
     losses = [torch.cat([one[None], negative]).logsumexp(0) - one for one in positive]
     return torch.stack(losses).mean()
 
 
-def naive_margin_mse(positive: Tensor, negative: Tensor, teacher: Tensor) -> Tensor:
+def naive_margin_mse(positive: Tensor, negative: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    positive, negative = positive / temperature, negative / temperature
     if not len(negative):
         return positive.new_zeros(())
     count = len(positive)
@@ -90,23 +93,25 @@ def naive_margin_mse(positive: Tensor, negative: Tensor, teacher: Tensor) -> Ten
     return (margin - expected).square().mean()
 
 
-def naive_kl(positive: Tensor, negative: Tensor, teacher: Tensor) -> Tensor:
-    return F.kl_div(torch.cat([positive, negative]).log_softmax(0), teacher.softmax(0), reduction="sum")
+def naive_kl(positive: Tensor, negative: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    return F.kl_div((torch.cat([positive, negative]) / temperature).log_softmax(0), teacher.softmax(0), reduction="sum")
 
 
-def naive_cosent(similarity: Tensor, score: np.ndarray) -> Tensor:
+def naive_cosent(similarity: Tensor, score: np.ndarray, temperature: float) -> Tensor:
+    similarity = similarity / temperature
     pairs = [(i, j) for i in range(len(score)) for j in range(len(score)) if score[i] > score[j]]
     return torch.stack([(similarity[j] - similarity[i]).exp() for i, j in pairs]).sum().log1p()
 
 
-# (positive, negative, teacher) → loss of a query: its similarities / temperature, and a teacher's scores of both.
-NAIVE_QUERY_LOSS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+# (positive, negative, teacher, temperature) → loss of a query. positive, negative: its cosines; teacher: a teacher's
+# scores of both / teacher temperature.
+NAIVE_QUERY_LOSS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
     "info_nce": naive_info_nce,
     "margin_mse": naive_margin_mse,
     "kl": naive_kl,
 }
-# Loss → (similarity of two texts, function from similarities / temperature and scores to the loss).
-NAIVE_PAIR_LOSS: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, np.ndarray], Tensor]]] = {
+# Loss → (similarity of two texts, function from similarities, scores and temperature to the loss).
+NAIVE_PAIR_LOSS: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, np.ndarray, float], Tensor]]] = {
     "cosent": (F.cosine_similarity, naive_cosent),
     "angle": (pairwise_angle_sim, naive_cosent),
 }
@@ -115,8 +120,14 @@ NAIVE_PAIR_LOSS: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, np.nda
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_of_the_table_has_a_naive_form_and_a_task_here(name: str) -> None:
     """So that the tests below cover every loss."""
-    assert name in NAIVE_QUERY_LOSS or name in NAIVE_PAIR_LOSS
-    assert any(name in task.losses for task in TASKS.values())
+    here = "in tests/unit/losses/test_objective_losses.py"
+    assert name in NAIVE_QUERY_LOSS or name in NAIVE_PAIR_LOSS, (
+        f"loss {name}: add its naive form to NAIVE_QUERY_LOSS (a value per query) or NAIVE_PAIR_LOSS (a value for all "
+        f"pairs) {here}"
+    )
+    assert any(name in TASKS[part.task].losses for part in PARTS), (
+        f"loss {name}: add it to `losses` of a task of TASKS whose queries or pairs are in PARTS, both {here}"
+    )
 
 
 def losses_of_a_query(part: QueryPart, query: int, rows: Tensor) -> Tensor:
@@ -130,11 +141,10 @@ def losses_of_a_query(part: QueryPart, query: int, rows: Tensor) -> Tensor:
     count, total = len(places[0]), rows.new_zeros(())
     for dim, weight in zip(DIMS, WEIGHTS, strict=True):
         unit = F.normalize(rows[:, :dim], dim=1)
-        student = (
-            unit[part.document_N[[*places[0], *places[1]]]] @ unit[part.query_B[query]] / (task.temperature or 0.2)
-        )
+        cosine = unit[part.document_N[[*places[0], *places[1]]]] @ unit[part.query_B[query]]
         for name in task.losses:
-            total = total + weight * NAIVE_QUERY_LOSS[name](student[:count], student[count:], teacher)
+            loss = NAIVE_QUERY_LOSS[name](cosine[:count], cosine[count:], teacher, task.temperature or 0.2)
+            total = total + weight * loss
     return total
 
 
@@ -143,19 +153,24 @@ def loss_of_pairs(part: PairPart, rows: Tensor) -> Tensor:
     for dim, weight in zip(DIMS, WEIGHTS, strict=True):
         for name in task.losses:
             similarity, loss = NAIVE_PAIR_LOSS[name]
-            compared = similarity(rows[part.text1_S, :dim], rows[part.text2_S, :dim]) / (task.temperature or 0.3)
-            total = total + weight * loss(compared, part.score_S)
+            compared = similarity(rows[part.text1_S, :dim], rows[part.text2_S, :dim])
+            total = total + weight * loss(compared, part.score_S, task.temperature or 0.3)
     return total
 
 
 def test_the_loss_is_the_weighted_mean_over_all_queries_plus_beta_times_that_over_the_pair_tasks() -> None:
     """All query losses are in one mean, all pair losses in the other. A task with two losses contributes their sum."""
     rows = table()
-    queries = {part.task: [losses_of_a_query(part, i, rows) for i in range(len(part.query_B))] for part in PARTS[:3]}
-    pairs = {part.task: loss_of_pairs(part, rows) for part in PARTS[3:]}
+    queries = {
+        part.task: [losses_of_a_query(part, i, rows) for i in range(len(part.query_B))]
+        for part in PARTS
+        if isinstance(part, QueryPart)
+    }
+    pairs = {part.task: loss_of_pairs(part, rows) for part in PARTS if isinstance(part, PairPart)}
     query_weight = sum(TASKS[name].weight * len(values) for name, values in queries.items())
     expected = sum(TASKS[name].weight * torch.stack(values).sum() for name, values in queries.items()) / query_weight
-    expected = expected + 0.8 * (2 * pairs["angles"] + pairs["pairs"]) / 3
+    pair_weight = sum(TASKS[name].weight for name in pairs)
+    expected = expected + 0.8 * sum(TASKS[name].weight * value for name, value in pairs.items()) / pair_weight
     output = objective()(step(), rows)
     torch.testing.assert_close(output.loss, expected, rtol=1e-9, atol=0)
     gradient, expected_gradient = (torch.autograd.grad(loss, rows)[0] for loss in (output.loss, expected))
@@ -184,6 +199,17 @@ def test_the_shares_of_a_step_with_losses_of_every_kind_add_up_to_the_whole(name
     for task, similarity in loss_of_step.own_similarity.items():
         summed = torch.stack([share.own_similarity[task] for share in shares]).sum(0)
         torch.testing.assert_close(summed, similarity, equal_nan=True)
+
+
+def test_a_query_loss_that_returns_no_similarities_is_stopped_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mining and the metrics read them."""
+
+    def term_without_similarities(task: TaskLossSettings, part: QueryPart, table_TD: Tensor, share: Any) -> LossTerm:
+        return replace(margin_mse_term(task, part, table_TD, share), similarities=None)
+
+    monkeypatch.setattr("harness.losses.margin_mse.margin_mse_term", term_without_similarities)
+    with pytest.raises(AssertionError, match=r"^loss margin_mse: got a LossTerm without similarities .* task margin"):
+        objective()(step("margin"), table())
 
 
 def test_the_similarities_are_reported_once_whichever_losses_a_task_has() -> None:
@@ -235,11 +261,12 @@ def test_a_weight_changes_what_a_task_adds_to_the_loss_and_no_tasks_own_loss(nam
     changed = TASKS | {name: replace(TASKS[name], weight=2 * TASKS[name].weight)}
     for tasks in (TASKS, changed):
         metrics = objective(tasks)(step(), table()).metrics
-        counts = {part.task: len(part.query_B) for part in PARTS[:3]} | {"angles": 1, "pairs": 1}
+        query_counts = {part.task: len(part.query_B) for part in PARTS if isinstance(part, QueryPart)}
+        pair_counts = {part.task: 1 for part in PARTS if isinstance(part, PairPart)}
         means = []
-        for kind in (("several", "both", "margin"), ("angles", "pairs")):
-            weights = {task: tasks[task].weight * counts[task] for task in kind}
-            means.append(sum(weights[task] * metrics[f"loss/{task}"] for task in kind) / sum(weights.values()))
+        for counts in (query_counts, pair_counts):
+            weights = {task: tasks[task].weight * count for task, count in counts.items()}
+            means.append(sum(weights[task] * metrics[f"loss/{task}"] for task in counts) / sum(weights.values()))
         torch.testing.assert_close(metrics["loss"], means[0] + 0.8 * means[1], rtol=1e-9, atol=0)
     before, after = (objective(tasks)(step(), table()).metrics for tasks in (TASKS, changed))
     assert before["loss"] != after["loss"]

@@ -9,8 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.mining.config import MiningConfig
-from harness.mining.replacement_rule import build_rule
+from harness.mining.config import MiningConfig, build_rule
 from tests.dynamic_run import Run
 
 NUM_STEPS = 20

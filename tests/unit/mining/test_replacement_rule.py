@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from harness.mining import rules
-from harness.mining.config import MiningConfig
-from harness.mining.replacement_rule import build_rule, rule_class, rule_names
+from harness.mining.config import NUMBERS_OF_RULES, MiningConfig, build_rule
+from harness.mining.replacement_rule import rule_class, rule_names
 from harness.settings.recipe_file import build
 from tests.dynamic_run import Run, easy, replaced
 
@@ -23,6 +23,17 @@ def settings_of(**settings) -> tuple[str, dict[str, float], int]:
     rule = build_rule(MiningConfig(**settings))
     assert rule is not None
     return rule.name, rule.numbers, rule.interval
+
+
+def listed_rules() -> str:
+    """Every value of mining.rule, as a message lists them."""
+    *others, last = ["none", *rule_names()]
+    return f"{', '.join(map(repr, others))} or {last!r}"
+
+
+def rules_that_take(number: str) -> str:
+    """The rules that take a number of the recipe, as a message lists them."""
+    return " or ".join(name for name in rule_names() if number in rule_class(name).default_numbers)
 
 
 def test_the_defaults_are_the_papers_numbers() -> None:
@@ -134,20 +145,20 @@ def test_a_new_ranking_starts_with_a_rule_that_remembers_nothing(low_twice: str)
 
 def test_the_recipe_knows_a_new_rule_its_numbers_and_its_name_in_messages(low_twice: str) -> None:
     assert settings_of(rule=low_twice, ceiling=0.2) == (low_twice, {"ceiling": 0.2}, 2)
-    with pytest.raises(
-        ValueError, match=r"mining\.ratio: got 2\.0 with rule low_twice, expected it with v1 or v2 only"
-    ):
+    message = f"mining.ratio: got 2.0 with rule low_twice, expected it with {rules_that_take('ratio')} only"
+    with pytest.raises(ValueError, match=message):
         MiningConfig(rule=low_twice, ratio=2.0)
-    with pytest.raises(ValueError, match=re.escape("expected 'none', 'low_twice', 'v1' or 'v2'")):
-        build(MiningConfig, {"rule": "v3"}, "recipe.yaml")
+    assert low_twice in rule_names()
+    with pytest.raises(ValueError, match=re.escape(f"expected {listed_rules()}")):
+        build(MiningConfig, {"rule": "no_such_rule"}, "recipe.yaml")
 
 
 def test_an_unknown_rule_and_a_number_of_another_rule_are_refused_in_one_line() -> None:
-    for given, shown in (("v3", 'the text "v3"'), (1, "1"), (None, "nothing")):
-        with pytest.raises(ValueError, match=f"^recipe.yaml: rule: got {shown}, expected 'none', 'v1' or 'v2'$"):
+    for given, shown in (("no_such_rule", 'the text "no_such_rule"'), (1, "1"), (None, "nothing")):
+        with pytest.raises(ValueError, match=f"^recipe.yaml: rule: got {shown}, expected {listed_rules()}$"):
             build(MiningConfig, {"rule": given}, "recipe.yaml")
     for rule in ("none", "v1"):
-        message = f"mining.floor: got 0.3 with rule {rule}, expected it with v2 only; remove it"
+        message = f"mining.floor: got 0.3 with rule {rule}, expected it with {rules_that_take('floor')} only; remove it"
         with pytest.raises(ValueError, match=message):
             MiningConfig(rule=rule, floor=0.3)
 
@@ -157,9 +168,13 @@ def test_a_rule_switched_off_may_leave_its_numbers_in_the_recipe() -> None:
 
 
 def test_every_file_of_the_folder_is_a_rule_that_reads_numbers_of_the_recipe() -> None:
-    assert rule_names() == ["v1", "v2"]
+    files = (file.stem for file in Path(rules.__file__).parent.glob("*.py"))
+    assert rule_names() == sorted(name for name in files if name != "__init__")
+    assert {"v1", "v2"} <= set(rule_names())
     for name in rule_names():
-        assert set(rule_class(name).default_numbers) <= {"ratio", "ceiling", "floor"}
+        unknown = set(rule_class(name).default_numbers) - set(NUMBERS_OF_RULES)
+        assert not unknown, f"rule {name} takes {unknown}: add them to MiningConfig and to NUMBERS_OF_RULES beside it"
+    assert set(NUMBERS_OF_RULES) <= set(MiningConfig.model_fields)
 
 
 def test_the_report_is_told_what_a_rule_compares_similarities_with() -> None:

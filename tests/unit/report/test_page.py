@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from harness.mining.config import MiningConfig
-from harness.mining.replacement_rule import build_rule
+from harness.mining.config import MiningConfig, build_rule
 from harness.report.figures.catalogue import FIGURES, loss
 from harness.report.figures.negatives import draw_fixed_thresholds, draw_replacements, negatives
 from harness.report.figures.phases import mean_seconds

@@ -91,8 +91,8 @@ def test_a_mistyped_file_is_not_looked_up_on_the_hub(
 
 
 def test_unknown_files_and_folders_name_what_is_known(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"tasks\.path: .*a\.csv.*expected a file ending in \.jsonl"):
-        read_rows(_write(tmp_path / "a.csv", b"query,pos\n"), "train")
+    with pytest.raises(ValueError, match=r"tasks\.path: .*a\.xyz.*expected a file ending in \.jsonl"):
+        read_rows(_write(tmp_path / "a.xyz", b"query,pos\n"), "train")
     with pytest.raises(ValueError, match=r"tasks\.path: got folder .*save_to_disk"):
         read_rows(str(tmp_path), "train")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.cli.environment import has_gpu, prepare_environment
+from harness.settings.environment import has_gpu, prepare_environment
 
 ROOT = Path(harness.__file__).parent.parent
 
@@ -37,7 +37,7 @@ def test_without_a_gpu_the_environment_is_set_for_the_cpu(monkeypatch: pytest.Mo
 def test_libraries_are_silent_but_for_errors_and_our_own_warnings_stay() -> None:
     code = """
 import logging, warnings
-from harness.cli.environment import prepare_environment
+from harness.settings.environment import prepare_environment
 prepare_environment()
 logger = logging.getLogger("DeepSpeed")
 logger.setLevel(logging.INFO)  # what the library does when it is imported
