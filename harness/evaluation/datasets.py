@@ -26,8 +26,7 @@ def load_evaluation_data(path: str | Path) -> EvaluationData:
     """Read one evaluation data set.
 
     Raises:
-        ValueError: the path does not exist, its layout is unknown, or a row is bad (`FILE:LINE: FIELD: got …, expected
-            …`).
+        ValueError: the path does not exist, its layout is unknown, or a row is bad (`FILE:LINE: FIELD: got …`).
     """
     kind, files = data_files(path)
     return KINDS[kind].load(*files)

@@ -11,9 +11,10 @@ from harness.data.config import PromptsConfig
 from harness.mining.replacement_rule import ReplacementRule, rule_class, rule_names
 from harness.settings.section import Section
 
-INTERVAL_WITH_LOOK_AHEAD = 100  # steps; a look ahead encodes texts, so no rule asks for one at every step by default
+INTERVAL_WITH_LOOK_AHEAD = 100  # steps; the default is not every step, because a look-ahead encodes texts
 NUMBERS_OF_RULES = ("ratio", "ceiling", "floor")  # refused with a rule whose `default_numbers` lacks them
-_ACCEPTED_WITHOUT_RULE = ("ratio", "ceiling")  # so that `--set mining.rule=none` alone switches most rules off
+# Accepted although unused with `rule: none`, so that `--set mining.rule=none` alone switches off most recipes' rule.
+_ACCEPTED_WITHOUT_RULE = ("ratio", "ceiling")
 
 
 class RemineConfig(Section):
@@ -97,11 +98,11 @@ class MiningConfig(Section):
 
 
 def build_rule(config: MiningConfig) -> ReplacementRule | None:
-    """A new object of the recipe's rule, with the recipe's numbers or else its defaults; None for `none`."""
+    """A new object of the recipe's rule, with the recipe's numbers or the rule's defaults; None for the rule `none`."""
     if config.rule == "none":
         return None
     rule = rule_class(config.rule)
-    given = {name: getattr(config, name) for name in rule.default_numbers}
-    numbers = {name: rule.default_numbers[name] if value is None else value for name, value in given.items()}
+    recipe_numbers = {name: getattr(config, name) for name in rule.default_numbers}
+    numbers = {name: rule.default_numbers[name] if value is None else value for name, value in recipe_numbers.items()}
     default = INTERVAL_WITH_LOOK_AHEAD if config.check == "upcoming" else rule.default_interval
     return rule(config.rule, numbers, config.interval or default)

@@ -4,8 +4,9 @@ This is the only module of the harness that opens data files; training, filterin
 yields one row at a time, so that memory does not grow with the file. A row that cannot be read is yielded as a
 `BadRow`. An error that makes the rest of the file unreadable raises ValueError.
 
-To add a kind of file, write a function from a path to such a stream and enter its suffix in `READER_OF_SUFFIX`. The
-function gives numbers as numbers and lists as lists: a row's values have the types of the columns in `formats.py`.
+To add a file type, write a function that turns a path into a stream of rows and add its suffix to `READER_OF_SUFFIX`.
+The function gives numbers as numbers and lists as lists: the values of a row have the types of the columns in
+`formats.py`.
 """
 
 from __future__ import annotations

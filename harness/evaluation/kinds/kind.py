@@ -25,8 +25,8 @@ class Kind(ABC, Generic[Data]):
     data_type: type[Data]
     folder: str = ""  # of a kind that is a folder of several files: what messages call it
     columns: str = ""  # of a kind that is a single file: its columns, as messages list them
-    metrics: tuple[str, ...]  # mteb's names; the main one first, which no other kind has
-    score: Callable[..., dict[str, float]]  # score(data, *embeddings): all metrics; called on rank 0 only
+    metrics: tuple[str, ...]  # mteb's names; the first is the main metric, which no other kind has
+    score: Callable[..., dict[str, float]]  # score(data, *embeddings) returns all metrics; called on rank 0 only
     load: Callable[..., Data]  # load(*files) reads what `files` names; ValueError `FILE:LINE: FIELD: ...` for a bad row
 
     @property
