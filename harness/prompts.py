@@ -33,6 +33,10 @@ class Prompts:
             return row_prompt
         return self.query if role == "query" or self.sentence is None else self.sentence
 
+    def for_pairs(self) -> dict[str, str]:
+        """The prompts of queries and documents by role, as they name what a bank or a table was made with."""
+        return {"query": self.query, "document": self.document}
+
     def to_store(self) -> dict[str, str]:
         """role → prompt, without empty prompts: the form in which sentence-transformers folders store them."""
         prompts = {str(role): self.before(role) for role in get_args(EncodingRole)}

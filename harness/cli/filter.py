@@ -117,7 +117,7 @@ def filter_data(
     data_path, corpus_path = (None if path is None else existing_path(path, data_root) for path in (data, corpus))
     opened = open_model(model, max_length, pooling, precision)
     documents = None if corpus_path is None else opened.read("corpus", corpus_path)
-    prompts, scored_by = opened.pair_prompts, opened.identity()
+    prompts, scored_by = opened.prompts, opened.identity()
     request = FilterRequest(str(data_path), "train", documents, config, prompts, scored_by, out, ReadingConsole(data))
     facts = request.facts()
     report = earlier_report(request, facts)

@@ -100,7 +100,7 @@ def mine_bank(
     documents = None if corpus is None else opened.read("corpus", os.path.abspath(existing_path(corpus, data_root)))
     encode, ranked_by = opened.encode.without_prompts(), opened.identity()
     with MiningConsole() as console:
-        facts = mine(encode, data, documents, settings, out, opened.pair_prompts, ranked_by, console.progress)
+        facts = mine(encode, data, documents, settings, out, opened.prompts, ranked_by, console.progress)
     if comm.is_main():
         _print_summary(out, facts, data, documents)
     comm.shutdown()

@@ -10,7 +10,7 @@ import torch
 
 from harness import comm
 from harness.config import inference_prompts, max_lengths
-from harness.data.config import DataConfig, PromptsConfig
+from harness.data.config import DataConfig
 from harness.data.table.index import TableConfig, TaskData, open_table
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
@@ -41,11 +41,6 @@ class OpenedModel:
     encode: TextEncoder
 
     @property
-    def pair_prompts(self) -> PromptsConfig:
-        """The prompts of queries and of documents."""
-        return PromptsConfig(query=self.prompts.query, document=self.prompts.document)
-
-    @property
     def pair_lengths(self) -> tuple[int, int]:
         """The length limits of queries and of documents, tokens."""
         return self.max_lengths["query"], self.max_lengths["document"]
@@ -56,14 +51,14 @@ class OpenedModel:
             "model": self.name,
             "weights": fingerprint(self.encoder.state_dict()),
             "pooling": self.encoder.pooling,
-            "prompts": self.pair_prompts.model_dump(),
+            "prompts": self.prompts.for_pairs(),
             "max_lengths": list(self.pair_lengths),
         }
 
     def read(self, kind: SourceKind, place: str) -> TaskData:
         """The texts of a data file or folder."""
         name = Path(place).name
-        table = TableConfig(name, kind, "train", self.pair_prompts, self.pair_lengths)
+        table = TableConfig(name, kind, "train", self.prompts, self.pair_lengths)
         return open_table(table, place, DataConfig(), self.tokeniser, progress=ReadingConsole(name))
 
 

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from harness.loss_table import DISTILLATION_LOSSES, LOSSES, LossName, default_loss, losses_of_kind
 from harness.prompts import Prompts
 from harness.settings.section import Section
-from harness.types import EncodingRole, NegativesScope, Positives, TaskKind
+from harness.types import NegativesScope, Positives, TaskKind
 
 
 class NegativesConfig(Section):
@@ -66,9 +66,9 @@ class PromptsConfig(Section):
     query: str = ""
     document: str = ""
 
-    def before(self, role: EncodingRole, row_prompt: str | None = None) -> str:
-        """The prompt to put before a text of the task; `harness/prompts.py` has the rule."""
-        return Prompts(self.query, self.document).before(role, row_prompt)
+    def to_prompts(self) -> Prompts:
+        """What is put before which text; `harness/prompts.py` has the rule."""
+        return Prompts(self.query, self.document)
 
 
 def _as_tuple(value: object) -> object:

@@ -20,7 +20,6 @@ import numpy as np
 import xxhash
 
 from harness import comm
-from harness.data.config import PromptsConfig
 from harness.data.table.index import TaskData
 from harness.filtering.config import FilterConfig
 from harness.filtering.consistency import excluded_rivals, is_consistent, kth_rival_scores, sample
@@ -30,6 +29,7 @@ from harness.filtering.pairs import PairTable, Verdicts, source_hash, write_pair
 from harness.filtering.reasons import Reason
 from harness.filtering.report import REPORT, counts, score_summary, write_report
 from harness.filtering.scoring import UniqueSides, cosines
+from harness.prompts import Prompts
 from harness.rank0 import by_main, made_by_main
 from harness.search.block_store import BlockStore
 from harness.search.embeddings import Progress, TableEmbeddings
@@ -48,7 +48,7 @@ class FilterRequest:
     split: str
     corpus: TaskData | None  # the documents that positives are ranked against; None: the positives of all pairs
     config: FilterConfig
-    prompts: PromptsConfig  # put before queries and documents; a row's own prompt replaces the one of its query
+    prompts: Prompts  # put before queries and documents; a row's own prompt replaces the one of its query
     scored_by: dict[str, Any]  # everything that a score depends on: model, weights, pooling, prompts, lengths
     out: Path
     reading: Callable[[int], None]  # called with the number of texts read since the last call

@@ -23,7 +23,6 @@ from harness.encoder.encoder import fingerprint
 from harness.encoder.load import config_of_folder, load_encoder
 from harness.engine.budget import CPU_TOKENS
 from harness.mining.config import GuideConfig
-from harness.prompts import Prompts
 from harness.search.encode import TextEncoder
 from harness.search.exact import full_float32
 from harness.types import ROLES, QueryPart, RaggedLists, StepPlan, StepTexts, TokenBatch
@@ -168,7 +167,7 @@ def load_guide(config: GuideConfig, tasks: Sequence[Task]) -> Guide:
         forward,
         tokeniser,
         max_lengths={"query": settings.max_length, "document": settings.max_length},
-        prompts=Prompts(config.prompts.query, config.prompts.document),
+        prompts=config.prompts.to_prompts(),
         micro_batch_tokens=_MICRO_BATCH_TOKENS[comm.device().type],
     )
     tables = [source.data for source in text_sources(tasks)]

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from harness import comm, rank0
 from harness.data.bank.file import FACTS, BankFacts
-from harness.data.config import PromptsConfig
 from harness.data.table.index import TaskData
 from harness.mining.bank_writer import BankWriter
 from harness.mining.mined_texts import MinedTexts, mined_texts
+from harness.prompts import Prompts
 from harness.search.approximate import FaissSearch, recall_on_sample
 from harness.search.block_store import BlockStore
 from harness.search.embeddings import Progress, TableEmbeddings
@@ -57,7 +57,7 @@ def mine(
     corpus: TaskData | None,
     settings: MineSettings,
     out: Path,
-    prompts: PromptsConfig,
+    prompts: Prompts,
     ranked_by: dict[str, Any],
     progress: Progress = lambda stage, done, of: None,
 ) -> BankFacts:

@@ -45,11 +45,11 @@ class Reranking:
         return {task.config.name: self._rank(task, step, identity) for task in tasks}
 
     def _rank(self, task: Task, step: int, identity: dict[str, Any]) -> Candidates:
-        prompts = task.config.prompts
+        prompts = task.config.prompts.to_prompts()
         ranked_by = {
             "model": f"{self.folder.parent} after step {step}",
             **identity,
-            "prompts": prompts.model_dump(),
+            "prompts": prompts.for_pairs(),
             "max_lengths": [task.query_max_length, task.document_max_length],
         }
         settings = MineSettings(

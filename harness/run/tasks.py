@@ -53,7 +53,7 @@ def _candidates(
     path = settings.corpus or BankFacts.read(folder).corpus
     corpus = None
     if path is not None:
-        table = TableConfig(f"{task.name} corpus", "corpus", task.split, task.prompts, lengths)
+        table = TableConfig(f"{task.name} corpus", "corpus", task.split, task.prompts.to_prompts(), lengths)
         progress = ReadingConsole(f"task {task.name}, corpus")
         corpus = open_table(table, locate_for(loaded, path), loaded.config.data, tokeniser, progress=progress)
     return open_bank(folder, data, corpus, offset_of(task))
@@ -136,7 +136,7 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tasks: Sequence[Task])
                 "make one with harness mine, or set mining.start: first_use"
             )
         lengths = [task.query_max_length, task.document_max_length]
-        expected = {**model, "prompts": task.config.prompts.model_dump(), "max_lengths": lengths}
+        expected = {**model, "prompts": task.config.prompts.to_prompts().for_pairs(), "max_lengths": lengths}
         ranked_by = BankFacts.read(Path(locate_for(loaded, bank, allow_hub=False))).ranked_by
         different = [key for key, value in expected.items() if ranked_by.get(key) != value]
         if different:

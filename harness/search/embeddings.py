@@ -13,8 +13,8 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from harness import rank0
-from harness.data.config import PromptsConfig
 from harness.files import replace_file
+from harness.prompts import Prompts
 from harness.search.encode import Encode, ReadTexts
 from harness.search.unit_rows import unit_rows
 from harness.types import EncodingRole, TextRole
@@ -39,7 +39,7 @@ class TableEmbeddings:
     """
 
     encode: Encode
-    prompts: PromptsConfig
+    prompts: Prompts
     work: Path
     key: Mapping[str, Any]
     progress: Progress

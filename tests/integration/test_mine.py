@@ -12,11 +12,12 @@ import pytest
 from harness import files
 from harness.cli.mine import mine_bank
 from harness.data.bank.file import FACTS, BankFacts, open_bank
-from harness.data.config import DataConfig, PromptsConfig
+from harness.data.config import DataConfig
 from harness.data.table.index import TableConfig, TaskData, open_table
 from harness.data.table.tokenisation import Tokeniser
 from harness.mining.mine import MineSettings
 from harness.mining.mined_texts import mined_texts
+from harness.prompts import NO_PROMPTS
 from harness.search import embeddings as embeddings_module
 from harness.search import top_k as search
 from harness.search.block_store import BlockStore
@@ -35,7 +36,7 @@ def corpus(folder: Path) -> Path:
 
 def table(folder: Path, kind: str, path: Path) -> TaskData:
     tokeniser = Tokeniser(str(folder / "model"))
-    config = TableConfig(path.name, kind, "train", PromptsConfig(), (24, 24))  # type: ignore[arg-type]
+    config = TableConfig(path.name, kind, "train", NO_PROMPTS, (24, 24))  # type: ignore[arg-type]
     return open_table(config, str(path), DataConfig(cache=str(folder / "cache")), tokeniser)
 
 

@@ -34,7 +34,7 @@ class Task:
 
     def prompt(self, role: TextRole, row_prompt: str | None) -> str:
         """The prompt to put before a text of this role. row_prompt: the row's own, used instead for its query."""
-        return self.config.prompts.before(role, row_prompt)
+        return self.config.prompts.to_prompts().before(role, row_prompt)
 
     def full_texts(self, texts: TaskData, id_N: np.ndarray, role: TextRole) -> list[str]:
         """The texts `id_N` of a table, each with its prompt in front."""

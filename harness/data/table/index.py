@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from harness.data.config import DataConfig, PromptsConfig, TaskConfig
+from harness.data.config import DataConfig, TaskConfig
 from harness.data.source.locate import cache_root
 from harness.data.table.build_once import build_once
 from harness.data.table.npy import open_array
 from harness.data.table.tokenisation import Tokeniser
 from harness.data.table.writer import TEXTS_FILE, BadRowError, Progress, write_rows, write_tokens
+from harness.prompts import Prompts
 from harness.types import SourceKind
 
 if TYPE_CHECKING:
@@ -100,7 +101,9 @@ def open_task(
     progress: Progress | None = None,
 ) -> TaskData:
     """Open the task's data at `path`; see `open_table`."""
-    table = TableConfig(task.name, task.kind, task.split, task.prompts, (query_max_length, document_max_length))
+    table = TableConfig(
+        task.name, task.kind, task.split, task.prompts.to_prompts(), (query_max_length, document_max_length)
+    )
     return open_table(table, path, data, tokeniser, progress)
 
 
@@ -135,7 +138,7 @@ class TableConfig:
     name: str
     kind: SourceKind
     split: str
-    prompts: PromptsConfig
+    prompts: Prompts
     max_lengths: tuple[int, int]
 
 
@@ -168,7 +171,7 @@ def open_table(
         (folder / META_FILE).write_text(json.dumps(meta))
 
     prompts, max_lengths = table.prompts, table.max_lengths
-    tokens_key = _digest([FORMAT_VERSION, tokeniser.fingerprint, prompts.model_dump(), max_lengths])
+    tokens_key = _digest([FORMAT_VERSION, tokeniser.fingerprint, prompts.for_pairs(), max_lengths])
     tokens = rows / f"tokens-{tokens_key}"
     build_once(rows, build_rows)
     build_once(tokens, lambda folder: write_tokens(folder, rows, tokeniser, prompts, max_lengths, progress))

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from harness.data.config import PromptsConfig
 from harness.data.source.files import BadRow
 from harness.data.source.formats import read_formatted_rows
 from harness.data.source.validation import validate
 from harness.data.table.lookup import write_label_lookup, write_query_lookup
 from harness.data.table.npy import ArrayFile, open_array
 from harness.data.table.tokenisation import Tokeniser, text_hash, token_hash
+from harness.prompts import Prompts
 from harness.types import ROLES, Example, SourceKind
 
 CHUNK_TEXTS = 16_384
@@ -215,7 +215,7 @@ def write_tokens(
     folder: Path,
     rows_folder: Path,
     tokeniser: Tokeniser,
-    prompts: PromptsConfig,
+    prompts: Prompts,
     max_lengths: tuple[int, int],
     progress: Progress | None = None,
 ) -> None:
@@ -247,7 +247,7 @@ def _lengths_and_hashes(
     batch: pa.RecordBatch,
     role_N: np.ndarray,
     tokeniser: Tokeniser,
-    prompts: PromptsConfig,
+    prompts: Prompts,
     max_lengths: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Number of tokens and token hash of each text of a batch."""
