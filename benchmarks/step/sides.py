@@ -156,7 +156,7 @@ def _their_model(recipe: RunConfig) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from torch.nn import Dropout
 
-    from harness.weights import resolve_model
+    from harness.model_folder.find import resolve_model
 
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     model = SentenceTransformer(resolve_model(recipe.model.name_or_path), config_kwargs=no_dropout)

@@ -11,7 +11,7 @@ import typer
 
 from harness.cli.mistakes import mistakes_in_one_line
 from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing_path
-from harness.encoder.pooling import PoolingMode
+from harness.model_folder.pooling import PoolingMode
 
 
 def evaluate(

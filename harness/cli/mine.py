@@ -10,7 +10,7 @@ import typer
 
 from harness.cli.mistakes import mistakes_in_one_line
 from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing_path
-from harness.encoder.pooling import PoolingMode
+from harness.model_folder.pooling import PoolingMode
 
 if TYPE_CHECKING:
     from harness.data.bank.file import BankFacts

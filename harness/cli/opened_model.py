@@ -15,16 +15,16 @@ from harness.data.table.index import TableConfig, TaskData, open_table
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder, fingerprint
-from harness.encoder.layout import read_layout
 from harness.encoder.load import config_of_folder, load_encoder
-from harness.encoder.pooling import PoolingMode
 from harness.engine.budget import micro_batch_tokens
+from harness.model_folder.find import resolve_model
+from harness.model_folder.layout import read_layout
+from harness.model_folder.pooling import PoolingMode
 from harness.prompts import Prompts, prompts_of_model_folder
 from harness.report.console import ReadingConsole
 from harness.run.folder import RunFolder, is_run, model_folder
 from harness.search.encode import TextEncoder
 from harness.types import EncodingRole, SourceKind, TokenBatch
-from harness.weights import resolve_model
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from harness.encoder.pooling import PoolingMode
+from harness.model_folder.pooling import PoolingMode
 
 Recipe = Annotated[
     str, typer.Argument(help="A recipe of this package (demo, finetune_small, pretrain, finetune) or a YAML file.")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from harness.encoder.pooling import PoolingMode
+from harness.model_folder.pooling import PoolingMode
 from harness.settings.section import Section
 
 

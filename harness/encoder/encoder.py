@@ -8,7 +8,7 @@ import xxhash
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from harness.encoder.pooling import POOLINGS, PoolingMode
+from harness.model_folder.pooling import POOLINGS, PoolingMode
 
 
 class Encoder(nn.Module):

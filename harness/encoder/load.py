@@ -14,9 +14,10 @@ from transformers import AutoModel, PreTrainedModel
 
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
-from harness.encoder.layout import Layout, read_layout
-from harness.encoder.pooling import PoolingMode
-from harness.weights import backbone_config, position_limit, resolve_model
+from harness.model_folder.configuration import backbone_config, position_limit
+from harness.model_folder.find import resolve_model
+from harness.model_folder.layout import Layout, read_layout
+from harness.model_folder.pooling import PoolingMode
 
 
 def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 0) -> Encoder:

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
-from harness.encoder.pooling import POOLINGS
+from harness.model_folder.pooling import POOLINGS
 from harness.prompts import Prompts
 
 TOLERANCE = 1e-5

@@ -14,8 +14,8 @@ from harness.encoder.encoder import Encoder
 from harness.encoder.load import load_encoder
 from harness.export.model_card import model_card
 from harness.export.sentence_transformers_folder import embed_on_cpu, verify_model, write_model
+from harness.model_folder.find import published_name
 from harness.run.folder import RunFolder
-from harness.weights import published_name
 
 
 def export_model(

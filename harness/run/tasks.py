@@ -17,9 +17,9 @@ from harness.data.plan.task import Task
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder, fingerprint
+from harness.model_folder.configuration import position_limit
 from harness.report.console import ReadingConsole
 from harness.run.places import locate_for
-from harness.weights import position_limit
 
 BANK_OFFSET = 10  # the paper's value (section 3.1): the first results of a search are often unlabelled positives
 

@@ -22,7 +22,7 @@ ONLY_IMPORTERS = {
     "triton": ("kernels/",),
     "transformers": (
         "harness/encoder/",
-        "harness/weights.py",
+        "harness/model_folder/",
         "harness/data/table/tokenisation.py",
         "harness/export/sentence_transformers_folder.py",
     ),

@@ -13,10 +13,10 @@ import pytest
 
 from harness import files
 from harness.cli.filter import filter_data
-from harness.encoder.pooling import PoolingMode
 from harness.files import replace_file
 from harness.filtering import duplicates, output, pairs
 from harness.filtering.config import FilterConfig, RuleConfig
+from harness.model_folder.pooling import PoolingMode
 from harness.search import embeddings as embeddings_module
 from tests.tiny import text, write_jsonl
 

@@ -12,8 +12,9 @@ import torch
 import xxhash
 from transformers import AutoTokenizer
 
+from harness.model_folder.configuration import position_limit
+from harness.model_folder.find import no_such_model, resolve_model
 from harness.types import TokenBatch
-from harness.weights import no_such_model, position_limit, resolve_model
 
 # Lengths are padded to a multiple of this number: tensor cores need it for full speed, and it costs at most 7 tokens
 # per text.

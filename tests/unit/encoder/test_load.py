@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.load import _set_dropout, load_encoder
-from harness.encoder.pooling import POOLINGS
+from harness.model_folder.pooling import POOLINGS
 from tests.tiny import make_model
 from tests.unit.encoder.models import TEXTS, change_json, config, export
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from safetensors.torch import load_file
 
-from harness.encoder.pooling import POOLINGS
 from harness.export.sentence_transformers_folder import verify_model
+from harness.model_folder.pooling import POOLINGS
 from tests.tiny import make_model
 from tests.unit.encoder.models import TEXTS, config, embed, export
 

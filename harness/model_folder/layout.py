@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.encoder.pooling import POOLINGS, PoolingMode
+from harness.model_folder.pooling import POOLINGS, PoolingMode
 
 _NO_LIMIT = 10**9  # tokens: transformers writes 10^30 if there is no limit
 

@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
-from harness.encoder.layout import read_layout
 from harness.encoder.load import load_encoder
-from harness.encoder.pooling import POOLINGS
+from harness.model_folder.layout import read_layout
+from harness.model_folder.pooling import POOLINGS
 from tests.tiny import make_model
 from tests.unit.encoder.models import change_json, config, export
 

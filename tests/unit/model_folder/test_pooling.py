@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
-from harness.encoder.pooling import POOLINGS, PoolingMode
+from harness.model_folder.pooling import POOLINGS, PoolingMode
 
 TOKENS = torch.tensor([[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]])
 EXPECTED = {"cls": [1.0, 10.0], "mean": [3.0, 30.0], "last": [6.0, 60.0]}

