@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from harness.model_folder.pooling import PoolingMode
+from harness.model_folder.pooling import POOLINGS
 from harness.settings.section import Section
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _as_written(modes: tuple[str, ...] | None) -> str | list[str] | None:
+    return None if modes is None else modes[0] if len(modes) == 1 else list(modes)
+
+
+# One name, or a list of names whose vectors are put side by side.
+PoolingModes = Annotated[tuple[str, ...] | None, BeforeValidator(_as_tuple), PlainSerializer(_as_written)]
 
 
 class ModelConfig(Section):
     """Which backbone, how token states become one vector, and how long a text may be (tokens).
 
-    `harness/encoder/load.py` applies these settings.
+    `harness/encoder/load.py` applies these settings. null, the default: as the model folder says, and for a plain
+    Hugging Face folder mean pooling, no projection and embeddings of length 1.
     """
 
     name_or_path: str
-    pooling: PoolingMode = "mean"
+    pooling: PoolingModes = None
     projection_dim: int | None = Field(None, ge=1)
     matryoshka_dims: tuple[int, ...] | None = None
     matryoshka_weights: tuple[float, ...] | None = None
     max_length: int = Field(512, ge=4)
     query_max_length: int | None = Field(None, ge=4)
     document_max_length: int | None = Field(None, ge=4)
-    normalize: bool = True
+    normalize: bool | None = None  # whether the exported model gives embeddings of length 1
     gradient_checkpointing: bool = False
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     trust_remote_code: bool = False
@@ -33,6 +46,17 @@ class ModelConfig(Section):
     def longest_text(self) -> int:
         """Tokens of the longest text that the model is trained with, whatever its role."""
         return max(self.max_length, self.query_max_length or 0, self.document_max_length or 0)
+
+    @model_validator(mode="after")
+    def _check_pooling(self) -> ModelConfig:
+        modes = self.pooling
+        if modes is not None and (not modes or set(modes) - set(POOLINGS) or len(set(modes)) < len(modes)):
+            *others, last = POOLINGS
+            raise ValueError(
+                f"pooling: got {_as_written(modes) or []}, expected {', '.join(others)} or {last}, or a list of these, "
+                "each once; leave it out to keep the model's own"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_matryoshka(self) -> ModelConfig:

@@ -2,38 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 import xxhash
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from harness.model_folder.pooling import POOLINGS, PoolingMode
 
 
 class Encoder(nn.Module):
-    """embedding = projection(pool(backbone(tokens))). Not normalised, because losses and metrics use cosines."""
+    """embedding = head(pool(backbone(tokens))). Not normalised at the end, because losses and metrics use cosines."""
 
-    def __init__(self, backbone: PreTrainedModel, pooling: PoolingMode, projection: nn.Linear | None) -> None:
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        pooling_modes: Sequence[PoolingMode],
+        head: nn.ModuleList | None = None,
+        *,
+        include_prompt: bool = True,
+        normalize: bool = True,
+    ) -> None:
+        """head: modules of sentence-transformers, in the order in which they change the pooled vector.
+
+        include_prompt: False if the tokens of prompts are not pooled; the caller's `pooling_mask_BL` leaves them out.
+        normalize: whether the exported folder gives embeddings of length 1.
+        """
         super().__init__()
         self.backbone = backbone
-        self.pooling = pooling
-        self.projection = projection
+        self.pooling_modes = tuple(pooling_modes)
+        self.head = nn.ModuleList() if head is None else head
+        self.include_prompt, self.normalize = include_prompt, normalize
         # Weights of the model folder that embeddings do not depend on. They are kept for the exported folder.
         self.unused_backbone_state: dict[str, Tensor] = {}
 
-    def forward(self, input_ids_BL: Tensor, attention_mask_BL: Tensor) -> Tensor:
-        """Embeddings [B, D] in the backbone's dtype (mean pooling without projection: float32)."""
+    def forward(self, input_ids_BL: Tensor, attention_mask_BL: Tensor, pooling_mask_BL: Tensor | None = None) -> Tensor:
+        """Embeddings [B, D] in the backbone's dtype (mean pooling without a head: float32).
+
+        pooling_mask_BL: the attention mask without the tokens that are not pooled; None: all of it is pooled.
+        """
+        mask_BL = attention_mask_BL if pooling_mask_BL is None else pooling_mask_BL
         state_BLD = self.backbone(input_ids=input_ids_BL, attention_mask=attention_mask_BL).last_hidden_state
-        pooled_BD = POOLINGS[self.pooling].pool(state_BLD, attention_mask_BL)
-        if self.projection is None:
-            return pooled_BD
-        return self.projection(pooled_BD.to(self.projection.weight.dtype))
+        pooled = [POOLINGS[mode].pool(state_BLD, mask_BL, attention_mask_BL) for mode in self.pooling_modes]
+        pooled_BD = pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1)
+        for module in self.head:
+            weight = next(module.parameters(), pooled_BD)
+            pooled_BD = module({"sentence_embedding": pooled_BD.to(weight.dtype)})["sentence_embedding"]
+        return pooled_BD
+
+    @property
+    def pooling(self) -> str:
+        """How token states become one vector, in words: banks and tables of embeddings keep it beside their weights."""
+        return " + ".join(self.pooling_modes) + ("" if self.include_prompt else ", prompt not pooled")
+
+    @property
+    def pooled_dim(self) -> int:
+        """Number of dimensions of the pooled vector, before the head."""
+        return state_dim(self.backbone.config) * len(self.pooling_modes)
 
     @property
     def dim(self) -> int:
         """Number of embedding dimensions."""
-        return self.backbone.config.hidden_size if self.projection is None else self.projection.out_features
+        sizes = [int(getattr(module, "out_features", 0)) for module in self.head]
+        return next(filter(None, reversed(sizes)), self.pooled_dim)
+
+
+def state_dim(config: PreTrainedConfig) -> int:
+    """Number of dimensions of a token's last state in a backbone with this configuration."""
+    text_config = config.get_text_config()
+    return getattr(text_config, "word_embed_proj_dim", None) or text_config.hidden_size  # the former in OPT
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

@@ -7,38 +7,46 @@ from __future__ import annotations
 
 import copy
 import warnings
+from typing import cast
 
 import torch
-from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
+from harness.encoder.head import build_head
+from harness.encoder.text_model import text_model_class
 from harness.model_folder.configuration import backbone_config, position_limit
 from harness.model_folder.find import resolve_model
-from harness.model_folder.layout import Layout, read_layout
+from harness.model_folder.layout import Layout, backbone_folder, read_layout
 from harness.model_folder.pooling import PoolingMode
 
 
 def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 0) -> Encoder:
-    """Load an encoder in float32 from safetensors; a new projection gets random weights from `seed`.
+    """Load an encoder in float32 from safetensors, with the pooling and the head of its folder.
 
-    If the Dense layer of a sentence-transformers folder has `projection_dim` outputs, it becomes the projection.
-    Another pooling than the folder's gives a UserWarning. `dropout` replaces the dropout rates of the loaded modules.
-    The backbone's config keeps the original rates, so that an export stores them.
+    With `projection_dim`, a folder without a Dense layer gets a new one with random weights from `seed`. Another
+    pooling than the folder's, or longer texts, give a UserWarning. `dropout` replaces the dropout rates of the loaded
+    modules. The backbone's config keeps the original rates, so that an export stores them.
 
     Raises:
-        ValueError: no such model, no safetensors weights, lengths or dims that do not fit, or `dropout` for a model
-            without dropout.
+        ValueError: no such model, no safetensors weights, lengths or dims that do not fit, modules that cannot be
+            reproduced, or `dropout` for a model without dropout.
     """
-    _check_text_length(config)
     folder = resolve_model(config.name_or_path, config.trust_remote_code)
-    backbone = _load_backbone(config, folder, dropout)
-    unused_state = _remove_pooler(backbone)
     layout = read_layout(folder)
-    _warn_of_another_pooling(config, layout)
-    projection = _load_projection(config, layout, backbone.config.hidden_size, seed)
-    encoder = Encoder(backbone, config.pooling, projection)
+    _check_text_length(config)
+    backbone = _load_backbone(config, backbone_folder(folder), dropout)
+    unused_state = _remove_pooler(backbone)
+    _warn_of_another_use(config, layout)
+    encoder = Encoder(
+        backbone,
+        cast(tuple[PoolingMode, ...], config.pooling) or layout.pooling or ("mean",),
+        include_prompt=layout.include_prompt,
+        normalize=_first_known(config.normalize, layout.normalize, True),
+    )
+    encoder.head = build_head(config, layout.head, encoder.pooled_dim, dropout, seed)
     encoder.unused_backbone_state = unused_state
     if config.matryoshka_dims and config.matryoshka_dims[-1] > encoder.dim:
         raise ValueError(
@@ -55,7 +63,7 @@ def config_of_folder(
     pooling: PoolingMode | None = None,
     trust_remote_code: bool = False,
 ) -> ModelConfig:
-    """The settings to load a model as it was trained, with the pooling, projection and length of its folder.
+    """The settings to load a model as it was trained, with the pooling, head and length of its folder.
 
     A folder that does not state them gets mean pooling and at most 512 tokens. `max_length` and `pooling` replace the
     folder's values.
@@ -65,13 +73,18 @@ def config_of_folder(
     """
     layout = read_layout(resolve_model(name_or_path, trust_remote_code))
     limit = position_limit(name_or_path, trust_remote_code)
+    # Some folders allow more tokens than the backbone has positions for; sentence-transformers fails on such texts.
+    stated = layout.max_length if limit is None else min(layout.max_length or 512, limit)
     return ModelConfig(
         name_or_path=name_or_path,
-        pooling=pooling or layout.pooling or "mean",
-        projection_dim=None if layout.projection is None else int(layout.projection["weight"].shape[0]),
-        max_length=max_length or layout.max_length or min(512, limit or 512),
+        pooling=None if pooling is None else (pooling,),
+        max_length=max_length or stated or 512,
         trust_remote_code=trust_remote_code,
     )
+
+
+def _first_known(*values: bool | None) -> bool:
+    return next(value for value in values if value is not None)
 
 
 def _check_text_length(config: ModelConfig) -> None:
@@ -91,7 +104,7 @@ def _load_backbone(config: ModelConfig, folder: str, dropout: float | None) -> P
     if config.attention != "auto":
         options["attn_implementation"] = config.attention
     try:
-        backbone = AutoModel.from_pretrained(
+        backbone = text_model_class(settings).from_pretrained(
             folder, config=settings, use_safetensors=True, dtype=torch.float32, **options
         )
     except OSError as error:
@@ -135,32 +148,26 @@ def _set_dropout(settings: object, dropout: float, model: str) -> dict[str, floa
     return own_dropout
 
 
-def _warn_of_another_pooling(config: ModelConfig, layout: Layout) -> None:
-    if layout.pooling not in (None, config.pooling):
-        warnings.warn(
-            f"model.pooling: got {config.pooling}, but {config.name_or_path} was trained with {layout.pooling}; "
-            f"set model.pooling: {layout.pooling} unless the change is meant",
-            stacklevel=1,
+def _warn_of_another_use(config: ModelConfig, layout: Layout) -> None:
+    """Say where the recipe uses the model in another way than its folder says."""
+    name = config.name_or_path
+    if layout.pooling is not None and config.pooling not in (None, layout.pooling):
+        trained = " + ".join(layout.pooling)
+        _warn(
+            f"model.pooling: got {' + '.join(config.pooling or ())}, but {name} was trained with {trained}; "
+            "leave model.pooling out unless the change is meant"
+        )
+    if layout.max_length is not None and config.longest_text > layout.max_length:
+        _warn(
+            f"model.max_length: got {config.longest_text} tokens, but {name} was trained with at most "
+            f"{layout.max_length}; set model.max_length: {layout.max_length} unless the change is meant"
+        )
+    if layout.similarity not in (None, "cosine") and not layout.normalize:
+        _warn(
+            f"model.name_or_path: {name} says similarity_fn_name: {layout.similarity}, but texts are compared by "
+            "cosine here, in training and in every score; the exported model says cosine"
         )
 
 
-def _load_projection(config: ModelConfig, layout: Layout, hidden_size: int, seed: int) -> nn.Linear | None:
-    """The folder's Dense layer if it has the size that the recipe asks for, else one drawn from `seed`."""
-    stored = layout.projection
-    if config.projection_dim is None:
-        if stored is not None:
-            out_features = stored["weight"].shape[0]
-            raise ValueError(
-                f"model.projection_dim: got null, but {config.name_or_path} has a Dense layer {hidden_size} → "
-                f"{out_features}; set model.projection_dim: {out_features}"
-            )
-        return None
-    projection = nn.Linear(hidden_size, config.projection_dim)
-    if stored is not None and stored["weight"].shape == projection.weight.shape:
-        projection.load_state_dict(stored)
-        return projection
-    generator = torch.Generator().manual_seed(seed)
-    bound = hidden_size**-0.5
-    for parameter in projection.parameters():
-        nn.init.uniform_(parameter, -bound, bound, generator=generator)
-    return projection
+def _warn(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=1)

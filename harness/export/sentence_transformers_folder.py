@@ -5,6 +5,7 @@ model/  config.json, model.safetensors, tokenizer   1_Pooling/   2_Dense/ (with 
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
+from harness.model_folder.layout import read_layout
 from harness.model_folder.pooling import POOLINGS
 from harness.prompts import Prompts
 
@@ -44,13 +46,8 @@ def write_model(
     shutil.rmtree(temporary, ignore_errors=True)
     backbone = temporary / "backbone"
     _write_backbone(backbone, encoder, state, tokenizer)
-    modules: list[nn.Module] = [_transformer(backbone, config)]
-    modules.append(
-        Pooling(encoder.backbone.config.hidden_size, pooling_mode=POOLINGS[config.pooling].sentence_transformers_name)
-    )
-    if encoder.projection is not None:
-        modules.append(_dense(state))
-    if config.normalize:
+    modules: list[nn.Module] = [_transformer(backbone, config), _pooling(encoder), *_head(encoder, state)]
+    if encoder.normalize:
         modules.append(Normalize())
     model = SentenceTransformer(modules=modules, device="cpu", prompts=prompts.to_store() or None)
     model.save_pretrained(str(temporary / "model"), create_model_card=False)
@@ -72,7 +69,7 @@ def verify_model(out: Path, texts: Sequence[str], expected_BD: np.ndarray, confi
     model = SentenceTransformer(str(out), device="cpu")
     embedding_BD = model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False, prompt="")
     expected = expected_BD.astype(np.float64)
-    if config.normalize:
+    if read_layout(out).normalize:
         expected /= np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-12)
     difference = float(np.abs(embedding_BD - expected).max())
     if not difference <= TOLERANCE:
@@ -114,8 +111,14 @@ def _transformer(folder: Path, config: ModelConfig) -> Transformer:
     )
 
 
-def _dense(state: dict[str, Tensor]) -> Dense:
-    weight = state["projection.weight"]
-    dense = Dense(weight.shape[1], weight.shape[0], bias=True, activation_function=nn.Identity())
-    dense.linear.load_state_dict({"weight": weight, "bias": state["projection.bias"]})
-    return dense
+def _pooling(encoder: Encoder) -> Pooling:
+    modes = [POOLINGS[mode].sentence_transformers_name for mode in encoder.pooling_modes]
+    dim = encoder.pooled_dim // len(modes)
+    return Pooling(dim, modes[0] if len(modes) == 1 else modes, include_prompt=encoder.include_prompt)
+
+
+def _head(encoder: Encoder, state: dict[str, Tensor]) -> list[nn.Module]:
+    """Copies of the head's modules with the weights of `state`."""
+    head = copy.deepcopy(encoder.head)
+    head.load_state_dict({name.removeprefix("head."): w for name, w in state.items() if name.startswith("head.")})
+    return list(head)

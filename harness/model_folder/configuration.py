@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harness.model_folder.find import no_such_model, resolve_model
+from harness.model_folder.layout import backbone_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -23,7 +24,7 @@ def position_limit(name_or_path: str, trust_remote_code: bool = False) -> int | 
     Raises:
         ValueError: no such model.
     """
-    folder = resolve_model(name_or_path, trust_remote_code)
+    folder = backbone_folder(resolve_model(name_or_path, trust_remote_code))
     try:
         return positions_of_tokens(backbone_config(folder, trust_remote_code))
     except OSError as error:

@@ -1,93 +1,156 @@
-"""Reads what a sentence-transformers folder holds besides the backbone: pooling, Dense layer, prompts, maximum length.
+"""Reads what the folder of a sentence-transformers model says besides its backbone's own configuration.
 
-The folder's modules.json lists the modules (Transformer, Pooling, Dense, Normalize) and the folder of each.
+modules.json lists the modules and the folder of each: Transformer (the backbone), Pooling, then the head (Dense,
+LayerNorm, Normalize, Dropout). Everything that embeddings depend on is read, or refused with the name of its key.
+Source: `load` and `__init__` of the modules in sentence-transformers 6.2; older folders use older names for the same.
 """
 
 from __future__ import annotations
 
-import json
+import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from safetensors.torch import load_file
-from torch import Tensor
-
-from harness.model_folder.pooling import POOLINGS, PoolingMode
+from harness.model_folder.module_settings import (
+    HEAD_KINDS,
+    check_head_module,
+    read_json,
+    read_pooling,
+    read_transformer,
+)
+from harness.model_folder.pooling import PoolingMode
 
 _NO_LIMIT = 10**9  # tokens: transformers writes 10^30 if there is no limit
+_KNOWN_SETTINGS = {
+    "__version__", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "model_type", "requirements",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class HeadModule:
+    """A module that changes the pooled vector: its name in sentence-transformers, and the folder of its files."""
+
+    kind: str  # one of HEAD_KINDS
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a model folder holds besides its backbone. A plain Hugging Face folder holds none of it."""
+    """What a model folder says about its embeddings. A plain Hugging Face folder says none of it."""
 
-    pooling: PoolingMode | None = None
-    projection: dict[str, Tensor] | None = None
-    max_length: int | None = None
+    backbone: str = ""  # the subfolder with the backbone's configuration, weights and tokenizer
+    pooling: tuple[PoolingMode, ...] | None = None  # the pooled vectors stand side by side, in this order
+    include_prompt: bool = True  # False: the tokens of the prompt are not pooled
+    head: tuple[HeadModule, ...] = ()  # without the Normalize module at the end
+    normalize: bool | None = None  # whether the last module is Normalize
+    max_length: int | None = None  # tokens
+    lower_case: bool = False  # every text is lower-cased before it is tokenised
     prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None  # the prompt of texts for which no other prompt is chosen
+    similarity: str | None = None  # `similarity_fn_name`: cosine, dot, euclidean or manhattan
 
 
 def read_layout(path: str | Path) -> Layout:
-    """Read modules.json and the modules that it lists.
+    """Read modules.json, the modules that it lists, and the prompts.
 
     Raises:
-        ValueError: the folder has a module that this project cannot reproduce exactly.
+        ValueError: the folder has a module or a key that this project cannot reproduce exactly, or a broken file.
     """
     folder = Path(path)
     if not (folder / "modules.json").is_file():
+        _refuse_adapter(folder)
         return Layout()
-    pooling: PoolingMode | None = None
-    projection: dict[str, Tensor] | None = None
-    for module in _json(folder / "modules.json"):
-        kind, module_folder = module["type"].rsplit(".", 1)[-1], folder / module["path"]
-        if kind == "Pooling":
-            pooling = _pooling(module_folder / "config.json")
-        elif kind == "Dense" and projection is not None:
-            raise ValueError(f"{folder}: got two Dense modules, expected at most one; a projection is one layer here")
-        elif kind == "Dense":
-            projection = _dense(module_folder)
-        elif kind not in ("Transformer", "Normalize"):
-            raise ValueError(f"{folder}: got module {kind}, expected Transformer, Pooling, Dense and Normalize only")
-    prompts_file = folder / "config_sentence_transformers.json"
+    (first, backbone), (second, pooling_folder), *rest = _modules(folder)
+    if (first, second) != ("Transformer", "Pooling"):
+        raise ValueError(
+            f"{folder / 'modules.json'}: got the modules {first}, {second}, expected Transformer and Pooling first; "
+            "other kinds of models are not read"
+        )
+    _refuse_adapter(backbone)
+    for kind, module_folder in rest:
+        check_head_module(kind, module_folder)
+    transformer, pooling = read_transformer(backbone), read_pooling(pooling_folder)
+    normalize = bool(rest) and rest[-1][0] == "Normalize"
     return Layout(
-        pooling=pooling,
-        projection=projection,
-        max_length=_max_length(folder),
-        prompts=(_json(prompts_file).get("prompts") or {}) if prompts_file.is_file() else {},
+        backbone=backbone.relative_to(folder).as_posix() if backbone != folder else "",
+        pooling=pooling.modes,
+        include_prompt=pooling.include_prompt,
+        head=tuple(HeadModule(kind, module_folder) for kind, module_folder in (rest[:-1] if normalize else rest)),
+        normalize=normalize,
+        max_length=transformer.max_length or _tokenizer_length(backbone),
+        lower_case=transformer.lower_case,
+        **_settings(folder),
     )
 
 
-def _max_length(folder: Path) -> int | None:
-    """Tokens. Older folders store it in sentence_bert_config.json, newer ones in the tokenizer's configuration."""
-    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
-        value = _json(folder / name).get(key) if (folder / name).is_file() else None
-        if value is not None and value < _NO_LIMIT:
-            return int(value)
-    return None
+def backbone_folder(folder: str) -> str:
+    """Where the backbone's configuration, weights and tokenizer lie. Folders of 2019 and 2020 name it 0_Transformer."""
+    subfolder = read_layout(folder).backbone
+    return str(Path(folder) / subfolder) if subfolder else folder
 
 
-def _pooling(path: Path) -> PoolingMode:
-    config = _json(path)
-    name = config.get("pooling_mode")  # or a list of names, if several pooled vectors are concatenated
-    modes = [mode for mode, pooling in POOLINGS.items() if pooling.sentence_transformers_name == name]
-    if not modes:
-        modes = [mode for mode, pooling in POOLINGS.items() if config.get(pooling.legacy_flag)]
-    if len(modes) != 1:
-        *others, last = POOLINGS
-        raise ValueError(f"{path}: got {config}, expected exactly one of {', '.join(others)} and {last} token pooling")
-    return modes[0]
+def _modules(folder: Path) -> list[tuple[str, Path]]:
+    """(kind, folder) of each entry of modules.json.
+
+    Raises:
+        ValueError: an entry is not a module of sentence-transformers that this project can reproduce.
+    """
+    path, modules = folder / "modules.json", []
+    entries = read_json(path, list)
+    for entry in entries:
+        if not isinstance(entry, dict) or not {"type", "path"} <= entry.keys():
+            raise ValueError(f"{path}: got {entry}, expected an object with type and path per module")
+        kind, place = str(entry["type"]).rsplit(".", 1)[-1], PurePosixPath(str(entry["path"]))
+        if not str(entry["type"]).startswith("sentence_transformers.") or kind not in HEAD_KINDS | {
+            "Transformer",
+            "Pooling",
+        }:
+            raise ValueError(
+                f"{path}: got the module {entry['type']}, expected Transformer, Pooling, "
+                f"{', '.join(sorted(HEAD_KINDS))} of sentence-transformers only; this model cannot be trained here"
+            )
+        if place.is_absolute() or ".." in place.parts:
+            raise ValueError(f"{path}: got the path {entry['path']!r}, expected a folder below {folder}")
+        modules.append((kind, folder / place))
+    if len(modules) < 2:
+        raise ValueError(f"{path}: got {len(modules)} modules, expected at least Transformer and Pooling")
+    return modules
 
 
-def _dense(folder: Path) -> dict[str, Tensor]:
-    """The tensors `weight` and `bias` of a Dense module."""
-    config = _json(folder / "config.json")
-    if not config.get("activation_function", "").endswith("Identity") or not config.get("bias", True):
-        raise ValueError(f"{folder}: got {config}, expected a Dense layer with bias and Identity activation")
-    if not (folder / "model.safetensors").is_file():
-        raise ValueError(f"{folder}: got no model.safetensors; only safetensors weights are loaded")
-    return {name.removeprefix("linear."): value for name, value in load_file(folder / "model.safetensors").items()}
+def _refuse_adapter(backbone: Path) -> None:
+    """Refuse LoRA and other adapters, which transformers would load beside weights that are not in the folder."""
+    if (backbone / "adapter_config.json").is_file():
+        raise ValueError(
+            f"{backbone / 'adapter_config.json'}: got an adapter, expected whole weights; merge it into its base model "
+            "with peft (merge_and_unload) and save that"
+        )
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _tokenizer_length(backbone: Path) -> int | None:
+    """Tokens. Newer folders have the length in the tokenizer's configuration."""
+    path = backbone / "tokenizer_config.json"
+    value = read_json(path, dict).get("model_max_length") if path.is_file() else None
+    return int(value) if isinstance(value, int | float) and 0 < value < _NO_LIMIT else None
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """Prompts and similarity, as fields of `Layout`."""
+    path = folder / "config_sentence_transformers.json"
+    if not path.is_file():
+        return {}
+    config = read_json(path, dict)
+    prompts = {str(name): prompt or "" for name, prompt in (config.get("prompts") or {}).items()}
+    if config.get("model_type") not in (None, "SentenceTransformer"):
+        raise ValueError(f"{path}: model_type: got {config['model_type']}, expected SentenceTransformer")
+    if config.get("truncate_dim") is not None:
+        raise ValueError(
+            f"{path}: truncate_dim: got {config['truncate_dim']}, expected null: embeddings are trained whole; remove "
+            "the key, and list the number in model.matryoshka_dims"
+        )
+    default = config.get("default_prompt_name")
+    if default is not None and default not in prompts:
+        raise ValueError(f"{path}: default_prompt_name: got {default!r}, expected one of {sorted(prompts)}")
+    if unknown := sorted(key for key in config.keys() - _KNOWN_SETTINGS if config[key] is not None):
+        warnings.warn(f"{path}: the keys {', '.join(unknown)} are not used, as in sentence-transformers", stacklevel=2)
+    return {"prompts": prompts, "default_prompt_name": default, "similarity": config.get("similarity_fn_name")}

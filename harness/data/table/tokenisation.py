@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from harness.model_folder.configuration import position_limit
 from harness.model_folder.find import no_such_model, resolve_model
+from harness.model_folder.layout import backbone_folder
 from harness.types import TokenBatch
 
 # Lengths are padded to a multiple of this number: tensor cores need it for full speed, and it costs at most 7 tokens
@@ -28,7 +29,7 @@ class Tokeniser:
     """
 
     def __init__(self, name_or_path: str, trust_remote_code: bool = False) -> None:
-        path = resolve_model(name_or_path, trust_remote_code)
+        path = backbone_folder(resolve_model(name_or_path, trust_remote_code))
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, use_fast=True)
         except (OSError, ValueError) as error:

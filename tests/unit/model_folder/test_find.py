@@ -37,7 +37,7 @@ def test_a_hub_name_stands_for_its_whole_folder(folder, tmp_path, monkeypatch, t
     name = f"somebody/some-model-{trusted}"
     settings = config(name, pooling="cls", projection_dim=20, trust_remote_code=trusted)
     torch.testing.assert_close(load_encoder(settings).state_dict(), encoder.state_dict())
-    assert read_layout(resolve_model(name, trusted)).pooling == "cls"
+    assert read_layout(resolve_model(name, trusted)).pooling == ("cls",)
     assert Tokeniser(name, trusted).encode(["ral"], 24) == Tokeniser(str(folder)).encode(["ral"], 24)
     assert calls == [(name, trusted, True)]
 

@@ -8,7 +8,14 @@ import torch
 from harness.model_folder.pooling import POOLINGS, PoolingMode
 
 TOKENS = torch.tensor([[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]])
-EXPECTED = {"cls": [1.0, 10.0], "mean": [3.0, 30.0], "last": [6.0, 60.0]}
+EXPECTED = {
+    "cls": [1.0, 10.0],
+    "max": [6.0, 60.0],
+    "mean": [3.0, 30.0],
+    "mean_sqrt_len_tokens": [9.0 / 3**0.5, 90.0 / 3**0.5],
+    "weightedmean": [(1 * 1 + 2 * 2 + 3 * 6) / 6, (1 * 10 + 2 * 20 + 3 * 60) / 6],
+    "last": [6.0, 60.0],
+}
 
 
 @pytest.mark.parametrize("mode", POOLINGS)
@@ -18,9 +25,9 @@ def test_padding_on_either_side_never_enters_the_vector(mode, side):
     long = torch.full((5, 2), 4.0)
     state = torch.stack([torch.cat([padding, TOKENS] if side == "left" else [TOKENS, padding]), long])
     mask = torch.tensor([[0, 0, 1, 1, 1] if side == "left" else [1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
-    pooled = POOLINGS[mode].pool(state, mask)
-    assert pooled[0].tolist() == EXPECTED[mode]
-    assert pooled[1].tolist() == [4.0, 4.0]
+    pooled = POOLINGS[mode].pool(state, mask, mask)
+    assert pooled[0].tolist() == pytest.approx(EXPECTED[mode])
+    assert pooled[1].tolist() == pytest.approx([4.0 * 5**0.5] * 2 if mode == "mean_sqrt_len_tokens" else [4.0] * 2)
 
 
 def test_the_recipe_may_name_every_pooling_there_is() -> None:
