@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 TaskKind = Literal["retrieval", "sts", "classification"]
@@ -50,6 +51,17 @@ class Example:
     label: str | None = None
     prompt: str | None = None  # the row's own query instruction (FlagEmbedding's `prompt`)
     document_scores: tuple[float, ...] | None = None  # the scores of a ranker, one per document; NaN: not scored
+
+
+class PromptedText(str):
+    """A text with its prompt in front. Models that do not pool the tokens of a prompt need to know where it ends."""
+
+    prompt: str
+
+    def __new__(cls, prompt: str, text: str) -> PromptedText:
+        whole = super().__new__(cls, prompt + text)
+        whole.prompt = prompt
+        return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +208,18 @@ class TokenBatch:
 
     input_ids_BL: Tensor  # int64
     attention_mask_BL: Tensor  # int64
+    pooling_mask_BL: Tensor | None = (
+        None  # int64: the attention mask without the tokens of prompts; None: all are pooled
+    )
+
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The arguments of an encoder, on this device."""
+        pooling_mask_BL = self.pooling_mask_BL
+        return (
+            self.input_ids_BL.to(device, non_blocking=True),
+            self.attention_mask_BL.to(device, non_blocking=True),
+            None if pooling_mask_BL is None else pooling_mask_BL.to(device, non_blocking=True),
+        )
 
     @property
     def num_tokens(self) -> int:

@@ -97,5 +97,4 @@ def _stored_prompts(config: ModelConfig) -> Prompts:
 
 @torch.no_grad()
 def _forward(encoder: Encoder, batch: TokenBatch) -> torch.Tensor:
-    device = comm.device()
-    return encoder(batch.input_ids_BL.to(device), batch.attention_mask_BL.to(device)).float()
+    return encoder(*batch.on(comm.device())).float()

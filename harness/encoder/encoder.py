@@ -9,7 +9,10 @@ import xxhash
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from harness.model_folder.layout import Layout
 from harness.model_folder.pooling import POOLINGS, PoolingMode
+
+_PLAIN = Layout()
 
 
 class Encoder(nn.Module):
@@ -21,19 +24,19 @@ class Encoder(nn.Module):
         pooling_modes: Sequence[PoolingMode],
         head: nn.ModuleList | None = None,
         *,
-        include_prompt: bool = True,
+        layout: Layout = _PLAIN,
         normalize: bool = True,
     ) -> None:
         """head: modules of sentence-transformers, in the order in which they change the pooled vector.
 
-        include_prompt: False if the tokens of prompts are not pooled; the caller's `pooling_mask_BL` leaves them out.
+        layout: what the model folder says; an export repeats what training does not change.
         normalize: whether the exported folder gives embeddings of length 1.
         """
         super().__init__()
         self.backbone = backbone
         self.pooling_modes = tuple(pooling_modes)
         self.head = nn.ModuleList() if head is None else head
-        self.include_prompt, self.normalize = include_prompt, normalize
+        self.layout, self.normalize = layout, normalize
         # Weights of the model folder that embeddings do not depend on. They are kept for the exported folder.
         self.unused_backbone_state: dict[str, Tensor] = {}
 
@@ -54,7 +57,7 @@ class Encoder(nn.Module):
     @property
     def pooling(self) -> str:
         """How token states become one vector, in words: banks and tables of embeddings keep it beside their weights."""
-        return " + ".join(self.pooling_modes) + ("" if self.include_prompt else ", prompt not pooled")
+        return " + ".join(self.pooling_modes) + ("" if self.layout.include_prompt else ", prompt not pooled")
 
     @property
     def pooled_dim(self) -> int:

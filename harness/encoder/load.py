@@ -11,7 +11,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
@@ -43,7 +43,7 @@ def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 
     encoder = Encoder(
         backbone,
         cast(tuple[PoolingMode, ...], config.pooling) or layout.pooling or ("mean",),
-        include_prompt=layout.include_prompt,
+        layout=layout,
         normalize=_first_known(config.normalize, layout.normalize, True),
     )
     encoder.head = build_head(config, layout.head, encoder.pooled_dim, dropout, seed)
@@ -100,6 +100,7 @@ def _load_backbone(config: ModelConfig, folder: str, dropout: float | None) -> P
     """The backbone in float32, with the recipe's options: dropout, attention, gradient checkpointing."""
     settings = copy.deepcopy(backbone_config(folder, config.trust_remote_code))
     own_dropout = {} if dropout is None else _set_dropout(settings, dropout, config.name_or_path)
+    _switch_cache_off(settings)
     options: dict = {"trust_remote_code": config.trust_remote_code}
     if config.attention != "auto":
         options["attn_implementation"] = config.attention
@@ -118,6 +119,13 @@ def _load_backbone(config: ModelConfig, folder: str, dropout: float | None) -> P
     if config.gradient_checkpointing:
         backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return backbone
+
+
+def _switch_cache_off(settings: PreTrainedConfig) -> None:
+    """Decoders keep the keys and values of every layer for texts that grow; an embedding needs a text only once."""
+    for part in (settings, settings.get_text_config()):
+        if hasattr(part, "use_cache"):
+            part.use_cache = False
 
 
 def _remove_pooler(backbone: PreTrainedModel) -> dict[str, Tensor]:

@@ -60,11 +60,7 @@ class ZeroEngine:
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Embeddings [B, D] as float32. Every rank must call it equally often, because ZeRO-3 gathers weights in it."""
-        embedding_BD = self.engine(
-            batch.input_ids_BL.to(self.device, non_blocking=True),
-            batch.attention_mask_BL.to(self.device, non_blocking=True),
-        )
-        return embedding_BD.float()
+        return self.engine(*batch.on(self.device)).float()
 
     def set_boundary(self, is_last: bool) -> None:
         """Tell DeepSpeed whether the next call of `accumulate` is the last one of the step.

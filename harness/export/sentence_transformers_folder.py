@@ -6,6 +6,7 @@ model/  config.json, model.safetensors, tokenizer   1_Pooling/   2_Dense/ (with 
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ def write_model(
         modules.append(Normalize())
     model = SentenceTransformer(modules=modules, device="cpu", prompts=prompts.to_store() or None)
     model.save_pretrained(str(temporary / "model"), create_model_card=False)
+    _write_text_settings(temporary / "model" / "sentence_bert_config.json", config, encoder)
     (temporary / "model" / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     (temporary / "model").rename(out)
@@ -87,7 +89,7 @@ def embed_on_cpu(encoder: Encoder, tokeniser: Tokeniser, texts: Sequence[str], m
     """
     batch = tokeniser.pad(tokeniser.encode(texts, max_length))
     with torch.no_grad():
-        return encoder.float().cpu().eval()(batch.input_ids_BL, batch.attention_mask_BL).float().numpy()
+        return encoder.float().cpu().eval()(*batch.on(torch.device("cpu"))).float().numpy()
 
 
 def _write_backbone(
@@ -106,15 +108,28 @@ def _write_backbone(
 
 def _transformer(folder: Path, config: ModelConfig) -> Transformer:
     arguments: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+    # Without these two, a tokenizer with a chat template would put every text into that template.
+    plain_text: Any = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
     return Transformer(
-        str(folder), max_seq_length=config.longest_text, model_kwargs={**arguments, "dtype": torch.float32}
+        str(folder),
+        max_seq_length=config.longest_text,
+        model_kwargs={**arguments, "dtype": torch.float32},
+        modality_config=plain_text,
+        module_output_name="token_embeddings",
     )
+
+
+def _write_text_settings(path: Path, config: ModelConfig, encoder: Encoder) -> None:
+    """Add the two keys that sentence-transformers reads, but since 5.4 does not write: length and lower case."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings |= {"max_seq_length": config.longest_text, "do_lower_case": encoder.layout.lower_case}
+    path.write_text(json.dumps(settings, indent=4), encoding="utf-8")
 
 
 def _pooling(encoder: Encoder) -> Pooling:
     modes = [POOLINGS[mode].sentence_transformers_name for mode in encoder.pooling_modes]
     dim = encoder.pooled_dim // len(modes)
-    return Pooling(dim, modes[0] if len(modes) == 1 else modes, include_prompt=encoder.include_prompt)
+    return Pooling(dim, modes[0] if len(modes) == 1 else modes, include_prompt=encoder.layout.include_prompt)
 
 
 def _head(encoder: Encoder, state: dict[str, Tensor]) -> list[nn.Module]:

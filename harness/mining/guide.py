@@ -161,7 +161,7 @@ def load_guide(config: GuideConfig, tasks: Sequence[Task]) -> Guide:
         raise ValueError(f"guide: got {config.name_or_path}, which cannot be loaded ({error})") from error
 
     def forward(batch: TokenBatch) -> Tensor:
-        return encoder(batch.input_ids_BL.to(comm.device()), batch.attention_mask_BL.to(comm.device()))
+        return encoder(*batch.on(comm.device()))
 
     encode = TextEncoder(
         forward,

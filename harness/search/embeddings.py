@@ -17,7 +17,7 @@ from harness.files import replace_file
 from harness.prompts import Prompts
 from harness.search.encode import Encode, ReadTexts
 from harness.search.unit_rows import unit_rows
-from harness.types import EncodingRole, TextRole
+from harness.types import EncodingRole, PromptedText, TextRole
 
 BLOCK_TEXTS = 16_384  # number of texts that all ranks together encode before they are written
 Progress = Callable[[str, int, int], None]  # called with (stage, number done, total number)
@@ -47,8 +47,10 @@ class TableEmbeddings:
     def __call__(self, stage: str, table: TextTable, id_N: np.ndarray, role: TextRole) -> np.ndarray:
         """Unit rows float32 [N, D] of the table's texts `id_N`. stage: name of the folder and of the progress bar."""
 
-        def read(ids: np.ndarray) -> list[str]:
-            return [self.prompts.before(role, own_prompt) + text for text, own_prompt in table.read_texts(ids)]
+        def read(ids: np.ndarray) -> list[PromptedText]:
+            return [
+                PromptedText(self.prompts.before(role, own_prompt), text) for text, own_prompt in table.read_texts(ids)
+            ]
 
         def done(count: int) -> None:
             self.progress(f"encoding {stage}", count, len(id_N))

@@ -16,7 +16,7 @@ from harness import comm
 from harness.data.batch.micro_batches import split_into_micro_batches
 from harness.data.table.tokenisation import Tokeniser
 from harness.prompts import NO_PROMPTS, Prompts
-from harness.types import EncodingRole, TokenBatch
+from harness.types import EncodingRole, PromptedText, TokenBatch
 
 Forward = Callable[[TokenBatch], Tensor]
 ReadTexts = Callable[[np.ndarray], Sequence[str]]  # text numbers → texts
@@ -102,7 +102,7 @@ class TextEncoder:
         """
         share = block_B[comm.rank() :: comm.world_size()]
         prompt = self._prompts.before(role)
-        ids = self._tokeniser.encode([prompt + text for text in read(share)], self._max_lengths[role])
+        ids = self._tokeniser.encode([_prompted(prompt, text) for text in read(share)], self._max_lengths[role])
         row_RD = self._encode_ids(ids, -(-len(block_B) // comm.world_size()))
         return comm.all_gather_rows(row_RD).cpu().numpy()
 
@@ -124,6 +124,11 @@ class TextEncoder:
             row_RD[torch.from_numpy(batch).to(row_RD.device)] = embedding_BD[: len(batch)]
         assert row_RD is not None
         return row_RD
+
+
+def _prompted(prompt: str, text: str) -> str:
+    """The text with the encoder's prompt in front; a text that already has its own keeps that one."""
+    return PromptedText(prompt, text) if prompt else text
 
 
 def _restore_order(gathered_RD: np.ndarray, block_B: np.ndarray, result_TD: np.ndarray) -> None:

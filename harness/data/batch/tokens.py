@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.data.plan.task import Task, text_sources
 from harness.data.table.tokenisation import Tokeniser
-from harness.types import ROLES, StepPlan, StepTexts, TokenBatch
+from harness.types import ROLES, PromptedText, StepPlan, StepTexts, TokenBatch
 
 
 def token_batches(
@@ -28,7 +28,7 @@ def _token_ids(texts: StepTexts, row_M: np.ndarray, tasks: Sequence[Task], token
         role_P = source.data.role_G[text_ids]
         for code, role in enumerate(ROLES):
             chosen = np.flatnonzero(role_P == code)
-            strings = [task.prompt(role, read[i][1]) + read[i][0] for i in chosen]
+            strings = [PromptedText(task.prompt(role, read[i][1]), read[i][0]) for i in chosen]
             for i, encoded in zip(chosen, tokeniser.encode(strings, task.max_length(role)), strict=True):
                 ids[places[i]] = encoded
     return ids

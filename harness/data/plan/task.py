@@ -10,7 +10,7 @@ import numpy as np
 from harness.data.bank.history import BankHistory
 from harness.data.config import TaskConfig
 from harness.data.table.index import TaskData
-from harness.types import TextRole
+from harness.types import PromptedText, TextRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Task:
         """The prompt to put before a text of this role. row_prompt: the row's own, used instead for its query."""
         return self.config.prompts.to_prompts().before(role, row_prompt)
 
-    def full_texts(self, texts: TaskData, id_N: np.ndarray, role: TextRole) -> list[str]:
+    def full_texts(self, texts: TaskData, id_N: np.ndarray, role: TextRole) -> list[PromptedText]:
         """The texts `id_N` of a table, each with its prompt in front."""
-        return [self.prompt(role, row_prompt) + text for text, row_prompt in texts.read_texts(id_N)]
+        return [PromptedText(self.prompt(role, row_prompt), text) for text, row_prompt in texts.read_texts(id_N)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from harness.data.table.lookup import write_label_lookup, write_query_lookup
 from harness.data.table.npy import ArrayFile, open_array
 from harness.data.table.tokenisation import Tokeniser, text_hash, token_hash
 from harness.prompts import Prompts
-from harness.types import ROLES, Example, SourceKind
+from harness.types import ROLES, Example, PromptedText, SourceKind
 
 CHUNK_TEXTS = 16_384
 CHUNK_CHARACTERS = 8_000_000
@@ -255,7 +255,7 @@ def _lengths_and_hashes(
     length_N, hash_N = np.empty(len(texts), dtype=np.int32), np.empty(len(texts), dtype=np.uint64)
     for code, role in enumerate(ROLES):
         chosen = np.flatnonzero(role_N == code)
-        strings = [prompts.before(role, own_prompts[i]) + texts[i] for i in chosen]
+        strings = [PromptedText(prompts.before(role, own_prompts[i]), texts[i]) for i in chosen]
         ids = tokeniser.encode(strings, max_lengths[code])
         length_N[chosen] = [len(row) for row in ids]
         hash_N[chosen] = np.array([token_hash(row) for row in ids], dtype=np.uint64)
