@@ -208,9 +208,7 @@ class TokenBatch:
 
     input_ids_BL: Tensor  # int64
     attention_mask_BL: Tensor  # int64
-    pooling_mask_BL: Tensor | None = (
-        None  # int64: the attention mask without the tokens of prompts; None: all are pooled
-    )
+    pooling_mask_BL: Tensor | None = None  # int64: the attention mask without prompts; None: everything is pooled
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
         """The arguments of an encoder, on this device."""

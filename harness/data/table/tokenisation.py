@@ -115,7 +115,7 @@ class Tokeniser:
             row.prompt_tokens = count[prompt]
             if row and row.prompt_tokens >= len(row):
                 raise ValueError(
-                    f"include_prompt: got the prompt {prompt[:60]!a} of {count[prompt]} tokens and no room for the text "
+                    f"include_prompt: got the prompt {prompt[:60]!a} of {count[prompt]} tokens and no room for text "
                     f"in {max_length} tokens, but this model (include_prompt: false) pools the text's tokens only; "
                     "raise the maximum length"
                 )
