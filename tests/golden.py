@@ -7,12 +7,22 @@ plain autograd on the same texts in one process. Limits: 1e-5 in fp32; in bf16, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import BertConfig, BertModel
+from transformers import (
+    AlbertConfig,
+    AlbertModel,
+    BertConfig,
+    BertModel,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+)
 
 from harness.data.batch.deal import deal
 from harness.data.batch.schedule import schedule
@@ -35,6 +45,9 @@ VOCABULARY = 120
 SMALL_BUDGET, LARGE_BUDGET = 64, 4096  # padded tokens: many micro-batches; one micro-batch, whose graph is kept
 
 
+Backbone = Literal["bert", "t5", "albert", "qwen3"]
+
+
 @dataclass(frozen=True)
 class Case:
     world: int
@@ -47,6 +60,7 @@ class Case:
     keep_graph: bool = True
     implementation: str = "chunked"  # of the loss; plain autograd always uses the reference
     mixture: Mixture | None = None  # replaces the tasks and losses of `tiny_plan`
+    backbone: Backbone = "bert"
     negatives: bool = False  # switches on all options of negatives: symmetric, same tower, hardness, guide
 
     def __str__(self) -> str:
@@ -55,6 +69,7 @@ class Case:
         marks += ["negatives"] if self.negatives else []
         marks += [self.implementation] if self.implementation != "chunked" else []
         marks += ["dropout"] if self.dropout else []
+        marks += [self.backbone] if self.backbone != "bert" else []
         return (
             f"{self.world} ranks, ZeRO {self.stage}, {self.budget} tokens, {self.precision} {' '.join(marks)}".strip()
         )
@@ -67,8 +82,10 @@ class Projection(torch.nn.Linear):
         return {"sentence_embedding": super().forward(features["sentence_embedding"])}
 
 
-def tiny_encoder(dropout: float = 0.0, seed: int = 7) -> Encoder:
+def tiny_encoder(dropout: float = 0.0, seed: int = 7, backbone: Backbone = "bert") -> Encoder:
     torch.manual_seed(seed)
+    if backbone != "bert":
+        return Encoder(tiny_backbone(backbone), ("last", "mean"), torch.nn.ModuleList([Projection(64, 24)]))
     config = BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
@@ -81,6 +98,20 @@ def tiny_encoder(dropout: float = 0.0, seed: int = 7) -> Encoder:
     )
     head = torch.nn.ModuleList([Projection(32, 24)])
     return Encoder(BertModel(config, add_pooling_layer=False), ("mean",), head)
+
+
+def tiny_backbone(name: Backbone) -> PreTrainedModel:
+    """T5 has two names for one table, ALBERT uses one layer twice, Qwen3 is a decoder with rotary positions."""
+    if name == "t5":
+        config = T5Config(VOCABULARY, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, dropout_rate=0.0)
+        return T5EncoderModel(config)
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    if name == "albert":
+        dropouts = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        config = AlbertConfig(**sizes, embedding_size=16, intermediate_size=64, **dropouts)
+        return AlbertModel(config, add_pooling_layer=False)
+    config = Qwen3Config(**sizes, intermediate_size=64, num_key_value_heads=2, head_dim=8, use_cache=False)
+    return Qwen3Model(config)
 
 
 def tiny_texts(count: int = 31) -> list[list[int]]:
@@ -158,7 +189,7 @@ def engine_gradients(case: Case) -> dict[str, Tensor]:
 
     texts, plan, scheduled = tiny_schedule(case)
     training = TrainingConfig(steps=1, precision=case.precision, max_grad_norm=0.0)  # type: ignore[arg-type]
-    engine = ZeroEngine(tiny_encoder(case.dropout), training, deepspeed_json(case))
+    engine = ZeroEngine(tiny_encoder(case.dropout, backbone=case.backbone), training, deepspeed_json(case))
     engine.train_mode(True)
     if case.negatives:
         plan = tiny_guide(tiny_encoder(seed=8), texts).mask(plan)
@@ -181,7 +212,7 @@ def deepspeed_json(case: Case) -> dict:
 def plain_gradients(case: Case, dtype: torch.dtype = torch.float32, *, in_one_batch: bool = True) -> dict[str, Tensor]:
     """Compute the same step with autograd over one graph. With dropout: with the same micro-batches and masks."""
     texts, plan, scheduled = tiny_schedule(case)
-    encoder = tiny_encoder(case.dropout).to(dtype).train()
+    encoder = tiny_encoder(case.dropout, backbone=case.backbone).to(dtype).train()
     table: list[Tensor] = [torch.empty(0)] * len(texts)
     if case.dropout or not in_one_batch:
         for rank, batches in enumerate(scheduled.micro_batches):
@@ -249,6 +280,7 @@ def cases(world: int) -> list[Case]:
     all_cases += [Case(world, stage, negatives=True) for stage in (1, 3)]
     all_cases += [Case(world, 2, mixture=mixture) for mixture in get_args(Mixture)]
     if world == 2:
+        all_cases += [Case(world, stage, backbone=name) for stage in (1, 3) for name in ("t5", "albert", "qwen3")]
         all_cases.append(Case(world, 2, mixture="shared", negatives=True))
     return all_cases
 

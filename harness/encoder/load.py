@@ -10,7 +10,7 @@ import warnings
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from harness.encoder.config import ModelConfig
@@ -131,12 +131,13 @@ def _switch_cache_off(settings: PreTrainedConfig) -> None:
 def _remove_pooler(backbone: PreTrainedModel) -> dict[str, Tensor]:
     """Remove the backbone's own pooler and return its weights.
 
-    The encoder pools the token states itself, so the pooler would never get a gradient.
+    The encoder pools the token states itself, so the pooler would never get a gradient. Some backbones call it without
+    looking whether it is there, so something that changes nothing takes its place.
     """
     pooler = getattr(backbone, "pooler", None)
     if pooler is None:
         return {}
-    backbone.pooler = None  # type: ignore[assignment]
+    backbone.pooler = nn.Identity()
     return {f"pooler.{name}": value.clone() for name, value in pooler.state_dict().items()}
 
 
