@@ -103,7 +103,9 @@ def tiny_encoder(dropout: float = 0.0, seed: int = 7, backbone: Backbone = "bert
 def tiny_backbone(name: Backbone) -> PreTrainedModel:
     """T5 has two names for one table, ALBERT uses one layer twice, Qwen3 is a decoder with rotary positions."""
     if name == "t5":
-        config = T5Config(VOCABULARY, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, dropout_rate=0.0)
+        config = T5Config(
+            vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, dropout_rate=0.0
+        )
         return T5EncoderModel(config)
     sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     if name == "albert":
