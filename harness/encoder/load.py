@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.encoder.head import build_head
-from harness.encoder.text_model import text_model_class
+from harness.encoder.text_model import check_padding, text_model_class
 from harness.model_folder.configuration import backbone_config, position_limit
 from harness.model_folder.find import resolve_model
 from harness.model_folder.layout import Layout, backbone_folder, read_layout
@@ -39,6 +39,8 @@ def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 
     _check_text_length(config)
     backbone = _load_backbone(config, backbone_folder(folder), dropout)
     unused_state = _remove_pooler(backbone)
+    if config.attention != "flash_attention_2":  # which does not run on a CPU, where the model is now
+        check_padding(backbone, config.name_or_path)
     _warn_of_another_use(config, layout)
     encoder = Encoder(
         backbone,

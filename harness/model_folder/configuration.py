@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 # Model types that give the first token of a text the position pad_token_id + 1. No token uses the earlier positions.
 _FIRST_POSITION_AFTER_PADDING = (
-    "camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
-    "xlm-roberta-xl", "xmod",
+    "camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mluke",
+    "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 )  # fmt: skip
 
 
