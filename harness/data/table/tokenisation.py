@@ -113,7 +113,9 @@ class Tokeniser:
         for prompt, row_ids in zip(prompts, ids, strict=True):
             rows.append(row := TokenIds(row_ids))
             row.prompt_tokens = count[prompt]
-            if row and row.prompt_tokens >= len(row):
+            ends_special = bool(row) and row[-1] in self._special_ids
+            is_cut = len(row) >= max_length or not ends_special
+            if prompt and is_cut and row.prompt_tokens >= len(row) - ends_special:
                 raise ValueError(
                     f"include_prompt: got the prompt {prompt[:60]!a} of {count[prompt]} tokens and no room for text "
                     f"in {max_length} tokens, but this model (include_prompt: false) pools the text's tokens only; "
