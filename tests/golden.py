@@ -7,27 +7,15 @@ plain autograd on the same texts in one process. Limits: 1e-5 in fp32; in bf16, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import (
-    AlbertConfig,
-    AlbertModel,
-    BertConfig,
-    BertModel,
-    PreTrainedModel,
-    Qwen3Config,
-    Qwen3Model,
-    T5Config,
-    T5EncoderModel,
-)
 
 from harness.data.batch.deal import deal
 from harness.data.batch.schedule import schedule
 from harness.data.plan.permutation import derive_key
-from harness.encoder.encoder import Encoder
 from harness.engine import phases
 from harness.engine.config import TrainingConfig
 from harness.engine.step import Step
@@ -37,15 +25,12 @@ from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
 from harness.settings.environment import prepare_environment
 from harness.types import PairPart, QueryPart, Schedule, StepPlan, StepTexts, TokenBatch
+from tests.golden_encoders import VOCABULARY, Backbone, tiny_encoder
 from tests.golden_mixtures import Mixture, mixed_loss_settings, mixed_plan
 from tests.golden_negatives import masked_by_loops, tiny_guide, with_all_options, with_queries_joined
 from tests.ranks import run_ranks
 
-VOCABULARY = 120
 SMALL_BUDGET, LARGE_BUDGET = 64, 4096  # padded tokens: many micro-batches; one micro-batch, whose graph is kept
-
-
-Backbone = Literal["bert", "t5", "albert", "qwen3"]
 
 
 @dataclass(frozen=True)
@@ -73,47 +58,6 @@ class Case:
         return (
             f"{self.world} ranks, ZeRO {self.stage}, {self.budget} tokens, {self.precision} {' '.join(marks)}".strip()
         )
-
-
-class Projection(torch.nn.Linear):
-    """A Dense layer of sentence-transformers, without that library's import, which takes seconds in every rank."""
-
-    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:  # type: ignore[override]
-        return {"sentence_embedding": super().forward(features["sentence_embedding"])}
-
-
-def tiny_encoder(dropout: float = 0.0, seed: int = 7, backbone: Backbone = "bert") -> Encoder:
-    torch.manual_seed(seed)
-    if backbone != "bert":
-        return Encoder(tiny_backbone(backbone), ("last", "mean"), torch.nn.ModuleList([Projection(64, 24)]))
-    config = BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
-    )
-    head = torch.nn.ModuleList([Projection(32, 24)])
-    return Encoder(BertModel(config, add_pooling_layer=False), ("mean",), head)
-
-
-def tiny_backbone(name: Backbone) -> PreTrainedModel:
-    """T5 has two names for one table, ALBERT uses one layer twice, Qwen3 is a decoder with rotary positions."""
-    if name == "t5":
-        config = T5Config(
-            vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, dropout_rate=0.0
-        )
-        return T5EncoderModel(config)
-    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    if name == "albert":
-        dropouts = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        config = AlbertConfig(**sizes, embedding_size=16, intermediate_size=64, **dropouts)
-        return AlbertModel(config, add_pooling_layer=False)
-    config = Qwen3Config(**sizes, intermediate_size=64, num_key_value_heads=2, head_dim=8, use_cache=False)
-    return Qwen3Model(config)
 
 
 def tiny_texts(count: int = 31) -> list[list[int]]:

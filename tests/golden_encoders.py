@@ -1,0 +1,64 @@
+"""The tiny encoders whose gradients the golden equalities compare."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from transformers import (
+    AlbertConfig,
+    AlbertModel,
+    BertConfig,
+    BertModel,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+)
+
+from harness.encoder.encoder import Encoder
+
+Backbone = Literal["bert", "t5", "albert", "qwen3"]
+VOCABULARY = 120
+
+
+class Projection(torch.nn.Linear):
+    """A Dense layer of sentence-transformers, without that library's import, which takes seconds in every rank."""
+
+    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        return {"sentence_embedding": super().forward(features["sentence_embedding"])}
+
+
+def tiny_encoder(dropout: float = 0.0, seed: int = 7, backbone: Backbone = "bert") -> Encoder:
+    torch.manual_seed(seed)
+    if backbone != "bert":
+        return Encoder(tiny_backbone(backbone), ("last", "mean"), torch.nn.ModuleList([Projection(64, 24)]))
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    head = torch.nn.ModuleList([Projection(32, 24)])
+    return Encoder(BertModel(config, add_pooling_layer=False), ("mean",), head)
+
+
+def tiny_backbone(name: Backbone) -> PreTrainedModel:
+    """T5 has two names for one table, ALBERT uses one layer twice, Qwen3 is a decoder with rotary positions."""
+    if name == "t5":
+        config = T5Config(
+            vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, dropout_rate=0.0
+        )
+        return T5EncoderModel(config)
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    if name == "albert":
+        dropouts = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        config = AlbertConfig(**sizes, embedding_size=16, intermediate_size=64, **dropouts)
+        return AlbertModel(config, add_pooling_layer=False)
+    config = Qwen3Config(**sizes, intermediate_size=64, num_key_value_heads=2, head_dim=8, use_cache=False)
+    return Qwen3Model(config)
