@@ -19,8 +19,10 @@ from harness.encoder.config import ModelConfig
 from harness.engine.config import CheckpointConfig, TrainingConfig
 from harness.evaluation.config import EvaluationConfig
 from harness.losses.config import LossConfig
-from harness.mining.config import GuideConfig, MiningConfig
-from harness.prompts import Prompts, prompts_of_recipe
+from harness.mining.config import GuideConfig, GuidePromptsConfig, MiningConfig
+from harness.prompts import ModelPrompts
+from harness.prompts.notes import family_warning, passage_warning, task_lines, unused_warning
+from harness.prompts.run_prompts import TaskPrompts, differences, prompts_of_run
 from harness.settings.deepspeed_json import load_deepspeed_json, zero_stage
 from harness.settings.recipe_file import apply_override, build, did_you_mean, read_yaml, show
 from harness.settings.section import Section
@@ -156,10 +158,105 @@ def max_lengths(config: RunConfig) -> dict[EncodingRole, int]:
     return {"query": query, "document": model.document_max_length or model.max_length, "sentence": query}
 
 
-def inference_prompts(config: RunConfig) -> Prompts:
-    """The prompts that evaluation and export put before texts."""
-    return prompts_of_recipe(
-        [(task.kind, task.prompts.query, task.prompts.document) for task in config.tasks],
+def inference_prompts(config: RunConfig) -> ModelPrompts:
+    """The prompts of the run's model, by role and by name: what export stores and what evaluation reads.
+
+    Raises:
+        ValueError: a task whose prompt has to be stored under its name is called like a role.
+    """
+    start = ModelPrompts(config.model.prompts or {}, config.model.default_prompt_name or None)
+    return prompts_of_run(
+        _task_prompts(config),
+        start,
         query_prompt=config.evaluation.query_prompt,
         document_prompt=config.evaluation.document_prompt,
     )
+
+
+def _task_prompts(config: RunConfig) -> list[TaskPrompts]:
+    return [TaskPrompts(task.name, task.kind, task.prompts.to_prompts()) for task in config.tasks]
+
+
+def with_folder_prompts(config: RunConfig) -> RunConfig:
+    """A copy with every prompt filled in: what the recipe leaves open is what the folders of model and guide store.
+
+    Filled in again, the copy stays as it is.
+
+    Raises:
+        ValueError: no such model, or its prompts are no texts by name.
+    """
+    from harness.encoder.stored_prompts import prompts_of_folder  # loads torch
+
+    model, guide = config.model, config.guide
+    stored = prompts_of_folder(model.name_or_path, model.trust_remote_code)
+    named, default = {**stored.named, **(model.prompts or {})}, model.default_prompt_name
+    if default is None and stored.default_name:
+        # Nobody may train every task with other prompts, and leave the folder's before the texts of plain `encode`.
+        default = "" if all(task.prompts.query is not None for task in config.tasks) else stored.default_name
+    own = ModelPrompts.of_folder(named, default, "model")
+    tasks = [
+        task.model_copy(update={"prompts": task.prompts.filled(own.of_kind(task.kind), pairs=task.kind == "retrieval")})
+        for task in config.tasks
+    ]
+    if guide is not None:
+        guide = guide.model_copy(update={"prompts": _guide_prompts(guide)})
+    model = model.model_copy(update={"prompts": named or None, "default_prompt_name": default})
+    return config.model_copy(update={"model": model, "tasks": tuple(tasks), "guide": guide})
+
+
+def _guide_prompts(guide: GuideConfig) -> GuidePromptsConfig:
+    """The guide's prompts, with those of its folder where the recipe gives none."""
+    from harness.encoder.stored_prompts import prompts_of_folder
+
+    try:
+        stored = prompts_of_folder(guide.name_or_path, guide.trust_remote_code)
+    except ValueError as error:
+        raise ValueError(f"guide: got {guide.name_or_path}, which cannot be loaded ({error})") from error
+    own = stored.of_kind("retrieval")
+    given = guide.prompts
+    sentence = given.sentence
+    if sentence is None and given.query is None:
+        sentence = stored.of_kind("classification").sentence
+    return given.model_copy(
+        update={
+            "query": own.query if given.query is None else given.query,
+            "document": own.document if given.document is None else given.document,
+            "sentence": sentence,
+        }
+    )
+
+
+def prompt_notes(recipe: RunConfig, filled: RunConfig) -> tuple[list[str], list[str]]:
+    """(what stands before which text, a line per task; warnings of what may not be meant).
+
+    recipe: as it was given. filled: the same with `with_folder_prompts`.
+    """
+    from harness.encoder.stored_prompts import missing_prompts
+
+    tasks, model, guide = _task_prompts(filled), recipe.model, recipe.guide
+    from_folder = {task.name for task, now in zip(recipe.tasks, filled.tasks, strict=True) if _took_own(task, now)}
+    warnings = differences(
+        tasks, query_prompt=recipe.evaluation.query_prompt, document_prompt=recipe.evaluation.document_prompt
+    )
+    own = ModelPrompts(filled.model.prompts or {}, filled.model.default_prompt_name or None)
+    open_tasks = {task.name: task.kind for task in recipe.tasks if task.prompts.query is None}
+    if own.is_empty and open_tasks:
+        hint = missing_prompts(model.name_or_path, model.trust_remote_code)
+        way_out = 'set model.prompts: {{query: {query}, document: {document}}}, or {{query: ""}} if none is meant'
+        warnings += family_warning("model.name_or_path", model.name_or_path, hint, way_out) if not model.prompts else []
+    prompts_of_task = {task.name: task.prompts for task in tasks}
+    warnings += unused_warning(
+        own, open_tasks, prompts_of_task, "set tasks.NAME.prompts, or the empty text to mean none"
+    )
+    warnings += passage_warning(own)
+    if guide is not None and guide.prompts.query is None and filled.guide and not filled.guide.prompts.query:
+        hint = missing_prompts(guide.name_or_path, guide.trust_remote_code)
+        way_out = 'set guide.prompts: {{query: {query}, document: {document}}}, or {{query: ""}} if none is meant'
+        warnings += family_warning("guide.name_or_path", guide.name_or_path, hint, way_out)
+    return task_lines(tasks, from_folder), warnings
+
+
+def _took_own(recipe: TaskConfig, filled: TaskConfig) -> bool:
+    """Whether a task got a prompt of the model's own."""
+    given, now = recipe.prompts, filled.prompts
+    return bool((given.query is None and now.query) or (given.document is None and now.document))

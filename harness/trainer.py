@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness import comm
-from harness.config import LoadedRecipe
+from harness.config import LoadedRecipe, with_folder_prompts
 from harness.engine.phases import embed, replay, score
 from harness.engine.step import Step
 from harness.engine.step_cost import StepCost, peak_memory_bytes
@@ -24,7 +24,7 @@ def train(loaded: LoadedRecipe) -> None:
         ValueError: settings, data or checkpoints that do not fit, or a loss or gradient that is not finite.
     """
     comm.initialise()
-    folder = RunFolder.of(loaded.config)
+    folder = RunFolder.of(with_folder_prompts(loaded.config))
     if folder.is_finished():
         return folder.show_finished()
     run, trained_steps = start_or_continue(loaded, folder)

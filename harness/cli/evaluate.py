@@ -5,13 +5,31 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.mistakes import mistakes_in_one_line
-from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing_path
+from harness.cli.options import (
+    DataRoot,
+    DocumentPrompt,
+    MaxLength,
+    Model,
+    Pooling,
+    Precision,
+    PromptName,
+    QueryPrompt,
+    Verbose,
+    existing_path,
+)
 from harness.model_folder.pooling import PoolingMode
+from harness.prompts import PromptChoice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.cli.opened_model import OpenedModel
+    from harness.evaluation.runner import LoadedData, Results
 
 
 def evaluate(
@@ -27,6 +45,9 @@ def evaluate(
         list[int] | None,
         typer.Option("--dim", min=1, help="Score the first so many dimensions, too (Matryoshka). May be repeated."),
     ] = None,
+    query_prompt: QueryPrompt = None,
+    document_prompt: DocumentPrompt = None,
+    prompt_name: PromptName = None,
     precision: Precision = "fp32",
     data_root: DataRoot = None,
     verbose: Verbose = False,
@@ -49,6 +70,7 @@ def evaluate(
             dims=dims,
             data_root=data_root,
             precision=precision,
+            choice=PromptChoice(query_prompt, document_prompt, prompt_name),
         )
 
 
@@ -62,11 +84,12 @@ def evaluate_model(
     dims: list[int] | None = None,
     data_root: Path | None = None,
     precision: str = "fp32",
+    choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
 ) -> dict[str, dict[str, float]]:
     """Score a run folder, a checkpoint, or any Hugging Face or sentence-transformers model; print a table.
 
     Under the launcher, each rank encodes a part of the texts. `output`: a JSON file
-    `{"model": ..., "datasets": {NAME: {METRIC: value}}}` with mteb's metric names.
+    `{"model": ..., "datasets": {NAME: {METRIC: value}}, "prompts": {NAME: {ROLE: text}}}` with mteb's metric names.
     """
     from rich.console import Console
 
@@ -77,12 +100,37 @@ def evaluate_model(
 
     if "RANK" in os.environ:
         comm.initialise()
-    opened = open_model(model, max_length, pooling, precision)
-    results = evaluate(opened.encode, [existing_path(path, data_root) for path in data], dims)
+    opened = open_model(model, max_length, pooling, precision, choice)
+    paths = [existing_path(path, data_root) for path in data]
+    loaded = _load(paths, opened, choice)
+    results = evaluate(opened.encode, loaded, dims)
     if comm.is_main():
         Console().print(results_table(results))
         if output is not None:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(json.dumps({"model": model, "datasets": results}, indent=2) + "\n")
+            _write(output, model, results, loaded)
     comm.shutdown()
     return results
+
+
+def _load(paths: Sequence[str], opened: OpenedModel, choice: PromptChoice) -> LoadedData:
+    """The data with its prompts: those that are asked for, of the run's recipe, or the model's. Says which."""
+    from harness.cli.opened_model import choices_of_run
+    from harness.evaluation.runner import load
+    from harness.prompts.notes import command_warnings, lines_of_data
+    from harness.report.messages import say, warn
+
+    chosen_in_run = {} if choice.is_given else choices_of_run(opened.name)
+    choices = [chosen_in_run.get(path, choice) for path in paths]
+    loaded = load(paths).with_prompts(opened.model_prompts, choices)
+    for line in lines_of_data(loaded.kinds, loaded.prompts):
+        say(line)
+    for warning in command_warnings(opened.model_prompts, choice, loaded.kinds, loaded.prompts):
+        warn(warning)
+    return loaded
+
+
+def _write(output: Path, model: str, results: Results, loaded: LoadedData) -> None:
+    prompts = {fact["name"]: fact["prompts"] for fact in loaded.facts}
+    facts = {"model": model, "datasets": results, "prompts": prompts}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.cli.mistakes import mistakes_in_one_line
-from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing_path
+from harness.cli.options import (
+    DataRoot,
+    DocumentPrompt,
+    MaxLength,
+    Model,
+    Pooling,
+    Precision,
+    PromptName,
+    QueryPrompt,
+    Verbose,
+    existing_path,
+)
 from harness.model_folder.pooling import PoolingMode
+from harness.prompts import PromptChoice
 
 if TYPE_CHECKING:
     from harness.filtering.config import FilterConfig
@@ -47,6 +59,9 @@ def filter_(
     ] = None,
     max_length: MaxLength = None,
     pooling: Pooling = None,
+    query_prompt: QueryPrompt = None,
+    document_prompt: DocumentPrompt = None,
+    prompt_name: PromptName = None,
     precision: Precision = "fp32",
     data_root: DataRoot = None,
     verbose: Verbose = False,
@@ -71,6 +86,7 @@ def filter_(
             pooling=pooling,
             data_root=data_root,
             precision=precision,
+            choice=PromptChoice(query_prompt, document_prompt, prompt_name),
         )
 
 
@@ -98,24 +114,25 @@ def filter_data(
     pooling: PoolingMode | None = None,
     data_root: Path | None = None,
     precision: str = "fp32",
+    choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
 ) -> None:
     """Keep the pairs of a data set that pass all filters of `config`; write these pairs and a report, print the counts.
 
     The ranks divide the work. A killed start is continued; a finished one with equal settings is only printed.
     """
-    from rich.console import Console
-
     from harness import comm
     from harness.cli.opened_model import open_model
     from harness.filtering.filter import FilterRequest, earlier_report, filter_pairs
     from harness.filtering.report import PAGE, summary
     from harness.report.console import MiningConsole, ReadingConsole
+    from harness.report.messages import say
 
     _check_corpus(corpus, config)
     if "RANK" in os.environ:
         comm.initialise()
     data_path, corpus_path = (None if path is None else existing_path(path, data_root) for path in (data, corpus))
-    opened = open_model(model, max_length, pooling, precision)
+    opened = open_model(model, max_length, pooling, precision, choice)
+    opened.show_prompts()
     documents = None if corpus_path is None else opened.read("corpus", corpus_path)
     prompts, scored_by = opened.prompts, opened.identity()
     request = FilterRequest(str(data_path), "train", documents, config, prompts, scored_by, out, ReadingConsole(data))
@@ -124,6 +141,5 @@ def filter_data(
     if report is None:
         with MiningConsole() as console:
             report = filter_pairs(opened.encode.without_prompts(), request, facts, console.progress)
-    if comm.is_main():
-        Console().print(f"{summary(report)}\nreport: {out / PAGE}", soft_wrap=True, highlight=False, markup=False)
+    say(f"{summary(report)}\nreport: {out / PAGE}")
     comm.shutdown()

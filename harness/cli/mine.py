@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli.mistakes import mistakes_in_one_line
-from harness.cli.options import DataRoot, MaxLength, Model, Pooling, Precision, Verbose, existing_path
+from harness.cli.options import (
+    DataRoot,
+    DocumentPrompt,
+    MaxLength,
+    Model,
+    Pooling,
+    Precision,
+    PromptName,
+    QueryPrompt,
+    Verbose,
+    existing_path,
+)
 from harness.model_folder.pooling import PoolingMode
+from harness.prompts import PromptChoice
 
 if TYPE_CHECKING:
     from harness.data.bank.file import BankFacts
@@ -43,6 +55,9 @@ def mine(
     ] = 1_000_000,
     max_length: MaxLength = None,
     pooling: Pooling = None,
+    query_prompt: QueryPrompt = None,
+    document_prompt: DocumentPrompt = None,
+    prompt_name: PromptName = None,
     precision: Precision = "fp32",
     data_root: DataRoot = None,
     verbose: Verbose = False,
@@ -68,6 +83,7 @@ def mine(
             pooling=pooling,
             data_root=data_root,
             precision=precision,
+            choice=PromptChoice(query_prompt, document_prompt, prompt_name),
         )
 
 
@@ -82,6 +98,7 @@ def mine_bank(
     pooling: PoolingMode | None = None,
     data_root: Path | None = None,
     precision: str = "fp32",
+    choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
 ) -> None:
     """Rank a corpus (default: the training file's own documents) for every training query; write a bank.
 
@@ -95,7 +112,8 @@ def mine_bank(
     if "RANK" in os.environ:
         comm.initialise()
     refuse_finished(out)
-    opened = open_model(model, max_length, pooling, precision)
+    opened = open_model(model, max_length, pooling, precision, choice)
+    opened.show_prompts()
     data = opened.read("retrieval", os.path.abspath(existing_path(queries, data_root)))
     documents = None if corpus is None else opened.read("corpus", os.path.abspath(existing_path(corpus, data_root)))
     encode, ranked_by = opened.encode.without_prompts(), opened.identity()

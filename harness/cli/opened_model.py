@@ -16,12 +16,14 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.load import config_of_folder, load_encoder
+from harness.encoder.stored_prompts import missing_prompts, prompts_of_folder
 from harness.engine.budget import micro_batch_tokens
-from harness.model_folder.find import resolve_model
-from harness.model_folder.layout import read_layout
 from harness.model_folder.pooling import PoolingMode
-from harness.prompts import Prompts, prompts_of_model_folder
+from harness.prompts import ModelPrompts, PromptChoice, Prompts
+from harness.prompts.notes import command_warnings, family_warning
+from harness.prompts.roles import in_words
 from harness.report.console import ReadingConsole
+from harness.report.messages import say, warn
 from harness.run.folder import RunFolder, is_run, model_folder
 from harness.search.encode import TextEncoder
 from harness.types import EncodingRole, SourceKind, TokenBatch
@@ -37,7 +39,9 @@ class OpenedModel:
     encoder: Encoder
     tokeniser: Tokeniser
     max_lengths: dict[EncodingRole, int]
-    prompts: Prompts
+    model_prompts: ModelPrompts
+    choice: PromptChoice  # what the user asks for in place of the model's prompts
+    prompts: Prompts  # of pairs: queries and documents
     encode: TextEncoder
 
     @property
@@ -55,6 +59,12 @@ class OpenedModel:
             "max_lengths": list(self.pair_lengths),
         }
 
+    def show_prompts(self) -> None:
+        """Say which prompts queries and documents get, and warn of what may not be meant. For mine and filter."""
+        say(f"prompts: {in_words(self.prompts.for_pairs())}")
+        for warning in command_warnings(self.model_prompts, self.choice, {"data": "retrieval"}, {"data": self.prompts}):
+            warn(warning)
+
     def read(self, kind: SourceKind, place: str) -> TaskData:
         """The texts of a data file or folder."""
         name = Path(place).name
@@ -62,20 +72,31 @@ class OpenedModel:
         return open_table(table, place, DataConfig(), self.tokeniser, progress=ReadingConsole(name))
 
 
-def open_model(model: str, max_length: int | None, pooling: PoolingMode | None, precision: str) -> OpenedModel:
+def open_model(
+    model: str,
+    max_length: int | None,
+    pooling: PoolingMode | None,
+    precision: str,
+    choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
+) -> OpenedModel:
     """Load a run folder's or checkpoint's model, or any Hugging Face or sentence-transformers model, on this rank.
 
-    max_length, pooling: replace the model's own settings; None keeps them.
+    max_length, pooling, choice: replace the model's own settings; None keeps them.
 
     Raises:
         ValueError: no such model, or a model with modules that this project cannot reproduce.
     """
     folder = RunFolder.containing(Path(model)) if is_run(model) else None
     config = config_of_folder(str(model_folder(model)), max_length=max_length, pooling=pooling)
+    own = prompts_of_folder(config.name_or_path) if folder is None else inference_prompts(folder.config)
+    prompts = own.chosen(None, choice)
+    if folder is None and own.is_empty and not choice.is_given:
+        way_out = 'add --query-prompt {query} --document-prompt {document}, or --query-prompt "" if none is meant'
+        for warning in family_warning("MODEL", model, missing_prompts(config.name_or_path), way_out):
+            warn(warning)
     encoder = load_encoder(config).to(comm.device(), _DTYPES[precision]).eval()
     tokeniser = Tokeniser(config.name_or_path)
     lengths = _equal_lengths(config) if folder is None or max_length else max_lengths(folder.config)
-    prompts = _stored_prompts(config) if folder is None else inference_prompts(folder.config)
     encode = TextEncoder(
         lambda batch: _forward(encoder, batch),
         tokeniser,
@@ -83,16 +104,20 @@ def open_model(model: str, max_length: int | None, pooling: PoolingMode | None, 
         prompts=prompts,
         micro_batch_tokens=micro_batch_tokens("auto", encoder, precision),
     )
-    return OpenedModel(model, encoder, tokeniser, lengths, prompts, encode)
+    return OpenedModel(model, encoder, tokeniser, lengths, own, choice, prompts, encode)
+
+
+def choices_of_run(model: str) -> dict[str, PromptChoice]:
+    """The prompts that a run's recipe asks for beside a path of `evaluation.data`, by the place of the data."""
+    if not is_run(model):
+        return {}
+    folder = RunFolder.containing(Path(model))
+    places = [fact["path"] for fact in folder.read("run.json", {}).get("evaluation_data", [])]
+    return {place: entry.choice for place, entry in zip(places, folder.config.evaluation.data, strict=False)}
 
 
 def _equal_lengths(config: ModelConfig) -> dict[EncodingRole, int]:
     return {"query": config.max_length, "document": config.max_length, "sentence": config.max_length}
-
-
-def _stored_prompts(config: ModelConfig) -> Prompts:
-    """The prompts that a sentence-transformers folder stores."""
-    return prompts_of_model_folder(read_layout(resolve_model(config.name_or_path)).prompts)
 
 
 @torch.no_grad()

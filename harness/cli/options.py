@@ -25,6 +25,15 @@ Pooling = Annotated[
     typer.Option(help="For models that do not say how token states become one vector."),
 ]
 Precision = Annotated[Literal["fp32", "bf16"], typer.Option(help="The numbers of the forward pass.")]
+QueryPrompt = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help='Put before queries, and before texts of data without documents ("": nothing).'),
+]
+DocumentPrompt = Annotated[str | None, typer.Option(metavar="TEXT", help='Put before documents ("": nothing).')]
+PromptName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="One of the model's prompts, or a task of the run, in place of the default."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,12 +41,17 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
     """Print what step `step` holds and how its texts would be dealt to `ranks` ranks. Needs only data and tokenizer."""
     from rich.console import Console
 
+    from harness.config import inference_prompts, with_folder_prompts
     from harness.data.plan.plan import plan
     from harness.data.table.tokenisation import Tokeniser
     from harness.engine.budget import CPU_TOKENS
+    from harness.run.start import show_prompts
     from harness.run.tasks import open_tasks
 
-    config = loaded.config
+    config = with_folder_prompts(loaded.config)
+    show_prompts(loaded.config, config)
+    inference_prompts(config)  # refuses a task's name that the exported model could not store
+    loaded = replace(loaded, config=config)
     tasks = open_tasks(loaded, Tokeniser(config.model.name_or_path, config.model.trust_remote_code))
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
     budget = config.training.micro_batch_tokens

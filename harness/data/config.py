@@ -61,14 +61,25 @@ class NegativesConfig(Section):
 
 
 class PromptsConfig(Section):
-    """The text put before every query or document. All texts of STS and classification tasks use `query`."""
+    """The text put before every query or document. All texts of STS and classification tasks use `query`.
 
-    query: str = ""
-    document: str = ""
+    A key that is not given: the prompt that the model's folder stores for this role (see docs/prompts.md). An empty
+    text: none.
+    """
+
+    query: str | None = None
+    document: str | None = None
 
     def to_prompts(self) -> Prompts:
-        """What is put before which text; `harness/prompts.py` has the rule."""
-        return Prompts(self.query, self.document)
+        """What is put before which text, after `harness.config.with_folder_prompts` has filled in what is not given."""
+        return Prompts(self.query or "", self.document or "")
+
+    def filled(self, own: Prompts, *, pairs: bool) -> PromptsConfig:
+        """A copy in which a key that is not given has the model's own prompt. pairs: the texts have two roles."""
+        sentence_or_query = own.query if pairs else own.before("sentence")
+        query = sentence_or_query if self.query is None else self.query
+        document = (own.document if pairs else "") if self.document is None else self.document
+        return self.model_copy(update={"query": query, "document": document})
 
 
 def _as_tuple(value: object) -> object:

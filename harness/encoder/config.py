@@ -27,6 +27,9 @@ class ModelConfig(Section):
 
     `harness/encoder/load.py` applies these settings. null, the default: as the model folder says, and for a plain
     Hugging Face folder mean pooling, no projection and embeddings of length 1.
+    prompts: texts by name (`query`, `document`, `STS` ...), as a sentence-transformers folder stores them; they replace
+        those of the folder one by one. A task without prompts of its own gets them by role (see docs/prompts.md).
+    default_prompt_name: the one that plain `encode` puts before a text. Default: the folder's; empty: none.
     """
 
     name_or_path: str
@@ -41,6 +44,8 @@ class ModelConfig(Section):
     gradient_checkpointing: bool = False
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     trust_remote_code: bool = False
+    prompts: dict[str, str] | None = None
+    default_prompt_name: str | None = None
 
     @property
     def longest_text(self) -> int:

@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
 
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from harness.data.config import PromptsConfig
+from harness.prompts import PromptChoice
 from harness.settings.section import Section
 
 
+class EvaluationDataConfig(Section):
+    """One data set to score: its path, and the prompts of its texts if they are not the model's.
+
+    A path alone may stand in place of the mapping. prompt_name: a task of the recipe, or the name of one of the model's
+    prompts. prompts: the texts themselves; data without queries and documents uses `query` for all texts.
+    """
+
+    path: str
+    prompts: PromptsConfig = PromptsConfig()
+    prompt_name: str | None = None
+
+    @property
+    def choice(self) -> PromptChoice:
+        """The prompts that are asked for in place of the model's."""
+        place = f"evaluation.data {self.path}"
+        options = (f"{place}: prompts.query", f"{place}: prompts.document", f"{place}: prompt_name")
+        return PromptChoice(self.prompts.query, self.prompts.document, self.prompt_name, options)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_a_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _write_a_path(self, write: SerializerFunctionWrapHandler) -> Any:
+        return write(self) if self.choice.is_given else self.path
+
+
 class EvaluationConfig(Section):
-    """Which data sets are scored, and when: before training, every `every` steps, and after the last step."""
+    """Which data sets are scored, and when: before training, every `every` steps, and after the last step.
+
+    query_prompt, document_prompt: the prompts of queries and of documents in evaluation and in the exported model.
+        Empty: those of the tasks, where the tasks agree.
+    """
 
     every: int = Field(0, ge=0)  # 0: never
-    data: tuple[str, ...] = ()
+    data: tuple[EvaluationDataConfig, ...] = ()
     main_metric: str | None = None  # DATASET/METRIC that selects the best checkpoint; default: mean of main metrics
     query_prompt: str = ""
     document_prompt: str = ""

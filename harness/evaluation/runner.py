@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from harness.data.source.locate import dataset_name
 from harness.evaluation.datasets import data_files, load_evaluation_data
 from harness.evaluation.kinds.kind import Embeddings
 from harness.evaluation.kinds.table import KINDS, EvaluationData, kind_of
-from harness.search.encode import EncodeTexts
+from harness.prompts import ModelPrompts, PromptChoice, Prompts
+from harness.prompts.model_prompts import has_pairs
+from harness.search.encode import EncodeTexts, TextEncoder
 
 Results = dict[str, dict[str, float]]  # data set → metric → value
 
@@ -25,11 +27,30 @@ class LoadedData:
     """Evaluation data sets in memory, by name, and facts about each data set.
 
     facts: `name`, `path`, `kind`, `rows` (number of scored queries, pairs, texts or test rows), `hash` (SHA-256 over
-    its files).
+    its files), `prompts` (role → text) once they are chosen. prompts: those of each data set, by name; empty: those of
+    the encoder.
     """
 
     data: dict[str, EvaluationData]
     facts: list[dict[str, Any]]
+    prompts: Mapping[str, Prompts] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Name → kind of each data set."""
+        return {fact["name"]: fact["kind"] for fact in self.facts}
+
+    def with_prompts(self, model: ModelPrompts, choices: Sequence[PromptChoice]) -> LoadedData:
+        """A copy in which every data set has its prompts: the model's, or what its entry of `choices` asks for.
+
+        Raises:
+            ValueError: the model has no prompt of the name that is asked for, or data without documents has a document
+                prompt.
+        """
+        kinds = self.kinds
+        prompts = {name: model.chosen(kinds[name], choice) for name, choice in zip(kinds, choices, strict=True)}
+        by_role = {name: prompts[name].by_role(pairs=has_pairs(kind)) for name, kind in kinds.items()}
+        return replace(self, facts=[{**f, "prompts": by_role[f["name"]]} for f in self.facts], prompts=prompts)
 
 
 def load(paths: Sequence[str]) -> LoadedData:
@@ -65,15 +86,23 @@ def evaluate(
     """Metrics of every data set (loaded, or given as paths): `{data set: {metric: value}}`, with mteb's metric names.
 
     `encode(texts, role)` returns float32 [N, D]; every rank calls it with the same texts and gets the same rows. Texts
-    that are neither queries nor documents have the role `sentence`. All ranks search, rank 0 computes the metrics, and
-    all ranks return them. With `matryoshka_dims` the main metric is also computed for each prefix of the embeddings, as
+    that are neither queries nor documents have the role `sentence`. If the data has prompts (`with_prompts`), `encode`
+    must be a `TextEncoder`, which puts them before the texts. All ranks search, rank 0 computes the metrics, and all
+    ranks return them. With `matryoshka_dims` the main metric is also computed for each prefix of the embeddings, as
     `METRIC@DIM` (`ndcg_at_10@128`); prefixes are normalised.
 
     Raises:
         ValueError: a data set cannot be read, an embedding is not finite, or a Matryoshka dim is larger than D.
     """
     loaded = data if isinstance(data, LoadedData) else load(data)
-    return {name: _evaluate_one(encode, name, dataset, matryoshka_dims or ()) for name, dataset in loaded.data.items()}
+    results = {}
+    for name, dataset in loaded.data.items():
+        own_encode = encode
+        if name in loaded.prompts:
+            assert isinstance(encode, TextEncoder)
+            own_encode = encode.with_prompts(loaded.prompts[name])
+        results[name] = _evaluate_one(own_encode, name, dataset, matryoshka_dims or ())
+    return results
 
 
 def _evaluate_one(

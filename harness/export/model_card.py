@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from harness.prompts import ModelPrompts
 
 _FRONT_MATTER = """\
 ---
@@ -20,6 +23,10 @@ model = SentenceTransformer("PATH/TO/THIS/FOLDER")
 vectors = model.encode(["a text", "another"])
 ```
 """
+_PROMPTS = """\
+The texts below are put before a text. `model.encode_query` takes the prompt `query`, `model.encode_document` the prompt
+`document`, `model.encode(texts, prompt_name=NAME)` any of them; plain `model.encode` takes {default}.
+"""
 
 
 def model_card(
@@ -28,6 +35,7 @@ def model_card(
     base_model: str,
     dim: int,
     matryoshka_dims: Sequence[int] | None,
+    prompts: ModelPrompts,
     recipe_yaml: str,
     data: Sequence[tuple[str, str, int, str]],
     scores: Sequence[tuple[str, str, float | None, float]],
@@ -44,6 +52,7 @@ def model_card(
         f"Text embeddings of {dim} dimensions, trained from `{base_model}`.\n",
         *_matryoshka(matryoshka_dims or ()),
         _USAGE,
+        *_prompts(prompts),
         "## Scores\n",
         _scores(scores),
         "## Data\n",
@@ -60,6 +69,14 @@ def _matryoshka(dims: Sequence[int]) -> list[str]:
         return []
     numbers = ", ".join(map(str, dims))
     return [f"Matryoshka dimensions: {numbers}. Cut a vector to one of these and normalise it again.\n"]
+
+
+def _prompts(prompts: ModelPrompts) -> list[str]:
+    if prompts.is_empty:
+        return []
+    default = f"`{prompts.default_name}`" if prompts.default_name else "none"
+    rows = [(f"`{name}`", f"`{json.dumps(text, ensure_ascii=False)}`") for name, text in prompts.named.items()]
+    return ["## Prompts\n", _PROMPTS.format(default=default), _table(("name", "text"), rows)]
 
 
 def _scores(scores: Sequence[tuple[str, str, float | None, float]]) -> str:

@@ -24,7 +24,7 @@ from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.model_folder.layout import read_layout
 from harness.model_folder.pooling import POOLINGS
-from harness.prompts import Prompts
+from harness.prompts import ModelPrompts
 
 TOLERANCE = 1e-5
 
@@ -36,7 +36,7 @@ def write_model(
     tokenizer: PreTrainedTokenizerBase,
     config: ModelConfig,
     *,
-    prompts: Prompts,
+    prompts: ModelPrompts,
     card: str,
 ) -> None:
     """Write a sentence-transformers folder. It replaces `out` after all files are written.
@@ -50,7 +50,8 @@ def write_model(
     modules: list[nn.Module] = [_transformer(backbone, config), _pooling(encoder), *_head(encoder, state)]
     if encoder.normalize:
         modules.append(Normalize())
-    model = SentenceTransformer(modules=modules, device="cpu", prompts=prompts.to_store() or None)
+    stored, default = dict(prompts.named) or None, prompts.default_name
+    model = SentenceTransformer(modules=modules, device="cpu", prompts=stored, default_prompt_name=default)
     model.save_pretrained(str(temporary / "model"), create_model_card=False)
     _write_text_settings(temporary / "model" / "sentence_bert_config.json", config, encoder)
     (temporary / "model" / "README.md").write_text(card, encoding="utf-8")

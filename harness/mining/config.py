@@ -9,6 +9,7 @@ from pydantic_core import PydanticKnownError
 
 from harness.data.config import PromptsConfig
 from harness.mining.replacement_rule import ReplacementRule, rule_class, rule_names
+from harness.prompts import Prompts
 from harness.settings.section import Section
 
 INTERVAL_WITH_LOOK_AHEAD = 100  # steps; the default is not every step, because a look-ahead encodes texts
@@ -34,18 +35,28 @@ class RemineConfig(Section):
     ended: float = Field(0.1, gt=0, le=1)
 
 
+class GuidePromptsConfig(PromptsConfig):
+    """The prompts of a guide. sentence: before the texts of classification tasks; default: `query`."""
+
+    sentence: str | None = None
+
+    def to_prompts(self) -> Prompts:
+        return Prompts(self.query or "", self.document or "", self.sentence)
+
+
 class GuideConfig(Section):
     """A frozen model that checks the negatives of the tasks with `negatives.guide` (GISTEmbed, arXiv 2402.16829).
 
     A document is excluded from the negatives of a query if guide(query, document) > guide(query, lowest positive) +
-    margin. guide() is the cosine of the guide model's embeddings. The guide reads the raw texts and has its own prompts
-    and tokenizer. If some positives may be wrong, `positives: one` excludes fewer negatives than `positives: all`.
+    margin. guide() is the cosine of the guide model's embeddings. The guide reads the raw texts and has its own
+    tokenizer and prompts (by default those of its folder; a row's own prompt is for the trained model only). If some
+    positives may be wrong, `positives: one` excludes fewer negatives than `positives: all`.
     """
 
     name_or_path: str
     margin: float = 0.0
     max_length: int | None = Field(None, ge=4)  # tokens; default: the model's own
-    prompts: PromptsConfig = PromptsConfig()
+    prompts: GuidePromptsConfig = GuidePromptsConfig()
     trust_remote_code: bool = False
 
 

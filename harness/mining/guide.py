@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import torch
@@ -25,9 +26,10 @@ from harness.engine.budget import CPU_TOKENS
 from harness.mining.config import GuideConfig
 from harness.search.encode import TextEncoder
 from harness.search.exact import full_float32
-from harness.types import ROLES, QueryPart, RaggedLists, StepPlan, StepTexts, TokenBatch
+from harness.types import EncodingRole, QueryPart, RaggedLists, StepPlan, StepTexts, TokenBatch
 
-_QUERY, _DOCUMENT = ROLES.index("query"), ROLES.index("document")
+_ROLES: tuple[EncodingRole, ...] = get_args(EncodingRole)  # the code of a role is its position here
+_QUERY, _DOCUMENT, _SENTENCE = map(_ROLES.index, ("query", "document", "sentence"))
 _BLOCK_CELLS = 1 << 24  # number of similarities in memory at a time: 64 MiB
 # Added to every limit. Two copies of a text in different micro-batches have similarities that differ by less than this,
 # so that a copy of the positive never exceeds the limit.
@@ -77,23 +79,29 @@ class Guide:
     def _document_roles(self, plan: StepPlan) -> np.ndarray:
         """[T]: the code of the role whose prompt a text gets when it is compared as a document.
 
-        The role is "query" for the queries that `same_tower` adds to the documents, and for all texts of classification
-        tasks.
+        The role is "query" for the queries that `same_tower` adds to the documents, and "sentence" for all texts of
+        classification tasks that are no documents of another task.
         """
         role_T = np.full(len(plan.texts), _QUERY, dtype=np.int64)
-        for part in plan.parts:
-            if isinstance(part, QueryPart) and part.task not in self._classification_tasks:
-                for index in (part.positive_BP, part.negative_BM):
-                    role_T[part.document_N[index[index >= 0]]] = _DOCUMENT
+        parts = [part for part in plan.parts if isinstance(part, QueryPart)]
+        for part in sorted(parts, key=lambda part: part.task not in self._classification_tasks):
+            is_sentence = self._query_role(part) == _SENTENCE
+            if is_sentence:
+                role_T[part.query_B] = _SENTENCE
+            for index in (part.positive_BP, part.negative_BM):
+                role_T[part.document_N[index[index >= 0]]] = _SENTENCE if is_sentence else _DOCUMENT
         return role_T
+
+    def _query_role(self, part: QueryPart) -> int:
+        return _SENTENCE if part.task in self._classification_tasks else _QUERY
 
     def _embed(self, texts: StepTexts, parts: Sequence[QueryPart], role_T: np.ndarray) -> _Embedded:
         """Encode the queries and documents of the parts. A text that is used in both roles is encoded twice."""
-        keys = [_QUERY * len(texts) + part.query_B for part in parts]  # see `_Embedded.key_U`
+        keys = [self._query_role(part) * len(texts) + part.query_B for part in parts]  # see `_Embedded.key_U`
         keys += [role_T[part.document_N] * len(texts) + part.document_N for part in parts]
         role_U, row_U = np.divmod(np.unique(np.concatenate(keys)), len(texts))
         unit_rows = []
-        for code, role in enumerate(ROLES):
+        for code, role in enumerate(_ROLES):
             row_V = row_U[role_U == code]
             if len(row_V):
                 longest_first = np.argsort(-texts.length_T[row_V], kind="stable")
@@ -117,7 +125,7 @@ class Guide:
     def _masked(self, part: QueryPart, embedded: _Embedded, role_T: np.ndarray) -> QueryPart:
         """A copy of the part in which more documents are excluded for the queries of this rank."""
         rows = part.share(comm.rank(), comm.world_size())
-        query_BD = embedded.of(part.query_B[rows], _QUERY)
+        query_BD = embedded.of(part.query_B[rows], self._query_role(part))
         document_ND = embedded.of(part.document_N, role_T[part.document_N])
         limit_B = _lowest_positive(query_BD, document_ND, part.positive_BP[rows]) + self._margin + _ROUNDING
         if part.own_negatives_only:

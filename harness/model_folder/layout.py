@@ -140,7 +140,10 @@ def _settings(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     config = read_json(path, dict)
-    prompts = {str(name): prompt or "" for name, prompt in (config.get("prompts") or {}).items()}
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict):
+        raise ValueError(f"{path}: prompts: got {prompts!r}, expected texts by name; mend the file")
+    prompts = {str(name): "" if prompt is None else prompt for name, prompt in prompts.items()}
     if config.get("model_type") not in (None, "SentenceTransformer"):
         raise ValueError(f"{path}: model_type: got {config['model_type']}, expected SentenceTransformer")
     if config.get("truncate_dim") is not None:
@@ -149,7 +152,7 @@ def _settings(folder: Path) -> dict[str, Any]:
             "the key, and list the number in model.matryoshka_dims"
         )
     default = config.get("default_prompt_name")
-    if default is not None and default not in prompts:
+    if default is not None and default not in {"query", "document", *prompts}:
         raise ValueError(f"{path}: default_prompt_name: got {default!r}, expected one of {sorted(prompts)}")
     if unknown := sorted(key for key in config.keys() - _KNOWN_SETTINGS if config[key] is not None):
         warnings.warn(f"{path}: the keys {', '.join(unknown)} are not used, as in sentence-transformers", stacklevel=2)

@@ -65,7 +65,7 @@ class MetricsFile:
 
 
 class EvaluationFile:
-    """evaluation.json: a list of `{"step", "dataset", "metrics"}` by ascending step; step 0 is the starting model."""
+    """evaluation.json: a list of `{"step", "dataset", "metrics", "prompts"}` by step; step 0 is the starting model."""
 
     def __init__(self, path: Path) -> None:
         """Read the file, or start it as an empty list.
@@ -80,12 +80,23 @@ class EvaluationFile:
         else:
             self._write()
 
-    def add(self, step: int, results: Mapping[str, Mapping[str, float]]) -> None:
-        """Add a step's scores of each data set. Earlier scores of the same step and data set are replaced."""
+    def add(
+        self,
+        step: int,
+        results: Mapping[str, Mapping[str, float]],
+        prompts: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Add a step's scores of each data set. Earlier scores of the same step and data set are replaced.
+
+        prompts: data set → role → the text that was put before its texts, written beside the scores if known.
+        """
         self.entries = [e for e in self.entries if e["step"] != step or e["dataset"] not in results]
         for dataset, metrics in results.items():
             values = {name: _json_value(value) for name, value in metrics.items()}
-            self.entries.append({"step": step, "dataset": dataset, "metrics": values})
+            entry: Row = {"step": step, "dataset": dataset, "metrics": values}
+            if prompts and dataset in prompts:
+                entry["prompts"] = dict(prompts[dataset])
+            self.entries.append(entry)
         self.entries.sort(key=lambda entry: entry["step"])
         self._write()
 
@@ -137,7 +148,7 @@ def read_entries(path: Path) -> list[Row]:
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        is_valid = isinstance(entries, list) and all(e.keys() == {"step", "dataset", "metrics"} for e in entries)
+        is_valid = isinstance(entries, list) and all(e.keys() >= {"step", "dataset", "metrics"} for e in entries)
     except (ValueError, AttributeError):
         is_valid = False
     if not is_valid:

@@ -81,6 +81,7 @@ class Report:
             "evaluation_data": [dict(entry) for entry in evaluation_data],
         }
         self._run_file.start(facts, resumed_from)
+        self._prompts = {entry["name"]: entry["prompts"] for entry in evaluation_data if "prompts" in entry}
 
     def step(self, metrics: Mapping[str, float]) -> None:
         """Record a finished step. metrics: name → value of everything measured; `step` is the step's number."""
@@ -92,7 +93,7 @@ class Report:
     def evaluation(self, step: int, results: Mapping[str, Mapping[str, float]]) -> None:
         """Record the scores of each data set after `step` steps."""
         if self._is_main:
-            self._evaluations.add(step, results)
+            self._evaluations.add(step, results, self._prompts)
             scores = {f"{name}/{metric}": value for name, m in results.items() for metric, value in m.items()}
             self._tensorboard.add(step, {f"evaluation/{name}": value for name, value in scores.items()})
 

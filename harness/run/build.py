@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness import comm, rank0
-from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig
+from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig, inference_prompts, with_folder_prompts
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder, fingerprint
@@ -43,9 +44,9 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     Raises:
         ValueError: data, model or settings do not fit together; the message has one line.
     """
-    config = loaded.config
-    for task in config.tasks:
-        locate_for(loaded, task.path)  # reports a missing file before anything is loaded
+    config = with_folder_prompts(loaded.config)
+    loaded = replace(loaded, config=config)
+    _find_training_data(loaded)
     evaluation_data = _open_evaluation_data(loaded)
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
     check_settings(config)
@@ -77,11 +78,17 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     return run
 
 
+def _find_training_data(loaded: LoadedRecipe) -> None:
+    """Report a missing file before anything is loaded."""
+    for task in loaded.config.tasks:
+        locate_for(loaded, task.path)
+
+
 def _open_evaluation_data(loaded: LoadedRecipe) -> LoadedData:
     evaluation = loaded.config.evaluation
-    data = load([locate_for(loaded, path, allow_hub=False) for path in evaluation.data])
+    data = load([locate_for(loaded, entry.path, allow_hub=False) for entry in evaluation.data])
     check_main_metric(data, evaluation.main_metric, loaded.config.model.matryoshka_dims or ())
-    return data
+    return data.with_prompts(inference_prompts(loaded.config), [entry.choice for entry in evaluation.data])
 
 
 def _micro_batch_tokens(config: RunConfig, encoder: Encoder, checkpoint: Checkpoint | None) -> int:

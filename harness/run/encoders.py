@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.config import RunConfig, inference_prompts, max_lengths
+from harness.config import RunConfig, max_lengths
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.engine.zero import ZeroEngine
@@ -22,13 +22,13 @@ class TextEncoders:
     micro_batch_tokens: int
 
     def for_evaluation(self) -> TextEncoder:
-        """An encoder of texts without prompts: it adds the recipe's prompts and cuts texts to the recipe's lengths."""
+        """An encoder for evaluation, which chooses the prompts. It cuts texts to the recipe's lengths."""
         self.engine.train_mode(False)
         return TextEncoder(
             self.engine.forward,
             self.tokeniser,
             max_lengths=max_lengths(self.config),
-            prompts=inference_prompts(self.config),
+            prompts=NO_PROMPTS,
             micro_batch_tokens=self.micro_batch_tokens,
         )
 

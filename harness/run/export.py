@@ -15,6 +15,7 @@ from harness.encoder.load import load_encoder
 from harness.export.model_card import model_card
 from harness.export.sentence_transformers_folder import embed_on_cpu, verify_model, write_model
 from harness.model_folder.find import published_name
+from harness.prompts import ModelPrompts
 from harness.run.folder import RunFolder
 
 
@@ -48,7 +49,7 @@ def export_model(
     """
     state = dict(encoder.state_dict() if weights is None else weights)
     prompts = inference_prompts(folder.config)
-    card = _model_card(folder, encoder.dim, step)
+    card = _model_card(folder, encoder.dim, step, prompts)
     write_model(out, encoder, state, tokeniser.tokenizer, model, prompts=prompts, card=card)
     if not check_texts:
         return None
@@ -58,8 +59,8 @@ def export_model(
     return verify_model(out, check_texts, embed_on_cpu(encoder, tokeniser, check_texts, model.longest_text), model)
 
 
-def _model_card(folder: RunFolder, dim: int, step: int | None) -> str:
-    """README.md of the exported model: recipe, data, scores before training and at the last evaluation up to `step`."""
+def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPrompts) -> str:
+    """README.md of the exported model: recipe, data, prompts, scores before training and at the last up to `step`."""
     config, facts = folder.config, folder.read("run.json", {})
     evaluated = [row["step"] for row in folder.read("evaluation.json", [])]
     before, after = folder.scores(0), folder.scores(max((s for s in evaluated if step is None or s <= step), default=0))
@@ -69,6 +70,7 @@ def _model_card(folder: RunFolder, dim: int, step: int | None) -> str:
         base_model=published_name(config.model.name_or_path),
         dim=dim,
         matryoshka_dims=config.model.matryoshka_dims,
+        prompts=prompts,
         recipe_yaml=dump(config),
         data=[(entry["task"], entry["path"], entry["rows"], entry["hash"]) for entry in facts.get("data", [])],
         scores=[

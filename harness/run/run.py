@@ -105,6 +105,7 @@ class Run:
                 "task": task.config.name,
                 "kind": task.config.kind,
                 "path": task.config.path,
+                "prompts": task.config.prompts.to_prompts().for_pairs(),
                 "rows": task.data.num_rows,
                 "texts": task.data.num_texts,
                 "hash": task.data.content_hash,

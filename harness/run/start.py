@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import comm
-from harness.config import LoadedRecipe
+from harness.config import LoadedRecipe, RunConfig, prompt_notes
 from harness.data.plan.task import Task
 from harness.engine.checkpoint import Checkpoint, read_arrays
 from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
+from harness.prompts.notes import lines_of_data
 from harness.report.messages import say, warn
 from harness.run.build import build_run
 from harness.run.folder import RunFolder
@@ -27,8 +28,10 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
     ranks = f"{comm.world_size()} rank{'s' if comm.world_size() > 1 else ''}"
     say(f"{ranks} on {comm.device().type}: reading the data, then the model")
     checkpoint = folder.newest_checkpoint()
+    show_prompts(loaded.config, folder.config)
     run = build_run(loaded, checkpoint)
     _warn_of_settings(run)
+    _show_prompts_of_data(run)
     if checkpoint is None:
         say("starting from step 1")
     else:
@@ -37,6 +40,37 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
     trained_steps = 0 if checkpoint is None else checkpoint.step
     folder.prepare(trained_steps)
     return run, trained_steps
+
+
+def show_prompts(recipe: RunConfig, filled: RunConfig) -> None:
+    """Say which prompts the tasks have, and warn of what may not be meant. filled: see `with_folder_prompts`."""
+    lines, warnings = prompt_notes(recipe, filled)
+    for line in lines:
+        say(line)
+    for warning in warnings:
+        warn(warning)
+
+
+def _show_prompts_of_data(run: Run) -> None:
+    """Say which prompts the evaluation data gets, and warn of prompts that stand in the rows of a task."""
+    data = run.evaluation_data
+    if any(any(fact["prompts"].values()) for fact in data.facts) or any(map(_has_prompt, run.tasks)):
+        for line in lines_of_data(data.kinds, data.prompts):
+            say(line)
+    for task in run.tasks:
+        assert task.data.texts is not None
+        column = task.data.texts.data.column("prompt")
+        count = len(column) - column.null_count
+        if count:
+            warn(
+                f"task {task.config.name}: {count} texts have a prompt of their own in the data, which only training "
+                "uses; evaluation and the exported model have the task's: set evaluation.query_prompt, or prompts "
+                "beside a path of evaluation.data"
+            )
+
+
+def _has_prompt(task: Task) -> bool:
+    return any(task.config.prompts.to_prompts().for_pairs().values())
 
 
 def check_continuable(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None:

@@ -64,11 +64,15 @@ class TextEncoder:
 
     def without_prompts(self) -> TextEncoder:
         """A copy of this encoder that adds no prompts, for texts that already start with their prompts."""
+        return self.with_prompts(NO_PROMPTS)
+
+    def with_prompts(self, prompts: Prompts) -> TextEncoder:
+        """A copy of this encoder that puts these prompts before texts."""
         return TextEncoder(
             self._forward,
             self._tokeniser,
             max_lengths=self._max_lengths,
-            prompts=NO_PROMPTS,
+            prompts=prompts,
             micro_batch_tokens=self._micro_batch_tokens,
         )
 

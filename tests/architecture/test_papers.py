@@ -96,7 +96,7 @@ def test_a_shipped_recipe_loads_and_is_named_like_its_file(name: str) -> None:
 def test_the_demo_needs_no_file_and_no_download() -> None:
     config = load_recipe("demo").config
     assert config.model.name_or_path == "demo-minilm"
-    paths = [task.path for task in config.tasks] + list(config.evaluation.data)
+    paths = [task.path for task in config.tasks] + [entry.path for entry in config.evaluation.data]
     assert [path for path in paths if not path.startswith("demo-docstrings/")] == []
     assert {task.kind for task in config.tasks} == {"retrieval", "sts", "classification"}
 

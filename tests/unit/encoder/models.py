@@ -10,7 +10,7 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.load import load_encoder
 from harness.export.sentence_transformers_folder import write_model
-from harness.prompts import NO_PROMPTS
+from harness.prompts import ModelPrompts
 from tests.tiny import text
 
 TEXTS = [text(i, 2 + 3 * i) for i in range(5)]
@@ -31,7 +31,7 @@ def export(folder, out, **settings):
     encoder = load_encoder(config(folder, **settings))
     tokenizer = Tokeniser(str(folder)).tokenizer
     write_model(
-        out, encoder, encoder.state_dict(), tokenizer, config(folder, **settings), prompts=NO_PROMPTS, card="card"
+        out, encoder, encoder.state_dict(), tokenizer, config(folder, **settings), prompts=ModelPrompts(), card="card"
     )
     return encoder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 
 from harness import comm
 from harness.config import load_recipe
-from harness.data.config import NegativesConfig, PromptsConfig
+from harness.data.config import NegativesConfig
 from harness.data.plan.plan import plan
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.load import config_of_folder, load_encoder
@@ -20,7 +21,7 @@ from harness.mining import guide as guide_module
 from harness.mining.config import GuideConfig
 from harness.mining.guide import Guide, load_guide
 from harness.run.tasks import open_tasks
-from harness.types import ROLES, QueryPart, StepPlan
+from harness.types import EncodingRole, QueryPart, StepPlan
 from tests import golden
 from tests.golden_negatives import masked_by_loops, tiny_guide
 from tests.ranks import run_ranks
@@ -91,7 +92,7 @@ def test_the_guide_reads_raw_texts_with_its_own_prompts(folder):
     loaded = load_recipe(str(folder / "tiny.yaml"), overrides)
     tasks = open_tasks(loaded, Tokeniser(loaded.config.model.name_or_path))
     settings = GuideConfig(
-        name_or_path=str(folder / "model"), margin=-0.05, max_length=16, prompts=PromptsConfig(query="ral tin ")
+        name_or_path=str(folder / "model"), margin=-0.05, max_length=16, prompts={"query": "ral tin "}
     )
     step_plan = plan(tasks, seed=0, step=1)
     found = load_guide(settings, tasks).mask(step_plan).parts[0]
@@ -177,7 +178,7 @@ def test_a_text_that_is_query_and_document_is_read_in_either_role(open_, tmp_pat
     step_plan = plan(tasks, seed=0, step=1)
     model = make_model(tmp_path / "model")
     prompts = {"query": "ral tin ", "document": "bdip "}
-    settings = GuideConfig(name_or_path=str(model), margin=-0.01, max_length=16, prompts=PromptsConfig(**prompts))
+    settings = GuideConfig(name_or_path=str(model), margin=-0.01, max_length=16, prompts=prompts)
     found = excluded(load_guide(settings, tasks).mask(step_plan).parts[0])
     encoder, tokeniser = load_encoder(config_of_folder(str(model))).eval(), Tokeniser(str(model))
 
@@ -208,12 +209,12 @@ def test_a_text_that_is_query_and_document_is_read_in_either_role(open_, tmp_pat
 
 
 def test_texts_of_a_classification_task_are_compared_as_what_they_are_trained_as():
-    """Texts of classification have the role query, so the guide puts its query prompt before all of them."""
+    """Texts of classification are sentences, so the guide puts its prompt of sentences before all of them."""
     guide = tiny_guide(golden.tiny_encoder(seed=8), TEXTS)
     table = guide._tables[0]
     intents = SimpleNamespace(name="intents", kind="classification", read_texts=table.read_texts)
     roles = Guide(guide._encode, [table, intents], {"intents"}, 0.0, weights="")._document_roles(PLAN)
-    assert [ROLES[code] for code in roles[5:25]] == ["document"] * 12 + ["query"] * 8
+    assert [get_args(EncodingRole)[code] for code in roles[5:25]] == ["document"] * 12 + ["sentence"] * 8
 
 
 def test_similarities_are_full_float32_whatever_the_process_has_asked_for(monkeypatch):
