@@ -11,6 +11,7 @@ import torch
 from harness import comm
 from harness.config import inference_prompts, max_lengths
 from harness.data.config import DataConfig
+from harness.data.table.findings import file_remarks
 from harness.data.table.index import TableConfig, TaskData, open_table
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
@@ -69,7 +70,10 @@ class OpenedModel:
         """The texts of a data file or folder."""
         name = Path(place).name
         table = TableConfig(name, kind, "train", self.prompts, self.pair_lengths)
-        return open_table(table, place, DataConfig(), self.tokeniser, progress=ReadingConsole(name))
+        data = open_table(table, place, DataConfig(), self.tokeniser, progress=ReadingConsole(name))
+        for line in file_remarks(data):
+            say(f"{name}: {line}")
+        return data
 
 
 def open_model(

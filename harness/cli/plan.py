@@ -1,9 +1,9 @@
-"""`harness plan`: what one step of a recipe holds, and which rank would encode what."""
+"""`harness plan`: what was read from each file, what one step of a recipe holds, and which rank would encode what."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from harness.config import LoadedRecipe
+    from harness.data.plan.task import Task
     from harness.types import NegativesScope, StepPlan
 
 
@@ -27,7 +28,7 @@ def plan(
     data_root: DataRoot = None,
     verbose: Verbose = False,
 ) -> None:
-    """Show what one step of a recipe holds, and which rank would encode what. Trains nothing.
+    """Show what was read from each file, what one step holds, and which rank would encode what. Trains nothing.
 
     - `harness plan demo --step 3 --ranks 8`
     """
@@ -56,8 +57,32 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
     budget = config.training.micro_batch_tokens
     console = Console()
+    console.print(_files_table(tasks))
     console.print(_tasks_table(step_plan, {task.config.name: task.config.scope for task in tasks}))
     console.print(_ranks_table(step_plan, ranks, CPU_TOKENS if budget == "auto" else budget))
+
+
+def _files_table(tasks: Sequence[Task]) -> Table:
+    """A row per file: what was read, what was not used, and what was left out."""
+    from pathlib import Path
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness.data.table.findings import columns, negatives_per_row, rows_left_out
+
+    table = Table(title="what was read")
+    names = ("task", "file", "rows", "columns used", "columns not used", "negatives per row", "left out")
+    for column in names:
+        table.add_column(column, justify="right" if column == "rows" else "left", overflow="fold")
+    for task in tasks:
+        ranges = negatives_per_row(task.data) if task.config.kind == "retrieval" else [None] * len(task.data.files)
+        for facts, spread in zip(task.data.files, ranges, strict=True):
+            shown = "" if spread is None else f"{spread[0]} to {spread[2]}, median {spread[1]:g}"
+            used, unused = columns(list(facts.used)), columns(list(facts.unused))
+            cells = (Path(facts.path).name, f"{facts.rows:,}", used, unused, shown, rows_left_out(facts))
+            table.add_row(task.config.name, *map(Text, cells))
+    return table
 
 
 def _tasks_table(step_plan: StepPlan, scope_of_task: Mapping[str, NegativesScope]) -> Table:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from harness.data.source.config import ColumnNames, Paths, check_columns, without_batch_negatives
 from harness.loss_table import DISTILLATION_LOSSES, LOSSES, LossName, default_loss, losses_of_kind
 from harness.prompts import Prompts
 from harness.settings.section import Section
@@ -90,6 +91,10 @@ def _as_tuple(value: object) -> object:
 class TaskConfig(Section):
     """One data source, how many of its examples a step holds, and which losses they train.
 
+    path: a file, a folder, a pattern (`data/*.jsonl.gz`) or a hub name, or a list of these.
+    columns: our name of a column to the name in the files: `{query: question, positive: answer}`; `ignore` lists
+        columns to leave out.
+    corpus: the documents (docid, text) that the rows name by id (Tevatron's positive_document_ids).
     quota: number of examples in a step, over all ranks.
     share: a fraction of `data.batch`, given in place of a quota. `auto`: the tasks with `auto` divide the rest of
         `data.batch` among themselves according to the size of their data (see `harness/data/plan/quotas.py`).
@@ -100,8 +105,11 @@ class TaskConfig(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     kind: TaskKind
-    path: str
-    split: str = "train"  # the split of a hub data set or of a folder saved by `datasets`
+    path: Paths
+    split: str = "train"  # the split of a hub data set, of a folder saved by `datasets`, or of train/test files
+    config_name: str | None = None  # the configuration of a hub data set
+    columns: ColumnNames = Field(default_factory=dict)
+    corpus: str | None = None
     quota: int | None = Field(None, ge=1)
     share: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] | None = None
     loss: Annotated[tuple[LossName, ...], BeforeValidator(_as_tuple), Field(min_length=1)] | None = None
@@ -134,6 +142,17 @@ class TaskConfig(Section):
             raise ValueError(
                 f"tasks.{self.name}: got {given}, expected one of them: quota is a number of examples, share a part of "
                 "data.batch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_source(self) -> TaskConfig:
+        check_columns(self.name, self.kind, self.columns, self.corpus)
+        marked = without_batch_negatives(self.path)
+        if marked is not None and self.negatives.scope is None and self.kind == "retrieval":
+            raise ValueError(
+                f"tasks.{self.name}.negatives.scope: got none for {marked}, whose name tells FlagEmbedding to use no "
+                "negatives of other queries, expected scope: own (as it does), task or step; set it"
             )
         return self
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from harness.data.source.files import BadRow
 from harness.data.source.formats import read_formatted_rows
+from harness.data.source.shards import is_pattern, source_files
 from harness.data.table.npy import ArrayFile, open_array
 from harness.data.table.tokenisation import text_hash
 from harness.filtering.config import RuleConfig
@@ -192,11 +193,14 @@ class _Writer:
 
 
 def source_hash(path: str) -> str:
-    """SHA-256 of a file, of the names and bytes of a folder's files, or of the name of a hub data set."""
+    """SHA-256 of a file, of the names and bytes of several files, or of the name of a hub data set."""
     place = Path(path)
     if place.is_file():
         return _file_hash(place)
     digest = hashlib.sha256(b"" if place.is_dir() else path.encode())
+    if is_pattern(path):
+        for name in source_files(path, "train"):
+            digest.update(f"{name}\n{_file_hash(Path(name))}\n".encode())
     for file in _files_of(place):
         digest.update(f"{file.relative_to(place)}\n{_file_hash(file)}\n".encode())
     return digest.hexdigest()

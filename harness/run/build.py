@@ -24,7 +24,7 @@ from harness.mining.remine import Reranking
 from harness.mining.upcoming import Upcoming
 from harness.run.encoders import TextEncoders
 from harness.run.objective import build_objective
-from harness.run.places import locate_for
+from harness.run.places import locate_for, locate_source
 from harness.run.run import Run
 from harness.run.tasks import (
     bank_hashes,
@@ -81,7 +81,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
 def _find_training_data(loaded: LoadedRecipe) -> None:
     """Report a missing file before anything is loaded."""
     for task in loaded.config.tasks:
-        locate_for(loaded, task.path)
+        locate_source(loaded, task.path)
 
 
 def _open_evaluation_data(loaded: LoadedRecipe) -> LoadedData:

@@ -36,3 +36,8 @@ def locate_for(loaded: LoadedRecipe, path: str, *, allow_hub: bool = True) -> st
         cache=loaded.config.data.cache,
         allow_hub=allow_hub,
     )
+
+
+def locate_source(loaded: LoadedRecipe, path: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """Resolve the data path, or each of several data paths, of a task."""
+    return locate_for(loaded, path) if isinstance(path, str) else tuple(locate_for(loaded, one) for one in path)

@@ -14,12 +14,14 @@ from harness.data.bank.negatives import Candidates, ListedCandidates, NegativeBa
 from harness.data.config import TaskConfig
 from harness.data.plan.quotas import with_quotas
 from harness.data.plan.task import Task
+from harness.data.table.findings import remarks
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.model_folder.configuration import position_limit
 from harness.report.console import ReadingConsole
-from harness.run.places import locate_for
+from harness.report.messages import say
+from harness.run.places import locate_for, locate_source
 
 BANK_OFFSET = 10  # the paper's value (section 3.1): the first results of a search are often unlabelled positives
 
@@ -31,8 +33,11 @@ def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:
         query_length = task.query_max_length or max_lengths(loaded.config)["query"]
         document_length = task.document_max_length or max_lengths(loaded.config)["document"]
         lengths = (query_length, document_length)
-        path, progress = locate_for(loaded, task.path), ReadingConsole(f"task {task.name}")
-        data = open_task(task, path, loaded.config.data, tokeniser, *lengths, progress=progress)
+        path, progress = locate_source(loaded, task.path), ReadingConsole(f"task {task.name}")
+        corpus = locate_for(loaded, task.corpus) if task.corpus else None
+        data = open_task(task, path, loaded.config.data, tokeniser, *lengths, progress=progress, corpus=corpus)
+        for line in remarks(task, data):
+            say(line)
         check_scores(task, data)
         bank = None
         if task.kind == "retrieval":

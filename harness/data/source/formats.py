@@ -1,114 +1,273 @@
-"""Recognises which columns of a data file hold queries, positives, labels and so on.
+"""Reads the rows of a source, each with the column format that says what its columns hold.
 
-Takes the rows of a file; returns each row with the column format of the file. To add a column format, add a line to the
-table `FORMATS`.
+Every column is used, listed in the facts as not used, or refused. Training, filtering, mining and evaluation all read
+rows through this module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
-from harness.data.source.files import BadRow, Row, read_rows
-from harness.types import SourceKind
-
-
-@dataclass(frozen=True, slots=True)
-class RowFormat:
-    """The name of the column for each kind of content; all other columns of a row are ignored."""
-
-    kind: SourceKind
-    texts: tuple[str, ...]  # columns with one text: the query, the two texts of a pair, or the text to classify
-    positive: str | None = None
-    negative: str | None = None  # the column may be missing; columns NAME_1, NAME_2 ... are read as well
-    bare_text: bool = True  # whether positive and negative may be one text instead of a list of texts
-    positive_scores: str | None = None
-    negative_scores: str | None = None
-    prompt: str | None = None
-    target: str | None = None  # the score or the label
-    title: str | None = None  # put before the text, separated by a space
-
-    @property
-    def required(self) -> tuple[str, ...]:
-        return (*self.texts, *(name for name in (self.positive, self.target) if name))
-
-    @property
-    def optional(self) -> tuple[str, ...]:
-        names = (self.negative, self.positive_scores, self.negative_scores, self.prompt, self.title)
-        return tuple(name for name in names if name)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (*self.required, *self.optional)
-
-    def __str__(self) -> str:
-        return "(" + ", ".join([*self.required, *(f"[{name}]" for name in self.optional)]) + ")"
-
-
-FORMATS = (  # the first format that fits is used
-    RowFormat(
-        "retrieval",
-        ("query",),
-        positive="pos",
-        negative="neg",
-        bare_text=False,
-        positive_scores="pos_scores",
-        negative_scores="neg_scores",
-        prompt="prompt",
-    ),
-    RowFormat("retrieval", ("query",), positive="positive", negative="negative"),
-    RowFormat("retrieval", ("anchor",), positive="positive", negative="negative"),
-    RowFormat("retrieval", ("prompt",), positive="response"),
-    RowFormat("sts", ("text1", "text2"), target="score"),
-    RowFormat("sts", ("sentence1", "sentence2"), target="score"),
-    RowFormat("classification", ("text",), target="label"),
-    RowFormat("corpus", ("text",), title="title"),
+from harness.data.source.columns.cells import typed_row
+from harness.data.source.columns.documents import CorpusTexts
+from harness.data.source.columns.foreign import (
+    FLAG_EMBEDDING_SETTINGS,
+    ForeignFormat,
+    check_flag_embedding,
+    convert,
+    foreign_format,
 )
+from harness.data.source.columns.labels import (
+    CONFLICT,
+    ONLY_NEGATIVES,
+    LabelledPairs,
+    bad_label,
+    is_positive,
+    split_by_labels,
+)
+from harness.data.source.columns.layout import Layout, check_watched, layout_of
+from harness.data.source.columns.row_format import FORMATS, LISTS, FormattedRow, RowFormat, detect_format, shown
+from harness.data.source.facts import IGNORE, FileFacts, ReadSettings
+from harness.data.source.files import BadRow, Row, TextRow, read_file
+from harness.data.source.shards import source_files
+from harness.data.source.validation import validate
+from harness.types import Example, SourceKind
+
+__all__ = ["FORMATS", "FormattedRow", "RowFormat", "SourceReader", "detect_format", "read_formatted_rows"]
+
+FormattedRows = Iterator[tuple[int, FormattedRow | BadRow]]
+_MAY_BE_MISSING_AT_FIRST = frozenset((IGNORE, "negative", "prompt", "pos_scores", "neg_scores", "title", "label"))
+_COLUMN_SETS_KEPT = 1000  # rows with ever other columns must not fill the memory
 
 
-@dataclass(frozen=True, slots=True)
-class FormattedRow:
-    """A row as read from the file, and the format that says what its columns hold."""
+def read_formatted_rows(
+    path: str, split: str, kind: SourceKind, settings: ReadSettings | None = None
+) -> Iterator[tuple[int, FormattedRow | BadRow]]:
+    """Stream (line or row number, row) of a source. A file's first row that fits a format sets its format.
 
-    columns: Row
-    row_format: RowFormat
+    See `read_rows` for `path`, `split`, and the errors raised. A query that no text is a positive of gives a BadRow.
 
-
-def read_formatted_rows(path: str, split: str, kind: SourceKind) -> Iterator[tuple[int, FormattedRow | BadRow]]:
-    """Stream (line or row number, row) of a source. The first readable row that fits a format sets it for all rows.
-
-    See `read_rows` for `path`, `split`, and the errors raised.
+    Raises:
+        ValueError: also for a column whose name is near one that is read.
     """
+    reader = SourceReader(path, split, kind, settings or ReadSettings())
+    for file in reader.files:
+        yield from reader.rows(file, None)
+    reader.check_all_mapped()
+
+
+@dataclass(slots=True)
+class _Columns:
+    """How rows with one set of columns are read, and how many of them there were."""
+
+    layout: Layout
+    is_complete: bool  # whether all required columns are there
+    has_peer_settings: bool
+    rows: int = 0
+
+
+@dataclass(slots=True)
+class _FileState:
+    path: str
+    facts: FileFacts | None
     row_format: RowFormat | None = None
-    for line, row in read_rows(path, split):
-        if isinstance(row, BadRow):
-            yield line, row
-            continue
-        if row_format is None:
-            detected = detect_format(row, kind)
+    foreign: ForeignFormat | None = None
+    columns: dict[tuple[str, ...], _Columns] = field(default_factory=dict)
+    pairs: LabelledPairs | None = None  # of a file with one label per row
+    has_other_rows: bool = False  # rows without a label
+
+
+class SourceReader:
+    """Reads the files of one source, each by its own columns."""
+
+    def __init__(self, path: str | tuple[str, ...], split: str, kind: SourceKind, settings: ReadSettings) -> None:
+        self.files = source_files(path, split)
+        self._split, self._kind, self._settings = split, kind, settings
+        self._documents: CorpusTexts | None = None
+        self._seen: set[str] = set()  # columns of the files
+        mapped = {ours: (name,) if isinstance(name, str) else name for ours, name in settings.columns.items()}
+        self._ignored = frozenset(mapped.get(IGNORE, ()))
+        self._extra_negatives = mapped.get("negative", ())
+        self._ours_of_name = {names[0]: ours for ours, names in mapped.items() if ours not in (IGNORE, "negative")}
+        self._known = {name for row_format in FORMATS if row_format.kind == kind for name in row_format.names}
+        self._known |= {"label", "score"} if kind in ("retrieval", "sts") else set()
+        self._known |= {"prompt"} if kind != "corpus" else set()
+
+    def rows(self, file: str, facts: FileFacts | None) -> FormattedRows:
+        """Stream (line or row number, row) of one file. facts: gets what was found.
+
+        Without facts, a query that no text is a positive of gives a BadRow; with them it is counted there.
+        """
+        state = _FileState(file, facts)
+        try:
+            for line, row in read_file(file, self._split, self._settings.config_name):
+                formatted = row if isinstance(row, BadRow) else self._formatted(state, line, row)
+                if formatted is not None:
+                    yield line, formatted
+            if state.pairs is not None:
+                yield from self._joined(state, state.pairs)
+        finally:
+            if state.pairs is not None:
+                state.pairs.close()
+        _count_columns(state)
+
+    def check_all_mapped(self) -> None:
+        """Check, after the last file, that every column named by the recipe's `columns` is in the files.
+
+        Raises:
+            ValueError: one is not.
+        """
+        for name in (*self._ours_of_name, *self._extra_negatives, *sorted(self._ignored)):
+            if name not in self._seen:
+                raise ValueError(self._not_there(name, self.files[0], self._seen))
+
+    def _not_there(self, name: str, file: str, columns: set[str]) -> str:
+        ours = self._ours_of_name.get(name, "negative" if name in self._extra_negatives else IGNORE)
+        return (
+            f"tasks.columns.{ours}: got {name!a}, expected a column of {file}, which has {shown(columns)}; "
+            "correct or remove the key"
+        )
+
+    def _formatted(self, state: _FileState, line: int, row: Row) -> FormattedRow | BadRow | None:
+        """The row with its format; None if it gives no row, or gives it later."""
+        original = tuple(row)
+        if state.row_format is None and state.foreign is None:
+            state.foreign = foreign_format(set(row) - self._ignored, self._kind)
+        if state.foreign is not None:
+            converted = self._converted(state, row)
+            if isinstance(converted, BadRow):
+                return converted
+            row = converted
+        columns = state.columns.get(original) or self._new_columns(state, line, original, row)
+        if isinstance(columns, BadRow):
+            return columns
+        columns.rows += 1
+        layout = columns.layout
+        if layout.watched and columns.is_complete:
+            check_watched(f"{state.path}:{line}", row, layout)
+        if columns.has_peer_settings:
+            check_flag_embedding(f"{state.path}:{line}", {n: v for n, v in row.items() if n not in self._ignored})
+        if isinstance(row, TextRow):
+            typed = typed_row(row, layout.row_format, layout.label)
+            if isinstance(typed, BadRow):
+                return typed
+            row = typed
+        if self._kind == "retrieval" and columns.is_complete:
+            return self._labelled(state, line, row, layout)
+        return FormattedRow(row, layout.row_format)
+
+    def _converted(self, state: _FileState, row: Row) -> Row | BadRow:
+        assert state.foreign is not None
+        if self._documents is None and self._settings.corpus is not None:
+            self._documents = CorpusTexts(self._settings.corpus, self._split)
+        missing = [name for name in state.foreign.columns[: state.foreign.required] if name not in row]
+        if missing:
+            return BadRow(missing[0], "no such field", f"the fields {', '.join(state.foreign.columns)}")
+        return convert(state.foreign, row, self._kind, self._documents)
+
+    def _new_columns(self, state: _FileState, line: int, original: tuple[str, ...], row: Row) -> _Columns | BadRow:
+        """How rows with these columns are read. The first row that fits a format sets the format of the file."""
+        names = self._our_names(state, original, row)
+        if state.row_format is None:
+            detected = detect_format(names, self._kind)
             if isinstance(detected, BadRow):
-                yield line, detected
+                for name, ours in self._ours_of_name.items():
+                    if name not in row and ours not in _MAY_BE_MISSING_AT_FIRST:
+                        raise ValueError(self._not_there(name, f"{state.path}:{line}", set(original)))
+                return _with_header_hint(detected, row)
+            state.row_format = detected
+        required = state.row_format.required
+        is_complete = all(name in names for name in required)
+        with_missing = {**{name: name for name in required}, **names}
+        extra = [name for name in self._extra_negatives if name in row]
+        layout = layout_of(with_missing, extra, state.row_format, self._known)
+        is_flag_embedding = state.row_format is LISTS and any(name in names for name in FLAG_EMBEDDING_SETTINGS)
+        if len(state.columns) >= _COLUMN_SETS_KEPT:
+            _count_columns(state)
+        self._seen.update(original)
+        found = state.columns[original] = _Columns(layout, is_complete, is_flag_embedding)
+        return found
+
+    def _our_names(self, state: _FileState, original: tuple[str, ...], row: Row) -> dict[str, str]:
+        """Our name of each column of a row to the file's name."""
+        names: dict[str, str] = {}
+        for name in row:
+            ours = self._ours_of_name.get(name, name)
+            if name in self._ignored:
                 continue
-            row_format = detected
-        yield line, FormattedRow(row, row_format)
+            if ours in names or (ours == name and name in self._ours_of_name.values() and self._holds(row, name)):
+                raise ValueError(
+                    f"tasks.columns.{ours}: got a mapping to {ours}, but {state.path} has a column {ours}, too, "
+                    f"expected one of them; add ignore: [{ours}], or remove the key"
+                )
+            names[ours] = name
+        return names
+
+    def _holds(self, row: Row, ours: str) -> bool:
+        """Whether the row has a column that the recipe maps to this name of ours."""
+        return any(name in row for name, mapped in self._ours_of_name.items() if mapped == ours)
+
+    def _labelled(self, state: _FileState, line: int, row: Row, layout: Layout) -> FormattedRow | BadRow | None:
+        """A row of queries and texts; those with a label of their own are kept until the end of the file."""
+        value = None if layout.label is None else row.get(layout.label)
+        if layout.label is not None and isinstance(value, list):
+            split = split_by_labels(row, layout.row_format, layout.label)
+            return self._without_positive(state) if split is None else split
+        if state.pairs is None and layout.label is None:
+            state.has_other_rows = True
+            return FormattedRow(row, layout.row_format)
+        field_name = layout.label or "label"
+        judgement = is_positive(value)
+        if judgement is None:
+            return bad_label(field_name, value)
+        if state.has_other_rows:
+            return BadRow(field_name, "a label, after rows without one", "a label in every row or in none")
+        example = validate(line, row, layout.row_format)
+        if not isinstance(example, Example):
+            return example
+        state.pairs = state.pairs or LabelledPairs()
+        state.pairs.add(example, judgement)
+        return None
+
+    def _joined(self, state: _FileState, pairs: LabelledPairs) -> FormattedRows:
+        for line, row in pairs.rows():
+            positives = set(row["pos"])
+            negatives = [text for text in row["neg"] if text not in positives]
+            if len(negatives) < len(row["neg"]) and state.facts is not None:
+                state.facts.note(CONFLICT)
+            if positives:
+                yield line, FormattedRow({**row, "neg": negatives}, LISTS)
+            elif (problem := self._without_positive(state)) is not None:
+                yield line, problem
+
+    def _without_positive(self, state: _FileState) -> BadRow | None:
+        if state.facts is None:
+            return BadRow("label", "0 for every text of this query", "a text with label 1")
+        state.facts.skip(ONLY_NEGATIVES)
+        return None
 
 
-def detect_format(columns: Collection[str], kind: SourceKind) -> RowFormat | BadRow:
-    """The first format of `kind` whose required columns are all among `columns`, or a BadRow if no format fits.
+def _with_header_hint(problem: BadRow, row: Row) -> BadRow:
+    """The problem, with what a csv or tsv file must have, if the row comes from one."""
+    if not isinstance(row, TextRow):
+        return problem
+    ids = "; ids name texts of other files: join these first" if all(name.isdecimal() for name in row) else ""
+    return replace(problem, expected=f"{problem.expected}; the first line must name the columns{ids}")
 
-    If one format has more columns in common with the row than every other format, the BadRow names the missing column
-    of this format. Otherwise it lists the columns of all formats of the kind.
-    """
-    formats = [row_format for row_format in FORMATS if row_format.kind == kind]
-    for row_format in formats:
-        if set(row_format.required) <= set(columns):
-            return row_format
-    other_kinds = {other.kind for other in FORMATS if set(other.required) <= set(columns)} - {"corpus"}
-    num_shared = [sum(name in columns for name in row_format.names) for row_format in formats]
-    if not other_kinds and max(num_shared) > 0 and num_shared.count(max(num_shared)) == 1:
-        likely_format = formats[num_shared.index(max(num_shared))]
-        missing = next(name for name in likely_format.required if name not in columns)
-        return BadRow(missing, "no such field", f"the fields {likely_format}")
-    hint = f"; these columns fit kind: {' or '.join(sorted(other_kinds))}" if other_kinds else ""
-    seen = ascii(sorted(map(str, columns)))[1:-1][:200] or "none"
-    return BadRow("columns", seen, f"{' or '.join(map(str, formats))} for kind {kind}{hint}")
+
+def _count_columns(state: _FileState) -> None:
+    """Add the columns of the rows so far to the facts of the file."""
+    counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+    foreign = set(state.foreign.columns) if state.foreign else set()
+    for original, found in state.columns.items():
+        unused = set(original) - foreign - set(found.layout.used)
+        for name in original:
+            counts[name in unused][name] += found.rows
+    state.columns.clear()
+    if state.facts is None:
+        return
+    for counted, target in zip(counts, (state.facts.used, state.facts.unused), strict=True):
+        for name, rows in counted.items():
+            target[name] = target.get(name, 0) + rows

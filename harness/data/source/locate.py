@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from harness.data.source.files import FILE_SUFFIXES
+from harness.data.source.containers.table import FILE_SUFFIXES
+from harness.data.source.shards import is_pattern
 
 # A path with one of these suffixes is a file, never a hub name: the suffixes of files that the harness can read, and
 # other common suffixes of data files.
@@ -26,7 +28,9 @@ def cache_root(configured: str | None = None) -> Path:
 
 
 def locate(path: str, *, recipe_folder: Path | None, data_root: Path | None, allow_hub: bool = True) -> str:
-    """The absolute path of a file or folder. If none exists, a hub name (`owner/name` or `name`) is returned unchanged.
+    """The absolute path of a file, a folder or a pattern of files.
+
+    If none exists, a hub name (`owner/name` or `name`) is returned unchanged.
 
     A relative path is looked up beside the recipe, then under `data_root`. Without a recipe (a path from the command
     line) it is looked up under `data_root`, then in the working directory.
@@ -38,7 +42,7 @@ def locate(path: str, *, recipe_folder: Path | None, data_root: Path | None, all
     folders = [folder for folder in (recipe_folder, data_root, working_directory) if folder is not None]
     places = list(dict.fromkeys((folder / Path(path).expanduser()).absolute() for folder in folders))
     for place in places:
-        if place.exists():
+        if place.exists() or (is_pattern(str(place)) and any(glob.iglob(str(place), recursive=True))):
             return os.path.normpath(place)
     if allow_hub and _HUB_NAME.fullmatch(path) and not _DATA_SUFFIX.search(path):
         return path

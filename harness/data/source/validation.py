@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.source.files import BadRow, Row
-from harness.data.source.formats import RowFormat
+from harness.data.source.columns.row_format import RowFormat
+from harness.data.source.containers.rows import BadRow, Row
 from harness.types import Example
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -58,7 +58,7 @@ def _retrieval(line: int, row: Row, row_format: RowFormat) -> Example:
     negatives: list[str] = []
     for name in _negative_columns(row, row_format):
         if row[name] is not None:
-            negatives += _texts(row[name], name, row_format.bare_text)
+            negatives += _texts(row[name], name, row_format.bare_text or name != row_format.negative)
     return Example(
         line,
         (query, *positives, *negatives),
@@ -80,6 +80,8 @@ def _document(row: Row, row_format: RowFormat) -> str:
 
 def _negative_columns(row: Row, row_format: RowFormat) -> list[str]:
     """The negative columns that the row has: NAME, then NAME_1, NAME_2 ... in the order of their numbers."""
+    if row_format.negatives is not None:
+        return [name for name in row_format.negatives if name in row]
     name = row_format.negative
     if name is None:
         return []
@@ -145,6 +147,8 @@ def _document_scores(
         value = row.get(field) if field else None
         if value is None:
             scores += [float("nan")] * count
+        elif count == 1 and not isinstance(value, list):
+            scores.append(_number(value, str(field)))
         elif not isinstance(value, list):
             raise _InvalidField(str(field), _describe(value), "a list of numbers")
         elif len(value) != count:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,13 @@ import numpy as np
 import xxhash
 
 from harness.data.config import DataConfig, TaskConfig
+from harness.data.source.facts import FileFacts, ReadSettings
 from harness.data.source.locate import cache_root
+from harness.data.source.shards import source_files
 from harness.data.table.build_once import build_once
 from harness.data.table.npy import open_array
 from harness.data.table.tokenisation import Tokeniser
-from harness.data.table.writer import TEXTS_FILE, BadRowError, Progress, write_rows, write_tokens
+from harness.data.table.writer import TEXTS_FILE, BadRowError, Progress, Source, write_rows, write_tokens
 from harness.prompts import Prompts
 from harness.types import SourceKind
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BadRowError", "TableConfig", "TaskData", "check_scores", "open_table", "open_task"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 META_FILE = "meta.json"
 CHUNK_ROWS = 1 << 20
 
@@ -68,6 +70,7 @@ class TaskData:
     label_names: tuple[str, ...] = ()
     bad_rows: int = 0  # number of rows left out (data.on_bad_row: skip)
     bad_row_messages: tuple[str, ...] = ()  # what is wrong with the first of these rows
+    files: tuple[FileFacts, ...] = ()  # what was read from each file, in the order of the rows
     texts: Dataset | None = None  # columns text, prompt; a row's own prompt is stored with its query
 
     def read_texts(self, text_ids: np.ndarray) -> list[tuple[str, str | None]]:
@@ -88,22 +91,26 @@ class TaskData:
     def location(self, text_id: int) -> str:
         """`PATH:LINE` of the row that the text belongs to."""
         row = int(np.searchsorted(self.row_start_R1, text_id, side="right")) - 1
-        return f"{self.path}:{self.line_R[row]}"
+        if len(self.files) < 2:
+            return f"{self.path}:{self.line_R[row]}"
+        end_of_file = np.cumsum([file.rows for file in self.files])
+        return f"{self.files[int(np.searchsorted(end_of_file, row, side='right'))].path}:{self.line_R[row]}"
 
 
 def open_task(
     task: TaskConfig,
-    path: str,
+    path: Source,
     data: DataConfig,
     tokeniser: Tokeniser,
     query_max_length: int,
     document_max_length: int,
     progress: Progress | None = None,
+    corpus: str | None = None,
 ) -> TaskData:
-    """Open the task's data at `path`; see `open_table`."""
-    table = TableConfig(
-        task.name, task.kind, task.split, task.prompts.to_prompts(), (query_max_length, document_max_length)
-    )
+    """Open the task's data at `path`; see `open_table`. corpus: where the task's `corpus` lies."""
+    lengths = query_max_length, document_max_length
+    settings = ReadSettings(task.columns, task.config_name, corpus or task.corpus)
+    table = TableConfig(task.name, task.kind, task.split, task.prompts.to_prompts(), lengths, settings)
     return open_table(table, path, data, tokeniser, progress)
 
 
@@ -140,12 +147,13 @@ class TableConfig:
     split: str
     prompts: Prompts
     max_lengths: tuple[int, int]
+    settings: ReadSettings = field(default_factory=ReadSettings)
 
 
 def open_table(
-    table: TableConfig, path: str, data: DataConfig, tokeniser: Tokeniser, progress: Progress | None = None
+    table: TableConfig, path: Source, data: DataConfig, tokeniser: Tokeniser, progress: Progress | None = None
 ) -> TaskData:
-    """Open the source at `path`. If the source is not in the cache yet, read it into the cache first.
+    """Open the source at `path` (one or several). If it is not in the cache yet, read it into the cache first.
 
     Safe to call from several processes at once: one reads, the others wait. `progress` is called with the number of
     texts finished since the last call; every text counts twice, when it is written and when it is tokenised.
@@ -153,29 +161,40 @@ def open_table(
     Raises:
         BadRowError: a row is bad and `on_bad_row` is `stop`. ValueError: the source or the cache cannot be used.
     """
-    state = _SourceState.of(path)
-    key = _digest([FORMAT_VERSION, asdict(state), table.kind, table.split, data.on_bad_row])
+    states = _states(path, table)
+    key = _digest(
+        [FORMAT_VERSION, *map(asdict, states), table.kind, table.split, data.on_bad_row, table.settings.key()]
+    )
     rows = cache_root(data.cache) / "rows" / key
     skip = data.on_bad_row == "skip"
-
-    def build_rows(folder: Path) -> None:
-        facts = write_rows(folder, path, table.kind, table.split, skip, progress)
-        meta = {**asdict(facts), **asdict(state), "kind": table.kind, "split": table.split}
-        if state.is_file:
-            with open(path, "rb") as stream:
-                meta["content_hash"] = hashlib.file_digest(stream, "sha256").hexdigest()
-        if _SourceState.of(path) != state:
-            raise ValueError(
-                f"{path}: got a source that changed while it was read, expected a finished one; start again"
-            )
-        (folder / META_FILE).write_text(json.dumps(meta))
-
     prompts, max_lengths = table.prompts, table.max_lengths
     tokens_key = _digest([FORMAT_VERSION, tokeniser.fingerprint, prompts.for_pairs(), max_lengths])
     tokens = rows / f"tokens-{tokens_key}"
-    build_once(rows, build_rows)
+    build_once(rows, lambda folder: _build_rows(folder, table, path, states, skip, progress))
     build_once(tokens, lambda folder: write_tokens(folder, rows, tokeniser, prompts, max_lengths, progress))
-    return _read(table, path, rows, tokens)
+    return _read(table, shown_path(path), rows, tokens)
+
+
+def _build_rows(
+    folder: Path, table: TableConfig, path: Source, states: list[_SourceState], skip: bool, progress: Progress | None
+) -> None:
+    """Write the rows of a source, and what is known about it, into `folder`."""
+    facts = write_rows(folder, path, table.kind, table.split, skip, progress, table.settings)
+    sources = [asdict(state) for state in states]
+    meta = {**asdict(facts), "sources": sources, "kind": table.kind, "split": table.split}
+    if len(states) == 1 and states[0].is_file:
+        with open(states[0].path, "rb") as stream:
+            meta["content_hash"] = hashlib.file_digest(stream, "sha256").hexdigest()
+    if _states(path, table) != states:
+        raise ValueError(
+            f"{shown_path(path)}: got a source that changed while it was read, expected a finished one; start again"
+        )
+    (folder / META_FILE).write_text(json.dumps(meta))
+
+
+def shown_path(path: Source) -> str:
+    """The path of a source for messages; of several, the first one and their number."""
+    return path if isinstance(path, str) else path[0] if len(path) == 1 else f"{path[0]} and {len(path) - 1} more"
 
 
 @dataclass(frozen=True)
@@ -199,6 +218,14 @@ class _SourceState:
         return _SourceState(os.path.abspath(path), place.is_file(), sum(stat.st_size for stat in stats), newest)
 
 
+def _states(path: Source, table: TableConfig) -> list[_SourceState]:
+    """The state of every file of a source, and of the corpus whose documents it names."""
+    sources = [*source_files(path, table.split)]
+    if table.settings.corpus is not None:
+        sources += source_files(table.settings.corpus, table.split)
+    return [_SourceState.of(file) for file in sources]
+
+
 def _digest(parts: list[Any]) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
 
@@ -219,7 +246,8 @@ def _read(table: TableConfig, path: str, rows: Path, tokens: Path) -> TaskData:
             content_hash=meta["content_hash"],
             label_names=tuple(meta["label_names"]),
             bad_rows=meta["bad_rows"],
-            bad_row_messages=tuple(f"{path}:{message}" for message in meta["messages"]),
+            bad_row_messages=tuple(meta["messages"]),
+            files=tuple(FileFacts(**facts) for facts in meta["files"]),
             texts=Dataset.from_file(str(rows / TEXTS_FILE)),
             **arrays,
         )

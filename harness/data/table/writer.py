@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from harness.data.source.facts import FileFacts, ReadSettings
 from harness.data.source.files import BadRow
-from harness.data.source.formats import read_formatted_rows
+from harness.data.source.formats import SourceReader
 from harness.data.source.validation import validate
 from harness.data.table.lookup import write_label_lookup, write_query_lookup
 from harness.data.table.npy import ArrayFile, open_array
+from harness.data.table.source_facts import SourceFacts, check_usable, rows_of_single_labels
 from harness.data.table.tokenisation import Tokeniser, text_hash, token_hash
 from harness.prompts import Prompts
 from harness.types import ROLES, Example, PromptedText, SourceKind
@@ -31,7 +32,9 @@ TOKENISE_TEXTS = 1024
 MAX_MESSAGES = 20
 TEXTS_FILE = "texts.arrow"
 SCHEMA = pa.schema([("text", pa.large_string()), ("prompt", pa.large_string())])
+BAD_ROW = "bad rows (data.on_bad_row: skip)"
 Progress = Callable[[int], None]
+Source = str | tuple[str, ...]
 QUERY, DOCUMENT = ROLES.index("query"), ROLES.index("document")
 
 
@@ -39,44 +42,36 @@ class BadRowError(ValueError):
     """A row that cannot be used; the message is one line `PATH:LINE: FIELD: got ..., expected ...`."""
 
 
-@dataclass
-class SourceFacts:
-    """Counts, names and hash gathered in one pass over a source."""
-
-    num_rows: int = 0
-    num_texts: int = 0
-    bad_rows: int = 0
-    messages: list[str] = field(default_factory=list)  # of the first bad rows, without `PATH:`
-    label_names: list[str] = field(default_factory=list)
-    content_hash: str = ""  # SHA-256 of the examples as read
-
-
 def write_rows(
-    folder: Path, path: str, kind: SourceKind, split: str, skip: bool, progress: Progress | None = None
+    folder: Path,
+    path: Source,
+    kind: SourceKind,
+    split: str,
+    skip: bool,
+    progress: Progress | None = None,
+    settings: ReadSettings | None = None,
 ) -> SourceFacts:
     """Validate a source and write its texts, arrays and lookups into `folder`.
 
-    skip: leave out and count bad rows instead of raising an error at the first one. progress: called with the number of
-    texts written since the last call.
+    path: one file, folder, pattern or hub name, or several. skip: leave out and count bad rows instead of raising an
+    error at the first one. progress: called with the number of texts written since the last call.
 
     Raises:
         BadRowError: a row is bad and `skip` is false. ValueError: the source cannot be read, has no usable row, or has
             only one label.
     """
-    facts = _write_examples(folder, path, kind, split, skip, {}, progress)
+
+    def write(excluded: dict[tuple[str, int], BadRow]) -> SourceFacts:
+        reader = SourceReader(path, split, kind, settings or ReadSettings())
+        return _write_examples(folder, reader, kind, skip, excluded, progress)
+
+    facts, name = write({}), path if isinstance(path, str) else path[0]
     if kind == "classification" and facts.num_rows:
-        rows_without_positive = _rows_of_single_labels(folder, facts)
+        rows_without_positive = rows_of_single_labels(folder, facts)
         if rows_without_positive:  # known only after the whole pass, so a second pass skips or refuses these rows
-            facts = _write_examples(folder, path, kind, split, skip, rows_without_positive, progress)
-    if not facts.num_rows:
-        first = f"; the first of {facts.bad_rows} bad rows is {path}:{facts.messages[0]}" if facts.messages else ""
-        raise ValueError(f"{path}: got no usable row, expected at least one{first}")
+            facts = write(rows_without_positive)
+    check_usable(name, kind, facts)
     if kind == "classification":
-        if len(facts.label_names) < 2:
-            raise ValueError(
-                f"{path}: label: got only the label {facts.label_names[0]!a}, expected at least two "
-                "(texts of other labels are the negatives)"
-            )
         write_label_lookup(folder, len(facts.label_names))
     write_query_lookup(folder)
     return facts
@@ -84,52 +79,40 @@ def write_rows(
 
 def _write_examples(
     folder: Path,
-    path: str,
+    reader: SourceReader,
     kind: SourceKind,
-    split: str,
     skip: bool,
-    excluded: dict[int, BadRow],
+    excluded: dict[tuple[str, int], BadRow],
     progress: Progress | None,
 ) -> SourceFacts:
-    """Write the source in one pass. excluded: by line, rows that an earlier pass over the whole source found bad."""
+    """Write the source in one pass. excluded: by file and line, rows that an earlier pass found bad."""
     facts = SourceFacts()
     with _RowWriter(folder, kind, progress) as writer:
-        for line, result in _examples(path, kind, split):
-            example_or_problem = excluded.get(line, result)
-            if isinstance(example_or_problem, Example):
-                writer.add(example_or_problem)
-                continue
-            message = example_or_problem.message(path, line)
-            if not skip:
-                raise BadRowError(message)
-            facts.bad_rows += 1
-            if len(facts.messages) < MAX_MESSAGES:
-                facts.messages.append(message.removeprefix(f"{path}:"))
+        for file in reader.files:
+            of_file = FileFacts(file)
+            facts.files.append(of_file)
+            for line, result in _examples(reader, of_file):
+                example_or_problem = excluded.get((file, line), result) if excluded else result
+                if isinstance(example_or_problem, Example):
+                    writer.add(example_or_problem, of_file)
+                    continue
+                message = example_or_problem.message(file, line)
+                if not skip:
+                    raise BadRowError(message)
+                facts.bad_rows += 1
+                of_file.skip(BAD_ROW)
+                if len(facts.messages) < MAX_MESSAGES:
+                    facts.messages.append(message)
+    reader.check_all_mapped()
     facts.num_rows, facts.num_texts = writer.num_rows, writer.num_texts
     facts.label_names, facts.content_hash = list(writer.label_ids), writer.digest.hexdigest()
     return facts
 
 
-def _examples(path: str, kind: SourceKind, split: str) -> Iterator[tuple[int, Example | BadRow]]:
-    """(line, Example or BadRow) of every row of the source."""
-    for line, row in read_formatted_rows(path, split, kind):
+def _examples(reader: SourceReader, facts: FileFacts) -> Iterator[tuple[int, Example | BadRow]]:
+    """(line, Example or BadRow) of every row of a file."""
+    for line, row in reader.rows(facts.path, facts):
         yield line, row if isinstance(row, BadRow) else validate(line, row.columns, row.row_format)
-
-
-def _rows_of_single_labels(folder: Path, facts: SourceFacts) -> dict[int, BadRow]:
-    """By line, the rows whose label no other row has. Such a row has no positive."""
-    label_R = open_array(folder / "label_R.npy")
-    line_R = open_array(folder / "line_R.npy")
-    count_C = np.bincount(label_R, minlength=len(facts.label_names))
-    single: dict[int, BadRow] = {}
-    if (count_C > 1).all():
-        return single
-    for start in range(0, len(label_R), CHUNK_TEXTS):
-        for row in start + np.flatnonzero(count_C[label_R[start : start + CHUNK_TEXTS]] == 1):
-            name = ascii(facts.label_names[label_R[row]][:48])
-            got = f"a label with one example ({name})"
-            single[int(line_R[row])] = BadRow("label", got, "at least two examples of every label")
-    return single
 
 
 class _RowWriter:
@@ -171,9 +154,13 @@ class _RowWriter:
         self._characters = 0
         self._chunk: dict[str, list[Any]] = {name: [] for name in self._files}
 
-    def add(self, example: Example) -> None:
+    def add(self, example: Example, facts: FileFacts) -> None:
         chunk, texts = self._chunk, example.texts
         hashes = [text_hash(text) for text in texts]
+        facts.rows += 1
+        if self.kind == "retrieval":
+            _note_repeated(facts, hashes, example.num_positives)
+            facts.scored += example.document_scores is not None
         self._texts += texts
         self._prompts += [example.prompt] + [None] * (len(texts) - 1)
         self._characters += sum(map(len, texts))
@@ -194,8 +181,8 @@ class _RowWriter:
             chunk["score_R"].append(example.score)
         if example.label is not None:
             chunk["label_R"].append(self.label_ids.setdefault(example.label, len(self.label_ids)))
-        facts = (example.num_positives, example.score, example.label, example.prompt, example.document_scores)
-        self.digest.update(json.dumps([texts, facts]).encode())
+        values = (example.num_positives, example.score, example.label, example.prompt, example.document_scores)
+        self.digest.update(json.dumps([texts, values]).encode())
         if len(self._texts) >= CHUNK_TEXTS or self._characters >= CHUNK_CHARACTERS:
             self._flush()
 
@@ -209,6 +196,15 @@ class _RowWriter:
         if self.progress is not None:
             self.progress(len(self._texts))
         self._clear()
+
+
+def _note_repeated(facts: FileFacts, hashes: list[int], num_positives: int) -> None:
+    """Note a row that lists a text twice, or as a positive and as a negative. All its texts are kept."""
+    positives, negatives = hashes[1 : 1 + num_positives], hashes[1 + num_positives :]
+    if num_positives > 1 and len(set(positives)) < num_positives:
+        facts.note("rows list a positive twice")
+    if negatives and not set(positives).isdisjoint(negatives):
+        facts.note("rows have a negative that is one of their positives, which is never used as a negative")
 
 
 def write_tokens(

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from harness.config import RunConfig, dump, load_recipe
+from harness.data.config import TaskConfig
 from harness.data.plan.plan import plan
 from harness.data.table.tokenisation import Tokeniser
 from harness.loss_table import LOSSES, LossEntry
@@ -175,3 +177,29 @@ def test_the_data_of_a_task_that_distils_must_be_scored_before_training_starts(t
     loaded = load_recipe(str(make_recipe(tmp_path)), ["tasks.faq.loss=kl"])
     with pytest.raises(ValueError, match=r"retrieval\.jsonl:1: pos_scores: got no score"):
         open_tasks(loaded, Tokeniser(loaded.config.model.name_or_path))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"columns": {"query": ["a", "b"]}}, r"tasks\.t\.columns\.query: got 2 names, expected one"),
+        ({"columns": {"qurey": "a"}}, r"tasks\.t\.columns: got 'qurey' with kind retrieval, expected our names"),
+        ({"kind": "sts", "corpus": "c.jsonl"}, r"tasks\.t\.corpus: got one with kind sts"),
+        ({"path": "data/class_no_in_batch_neg.jsonl"}, r"tasks\.t\.negatives\.scope: got none for .* scope: own"),
+    ],
+)
+def test_where_rows_lie_and_how_they_are_read_is_checked(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        TaskConfig.model_validate({"name": "t", "kind": "retrieval", "path": "a.jsonl", "quota": 1} | keys)
+    assert str(caught.value).count("expected") == 1
+
+
+def test_a_task_may_have_several_paths_and_map_its_columns() -> None:
+    columns = {"query": "question", "negative": ["a", "b"], "ignore": "label"}
+    keys = {"name": "t", "kind": "retrieval", "path": ["a.jsonl", "b.csv"], "quota": 1, "columns": columns}
+    task = build(TaskConfig, keys, "a.yaml")
+    assert task.path == ("a.jsonl", "b.csv")
+    assert task.columns == {"query": "question", "negative": ("a", "b"), "ignore": "label"}
+    assert build(TaskConfig, task.model_dump(mode="json"), "a.yaml") == task
+    with pytest.raises(ValueError, match=r"^a\.yaml: path: got 5, expected .* or .*$"):
+        build(TaskConfig, keys | {"path": 5}, "a.yaml")

@@ -15,14 +15,17 @@ from tests.unit.data.table.sources import DOCUMENT_LENGTH, QUERY_LENGTH, Open
 
 @pytest.fixture
 def open_data(tmp_path: Path, tokeniser: Tokeniser) -> Open:
-    def open_data(path: Path | str, kind: Any = "retrieval", on_bad_row: Any = "stop", **changes: Any) -> TaskData:
+    def open_data(
+        path: Path | str | tuple[str, ...], kind: Any = "retrieval", on_bad_row: Any = "stop", **changes: Any
+    ) -> TaskData:
         lengths = {"query_max_length": QUERY_LENGTH, "document_max_length": DOCUMENT_LENGTH}
         lengths = {key: changes.pop(key, value) for key, value in lengths.items()}
         progress, tokens = changes.pop("progress", None), changes.pop("tokeniser", tokeniser)
         if kind == "classification":
             changes["negatives"] = NegativesConfig(per_query=1)
-        task = TaskConfig(name="t", kind=kind, path=str(path), quota=1, **changes)
+        place = path if isinstance(path, tuple) else str(path)
+        task = TaskConfig(name="t", kind=kind, path=place, quota=1, **changes)
         data = DataConfig(cache=str(tmp_path / "cache"), on_bad_row=on_bad_row)
-        return open_task(task, str(path), data, tokens, **lengths, progress=progress)
+        return open_task(task, place, data, tokens, **lengths, progress=progress)
 
     return open_data

@@ -1,0 +1,1 @@
+"""What the columns of a row hold: ours, those of other trainers, labels, and names that are near ours."""

@@ -1,0 +1,101 @@
+"""Reads parquet files, folders saved by `datasets`, and data sets of the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.data.source.containers.rows import BadRow, Row, Rows, broken_off, first_line
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+ARROW_BATCH_ROWS = 1024
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def parquet_rows(path: str) -> Rows:
+    """The rows of a parquet file."""
+    line = 0
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            for batch in file.iter_batches(ARROW_BATCH_ROWS):
+                for row in _arrow_rows(batch):
+                    line += 1
+                    yield line, row
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(broken_off(path, line + 1, error)) from error
+
+
+def saved_dataset_rows(path: str, split: str) -> Rows:
+    """The rows of a folder that datasets' save_to_disk wrote.
+
+    Raises:
+        ValueError: it cannot be read, or has no such split.
+    """
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        loaded = load_from_disk(path)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise ValueError(
+            f"tasks.path: got folder {path!r} ({first_line(error)}), expected one written by datasets' save_to_disk"
+        ) from error
+    if not isinstance(loaded, DatasetDict):
+        return _dataset_rows(loaded)
+    if split not in loaded:
+        raise ValueError(f"tasks.split: got {split!r}, expected a split of {path!r}: {', '.join(loaded)}")
+    return _dataset_rows(loaded[split])
+
+
+def hub_rows(name: str, split: str, config_name: str | None, expected: str) -> Rows:
+    """The rows of a data set of the hub. expected: what a path may be, for the message.
+
+    Raises:
+        ValueError: this is no hub name, or the data set cannot be loaded.
+    """
+    if not _HUB_NAME.fullmatch(name):
+        raise ValueError(f"tasks.path: got {name!r}, which does not exist, expected {expected}")
+    from datasets import load_dataset
+
+    try:
+        configuration = {} if config_name is None else {"name": config_name}
+        return _dataset_rows(load_dataset(name, split=split, **configuration))
+    except Exception as error:  # the hub client raises errors of many types: its own, HTTP and operating system errors
+        raise ValueError(
+            f"tasks.path: got {name!r}, which is no path here and cannot be loaded from the hub "
+            f"({first_line(error)}), expected {expected}; check tasks.path, tasks.config_name "
+            f"({config_name or 'none'}) and tasks.split ({split!r})"
+        ) from error
+
+
+def _dataset_rows(dataset: Dataset) -> Rows:
+    line = 0
+    # Arrow format, so that images and audio in columns that the harness ignores are not decoded.
+    for table in dataset.with_format("arrow").iter(ARROW_BATCH_ROWS):
+        for row in _arrow_rows(table):
+            line += 1
+            yield line, row
+
+
+def _arrow_rows(table: pa.Table | pa.RecordBatch) -> Iterator[Row | BadRow]:
+    """The rows of an Arrow table. A row with strings that are not UTF-8 becomes a BadRow; the other rows are read."""
+    try:
+        yield from table.to_pylist()
+    except UnicodeDecodeError:
+        for i in range(table.num_rows):
+            yield _arrow_row(table, i)
+
+
+def _arrow_row(table: pa.Table | pa.RecordBatch, i: int) -> Row | BadRow:
+    row = {}
+    for name in table.schema.names:
+        try:
+            row[name] = table.column(name)[i].as_py()
+        except UnicodeDecodeError as error:
+            return BadRow(name, f"byte 0x{error.object[error.start]:02x} at byte {error.start + 1}", "UTF-8")
+    return row

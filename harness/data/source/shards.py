@@ -1,0 +1,93 @@
+"""Finds the files of a source: one file, several, those of a folder, or those that a pattern fits."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.data.source.containers.table import is_saved_dataset, suffix_of
+
+# Names of splits as they stand in file names: a folder with train.jsonl and test.jsonl is read by split.
+_SPLIT_OF_WORD = {
+    "train": "train",
+    "training": "train",
+    "dev": "dev",
+    "validation": "dev",
+    "valid": "dev",
+    "val": "dev",
+    "test": "test",
+    "testing": "test",
+}
+_METADATA = re.compile(r"(dataset_infos?|state|dataset_dict|\..*)\.json|\..*")
+_PATTERN = re.compile(r"[*?\[]")
+
+
+def source_files(path: str | Sequence[str], split: str) -> list[str]:
+    """The files of a source, those of a folder or of a pattern by name. A hub name is returned as it is.
+
+    path: a file, a folder, a pattern such as `data/*.jsonl.gz`, or several of these.
+
+    Raises:
+        ValueError: a folder or a pattern has no file that can be read, or it is not plain which ones are meant.
+    """
+    if not isinstance(path, str):
+        files = [file for one in path for file in source_files(one, split)]
+        twice = next((file for file, count in Counter(files).items() if count > 1), None)
+        if twice is not None:
+            raise ValueError(f"tasks.path: got {twice!r} twice, expected each file once; remove one of them")
+        return files
+    place = Path(path)
+    if place.is_dir():
+        return [path] if is_saved_dataset(place) else _files_of_folder(place, split)
+    if is_pattern(path):
+        found = sorted(file for file in glob.glob(path, recursive=True) if Path(file).is_file())
+        if not found:
+            raise ValueError(f"tasks.path: got the pattern {path!r}, expected at least one file that it fits")
+        return found
+    return [path]
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path is a pattern of file names, and not itself the name of a file or folder."""
+    return _PATTERN.search(path) is not None and not Path(path).exists()
+
+
+def _files_of_folder(folder: Path, split: str) -> list[str]:
+    names = sorted(file.name for file in folder.iterdir() if file.is_file())
+    names = [name for name in names if suffix_of(name) and not _METADATA.fullmatch(name)]
+    stems = Counter(_stem(name) for name in names)
+    repeated = next((stem for stem, count in stems.items() if count > 1), None)
+    if repeated is not None:
+        raise ValueError(
+            f"tasks.path: got folder {str(folder)!r} with several files called {repeated!r}, expected each once; "
+            "name the files, or a pattern such as FOLDER/*.jsonl"
+        )
+    split_of_file = {name: _split_of(name) for name in names}
+    if any(split_of_file.values()):
+        chosen = [name for name in names if split_of_file[name] == _SPLIT_OF_WORD.get(split, split)]
+        unclear = next((name for name in names if split_of_file[name] is None), None)
+        if unclear is not None or not chosen:
+            got = f"{unclear!r} beside files named after splits" if chosen else f"no file of split {split!r}"
+            raise ValueError(
+                f"tasks.path: got folder {str(folder)!r} with {got}, expected files that are all of one kind; name "
+                "the files, a pattern such as FOLDER/*.jsonl, or another tasks.split"
+            )
+        names = chosen
+    if not names:
+        raise ValueError(
+            f"tasks.path: got folder {str(folder)!r}, expected files in it that can be read, or one written by "
+            "datasets' save_to_disk; name the files, or a pattern such as FOLDER/**/*.parquet"
+        )
+    return [str(folder / name) for name in names]
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(suffix_of(name) or "")
+
+
+def _split_of(name: str) -> str | None:
+    """The split that the first word of a file's name stands for, as in `train-00000-of-00002.parquet`."""
+    return _SPLIT_OF_WORD.get(re.split(r"[-_.]", name)[0].lower())

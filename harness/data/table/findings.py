@@ -1,0 +1,88 @@
+"""What was read from the files of a task, in words and numbers: for the start of a run and for `harness plan`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from harness.data.config import TaskConfig
+from harness.data.source.facts import FileFacts
+from harness.data.table.index import TaskData
+from harness.data.table.writer import BAD_ROW
+from harness.loss_table import DISTILLATION_LOSSES
+
+_SHOWN_COLUMNS = 12
+
+
+def remarks(task: TaskConfig, data: TaskData) -> list[str]:
+    """One line for each thing in the task's files that is not used, was left out, or is worth knowing."""
+    lines = [f"task {task.name}: {line}" for line in file_remarks(data)]
+    return [*lines, *(f"task {task.name}: {line}" for line in _remarks_of_retrieval(task, data))]
+
+
+def file_remarks(data: TaskData) -> list[str]:
+    """Columns that are not used, rows that were left out, and rows that have something worth knowing."""
+    lines = []
+    if unused := _counted(file.unused for file in data.files):
+        lines.append(f"columns not used: {columns(list(unused))}")
+    skipped = _counted(file.skipped for file in data.files)
+    del skipped[BAD_ROW]  # the start of a run warns of these with more detail
+    lines += [f"left out: {rows:,} {reason}" for reason, rows in skipped.items()]
+    lines += [f"{rows:,} {remark}" for remark, rows in _counted(file.notes for file in data.files).items()]
+    return lines
+
+
+def _remarks_of_retrieval(task: TaskConfig, data: TaskData) -> list[str]:
+    """Negatives and scores that the task's settings do not use."""
+    if task.kind != "retrieval":
+        return []
+    lines = _unused_negatives(task, data)
+    scored = sum(file.scored for file in data.files)
+    if scored and not task.distillation_losses:
+        losses = f"{', '.join(DISTILLATION_LOSSES[:-1])} and {DISTILLATION_LOSSES[-1]}"
+        lines.append(f"{scored:,} rows have scores that are not used; the losses {losses} read them")
+    return lines
+
+
+def _unused_negatives(task: TaskConfig, data: TaskData) -> list[str]:
+    rows = int(np.count_nonzero(_num_negatives(data)))
+    if not rows or (task.negatives.per_query and task.negatives.bank is None):
+        return []
+    if task.negatives.bank is not None:
+        return [f"{rows:,} rows have negatives that are not used; negatives.bank takes their place"]
+    return [
+        f"{rows:,} rows have negatives that are not used; negatives: {{per_query: N}} uses N of them for each query"
+    ]
+
+
+def negatives_per_row(data: TaskData) -> list[tuple[int, float, int]]:
+    """For each file, the lowest, the median and the highest number of negatives in a row."""
+    number_R, last = _num_negatives(data), np.cumsum([file.rows for file in data.files])
+    parts = np.split(number_R, last[:-1])
+    return [(int(part.min()), float(np.median(part)), int(part.max())) if len(part) else (0, 0.0, 0) for part in parts]
+
+
+def _num_negatives(data: TaskData) -> np.ndarray:
+    """The number of negatives in each row, int64 [R]."""
+    return np.diff(data.row_start_R1) - 1 - data.num_positives_R
+
+
+def columns(names: Sequence[str]) -> str:
+    """Names of columns for a line, at most 12 of them."""
+    more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
+    return ", ".join(ascii(name)[1:-1] for name in names[:_SHOWN_COLUMNS]) + more
+
+
+def rows_left_out(facts: FileFacts) -> str:
+    """The rows of a file that were left out, with the reasons."""
+    return "; ".join(f"{rows:,} {reason}" for reason, rows in facts.skipped.items())
+
+
+def _counted(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    """The counts of all files, added up."""
+    total: Counter[str] = Counter()
+    for of_file in counts:
+        total.update(of_file)
+    return total

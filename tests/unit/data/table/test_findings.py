@@ -1,0 +1,113 @@
+"""What the start of a run and `harness plan` say about the files that were read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from harness.cli.plan import _files_table
+from harness.data.config import NegativesConfig, TaskConfig
+from harness.data.plan.task import Task
+from harness.data.table.findings import negatives_per_row, remarks
+from harness.data.table.writer import BAD_ROW, BadRowError
+from tests.unit.data.table.sources import Open, write_lines
+
+LISTED = [{"query": "ral", "pos": ["mok"], "neg": ["sul", "dip"], "id": 1}, {"query": "tin", "pos": ["ven"], "neg": []}]
+
+
+def _task(**settings: Any) -> TaskConfig:
+    return TaskConfig(name="t", kind="retrieval", path="a.jsonl", quota=1, **settings)
+
+
+def test_unused_negatives_and_columns_are_said_with_the_knob(tmp_path: Path, open_data: Open) -> None:
+    data = open_data(write_lines(tmp_path / "a.jsonl", LISTED))
+    assert remarks(_task(), data) == [
+        "task t: columns not used: id",
+        "task t: 1 rows have negatives that are not used; negatives: {per_query: N} uses N of them for each query",
+    ]
+    assert remarks(_task(negatives=NegativesConfig(per_query=1)), data) == ["task t: columns not used: id"]
+
+
+def test_unused_scores_are_said_with_the_losses_that_read_them(tmp_path: Path, open_data: Open) -> None:
+    data = open_data(write_lines(tmp_path / "a.jsonl", [{"query": "ral", "pos": ["mok"], "scores": [0.9]}]))
+    assert remarks(_task(), data) == [
+        "task t: 1 rows have scores that are not used; the losses margin_mse and kl read them"
+    ]
+    assert remarks(_task(loss="kl", negatives=NegativesConfig(per_query=1)), data) == []
+
+
+def test_rows_left_out_and_rows_with_repeated_texts_are_counted(tmp_path: Path, open_data: Open) -> None:
+    rows = [
+        {"query": "ral", "pos": ["mok", "mok"], "neg": ["mok"]},
+        "[]",
+        {"query": "tin", "pos": ["x"], "labels": [0]},
+    ]
+    data = open_data(write_lines(tmp_path / "a.jsonl", rows), on_bad_row="skip")
+    assert (data.num_rows, data.files[0].skipped[BAD_ROW]) == (1, 1)
+    assert remarks(_task(negatives=NegativesConfig(per_query=1)), data) == [
+        "task t: left out: 1 queries without a text of label 1",
+        "task t: 1 rows list a positive twice",
+        "task t: 1 rows have a negative that is one of their positives, which is never used as a negative",
+    ]
+
+
+def test_the_plan_shows_a_line_for_each_file(tmp_path: Path, open_data: Open) -> None:
+    """The facts come from the cache at the second opening."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    write_lines(folder / "b.jsonl", LISTED)
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(json.dumps({"anchor": "q", "positive": "p"}).encode()))
+    for data in (open_data(folder), open_data(folder)):
+        assert [(file.rows, file.used, file.unused) for file in data.files] == [
+            (1, {"anchor": 1, "positive": 1}, {}),
+            (2, {"query": 2, "pos": 2, "neg": 2}, {"id": 1}),
+        ]
+        assert negatives_per_row(data) == [(0, 0.0, 0), (0, 1.0, 2)]
+    task = Task(_task(), data, None, 8, 8)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(_files_table([task]))
+    lines = [" ".join(line.replace("│", "|").split()) for line in console.export_text().splitlines()]
+    assert "| t | a.jsonl.gz | 1 | anchor, positive | | 0 to 0, median 0 | |" in lines
+    assert "| t | b.jsonl | 2 | query, pos, neg | id | 0 to 2, median 1 | |" in lines
+
+
+def test_a_text_of_several_files_is_found_in_its_file(tmp_path: Path, open_data: Open) -> None:
+    one = write_lines(tmp_path / "one.jsonl", LISTED)
+    other = write_lines(tmp_path / "other.jsonl", ["", *LISTED])
+    data = open_data((str(one), str(other)))
+    assert [data.location(int(text)) for text in data.row_start_R1[:-1]] == [
+        f"{one}:1",
+        f"{one}:2",
+        f"{other}:2",
+        f"{other}:3",
+    ]
+    assert [text for text, _ in data.read_texts(np.array([0, 6]))] == ["ral", "ral"]
+    write_lines(other, [*LISTED, "[]"])
+    with pytest.raises(BadRowError, match=r"other\.jsonl:3: row: got a JSON list"):
+        open_data((str(one), str(other)))
+
+
+def test_a_lonely_label_is_named_in_its_file(tmp_path: Path, open_data: Open) -> None:
+    one = write_lines(tmp_path / "one.jsonl", [{"text": f"a {i}", "label": "x"} for i in range(2)])
+    rows = [{"text": "b", "label": label} for label in ("y", "y", "lone")]
+    other = write_lines(tmp_path / "other.jsonl", rows)
+    with pytest.raises(BadRowError, match=r"other\.jsonl:3: label: got a label with one example \('lone'\)"):
+        open_data((str(one), str(other)), "classification")
+
+
+def test_a_new_column_mapping_or_corpus_reads_the_file_again(tmp_path: Path, open_data: Open) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [{"query": "ral", "positive": "mok", "other": "sul"}] * 2)
+    assert open_data(path).num_texts == 4
+    assert open_data(path, columns={"negative": "other"}).num_texts == 6
+    ids = write_lines(tmp_path / "b.jsonl", [{"query_text": "ral", "positive_document_ids": [1]}])
+    corpus = write_lines(tmp_path / "c.jsonl", [{"docid": 1, "text": "mok"}])
+    assert open_data(ids, corpus=str(corpus)).read_texts(np.array([1])) == [("mok", None)]
+    write_lines(corpus, [{"docid": 1, "text": "other"}])
+    assert open_data(ids, corpus=str(corpus)).read_texts(np.array([1])) == [("other", None)]
