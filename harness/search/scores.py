@@ -27,6 +27,22 @@ def pair_scores(left_ED: Tensor, right_ED: Tensor) -> Tensor:
     return product_ED[:, 0].float()
 
 
+def pair_cosines(left_ED: np.ndarray, right_ED: np.ndarray) -> np.ndarray:
+    """Cosine of each pair of rows, float32 [E]; 0 if one of the rows is zero.
+
+    Computed in float64 and rounded once: equal pairs get equal cosines wherever they stand, and every row has the
+    cosine 1 with itself, whatever its length. A float32 product differs in its last bits from pair to pair, and noise
+    would decide ties.
+    """
+    cosine_E = np.empty(len(left_ED), dtype=np.float32)
+    step = max(1, PAIR_BYTES["cpu"] // (8 * left_ED.shape[1]))
+    for first in range(0, len(left_ED), step):
+        left, right = (np.asarray(rows[first : first + step], dtype=np.float64) for rows in (left_ED, right_ED))
+        length = np.sqrt(np.einsum("ed,ed->e", left, left) * np.einsum("ed,ed->e", right, right))
+        cosine_E[first : first + step] = np.einsum("ed,ed->e", left, right) / np.where(length == 0, 1.0, length)
+    return cosine_E
+
+
 def listed_scores(query_RD: Tensor, corpus_CD: Tensor, query_E: Tensor, column_E: Tensor) -> Tensor:
     """`pair_scores` of the pairs (query_RD[query_E], corpus_CD[column_E]), float32 [E], on the device of the corpus."""
     device = corpus_CD.device

@@ -47,15 +47,19 @@ def top_k(
     return join_blocks(candidate_blocks(search, store=store, progress=progress), search.request)
 
 
-def nearest_by_cosine(query_QD: np.ndarray, document_CD: np.ndarray, k: int) -> SearchResult:
+def nearest_by_cosine(
+    query_QD: np.ndarray, document_CD: np.ndarray, k: int, excluded: Pairs | None = None
+) -> SearchResult:
     """The k documents with the highest cosine per query; an empty result on all ranks except 0.
 
     Every rank must call this with the same rows, which need no normalisation. Each rank needs memory for unit rows of
-    all queries and of its share of the documents. With fewer than k documents, the result contains all of them.
+    all queries and of its share of the documents. With fewer than k documents, the result contains all of them. For
+    equal cosines the lower row comes first. excluded: (query, document) pairs that the result must not contain.
     """
     first, stop = _documents_of_this_rank(len(document_CD))
     row_CD = torch.from_numpy(unit_rows(document_CD[first:stop])).to(comm.device())
-    return top_k(torch.from_numpy(unit_rows(query_QD)), CorpusShard(first, row_CD), min(k, len(document_CD)))
+    shard, k = CorpusShard(first, row_CD), min(k, len(document_CD))
+    return top_k(torch.from_numpy(unit_rows(query_QD)), shard, k, excluded=excluded)
 
 
 def shard_of(row_CD: np.ndarray, device: torch.device) -> CorpusShard:

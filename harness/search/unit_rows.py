@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+_BLOCK_ROWS = 16_384  # rows in float64 at a time, so that memory does not grow with the table
+
 
 def unit_rows(row_ND: np.ndarray) -> np.ndarray:
-    """row / |row| of each row, float32 [N, D]; a zero row stays zero."""
-    row_ND = np.asarray(row_ND, dtype=np.float32)
-    length_N1 = np.linalg.norm(row_ND, axis=1, keepdims=True)
-    return row_ND / np.maximum(length_N1, np.finfo(np.float32).tiny)
+    """row / |row| of each row, float32 [N, D]; a zero row stays zero.
+
+    Length and quotient are computed in float64 and rounded once. In float32, rows of one direction but different
+    lengths would differ in their last bits, and noise would decide ties between them.
+    """
+    unit_ND = np.empty(row_ND.shape, dtype=np.float32)
+    for first in range(0, len(row_ND), _BLOCK_ROWS):
+        block_BD = np.asarray(row_ND[first : first + _BLOCK_ROWS], dtype=np.float64)
+        length_B1 = np.linalg.norm(block_BD, axis=1, keepdims=True)
+        unit_ND[first : first + _BLOCK_ROWS] = block_BD / np.where(length_B1 == 0, 1.0, length_B1)
+    return unit_ND
