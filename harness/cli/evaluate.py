@@ -26,8 +26,6 @@ from harness.model_folder.pooling import PoolingMode
 from harness.prompts import PromptChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from harness.cli.opened_model import OpenedModel
     from harness.evaluation.runner import LoadedData, Results
 
@@ -48,13 +46,22 @@ def evaluate(
     query_prompt: QueryPrompt = None,
     document_prompt: DocumentPrompt = None,
     prompt_name: PromptName = None,
+    ignore_identical_ids: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-identical-ids",
+            help="Retrieval: never rank the document with the query's id, as some tasks of mteb do. "
+            "Without it, such a document is left out only if its text is the query's, too.",
+        ),
+    ] = False,
     precision: Precision = "fp32",
     data_root: DataRoot = None,
     verbose: Verbose = False,
 ) -> None:
     """Score a model on local data: retrieval, reranking, STS, pair classification, classification, clustering.
 
-    JSON: `{"datasets": {NAME: {"ndcg_at_10": ..., "spearman": ..., "accuracy": ...}}}`, each with its kind's metrics.
+    JSON: `{"datasets": {NAME: {"ndcg_at_10": ..., "spearman": ..., "accuracy": ...}}}`, each with its kind's metrics; a
+    score that is not defined is null.
 
     - `harness evaluate runs/demo data/retrieval/my_questions`
 
@@ -71,6 +78,7 @@ def evaluate(
             data_root=data_root,
             precision=precision,
             choice=PromptChoice(query_prompt, document_prompt, prompt_name),
+            ignore_identical_ids=ignore_identical_ids,
         )
 
 
@@ -85,24 +93,28 @@ def evaluate_model(
     data_root: Path | None = None,
     precision: str = "fp32",
     choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
+    ignore_identical_ids: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Score a run folder, a checkpoint, or any Hugging Face or sentence-transformers model; print a table.
 
     Under the launcher, each rank encodes a part of the texts. `output`: a JSON file
-    `{"model": ..., "datasets": {NAME: {METRIC: value}}, "prompts": {NAME: {ROLE: text}}}` with mteb's metric names.
+    `{"model": ..., "datasets": {NAME: {METRIC: value}}, "prompts": {NAME: {ROLE: text}}, "data": [...]}` with mteb's
+    metric names and the facts of `LoadedData`.
     """
     from rich.console import Console
 
     from harness import comm
     from harness.cli.opened_model import open_model
     from harness.evaluation.results import results_table
-    from harness.evaluation.runner import evaluate
+    from harness.evaluation.runner import evaluate, load
+    from harness.report.messages import show_counts
 
     if "RANK" in os.environ:
         comm.initialise()
+    loaded = load([existing_path(path, data_root) for path in data], ignore_identical_ids=ignore_identical_ids)
+    show_counts(loaded.count_lines())
     opened = open_model(model, max_length, pooling, precision, choice)
-    paths = [existing_path(path, data_root) for path in data]
-    loaded = _load(paths, opened, choice)
+    loaded = _with_prompts(loaded, opened, choice)
     results = evaluate(opened.encode, loaded, dims)
     if comm.is_main():
         Console().print(results_table(results))
@@ -112,16 +124,14 @@ def evaluate_model(
     return results
 
 
-def _load(paths: Sequence[str], opened: OpenedModel, choice: PromptChoice) -> LoadedData:
+def _with_prompts(loaded: LoadedData, opened: OpenedModel, choice: PromptChoice) -> LoadedData:
     """The data with its prompts: those that are asked for, of the run's recipe, or the model's. Says which."""
     from harness.cli.opened_model import choices_of_run
-    from harness.evaluation.runner import load
     from harness.prompts.notes import command_warnings, lines_of_data
     from harness.report.messages import say, warn
 
     chosen_in_run = {} if choice.is_given else choices_of_run(opened.name)
-    choices = [chosen_in_run.get(path, choice) for path in paths]
-    loaded = load(paths).with_prompts(opened.model_prompts, choices)
+    loaded = loaded.with_prompts(opened.model_prompts, [chosen_in_run.get(f["path"], choice) for f in loaded.facts])
     for line in lines_of_data(loaded.kinds, loaded.prompts):
         say(line)
     for warning in command_warnings(opened.model_prompts, choice, loaded.kinds, loaded.prompts):
@@ -130,7 +140,9 @@ def _load(paths: Sequence[str], opened: OpenedModel, choice: PromptChoice) -> Lo
 
 
 def _write(output: Path, model: str, results: Results, loaded: LoadedData) -> None:
+    from harness.evaluation.results import json_values
+
     prompts = {fact["name"]: fact["prompts"] for fact in loaded.facts}
-    facts = {"model": model, "datasets": results, "prompts": prompts}
+    facts = {"model": model, "datasets": json_values(results), "prompts": prompts, "data": loaded.facts}
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

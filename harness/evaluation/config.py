@@ -49,5 +49,6 @@ class EvaluationConfig(Section):
     every: int = Field(0, ge=0)  # 0: never
     data: tuple[EvaluationDataConfig, ...] = ()
     main_metric: str | None = None  # DATASET/METRIC that selects the best checkpoint; default: mean of main metrics
+    ignore_identical_ids: bool = False  # retrieval: never rank the document with the query's id; see docs/data.md
     query_prompt: str = ""
     document_prompt: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -41,17 +42,32 @@ def _no_such_metric(main_metric: str, available: Mapping[str, Iterable[str]]) ->
 def selection_score(results: Results, main_metric: str | None = None) -> float:
     """The score that selects the best checkpoint: `DATASET/METRIC` of the results, or the mean of all main metrics.
 
+    If a score in it is unknown (NaN, or None as read from a file), it is -inf: such a checkpoint is the best of none.
+
     Raises:
         ValueError: there is no such data set or metric, or there are no results.
     """
     if main_metric is None:
         if not results:
             raise ValueError("evaluation.data: got no data sets, expected at least one to pick the best checkpoint by")
-        return float(np.mean([metrics[main_metric_of(metrics)] for metrics in results.values()]))
+        return float(np.mean([_known(metrics[main_metric_of(metrics)], -np.inf) for metrics in results.values()]))
     dataset, _, metric = main_metric.rpartition("/")
     if metric not in results.get(dataset, {}):
         raise _no_such_metric(main_metric, results)
-    return results[dataset][metric]
+    return _known(results[dataset][metric], -np.inf)
+
+
+def _known(score: float | None, otherwise: float) -> float:
+    """The score, or `otherwise` if it is unknown."""
+    return otherwise if score is None or math.isnan(score) else score
+
+
+def json_values(results: Results) -> dict[str, dict[str, float | None]]:
+    """The results as JSON holds them: a score that is not defined is None (null)."""
+    return {
+        name: {metric: None if math.isnan(value) else value for metric, value in metrics.items()}
+        for name, metrics in results.items()
+    }
 
 
 def results_table(
@@ -64,7 +80,7 @@ def results_table(
     """Scores as a table: data set, metric, before, after, change; without `after`: data set, metric, score.
 
     The table has the main metric of each data set and its Matryoshka prefixes, or all metrics. A cell is empty if
-    `before` or `after` lacks the metric.
+    `before` or `after` lacks the metric, and — if the metric is not defined (equal cosines have no correlation).
     """
     table = Table(title=title)
     table.add_column("data set")
@@ -77,11 +93,15 @@ def results_table(
         main = main_metric_of(metrics)
         table_metrics = [key for key in metrics if all_metrics or key.partition("@")[0] == main]
         for i, key in enumerate(table_metrics):
-            cells = _cells(old.get(key), new.get(key))[: 1 if after is None else 3]
+            cells = _cells(old, new, key)[: 1 if after is None else 3]
             table.add_row(name if i == 0 else "", key, *cells, end_section=i == len(table_metrics) - 1)
     return table
 
 
-def _cells(before: float | None, after: float | None) -> list[str]:
-    change = "" if before is None or after is None else f"{after - before:+.4f}"
-    return ["" if before is None else f"{before:.4f}", "" if after is None else f"{after:.4f}", change]
+def _cells(old: Mapping[str, float], new: Mapping[str, float], key: str) -> list[str]:
+    before, after = (_known(scores.get(key), np.nan) for scores in (old, new))
+    cells = [
+        ("—" if math.isnan(value) else f"{value:.4f}") if key in scores else ""
+        for scores, value in ((old, before), (new, after))
+    ]
+    return [*cells, "" if math.isnan(after - before) else f"{after - before:+.4f}"]

@@ -7,6 +7,19 @@ from pathlib import Path
 
 from harness.data.source import files
 from harness.data.source.files import FILE_SUFFIXES, BadRow, Row
+from harness.data.source.formats import FormattedRow, read_formatted_rows
+from harness.data.source.validation import validate
+from harness.types import Example, SourceKind
+
+SPLIT = "test"  # of a folder with several splits
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "no such field"
+
+
+MISSING = _Missing()
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -19,10 +32,36 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 def read_rows(file: Path) -> Iterator[tuple[int, Row]]:
     """(line number from 1, row) of every row."""
-    for line, row in files.read_rows(str(file), "test"):
+    for line, row in files.read_rows(str(file), SPLIT):
         if isinstance(row, BadRow):
             raise ValueError(row.message(file, line))
         yield line, row
+
+
+def read_formatted(file: Path, kind: SourceKind) -> Iterator[tuple[int, FormattedRow]]:
+    """(line number from 1, row with the format of its columns) of every row, read as training reads this kind."""
+    for line, row in read_formatted_rows(str(file), SPLIT, kind):
+        if isinstance(row, BadRow):
+            raise ValueError(row.message(file, line))
+        yield line, row
+
+
+def example_of(file: Path, line: int, row: FormattedRow) -> Example:
+    """The row as training would read it.
+
+    Raises:
+        ValueError: a field is bad.
+    """
+    example = validate(line, row.columns, row.row_format)
+    if isinstance(example, BadRow):
+        raise ValueError(example.message(file, line))
+    return example
+
+
+def read_examples(file: Path, kind: SourceKind) -> Iterator[tuple[int, Example]]:
+    """(line number from 1, example) of every row, read as training reads this kind."""
+    for line, row in read_formatted(file, kind):
+        yield line, example_of(file, line, row)
 
 
 def first_row(file: Path) -> Row:
@@ -41,13 +80,12 @@ def text_field(file: Path, line: int, row: Row, field: str, may_be_empty: bool =
     value = row.get(field)
     if isinstance(value, str) and (may_be_empty or value.strip()):
         return value
-    got = value if field in row else "nothing"
-    raise bad_field(file, line, field, got, "a text" if may_be_empty else "a text, not empty")
+    raise bad_field(file, line, field, row.get(field, MISSING), "a text" if may_be_empty else "a text, not empty")
 
 
 def bad_field(file: Path, line: int, field: str, got: object, expected: str) -> ValueError:
-    """The error to raise for an invalid field of a row."""
-    shown = got if isinstance(got, str) else repr(got)
+    """The error to raise for an invalid field of a row. A text is shown in quotes: the text '1' is not the number 1."""
+    shown = "null" if got is None else repr(got)
     return ValueError(BadRow(field, shown[:80], expected).message(file, line))
 
 
@@ -59,12 +97,10 @@ def labelled_texts(file: Path) -> tuple[list[str], list[str]]:
     """
     texts: list[str] = []
     labels: list[str] = []
-    for line, row in read_rows(file):
-        texts.append(text_field(file, line, row, "text"))
-        label = row.get("label")
-        if not isinstance(label, str | int) or label == "":
-            raise bad_field(file, line, "label", label, "a text or a whole number")
-        labels.append(str(label))
+    for _, example in read_examples(file, "classification"):
+        assert example.label is not None
+        texts.append(example.texts[0])
+        labels.append(example.label)
     if not texts:
         raise ValueError(f"{file}: got no rows, expected at least one")
     return texts, labels

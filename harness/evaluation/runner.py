@@ -12,14 +12,16 @@ import numpy as np
 
 from harness import rank0
 from harness.data.source.locate import dataset_name
-from harness.evaluation.datasets import data_files, load_evaluation_data
+from harness.evaluation.counts import count_lines
+from harness.evaluation.datasets import data_files
 from harness.evaluation.kinds.kind import Embeddings
+from harness.evaluation.kinds.retrieval import Retrieval, RetrievalData
 from harness.evaluation.kinds.table import KINDS, EvaluationData, kind_of
 from harness.prompts import ModelPrompts, PromptChoice, Prompts
 from harness.prompts.model_prompts import has_pairs
 from harness.search.encode import EncodeTexts, TextEncoder
 
-Results = dict[str, dict[str, float]]  # data set → metric → value
+Results = dict[str, dict[str, float]]  # data set → metric → value; NaN (null in files): not defined
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,9 @@ class LoadedData:
     """Evaluation data sets in memory, by name, and facts about each data set.
 
     facts: `name`, `path`, `kind`, `rows` (number of scored queries, pairs, texts or test rows), `hash` (SHA-256 over
-    its files), `prompts` (role → text) once they are chosen. prompts: those of each data set, by name; empty: those of
-    the encoder.
+    its files), `counts` (what was left out or read leniently: see `harness.evaluation.counts`), `prompts` (role → text)
+    once they are chosen.
+    prompts: those of each data set, by name; empty: those of the encoder.
     """
 
     data: dict[str, EvaluationData]
@@ -52,9 +55,20 @@ class LoadedData:
         by_role = {name: prompts[name].by_role(pairs=has_pairs(kind)) for name, kind in kinds.items()}
         return replace(self, facts=[{**f, "prompts": by_role[f["name"]]} for f in self.facts], prompts=prompts)
 
+    def count_lines(self) -> list[tuple[bool, str]]:
+        """(whether it is a warning, line): what each data set holds, and what was left out or read leniently."""
+        lines = []
+        for fact in self.facts:
+            kind, unit = str(fact["kind"]).replace("_", " "), KINDS[fact["kind"]].unit
+            lines += [(False, f"{fact['name']}: {kind}, {unit}: {fact['rows']:,}")]
+            lines += count_lines(fact["name"], fact["counts"])
+        return lines
 
-def load(paths: Sequence[str]) -> LoadedData:
+
+def load(paths: Sequence[str], *, ignore_identical_ids: bool = False) -> LoadedData:
     """Read and check all data sets, and collect the facts about them.
+
+    ignore_identical_ids: no query ranks the document with its id, even if their texts differ.
 
     Raises:
         ValueError: a data set cannot be read, or is given twice.
@@ -62,10 +76,15 @@ def load(paths: Sequence[str]) -> LoadedData:
     data: dict[str, EvaluationData] = {}
     facts = []
     for name, path in zip(dataset_name(paths), paths, strict=True):
-        data[name] = load_evaluation_data(path)
         kind, files = data_files(path)
-        num_rows = KINDS[kind].num_rows(data[name])
-        facts.append({"name": name, "path": path, "kind": kind, "rows": num_rows, "hash": _hash(files)})
+        dataset: EvaluationData = KINDS[kind].load(*files)
+        if ignore_identical_ids and isinstance(dataset, RetrievalData):
+            dataset = Retrieval().without_identical_ids(dataset)
+        data[name] = dataset
+        num_rows, counts = KINDS[kind].num_rows(dataset), dict(dataset.counts)
+        facts.append(
+            {"name": name, "path": path, "kind": kind, "rows": num_rows, "hash": _hash(files), "counts": counts}
+        )
     return LoadedData(data, facts)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console
 
 from harness import comm
@@ -17,3 +19,9 @@ def warn(text: str) -> None:
     """Print a warning on stderr."""
     if comm.is_main():
         Console(stderr=True).print(f"warning: {text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def show_counts(lines: Iterable[tuple[bool, str]]) -> None:
+    """Print (whether it is a warning, line) of each thing that was counted in data."""
+    for is_warning, line in lines:
+        (warn if is_warning else say)(line)

@@ -22,6 +22,7 @@ from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import load_guide
 from harness.mining.remine import Reranking
 from harness.mining.upcoming import Upcoming
+from harness.report.messages import show_counts
 from harness.run.encoders import TextEncoders
 from harness.run.objective import build_objective
 from harness.run.places import locate_for, locate_source
@@ -86,7 +87,9 @@ def _find_training_data(loaded: LoadedRecipe) -> None:
 
 def _open_evaluation_data(loaded: LoadedRecipe) -> LoadedData:
     evaluation = loaded.config.evaluation
-    data = load([locate_for(loaded, entry.path, allow_hub=False) for entry in evaluation.data])
+    paths = [locate_for(loaded, entry.path, allow_hub=False) for entry in evaluation.data]
+    data = load(paths, ignore_identical_ids=evaluation.ignore_identical_ids)
+    show_counts(data.count_lines())
     check_main_metric(data, evaluation.main_metric, loaded.config.model.matryoshka_dims or ())
     return data.with_prompts(inference_prompts(loaded.config), [entry.choice for entry in evaluation.data])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
+from harness.evaluation.counts import Counts, only_nonzero
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.evaluation.rows import file_called, labelled_texts
 from harness.search.encode import EncodeTexts, encode_each_once
@@ -27,10 +28,12 @@ class ClassificationData:
     train_labels: list[str]
     test_texts: list[str]
     test_labels: list[str]
+    counts: Counts = field(default_factory=dict, compare=False)
 
 
 class Classification(Kind[ClassificationData]):
     data_type = ClassificationData
+    unit = "test texts"
     metrics = ("accuracy", "f1")
     folder = "a classification folder (train and test: text, label)"
 
@@ -44,7 +47,9 @@ class Classification(Kind[ClassificationData]):
         test_texts, test_labels = labelled_texts(test)
         if len(set(train_labels)) < 2:
             raise ValueError(f"{train}: got 1 label, expected at least 2 to tell apart")
-        return ClassificationData(train_texts, train_labels, test_texts, test_labels)
+        unseen = sum(label not in set(train_labels) for label in test_labels)
+        counts = only_nonzero(test_texts_of_labels_without_training_text=unseen)
+        return ClassificationData(train_texts, train_labels, test_texts, test_labels, counts)
 
     def num_rows(self, data: ClassificationData) -> int:
         return len(data.test_texts)

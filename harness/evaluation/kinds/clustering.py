@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
@@ -14,12 +15,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import v_measure_score
 
 from harness.data.source.files import Row
+from harness.evaluation.counts import Counts, only_nonzero
 from harness.evaluation.kinds.kind import Embeddings, Kind
-from harness.evaluation.rows import labelled_texts
+from harness.evaluation.rows import MISSING, bad_field, read_rows, text_field
 from harness.search.encode import EncodeTexts, encode_each_once
 
-CLUSTERING_TEXTS = 16_384  # the largest number of texts that are encoded (mteb's AbsTaskClusteringFast)
-_CLUSTERINGS, _CLUSTERED, _CLUSTERING_BATCH, _SEED = 10, 2048, 512, 42  # as in mteb's AbsTaskClusteringFast
+# As in mteb's AbsTaskClustering, with the number of texts that most of its tasks embed.
+CLUSTERING_TEXTS = 2048
+_CLUSTERINGS, _DRAWN, _BATCH, _SEED = 10, 16_384, 512, 42
+Label = str | tuple[str, ...]  # a tuple: the labels of a hierarchy, from the coarsest level on
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +31,13 @@ class ClusteringData:
     """Texts and their labels; texts with equal labels belong to one cluster."""
 
     texts: list[str]
-    labels: list[str]
+    labels: list[Label]
+    counts: Counts = field(default_factory=dict, compare=False)
 
 
 class Clustering(Kind[ClusteringData]):
     data_type = ClusteringData
+    unit = "texts"
     metrics = ("v_measure",)
     columns = "text, label"
 
@@ -40,13 +46,22 @@ class Clustering(Kind[ClusteringData]):
         return None if path.is_dir() else super().files(path)
 
     def recognises(self, row: Row) -> bool:
-        return "text" in row and "label" in row
+        return _columns(row) is not None
 
     def load(self, file: Path) -> ClusteringData:
-        texts, labels = labelled_texts(file)
-        if len(set(labels)) < 2:
-            raise ValueError(f"{file}: got 1 label, expected at least 2 to tell apart")
-        return ClusteringData(texts, labels)
+        """Read the data; the columns are text and label, or sentences and labels as in mteb's data sets."""
+        data = ClusteringData([], [])
+        for line, row in read_rows(file):
+            text, label = _columns(row) or ("text", "label")
+            data.texts.append(text_field(file, line, row, text))
+            data.labels.append(_label(file, line, label, row.get(label, MISSING)))
+            if num_levels(data.labels[-1]) != num_levels(data.labels[0]):
+                expected = f"{num_levels(data.labels[0])} levels as in the first row"
+                raise bad_field(file, line, label, row[label], expected)
+        if len(set(data.labels)) < 2:
+            raise ValueError(f"{file}: got {len(set(data.labels))} label, expected at least 2 to tell apart")
+        data.counts.update(only_nonzero(texts_not_drawn=max(0, len(data.texts) - CLUSTERING_TEXTS)))
+        return data
 
     def num_rows(self, data: ClusteringData) -> int:
         return len(data.texts)
@@ -56,27 +71,53 @@ class Clustering(Kind[ClusteringData]):
         return (encode_each_once(encode, texts, "sentence"),)
 
     def score(self, data: ClusteringData, embedding_ND: np.ndarray) -> dict[str, float]:
-        return clustering_scores(embedding_ND, [data.labels[row] for row in clustering_sample(len(data.labels))])
+        generator = random.Random(_SEED)
+        labels = [data.labels[row] for row in clustering_sample(len(data.labels), generator)]
+        return clustering_scores(embedding_ND, labels, generator)
 
 
-def clustering_sample(num_texts: int) -> list[int]:
-    """The positions of the texts to encode: all texts, or CLUSTERING_TEXTS texts drawn without replacement."""
+def clustering_sample(num_texts: int, generator: random.Random | None = None) -> list[int]:
+    """The positions of the texts to encode: all in their order, or CLUSTERING_TEXTS drawn as mteb draws them."""
     if num_texts <= CLUSTERING_TEXTS:
         return list(range(num_texts))
-    return sorted(random.Random(_SEED).sample(range(num_texts), CLUSTERING_TEXTS))
+    return (generator or random.Random(_SEED)).sample(range(num_texts), CLUSTERING_TEXTS)
 
 
-def clustering_scores(embedding_ND: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
-    """V-measure of k-means with as many clusters as labels: mean over 10 draws of 2,048 texts with replacement.
+def clustering_scores(
+    embedding_ND: np.ndarray, labels: Sequence[Label], generator: random.Random | None = None
+) -> dict[str, float]:
+    """V-measure of k-means with as many clusters as labels: mean over 10 draws of 16,384 rows with replacement.
 
-    V-measure: the harmonic mean of homogeneity and completeness (Rosenberg and Hirschberg 2007).
+    Equal to mteb's `_evaluate_clustering_bootstrapped`. With a hierarchy: mean over the draws of all levels. generator:
+    draws the rows; None: mteb's at its start. V-measure: the harmonic mean of homogeneity and completeness (Rosenberg
+    and Hirschberg 2007).
     """
-    generator, label_N = random.Random(_SEED), np.array(labels)
+    generator = generator or random.Random(_SEED)
     scores = []
-    for _ in range(_CLUSTERINGS):
-        drawn = generator.choices(range(len(labels)), k=_CLUSTERED)
-        clusters = MiniBatchKMeans(len(set(labels)), batch_size=_CLUSTERING_BATCH, n_init="auto", random_state=_SEED)
-        with warnings.catch_warnings():  # k-means warns if a draw has fewer distinct texts than there are labels
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            scores.append(v_measure_score(label_N[drawn], clusters.fit_predict(embedding_ND[drawn])))
+    for level in range(num_levels(labels[0])):
+        label_N = np.array([label if isinstance(label, str) else label[level] for label in labels])
+        clusters = MiniBatchKMeans(np.unique(label_N).size, batch_size=_BATCH, n_init=1, random_state=_SEED)
+        for _ in range(_CLUSTERINGS):
+            drawn = generator.choices(range(len(labels)), k=_DRAWN)
+            with warnings.catch_warnings():  # k-means warns if there are fewer distinct texts than labels
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                scores.append(v_measure_score(label_N[drawn], clusters.fit_predict(embedding_ND[drawn])))
     return {"v_measure": float(np.mean(scores))}
+
+
+def num_levels(label: Label) -> int:
+    """The number of levels of a label."""
+    return 1 if isinstance(label, str) else len(label)
+
+
+def _columns(row: Row) -> tuple[str, str] | None:
+    """The names of the columns of texts and labels; None if they are not there."""
+    return next((names for names in (("text", "label"), ("sentences", "labels")) if set(names) <= row.keys()), None)
+
+
+def _label(file: Path, line: int, name: str, value: Any) -> Label:
+    levels = value if isinstance(value, list) and value else [value]
+    for level in levels:
+        if not isinstance(level, str | int) or isinstance(level, bool) or level == "":
+            raise bad_field(file, line, name, value, "a text or a whole number, or a list of them: a level each")
+    return str(levels[0]) if len(levels) == 1 else tuple(map(str, levels))

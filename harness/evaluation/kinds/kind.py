@@ -15,7 +15,7 @@ from harness.evaluation.rows import file_called, first_row
 from harness.search.encode import EncodeTexts
 from harness.search.unit_rows import unit_rows
 
-Data = TypeVar("Data")
+Data = TypeVar("Data")  # each has `counts`: what was counted while it was read (harness/evaluation/counts.py)
 Embeddings = tuple[np.ndarray, ...]  # one or several float32 [N, D], not normalised; equal on every rank
 
 
@@ -25,8 +25,10 @@ class Kind(ABC, Generic[Data]):
     data_type: type[Data]
     folder: str = ""  # of a kind that is a folder of several files: what messages call it
     columns: str = ""  # of a kind that is a single file: its columns, as messages list them
+    unit: str  # what `num_rows` counts
     metrics: tuple[str, ...]  # mteb's names; the first is the main metric, which no other kind has
-    score: Callable[..., dict[str, float]]  # score(data, *embeddings) returns all metrics; called on rank 0 only
+    # score(data, *unit rows) returns all metrics, NaN where one is not defined; called on rank 0 only
+    score: Callable[..., dict[str, float]]
     load: Callable[..., Data]  # load(*files) reads what `files` names; ValueError `FILE:LINE: FIELD: ...` for a bad row
 
     @property
@@ -57,10 +59,9 @@ class Kind(ABC, Generic[Data]):
         """The embeddings that `scores` takes. Equal texts are encoded once. Every rank must call this."""
 
     def scores(self, data: Data, embeddings: Embeddings, dim: int | None = None) -> dict[str, float]:
-        """All metrics of the embeddings, or of their first `dim` dimensions. Every rank must call this."""
-        return rank0.by_main(lambda: self.score(data, *(_prefix(table_ND, dim) for table_ND in embeddings)))
+        """All metrics of the embeddings, or of their first `dim` dimensions. Every rank must call this.
 
-
-def _prefix(row_ND: np.ndarray, dim: int | None) -> np.ndarray:
-    """The rows; with `dim`, their first `dim` dimensions, normalised (Matryoshka)."""
-    return row_ND if dim is None else unit_rows(row_ND[:, :dim])
+        Scores are computed from unit rows in float32, whatever the model's precision and whether it normalises: an
+        exported model folder normalises, so that mteb gets unit rows, too.
+        """
+        return rank0.by_main(lambda: self.score(data, *(unit_rows(table_ND[:, :dim]) for table_ND in embeddings)))

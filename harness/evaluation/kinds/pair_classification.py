@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import average_precision_score
 
 from harness.data.source.files import Row
+from harness.evaluation.counts import Counts
 from harness.evaluation.kinds.kind import Embeddings, Kind
-from harness.evaluation.kinds.text_pairs import encode_pairs, has_pair, pair_cosines, pair_of
-from harness.evaluation.rows import bad_field, read_rows
+from harness.evaluation.kinds.text_pairs import PAIR_COLUMNS, encode_pairs, has_pair
+from harness.evaluation.rows import MISSING, bad_field, read_rows, text_field
 from harness.search.encode import EncodeTexts
+from harness.search.scores import pair_cosines
+from harness.search.unit_rows import unit_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +26,29 @@ class PairClassificationData:
     texts1: list[str]
     texts2: list[str]
     same: list[bool]
+    counts: Counts = field(default_factory=dict, compare=False)
 
 
 class PairClassification(Kind[PairClassificationData]):
     data_type = PairClassificationData
-    metrics = ("cosine_ap",)
+    unit = "pairs"
+    metrics = ("cosine_ap", "max_ap")
     columns = "text1, text2, label"
 
     def recognises(self, row: Row) -> bool:
-        return has_pair(row) and "label" in row and "score" not in row
+        return has_pair(row) and bool({"label", "labels"} & row.keys()) and "score" not in row
 
     def load(self, file: Path) -> PairClassificationData:
         data = PairClassificationData([], [], [])
         for line, row in read_rows(file):
-            left, right = pair_of(file, line, row)
-            data.texts1.append(left)
-            data.texts2.append(right)
-            if row.get("label") not in (0, 1):
-                raise bad_field(
-                    file, line, "label", row.get("label"), "1 (the same) or 0 (not); a degree is called score"
-                )
-            data.same.append(bool(row["label"]))
+            left, right = next((names for names in PAIR_COLUMNS if names[0] in row), PAIR_COLUMNS[0])
+            data.texts1.append(text_field(file, line, row, left))
+            data.texts2.append(text_field(file, line, row, right))
+            name = "labels" if "labels" in row and "label" not in row else "label"  # mteb's data sets have labels
+            label = row.get(name, MISSING)
+            if not isinstance(label, int | float) or label not in (0, 1):
+                raise bad_field(file, line, name, label, "1 (the same) or 0 (not); a degree is called score")
+            data.same.append(bool(label))
         if len(set(data.same)) < 2:
             raise ValueError(f"{file}: got pairs of one label only, expected 0 and 1")
         return data
@@ -59,5 +64,11 @@ class PairClassification(Kind[PairClassificationData]):
 
 
 def pair_classification_scores(first_SD: np.ndarray, second_SD: np.ndarray, same: Sequence[bool]) -> dict[str, float]:
-    """Average precision of "the same" by cosine, computed by scikit-learn: pairs with equal cosines share a rank."""
-    return {"cosine_ap": float(average_precision_score(same, pair_cosines(first_SD, second_SD)))}
+    """Average precision of "the same" by cosine, and the higher one of those by cosine and by Manhattan distance.
+
+    mteb's max_ap has the inner product and the Euclidean distance, too: of unit vectors, they rank as the cosine does.
+    Computed by scikit-learn: pairs with equal similarities share a rank.
+    """
+    by_cosine = float(average_precision_score(same, pair_cosines(first_SD, second_SD)))
+    distance_S = np.abs(unit_rows(first_SD) - unit_rows(second_SD)).sum(axis=1, dtype=np.float64).astype(np.float32)
+    return {"cosine_ap": by_cosine, "max_ap": max(by_cosine, float(average_precision_score(same, -distance_S)))}

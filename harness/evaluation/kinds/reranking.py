@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import average_precision_score
 
-from harness.data.source.files import Row
+from harness.data.source.files import BadRow, Row
+from harness.data.source.formats import FormattedRow, detect_format
+from harness.evaluation.counts import Counts, only_nonzero
 from harness.evaluation.kinds.kind import Embeddings, Kind
-from harness.evaluation.rows import read_rows, text_field
+from harness.evaluation.kinds.trec import trec_scores
+from harness.evaluation.rows import example_of, read_formatted
 from harness.search.encode import EncodeTexts, encode_each_once
-from harness.search.unit_rows import unit_rows
+from harness.search.scores import pair_cosines
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,28 +26,40 @@ class RerankingData:
     queries: list[str]
     documents: list[list[str]]
     relevant: list[list[bool]]
+    counts: Counts = field(default_factory=dict, compare=False)
 
 
 class Reranking(Kind[RerankingData]):
     data_type = RerankingData
-    metrics = ("map", "mrr")
+    unit = "queries"
+    # map and mrr: the names that mteb 1 gave to map_at_1000 and mrr_at_10, and that earlier runs have recorded.
+    metrics = ("map", "mrr", "map_at_1000", "mrr_at_10")
     columns = "query, positive, negative"
 
     def recognises(self, row: Row) -> bool:
-        return all(column in row for column in ("query", "positive", "negative"))
+        """Whether training would read it as a query with positives; negatives may be missing in the first row."""
+        return not isinstance(detect_format(row, "retrieval"), BadRow)
 
     def load(self, file: Path) -> RerankingData:
-        # A query without positives or without negatives leaves nothing to rank: it is skipped, as mteb does.
-        data = RerankingData([], [], [])
-        for line, row in read_rows(file):
-            query = text_field(file, line, row, "query")
-            positives, negatives = (_texts(file, line, row, side) for side in ("positive", "negative"))
-            if positives and negatives:
-                data.queries.append(query)
-                data.documents.append(positives + negatives)
-                data.relevant.append([True] * len(positives) + [False] * len(negatives))
+        # A query without positives or without negatives leaves nothing to rank: it is not scored, as in mteb.
+        data, count = RerankingData([], [], []), Counter[str]()
+        for line, row in read_formatted(file, "retrieval"):
+            if _is_empty(row):
+                count["rows_without_positives"] += 1
+                continue
+            example = example_of(file, line, row)
+            query, *documents = example.texts
+            num_negatives = len(documents) - example.num_positives
+            if not num_negatives:
+                count["rows_without_negatives"] += 1
+                continue
+            count["row_prompts"] += example.prompt is not None
+            data.queries.append(query)
+            data.documents.append(documents)
+            data.relevant.append([True] * example.num_positives + [False] * num_negatives)
         if not data.queries:
-            raise ValueError(f"{file}: got no row with a positive and a negative, expected at least one")
+            raise ValueError(f"{file}: got no row with a positive and a negative, expected at least one to rerank")
+        data.counts.update(only_nonzero(**count))
         return data
 
     def num_rows(self, data: RerankingData) -> int:
@@ -58,28 +73,32 @@ class Reranking(Kind[RerankingData]):
         return reranking_scores(query_QD, document_ND, data.relevant)
 
 
+def _is_empty(row: FormattedRow) -> bool:
+    """Whether the row has the column of positives, but none in it."""
+    name = row.row_format.positive
+    return name in row.columns and row.columns[name] in (None, [])
+
+
 def reranking_scores(
     query_QD: np.ndarray, document_ND: np.ndarray, relevant: Sequence[Sequence[bool]]
 ) -> dict[str, float]:
-    """MAP and MRR@10 of each query's documents, ranked by cosine: means over the queries.
+    """MAP and MRR@10 of each query's documents, ranked by cosine: means over the queries, by trec_eval.
 
     document_ND: the documents of the first query, then those of the second query, and so on. relevant: for each query,
-    whether each of its documents is relevant; at least one is, and at least one is not. Average precision is
-    scikit-learn's: documents with equal cosines share a rank.
+    whether each of its documents is relevant; at least one is, and at least one is not. Equal cosines count against
+    the model: its negatives come first. mteb's ids of such documents (`apositive_...`, `negative_...`) do the same in
+    trec_eval, which ranks equal scores by descending id.
     """
-    query_QD, document_ND = unit_rows(query_QD), unit_rows(document_ND)
-    average_precisions, reciprocal_ranks, first = [], [], 0
-    for query_D, relevant_n in zip(query_QD, relevant, strict=True):
-        cosine_n = document_ND[first : first + len(relevant_n)] @ query_D
-        first += len(relevant_n)
-        average_precisions.append(average_precision_score(relevant_n, cosine_n))
-        best_k = np.argsort(-cosine_n, kind="stable")[:10]
-        relevant_k = np.flatnonzero(np.asarray(relevant_n)[best_k])
-        reciprocal_ranks.append(1 / (1 + relevant_k[0]) if len(relevant_k) else 0.0)
-    return {"map": float(np.mean(average_precisions)), "mrr": float(np.mean(reciprocal_ranks))}
-
-
-def _texts(file: Path, line: int, row: Row, field: str) -> list[str]:
-    value = row.get(field)
-    texts = value if isinstance(value, list) else [value]
-    return [text_field(file, line, {field: text}, field) for text in texts]
+    query_N = np.repeat(np.arange(len(query_QD)), [len(relevant_n) for relevant_n in relevant])
+    cosine_N = pair_cosines(query_QD[query_N], document_ND)
+    rankings: dict[str, dict[str, float]] = {}
+    qrels: dict[str, dict[str, int]] = {}
+    first = 0
+    for query, relevant_n in enumerate(relevant):
+        ids = [f"{'positive' if is_relevant else 'xnegative'}_{i}" for i, is_relevant in enumerate(relevant_n)]
+        cosine_n = cosine_N[first : first + len(ids)].tolist()
+        rankings[str(query)] = dict(zip(ids, cosine_n, strict=True))
+        qrels[str(query)] = {name: int(is_relevant) for name, is_relevant in zip(ids, relevant_n, strict=True)}
+        first += len(ids)
+    scores = trec_scores(rankings, qrels, ("map_at_1000", "mrr_at_10"))
+    return {"map": scores["map_at_1000"], "mrr": scores["mrr_at_10"], **scores}

@@ -2,59 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import pytrec_eval
 
 from harness import rank0
+from harness.evaluation.counts import Counts, only_nonzero
+from harness.evaluation.judgements import Qrels, judgements_file, read_judgements
 from harness.evaluation.kinds.kind import Embeddings, Kind
-from harness.evaluation.rows import bad_field, file_called, read_lines, read_rows, text_field
+from harness.evaluation.kinds.trec import trec_scores
+from harness.evaluation.rows import MISSING, bad_field, file_called, read_rows, text_field
 from harness.search.encode import EncodeTexts, encode_each_once
-from harness.search.request import SearchResult
+from harness.search.request import Pairs, SearchResult
 from harness.search.top_k import nearest_by_cosine
 
 TOP_K = 100  # number of documents per query that the measures use
-# mteb's name: (trec_eval's name in its results, trec_eval's name in a request)
-_MEASURES = {
-    "ndcg_at_10": ("ndcg_cut_10", "ndcg_cut.10"),
-    "map_at_10": ("map_cut_10", "map_cut.10"),
-    "map_at_100": ("map_cut_100", "map_cut.100"),
-    "mrr_at_10": ("recip_rank", "recip_rank"),
-    "recall_at_10": ("recall_10", "recall.10"),
-    "recall_at_100": ("recall_100", "recall.100"),
-}
+_MEASURES = ("ndcg_at_10", "map_at_10", "map_at_100", "mrr_at_10", "recall_at_10", "recall_at_100")
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalData:
-    """Queries with relevance judgements, all documents, and the grades `qrels[query id][document id]`."""
+    """Queries with relevance judgements, all documents, and the grades `qrels[query id][document id]`.
+
+    documents: by descending id, so that of equal scores the search keeps those that trec_eval ranks first. not_ranked:
+    the queries whose document of the same id is left out of their ranking.
+    """
 
     queries: dict[str, str]
     documents: dict[str, str]
-    qrels: dict[str, dict[str, int]]
+    qrels: Qrels
+    not_ranked: Set[str] = field(default=frozenset(), compare=False)
+    counts: Counts = field(default_factory=dict, compare=False)
 
 
 class Retrieval(Kind[RetrievalData]):
     """All ranks encode queries and documents and search; rank 0 scores the nearest documents."""
 
     data_type = RetrievalData
-    metrics = tuple(_MEASURES)
+    unit = "queries"
+    metrics = _MEASURES
     folder = "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/)"
 
     def files(self, path: Path) -> tuple[Path, ...] | None:
         """(corpus, queries, judgements)."""
         corpus, queries = file_called(path, "corpus"), file_called(path, "queries")
-        return (corpus, queries, _qrels_file(path)) if corpus and queries else None
+        return (corpus, queries, judgements_file(path)) if corpus and queries else None
 
     def load(self, corpus: Path, queries: Path, judgements: Path) -> RetrievalData:
-        # Title and text are joined with a space, as mteb does, so that scores can be compared with published ones.
-        documents = _by_id(corpus, title=True)
-        all_queries = _by_id(queries, title=False)
-        qrels = _load_qrels(judgements, all_queries, documents)
-        return RetrievalData({name: all_queries[name] for name in qrels}, documents, qrels)
+        """Read the data. A query that is a document (same id, same text) gets no credit for finding itself.
+
+        BEIR's evaluator and several tasks of mteb go by the id alone, see `without_identical_ids`.
+        """
+        texts_of = _by_id(corpus)
+        all_queries = {name: texts[0] for name, texts in _by_id(queries, has_title=False).items()}
+        qrels, counts = read_judgements(judgements, all_queries, texts_of)
+        scored = {name: all_queries[name] for name in qrels}
+        own = {name for name, text in scored.items() if text in texts_of.get(name, ())}
+        documents = {name: texts_of[name][0] for name in sorted(texts_of, reverse=True)}
+        data = RetrievalData(scored, documents, qrels, counts=counts)
+        return _not_ranking(data, own, "own_documents")
+
+    def without_identical_ids(self, data: RetrievalData) -> RetrievalData:
+        """Data in which no query ranks the document with its id, whatever the texts (mteb's ignore_identical_ids)."""
+        return _not_ranking(data, data.queries.keys() & data.documents.keys(), "identical_ids")
 
     def num_rows(self, data: RetrievalData) -> int:
         return len(data.queries)
@@ -65,7 +77,7 @@ class Retrieval(Kind[RetrievalData]):
 
     def scores(self, data: RetrievalData, embeddings: Embeddings, dim: int | None = None) -> dict[str, float]:
         query_QD, document_CD = (table_ND[:, :dim] for table_ND in embeddings)
-        nearest = nearest_by_cosine(query_QD, document_CD, TOP_K)
+        nearest = nearest_by_cosine(query_QD, document_CD, TOP_K, excluded=_excluded(data))
         return rank0.by_main(lambda: self.score(data, nearest))
 
     def score(self, data: RetrievalData, nearest: SearchResult) -> dict[str, float]:
@@ -80,67 +92,50 @@ def retrieval_scores(
 ) -> dict[str, float]:
     """nDCG@10 (linear gain), MAP@10/@100, MRR@10, Recall@10/@100 by trec_eval: means over the queries.
 
-    found: the TOP_K nearest documents of each query. As in mteb, a document with the id of the query is not removed
-    from the ranking. trec_eval orders equal scores by descending document id.
+    found: the TOP_K nearest documents of each query. trec_eval orders equal scores by descending document id.
     """
-    ranking = {
+    rankings = {
         query: {document_ids[n]: float(s) for n, s in zip(index_K, score_K, strict=True) if n >= 0}
         for query, index_K, score_K in zip(query_ids, found.index_QK, found.score_QK, strict=True)
     }
-    judged = {query: dict(qrels[query]) for query in query_ids}
-    evaluator = pytrec_eval.RelevanceEvaluator(judged, {requested for _, requested in _MEASURES.values()})
-    per_query = list(evaluator.evaluate(ranking).values())
-    value_MQ = {name: np.array([row[measure] for row in per_query]) for name, (measure, _) in _MEASURES.items()}
-    reciprocal_rank_Q = value_MQ["mrr_at_10"]  # trec_eval counts the first relevant document at any rank, not up to 10
-    value_MQ["mrr_at_10"] = np.where(reciprocal_rank_Q > 1 / 10.5, reciprocal_rank_Q, 0.0)
-    return {name: float(value_Q.mean()) for name, value_Q in value_MQ.items()}
+    return trec_scores(rankings, qrels, _MEASURES)
 
 
-def _qrels_file(folder: Path) -> Path:
-    found = sorted((folder / "qrels").glob("*.tsv"))
-    test = folder / "qrels" / "test.tsv"
-    if test in found:
-        return test
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "no .tsv file"
-        raise ValueError(f"{folder / 'qrels'}: got {names}, expected test.tsv or a single .tsv file")
-    return found[0]
+def _not_ranking(data: RetrievalData, queries: Set[str], reason: str) -> RetrievalData:
+    """The data in which these queries do not rank the document with their id."""
+    judged = sum(data.qrels[query].get(query, 0) > 0 for query in queries)
+    counts = {**data.counts, **only_nonzero(**{reason: len(queries), "own_documents_judged_relevant": judged})}
+    if reason == "identical_ids":
+        counts.pop("own_documents", None)
+    return replace(data, not_ranked=frozenset(queries), counts=counts)
 
 
-def _by_id(file: Path, title: bool) -> dict[str, str]:
-    texts: dict[str, str] = {}
+def _excluded(data: RetrievalData) -> Pairs:
+    """The (query, document) positions that are not ranked."""
+    row_of = {name: row for row, name in enumerate(data.documents)}
+    pairs = [(i, row_of[name]) for i, name in enumerate(data.queries) if name in data.not_ranked]
+    query_E, row_E = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return query_E, row_E
+
+
+def _by_id(file: Path, has_title: bool = True) -> dict[str, tuple[str, ...]]:
+    """Id → (the text to encode, and the text alone if a title stands before it).
+
+    Title and text are joined with a space, as mteb joins them, so that scores can be compared with published ones.
+    """
+    texts: dict[str, tuple[str, ...]] = {}
     for line, row in read_rows(file):
-        name = row.get("_id")
+        id_field = "_id" if "_id" in row else "id" if "id" in row else "_id"
+        name = row.get(id_field, MISSING)
         if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
-            raise bad_field(file, line, "_id", name, "a text or a number")
+            raise bad_field(file, line, id_field, name, "a text or a number")
         if str(name) in texts:
-            raise bad_field(file, line, "_id", name, "an id that did not occur before")
-        text = text_field(file, line, row, "text", may_be_empty=True)
-        if title and row.get("title") is not None:
-            text = f"{text_field(file, line, row, 'title', may_be_empty=True)} {text}"
-        texts[str(name)] = text.strip()
+            raise bad_field(file, line, id_field, name, "an id that did not occur before")
+        text = text_field(file, line, row, "text", may_be_empty=True).strip()
+        title = row.get("title") if has_title else None
+        if title is not None:
+            title = text_field(file, line, row, "title", may_be_empty=True)
+        texts[str(name)] = (f"{title} {text}".strip(), text) if title else (text,)
     if not texts:
         raise ValueError(f"{file}: got no rows, expected at least one")
     return texts
-
-
-def _load_qrels(file: Path, queries: dict[str, str], documents: dict[str, str]) -> dict[str, dict[str, int]]:
-    qrels: dict[str, dict[str, int]] = {}
-    for line, content in read_lines(file):
-        fields = content.split("\t")
-        if len(fields) != 3:
-            raise bad_field(file, line, "columns", len(fields), "3, separated by tabs (query-id, corpus-id, score)")
-        query, document, grade = (field.strip() for field in fields)
-        if line == 1 and not grade.lstrip("-").isdigit():  # the header
-            continue
-        if query not in queries:
-            raise bad_field(file, line, "query-id", query, "an _id of the queries file")
-        if document not in documents:
-            raise bad_field(file, line, "corpus-id", document, "an _id of the corpus file")
-        try:
-            qrels.setdefault(query, {})[document] = int(grade)
-        except ValueError:
-            raise bad_field(file, line, "score", grade, "a whole number") from None
-    if not qrels:
-        raise ValueError(f"{file}: got no judgements, expected at least one")
-    return qrels

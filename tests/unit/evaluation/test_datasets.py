@@ -134,14 +134,14 @@ LABELLED_PAIR = {"text1": "a", "text2": "b", "label": 1}
     ("first", "row", "message"),
     [
         (LABELLED_PAIR, {**LABELLED_PAIR, "label": 2}, r"label: got 2, expected 1 \(the same\) or 0"),
-        (LABELLED_PAIR, {"text1": "a", "text2": "b"}, r"label: got None, expected 1 \(the same\) or 0"),
-        (LABELLED_PAIR, {**LABELLED_PAIR, "text2": ""}, "text2: got , expected a text, not empty"),
+        (LABELLED_PAIR, {"text1": "a", "text2": "b"}, r"label: got no such field, expected 1 \(the same\) or 0"),
+        (LABELLED_PAIR, {**LABELLED_PAIR, "text2": ""}, "text2: got '', expected a text, not empty"),
         (
             {"query": "q", "positive": "a", "negative": "b"},
             {"query": "q", "positive": ["a", 5], "negative": "b"},
-            "positive: got 5, expected a text, not empty",
+            r"positive\[1\]: got int 5, expected a text",
         ),
-        ({"text": "a", "label": "x"}, {"text": "b", "label": ""}, "label: got , expected a text or a whole number"),
+        ({"text": "a", "label": "x"}, {"text": "b", "label": ""}, "label: got '', expected a text or a whole number"),
     ],
 )
 def test_a_bad_row_of_the_kinds_with_one_file_stops_with_line_and_field(
@@ -185,14 +185,17 @@ PAIR = {"text1": "a", "text2": "b", "score": 1}
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({**PAIR, "score": "high"}, "score: got high, expected a number"),
-        ({**PAIR, "score": True}, "score: got True, expected a number"),
-        ('{"text1": "a", "text2": "b", "score": NaN}', "score: got nan, expected a number"),
-        ('{"text1": "a", "text2": "b", "score": -Infinity}', "score: got -inf, expected a number"),
-        ({"text1": "a", "text2": "b"}, "score: got None, expected a number"),
-        ({**PAIR, "text2": " "}, "text2: got  , expected a text, not empty"),
-        ({**PAIR, "text1": 5}, "text1: got 5, expected a text, not empty"),
-        ({"text1": "a", "score": 1}, "text2: got nothing, expected a text, not empty"),
+        ({**PAIR, "score": "high"}, "score: got str 'high', expected a number"),
+        ({**PAIR, "score": True}, "score: got bool True, expected a number"),
+        ('{"text1": "a", "text2": "b", "score": NaN}', r"score: got float nan, expected a finite number \(float32\)"),
+        (
+            '{"text1": "a", "text2": "b", "score": -Infinity}',
+            r"score: got float -inf, expected a finite number \(float32\)",
+        ),
+        ({"text1": "a", "text2": "b"}, "score: got no such field, expected a number"),
+        ({**PAIR, "text2": " "}, "text2: got str ' ', expected a text that is not empty"),
+        ({**PAIR, "text1": 5}, "text1: got int 5, expected a text"),
+        ({"text1": "a", "score": 1}, "text2: got no such field, expected a text"),
         ("[1, 2]", "row: got a JSON list, expected one JSON object per line"),
         ('{"text1": "a", ', r"row: got broken JSON \(.* at column .*\), expected one JSON object per line"),
         (b'{"text1": "\xff"}', "row: got byte 0xff at byte 12 of the line, expected UTF-8"),
@@ -208,13 +211,16 @@ def test_a_bad_row_stops_with_file_line_and_field(tmp_path: Path, row: Any, mess
 @pytest.mark.parametrize(
     ("file", "row", "message"),
     [
-        ("corpus.jsonl", {"_id": "d1", "text": "again"}, r"corpus.jsonl:1: _id: got d1, expected an id that did not"),
-        ("corpus.jsonl", {"text": "x"}, "corpus.jsonl:1: _id: got None, expected a text or a number"),
-        ("queries.jsonl", {"_id": "q9"}, "queries.jsonl:1: text: got nothing, expected a text"),
-        ("qrels/test.tsv", "q7\td1\t1", "test.tsv:1: query-id: got q7, expected an _id of the queries file"),
-        ("qrels/test.tsv", "q1\td7\t1", "test.tsv:1: corpus-id: got d7, expected an _id of the corpus file"),
-        ("qrels/test.tsv", "q1 0 d1 1", "test.tsv:1: columns: got 1, expected 3, separated by tabs"),
-        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\thigh", "test.tsv:2: score: got high, expected a whole"),
+        ("corpus.jsonl", {"_id": "d1", "text": "again"}, r"corpus.jsonl:1: _id: got 'd1', expected an id that did not"),
+        ("corpus.jsonl", {"text": "x"}, "corpus.jsonl:1: _id: got no such field, expected a text or a number"),
+        ("queries.jsonl", {"_id": "q9"}, "queries.jsonl:1: text: got no such field, expected a text"),
+        ("qrels/test.tsv", "q7\td1\t1", "test.tsv: got 1 judgements of queries that the queries file lacks"),
+        ("qrels/test.tsv", "q1,d1,1", r"test.tsv:1: columns: got 1, expected 3 \(query-id corpus-id score\) or 4"),
+        (
+            "qrels/test.tsv",
+            "query-id\tcorpus-id\tscore\nq1\td1\thigh",
+            "test.tsv:2: score: got 'high', expected a whole",
+        ),
     ],
 )
 def test_a_bad_beir_row_stops_with_file_line_and_field(tmp_path: Path, file: str, row: Any, message: str) -> None:
@@ -232,7 +238,7 @@ def test_a_bad_beir_row_stops_with_file_line_and_field(tmp_path: Path, file: str
     [
         (lambda folder: write(folder / "train.jsonl", {"text": "a", "label": "x"}), "got 1 label, expected at least 2"),
         (lambda folder: write(folder / "train.jsonl", ""), r"train\.jsonl: got no rows"),
-        (lambda folder: write(folder / "train.jsonl", {"text": "a", "label": None}), "train.jsonl:1: label: got None"),
+        (lambda folder: write(folder / "train.jsonl", {"text": "a", "label": None}), "train.jsonl:1: label: got null"),
     ],
 )
 def test_a_bad_classification_folder_is_an_error(tmp_path: Path, change: Callable[[Path], Path], message: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from harness.evaluation.results import check_main_metric, results_table, selection_score
+from harness.evaluation.results import check_main_metric, json_values, results_table, selection_score
 from harness.evaluation.runner import LoadedData
 
 KIND_OF = {"faq": "retrieval", "pairs": "sts", "parity": "classification"}
@@ -93,3 +93,15 @@ def test_the_table_of_one_model_has_one_column_of_scores_and_all_metrics_on_requ
     assert [row[1] for row in printed(results_table(RESULTS, all_metrics=True))] == [
         "metric", "ndcg_at_10", "map_at_10", "ndcg_at_10@128", "spearman", "pearson",
     ]  # fmt: skip
+
+
+def test_a_score_that_is_not_defined_is_a_dash_a_null_and_never_the_best() -> None:
+    """NaN as computed, None as read from evaluation.json."""
+    unknown, good = {"pairs": {"spearman": float("nan"), "pearson": 0.1}}, {"pairs": {"spearman": 0.5, "pearson": None}}
+    assert printed(results_table(unknown, good, all_metrics=True))[1:] == [
+        ["pairs", "spearman", "—", "0.5000", ""],
+        ["", "pearson", "0.1000", "—", ""],
+    ]
+    assert json_values(unknown) == {"pairs": {"spearman": None, "pearson": 0.1}}
+    assert selection_score({**unknown, "faq": {"ndcg_at_10": 1.0}}) < selection_score(good)
+    assert selection_score({"pairs": {"spearman": None}}, "pairs/spearman") < -1

@@ -18,8 +18,8 @@ def test_clusters_are_compared_by_v_measure_whatever_their_names() -> None:
     merged = np.eye(4, 6)[[int(label) % 2 for label in labels]]
     (score,) = clustering_scores(merged.astype(np.float32), labels).values()
     assert score == pytest.approx(
-        2 * 0.5 * 1 / (0.5 + 1), abs=0.02
-    )  # 0.02: the labels of 2,048 drawn rows are not exactly balanced
+        2 * 0.5 * 1 / (0.5 + 1), abs=0.01
+    )  # 0.01: the labels of 16,384 drawn rows are not exactly balanced
     assert clustering_scores(near.astype(np.float32), labels) == clustering_scores(near.astype(np.float32), labels)
 
 

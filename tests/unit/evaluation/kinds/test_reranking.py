@@ -25,4 +25,13 @@ def test_a_first_relevant_document_below_rank_10_has_no_reciprocal_rank() -> Non
     document = towards(*np.linspace(0.9, 0.1, 12))
     for rank, expected in ((10, 1 / 10), (11, 0.0)):
         scores = reranking_scores(np.array([[1.0, 0.0]]), document, [[i == rank - 1 for i in range(12)]])
-        assert scores == {"map": pytest.approx(1 / rank), "mrr": pytest.approx(expected)}
+        assert scores["map"] == scores["map_at_1000"] == pytest.approx(1 / rank)
+        assert scores["mrr"] == scores["mrr_at_10"] == pytest.approx(expected)
+
+
+def test_equal_cosines_count_against_the_model_wherever_the_positive_stands() -> None:
+    """A collapsed model, whose vectors have one direction and any length, must not look perfect."""
+    query, document = np.array([[1.0, 3.0, 7.0]]), np.array([[1.0, 3.0, 7.0]]) * np.arange(1, 6)[:, None]
+    for place in range(5):
+        scores = reranking_scores(query, document.astype(np.float32), [[i == place for i in range(5)]])
+        assert scores["map"] == scores["mrr"] == pytest.approx(1 / 5)

@@ -49,15 +49,16 @@ def test_reciprocal_rank_counts_to_rank_ten(rank: int, expected: float) -> None:
     assert scores_for_ranking(relevance)["mrr_at_10"] == pytest.approx(expected)
 
 
-def test_a_document_with_the_querys_id_is_ranked_like_any_other() -> None:
-    """mteb's default (ignore_identical_ids = False)."""
-    scores = scores_of(["a"], ["a", "b"], np.array([[1.0, 0.0]]), np.eye(2), {"a": {"a": 1}})
-    assert scores["ndcg_at_10"] == 1.0
-
-
 def test_retrieval_metrics_are_means_over_the_queries() -> None:
     query, document = np.eye(3), np.eye(3)
     qrels = {"q0": {"d0": 1}, "q1": {"d1": 1}, "q2": {"d0": 1, "d1": 0}}
     scores = scores_of(["q0", "q1", "q2"], ["d0", "d1", "d2"], query, document, qrels)
     last = 1 / 3  # trec_eval ranks equal scores by descending id: d2, then d1, d0
     assert scores["mrr_at_10"] == pytest.approx((1 + 1 + last) / 3)
+
+
+def test_a_query_whose_ranking_is_empty_scores_zero() -> None:
+    """Its own document was the only one."""
+    nearest = nearest_by_cosine(np.eye(2), np.eye(2)[:1], TOP_K, excluded=(np.array([0]), np.array([0])))
+    scores = retrieval_scores(["d", "q"], ["d"], nearest, {"d": {"d": 1}, "q": {"d": 1}})
+    assert scores["mrr_at_10"] == scores["recall_at_100"] == 0.5

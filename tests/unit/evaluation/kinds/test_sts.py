@@ -7,6 +7,8 @@ import pytest
 from scipy import stats
 
 from harness.evaluation.kinds.sts import sts_scores
+from harness.search.scores import pair_cosines
+from harness.search.unit_rows import unit_rows
 from tests.unit.evaluation.kinds.vectors import random_rows
 
 
@@ -19,6 +21,19 @@ def test_sts_scores_are_the_correlations_of_cosine_and_grade() -> None:
     assert scores["pearson"] == pytest.approx(np.corrcoef(cosine, grade)[0, 1], abs=1e-6)
 
 
-def test_a_collapsed_model_has_correlation_zero_instead_of_nan() -> None:
-    same = np.ones((5, 3))
-    assert sts_scores(same, same, [0.0, 1.0, 2.0, 3.0, 4.0]) == {"spearman": 0.0, "pearson": 0.0}
+def test_a_collapsed_model_has_no_correlation() -> None:
+    """Unknown, not 0: a correlation of 0 says that cosine and grade are independent."""
+    same = np.outer(np.arange(1, 6), [0.1, 0.2, 0.7]).astype(np.float32)
+    for grades in ([0.0, 1.0, 2.0, 3.0, 4.0], [1.0] * 5):
+        scores = sts_scores(same, same[::-1], grades)
+        assert scores.keys() == {"spearman", "pearson"}
+        assert all(np.isnan(value) for value in scores.values())
+
+
+def test_pairs_of_one_direction_have_one_cosine_whatever_the_lengths() -> None:
+    """Float32 products differ in the last bit between such pairs, and noise would order them."""
+    left = random_rows(300, 24)
+    length = np.random.RandomState(0).uniform(0.1, 9, (300, 1))
+    assert set(pair_cosines(left, (left * length).astype(np.float32)).tolist()) == {1.0}
+    assert len(set(np.einsum("sd,sd->s", unit_rows(left), unit_rows(left)).tolist())) > 1
+    assert pair_cosines(0 * left[:1], left[:1]).tolist() == [0.0]
