@@ -12,6 +12,7 @@ import torch
 from harness.data.table.tokenisation import Tokeniser
 from harness.prompts import NO_PROMPTS, Prompts
 from harness.search.encode import TextEncoder, encode_each_once
+from harness.search.unit_rows import unit_rows
 from harness.types import EncodingRole, TokenBatch
 from tests.tiny import make_model, text
 
@@ -61,3 +62,20 @@ def test_equal_texts_are_encoded_once_and_all_get_their_row(texts: list[str]) ->
 
     assert encode_each_once(encode, texts, "document").tolist() == [[len(one)] for one in texts]
     assert asked == list(dict.fromkeys(texts))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_embeddings_of_a_model_in_half_precision_are_normalised_in_float32(
+    tokeniser: Tokeniser, dtype: torch.dtype
+) -> None:
+    """A half has 8 or 11 bits: unit rows in it would be off by up to 0.4 %, and many cosines would be tied."""
+
+    def embed_in_half(batch: TokenBatch) -> torch.Tensor:
+        return torch.stack([embed(batch)[:, 1] * factor / 7 for factor in (1, 2, 3)], dim=1).to(dtype)
+
+    lengths: dict[EncodingRole, int] = {"query": 5, "document": 9}
+    encode = TextEncoder(embed_in_half, tokeniser, max_lengths=lengths, prompts=NO_PROMPTS, micro_batch_tokens=32)
+    rows = encode([text(i, 1 + i) for i in range(6)], "document")
+    assert rows.dtype == np.float32
+    lengths_N = np.linalg.norm(unit_rows(rows).astype(np.float64), axis=1)
+    np.testing.assert_allclose(lengths_N, 1, atol=1e-6)
