@@ -18,6 +18,8 @@ from harness.search.encode import EncodeTexts
 from harness.search.scores import pair_cosines
 from harness.search.unit_rows import unit_rows
 
+_SAME: dict[int | float | str, bool] = {1: True, 0: False, "1": True, "0": False}  # texts as well, as in mteb
+
 
 @dataclass(frozen=True, slots=True)
 class PairClassificationData:
@@ -46,9 +48,9 @@ class PairClassification(Kind[PairClassificationData]):
             data.texts2.append(text_field(file, line, row, right))
             name = "labels" if "labels" in row and "label" not in row else "label"  # mteb's data sets have labels
             label = row.get(name, MISSING)
-            if not isinstance(label, int | float) or label not in (0, 1):
+            if not isinstance(label, int | float | str) or label not in _SAME:
                 raise bad_field(file, line, name, label, "1 (the same) or 0 (not); a degree is called score")
-            data.same.append(bool(label))
+            data.same.append(_SAME[label])
         if len(set(data.same)) < 2:
             raise ValueError(f"{file}: got pairs of one label only, expected 0 and 1")
         return data

@@ -110,8 +110,10 @@ def _not_ranking(data: RetrievalData, queries: Set[str], reason: str) -> Retriev
     return replace(data, not_ranked=frozenset(queries), counts=counts)
 
 
-def _excluded(data: RetrievalData) -> Pairs:
+def _excluded(data: RetrievalData) -> Pairs | None:
     """The (query, document) positions that are not ranked."""
+    if not data.not_ranked:
+        return None
     row_of = {name: row for row, name in enumerate(data.documents)}
     pairs = [(i, row_of[name]) for i, name in enumerate(data.queries) if name in data.not_ranked]
     query_E, row_E = np.array(pairs, dtype=np.int64).reshape(-1, 2).T

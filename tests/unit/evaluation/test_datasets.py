@@ -127,12 +127,21 @@ def test_a_row_to_rerank_has_positives_and_negatives_or_is_left_out(tmp_path: Pa
         load_evaluation_data(write(file, {"query": "r", "positive": "a", "negative": []}))
 
 
+def test_mtebs_own_names_of_columns_are_read(tmp_path: Path) -> None:
+    pairs = [{"sentence1": "a", "sentence2": "b", "labels": 1.0}, {"sentence1": "c", "sentence2": "d", "labels": "0"}]
+    assert load_evaluation_data(write(tmp_path / "pairs.jsonl", *pairs)).same == [True, False]
+    groups = [{"sentences": "a", "labels": "x"}, {"sentences": "b", "labels": 1}]
+    assert load_evaluation_data(write(tmp_path / "groups.jsonl", *groups)) == ClusteringData(["a", "b"], ["x", "1"])
+
+
 LABELLED_PAIR = {"text1": "a", "text2": "b", "label": 1}
 
 
 @pytest.mark.parametrize(
     ("first", "row", "message"),
     [
+        (LABELLED_PAIR, {**LABELLED_PAIR, "label": "yes"}, r"label: got 'yes', expected 1 \(the same\) or 0"),
+        (LABELLED_PAIR, {**LABELLED_PAIR, "label": "2"}, r"label: got '2', expected 1 \(the same\) or 0"),
         (LABELLED_PAIR, {**LABELLED_PAIR, "label": 2}, r"label: got 2, expected 1 \(the same\) or 0"),
         (LABELLED_PAIR, {"text1": "a", "text2": "b"}, r"label: got no such field, expected 1 \(the same\) or 0"),
         (LABELLED_PAIR, {**LABELLED_PAIR, "text2": ""}, "text2: got '', expected a text, not empty"),
