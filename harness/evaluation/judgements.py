@@ -106,9 +106,9 @@ def _text_rows(file: Path) -> Iterator[tuple[int, Sequence[str]]]:
                 continue
         if len(fields) != width or width < 3 or width > 4:
             expected = "3 (query-id corpus-id score) or 4 (query-id 0 corpus-id score), separated by tabs or blanks"
-            raise bad_field(
-                file, line, "columns", len(fields), expected if width not in (3, 4) else f"{width} as above"
-            )
+            if width in (3, 4):
+                expected = f"{width} as above"
+            raise bad_field(file, line, "columns", len(fields), expected)
         yield line, [fields[place] for place in places]
 
 
@@ -147,5 +147,7 @@ def _grade(file: Path, line: int, value: Any) -> int:
     except (TypeError, ValueError):
         number = float("nan")
     if not abs(number) <= _LARGEST_GRADE or number != int(number):
-        raise bad_field(file, line, "score", value, "a whole number")
+        is_word = isinstance(value, str) and not re.search(r"\d", value)
+        hint = "; a header has the names query-id, corpus-id, score" if is_word else ""
+        raise bad_field(file, line, "score", value, f"a whole number{hint}")
     return int(number)
