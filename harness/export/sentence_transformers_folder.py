@@ -134,7 +134,11 @@ def _pooling(encoder: Encoder) -> Pooling:
 
 
 def _head(encoder: Encoder, state: dict[str, Tensor]) -> list[nn.Module]:
-    """Copies of the head's modules with the weights of `state`."""
-    head = copy.deepcopy(encoder.head)
-    head.load_state_dict({name.removeprefix("head."): w for name, w in state.items() if name.startswith("head.")})
+    """Copies of the head's modules with the weights of `state`. Under ZeRO-3 those of the encoder itself are empty."""
+    modules: Any = encoder.head
+    head = nn.ModuleList(
+        type(module)(**{key: copy.deepcopy(getattr(module, key)) for key in module.config_keys}) for module in modules
+    )
+    weights = {name.removeprefix("head."): w for name, w in state.items() if name.startswith("head.")}
+    head.load_state_dict(weights, assign=True)
     return list(head)

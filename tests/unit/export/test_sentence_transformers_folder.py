@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from harness.export.sentence_transformers_folder import verify_model
+from harness.data.table.tokenisation import Tokeniser
+from harness.export.sentence_transformers_folder import verify_model, write_model
 from harness.model_folder.pooling import POOLINGS
+from harness.prompts import NO_PROMPTS
 from tests.tiny import make_model
 from tests.unit.encoder.models import TEXTS, config, embed, export
 
@@ -40,3 +43,17 @@ def test_an_export_keeps_the_weights_that_no_embedding_needs(folder, tmp_path):
     """Otherwise every user of the model would get a warning about a newly initialised pooler."""
     export(folder, tmp_path / "out")
     assert load_file(tmp_path / "out" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
+
+
+def test_the_head_is_exported_from_the_gathered_weights_alone(folder, tmp_path):
+    """Under ZeRO-3 a parameter of the encoder is empty on every rank between two uses."""
+    encoder = export(folder, tmp_path / "other", projection_dim=20)
+    expected, state = embed(encoder, folder), {name: value.clone() for name, value in encoder.state_dict().items()}
+    for parameter in encoder.head.parameters():
+        parameter.data = torch.empty(0)
+    settings = config(folder, projection_dim=20)
+    write_model(
+        tmp_path / "out", encoder, state, Tokeniser(str(folder)).tokenizer, settings, prompts=NO_PROMPTS, card="card"
+    )
+    assert verify_model(tmp_path / "out", TEXTS, expected, settings) < 1e-5
+    assert all(parameter.numel() == 0 for parameter in encoder.head.parameters())
