@@ -19,6 +19,8 @@ from harness.data.pseudo_random import mix64
 from harness.data.table.index import TaskData
 from harness.types import Balance
 
+MAX_TRIES = 256  # rows of a label that are looked at for a text other than the query's
+
 
 @dataclass(frozen=True, slots=True)
 class DrawnExamples:
@@ -134,8 +136,8 @@ def _listed_positives(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, query_
 def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> tuple[np.ndarray, np.ndarray]:
     """Positives [B] and negatives [B, M] of a classification task (paper, section 3.2), as text ids.
 
-    The positive is another text of the query's label. The negatives are `per_query` distinct texts of other labels,
-    -1 where there are fewer.
+    The positive is another text of the query's label; the query itself only where a label has no other. The negatives
+    are `per_query` distinct texts of other labels, -1 where there are fewer.
     """
     data, count = task.data, task.config.negatives.per_query
     assert data.label_R is not None
@@ -146,14 +148,38 @@ def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> t
     size_B = (stop_B - start_B).astype(np.int64)
     place_B = np.array([_place_in_label(data, row, label) for row, label in zip(row_B, label_B, strict=True)])
     random_B = mix64(mix64(row_B, key), 1) + epoch_B.astype(np.uint64)
-    jump_B = 1 + (random_B % (size_B - 1).astype(np.uint64)).astype(np.int64)
-    positive_B = data.label_order_R[start_B + (place_B + jump_B) % size_B]
+    jump_B = (random_B % (size_B - 1).astype(np.uint64)).astype(np.int64)
+    positive_B = _another_text(data, row_B, start_B, size_B, place_B, jump_B)
     key_B = mix64(mix64(row_B, key) + epoch_B.astype(np.uint64) * np.uint64(1_000_003), 2)
     other_BM = _sample_without_replacement(data.num_rows - size_B, count, key_B)
     other_BM += np.where(other_BM >= start_B[:, None], size_B[:, None], 0)  # skip the label's own rows
     row_start = data.row_start_R1
     negative_BM = row_start[data.label_order_R[np.maximum(other_BM, 0)]].astype(np.int64)
     return row_start[positive_B].astype(np.int64), np.where(other_BM >= 0, negative_BM, -1)
+
+
+def _another_text(
+    data: TaskData, row_B: np.ndarray, start_B: np.ndarray, size_B: np.ndarray, place_B: np.ndarray, jump_B: np.ndarray
+) -> np.ndarray:
+    """For each query a row of its label, int64 [B]: the row `1 + jump` places after its own, or a row that follows.
+
+    start_B, size_B: the label's rows in `label_order_R`. place_B: the query's place among them. A row whose text is one
+    with the query's teaches nothing, so that up to `MAX_TRIES` rows are tried.
+    """
+    assert data.label_order_R is not None
+    first_text_R, query_keys = data.row_start_R1, data.keys(data.row_start_R1[row_B])
+    positive_B = data.label_order_R[start_B + (place_B + 1 + jump_B) % size_B].astype(np.int64)
+    same_B = np.flatnonzero(query_keys.is_one_with(data.keys(first_text_R[positive_B])))
+    for tried in range(1, MAX_TRIES):
+        same_B = same_B[tried < size_B[same_B] - 1]
+        if not len(same_B):
+            break
+        jump_N = 1 + (jump_B[same_B] + tried) % (size_B[same_B] - 1)  # never 0, which is the query's own row
+        other_N = data.label_order_R[start_B[same_B] + (place_B[same_B] + jump_N) % size_B[same_B]]
+        is_same_N = query_keys[same_B].is_one_with(data.keys(first_text_R[other_N]))
+        positive_B[same_B[~is_same_N]] = other_N[~is_same_N]
+        same_B = same_B[is_same_N]
+    return positive_B
 
 
 def _sample_without_replacement(size_B: np.ndarray, count: int, key_B: np.ndarray) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Finds the documents of a step that are known positives of a query. They must never be its negatives.
 
 The known positives of a query are:
-- the positives of every row, of any task, that has the same query text, even if the row is not in the step;
-- if the query's text is in a classification task, every text with the same label;
-- the query's own text, because a document equal to the query is certainly not dissimilar to it.
+- the positives of every row, of any task, that has the same query, even if the row is not in the step;
+- if the query is in a classification task, every text with the same label;
+- the query itself, because a document equal to the query is certainly not dissimilar to it.
 
-Texts are compared before tokenisation, by 64-bit hash. Results are pairs of positions: `query` is a position in the
-given queries, `document` a position that the caller gave.
+Which texts are one and the same says `harness/data/table/identity.py`: those that encode alike, and those that read
+alike. Results are pairs of positions: `query` is a position in the given queries, `document` a position that the caller
+gave.
 """
 
 from __future__ import annotations
@@ -16,36 +17,37 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.data.ragged import expand_ranges
+from harness.data.table.identity import TextKeys, identities
 from harness.data.table.index import TaskData
 
 Pairs = tuple[np.ndarray, np.ndarray]  # two arrays of equal length
 
 
 def known_positive_pairs(
-    all_data: Sequence[TaskData], query_hash_B: np.ndarray, document_hash_E: np.ndarray, document_E: np.ndarray
+    all_data: Sequence[TaskData], query: TextKeys, document: TextKeys, document_E: np.ndarray
 ) -> Pairs:
     """All pairs (query, document) in which the document is a known positive of the query; sorted and distinct.
 
-    document_E, document_hash_E: position of a document, and the hash of its raw text. A document may occur with several
-    hashes, because different raw texts may be equal after truncation.
+    document_E: position of each document text. A document may occur with several texts, because different raw texts may
+    be equal after truncation.
 
     With a classification task among `all_data`, every two texts with the same label are a pair. Time and memory then
     grow with (queries x documents / labels), at least 16 bytes per pair.
     """
-    query, text = _query_and_positives(all_data, query_hash_B)
-    pairs = [_join(query, text, document_hash_E, document_E)]  # all data sets in one join: it sorts the documents once
+    known = _KnownTexts(all_data, query, document)
+    pairs = [_join(known.query_F, known.identity_F, known.other_identity_E, document_E)]  # sorts the documents once
     for data in all_data:
         if data.kind == "classification":
-            query, query_label = _labels(data, query_hash_B)
-            entry, document_label = _labels(data, document_hash_E)
-            pairs.append(_join(query, query_label, document_label, document_E[entry]))
+            query_L, label_L = known.labels_of_queries(data)
+            entry, document_label = known.labels_of_others(data)
+            pairs.append(_join(query_L, label_L, document_label, document_E[entry]))
     return merge_pairs(*pairs)
 
 
 def known_positives_among(
     all_data: Sequence[TaskData],
-    query_hash_B: np.ndarray,
-    document_hash_E: np.ndarray,
+    query: TextKeys,
+    document: TextKeys,
     document_E: np.ndarray,
     candidate_BM: np.ndarray,
 ) -> Pairs:
@@ -54,38 +56,36 @@ def known_positives_among(
     candidate_BM: positions of documents, -1 padded. Time and memory grow with the number of candidates and of the
     queries' listed positives, but not with the number of texts per label.
     """
-    query, column = np.nonzero(candidate_BM >= 0)
-    query, candidate = _unique_pairs(query, candidate_BM[query, column])
+    owner, column = np.nonzero(candidate_BM >= 0)
+    owner, candidate = _unique_pairs(owner, candidate_BM[owner, column])
     entry, place = _matches(candidate, document_E)
-    query, candidate_hash, document = query[entry], document_hash_E[place], document_E[place]
-    is_positive = candidate_hash == query_hash_B[query]
-    for data in all_data:
-        if data.kind == "retrieval":
-            is_positive |= _is_in(query, candidate_hash, *_listed_positives(data, query_hash_B))
-        elif data.kind == "classification":
-            entry, candidate_label = _labels(data, candidate_hash)
-            shares_label = _is_in(query[entry], candidate_label, *_labels(data, query_hash_B))
-            is_positive[entry[shares_label]] = True
-    return _unique_pairs(query[is_positive], document[is_positive])
-
-
-def same_meaning_pairs(
-    all_data: Sequence[TaskData], query_hash_B: np.ndarray, other_hash_E: np.ndarray, other_E: np.ndarray
-) -> Pairs:
-    """Pairs (query, other query) of queries that mean the same; sorted and distinct.
-
-    Two queries mean the same if their texts are equal, if one is a known positive of the other, or if they share a
-    known positive. They share one if they have a listed positive in common, or a label. A query has the labels of its
-    own text and of its listed positives.
-    """
-    query, text = _query_and_positives(all_data, query_hash_B)
-    entry, other_text = _query_and_positives(all_data, other_hash_E)
-    pairs = [_join(query, text, other_text, other_E[entry])]
+    owner, candidate = owner[entry], candidate[entry]
+    known = _KnownTexts(all_data, query, document)
+    is_positive = _is_in(owner, known.other_identity_E[place], known.query_F, known.identity_F)
     for data in all_data:
         if data.kind == "classification":
-            place, label = _labels(data, text)
-            other_place, other_label = _labels(data, other_text)
-            pairs.append(_join(query[place], label, other_label, other_E[entry[other_place]]))
+            labelled, label = known.labels_of_others(data)
+            entry, which = _matches(place, labelled)
+            shares_label = _is_in(owner[entry], label[which], *known.labels_of_queries(data))
+            is_positive[entry[shares_label]] = True
+    return _unique_pairs(owner[is_positive], candidate[is_positive])
+
+
+def same_meaning_pairs(all_data: Sequence[TaskData], query: TextKeys, other: TextKeys, other_E: np.ndarray) -> Pairs:
+    """Pairs (query, other query) of queries that mean the same; sorted and distinct.
+
+    Two queries mean the same if they are one text, if one is a known positive of the other, or if they share a known
+    positive. They share one if they have a listed positive in common, or a label. A query has the labels of its own
+    text and of its listed positives.
+    """
+    entry, other_keys, _ = _texts_and_positives(all_data, other)
+    known = _KnownTexts(all_data, query, other_keys)
+    pairs = [_join(known.query_F, known.identity_F, known.other_identity_E, other_E[entry])]
+    for data in all_data:
+        if data.kind == "classification":
+            query_L, label_L = known.labels_of_queries(data, with_positives=True)
+            place, other_label = known.labels_of_others(data)
+            pairs.append(_join(query_L, label_L, other_label, other_E[entry[place]]))
     return merge_pairs(*pairs)
 
 
@@ -95,28 +95,77 @@ def merge_pairs(*pairs: Pairs) -> Pairs:
     return _unique_pairs(first, second)
 
 
-def _query_and_positives(all_data: Sequence[TaskData], query_hash_B: np.ndarray) -> Pairs:
-    """(query, text hash) of each query's own text and of its listed positives."""
-    pairs = [(np.arange(len(query_hash_B)), query_hash_B)]
-    pairs += [_listed_positives(data, query_hash_B) for data in all_data if data.kind == "retrieval"]
-    query, text = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
-    return query, text
+class _KnownTexts:
+    """The texts of queries and their listed positives, and which of the others (documents, queries) they are one with.
+
+    Suffix F: an entry for each text of a query (its own, in all spellings that are one text with it, then its listed
+    positives). `query_F` is its query.
+    """
+
+    def __init__(self, all_data: Sequence[TaskData], query: TextKeys, other: TextKeys) -> None:
+        self.query_F, keys, self._num_own = _texts_and_positives(all_data, query)
+        self._keys = TextKeys.concatenate([keys, other])
+        self._identity = identities(self._keys)
+        self.identity_F, self.other_identity_E = np.split(self._identity, [len(keys)])
+
+    def labels_of_queries(self, data: TaskData, *, with_positives: bool = False) -> Pairs:
+        """(query, label) of each query that occurs in `data`. with_positives: also where a listed positive does."""
+        entry, label = self._labels(data)
+        is_counted = entry < (len(self.query_F) if with_positives else self._num_own)
+        return self.query_F[entry[is_counted]], label[is_counted]
+
+    def labels_of_others(self, data: TaskData) -> Pairs:
+        """(entry of `other`, label) of each of the others that occurs in `data`."""
+        entry, label = self._labels(data)
+        is_other = entry >= len(self.query_F)
+        return entry[is_other] - len(self.query_F), label[is_other]
+
+    def _labels(self, data: TaskData) -> Pairs:
+        """(entry of all texts, label): a text has the labels of all texts that it is one with, maybe several."""
+        assert data.label_R is not None
+        entry, row = data.rows_with_query(self._keys)
+        identity, label = _unique_pairs(self._identity[entry], data.label_R[row].astype(np.int64))
+        text, place = _matches(self._identity, identity)
+        return text, label[place]
 
 
-def _listed_positives(data: TaskData, query_hash_B: np.ndarray) -> Pairs:
-    """(query, hash of a positive) over all rows of `data` that have the same query text."""
-    query, place = expand_ranges(*data.rows_with_query(query_hash_B))
-    row = data.sorted_query_row_R[place]
-    first = data.row_start_R1[row] + 1
-    entry, text_id = expand_ranges(first, first + data.num_positives_R[row])
-    return query[entry], data.text_hash_G[text_id]
+def _texts_and_positives(all_data: Sequence[TaskData], query: TextKeys) -> tuple[np.ndarray, TextKeys, int]:
+    """(query, keys of a text) of each query's own texts, then of its listed positives; and the number of own texts."""
+    owner, keys, rows = _rows_of_same_query(all_data, query)
+    owners, texts = [owner], [keys]
+    for data, (row_owner, row) in zip(all_data, rows, strict=True):
+        if data.kind == "retrieval":
+            first = data.row_start_R1[row] + 1
+            entry, text_id = expand_ranges(first, first + data.num_positives_R[row])
+            owners.append(row_owner[entry])
+            texts.append(data.keys(text_id))
+    return np.concatenate(owners), TextKeys.concatenate(texts), len(owner)
 
 
-def _labels(data: TaskData, hash_U: np.ndarray) -> Pairs:
-    """(position in `hash_U`, label) of each text that occurs in `data`; a text may occur with several labels."""
-    assert data.label_R is not None
-    position, place = expand_ranges(*data.rows_with_query(hash_U))
-    return position, data.label_R[data.sorted_query_row_R[place]]
+def _rows_of_same_query(all_data: Sequence[TaskData], query: TextKeys) -> tuple[np.ndarray, TextKeys, list[Pairs]]:
+    """All texts that are one with a query, as (query, keys); and, per source, the (query, row) pairs of rows with it.
+
+    A row that is found through one hash may have another second hash. Rows with that hash are searched next, until
+    there is none left. A row that reads alike and also encodes alike, as nearly all do, needs no second search.
+    """
+    owner, keys = np.arange(len(query)), query
+    new_owner, new = owner, keys
+    rows: list[list[Pairs]] = [[(owner[:0], owner[:0])] for _ in all_data]
+    while len(new_owner):
+        found_owners, found = [owner[:0]], [keys[:0]]
+        for pairs, data in zip(rows, all_data, strict=True):
+            if data.kind in ("retrieval", "classification"):
+                entry, row = data.rows_with_query(new)
+                pairs.append((new_owner[entry], row))
+                row_keys = data.keys(data.row_start_R1[row])
+                differs = np.flatnonzero(~row_keys.agree(new[entry]))
+                found_owners.append(new_owner[entry[differs]])
+                found.append(row_keys[differs])
+        new_owner, new = np.concatenate(found_owners), TextKeys.concatenate(found)
+        is_known = _is_in(new_owner, new.raw_E, owner, keys.raw_E) & _is_in(new_owner, new.token_E, owner, keys.token_E)
+        new_owner, new = new_owner[~is_known], new[~is_known]
+        owner, keys = np.concatenate([owner, new_owner]), TextKeys.concatenate([keys, new])
+    return owner, keys, [merge_pairs(*pairs) for pairs in rows]
 
 
 def _join(value: np.ndarray, key: np.ndarray, other_key: np.ndarray, other: np.ndarray) -> Pairs:

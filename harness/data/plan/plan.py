@@ -19,6 +19,7 @@ from harness.data.plan.known_positives import (
     same_meaning_pairs,
 )
 from harness.data.plan.task import Task, TextSource, text_sources
+from harness.data.table.identity import TextKeys
 from harness.types import Balance, PairPart, QueryPart, RaggedLists, StepPlan, StepTexts
 
 
@@ -33,7 +34,7 @@ def plan(tasks: Sequence[Task], *, seed: int, step: int, balance: Balance = "cbb
 
 
 class _TextLookup:
-    """Maps each drawn text to its row in the step's embedding table and to the hash of its raw text."""
+    """Maps each drawn text to its row in the step's embedding table and to the hashes that tell texts apart."""
 
     def __init__(self, sources: Sequence[TextSource]) -> None:
         self._sources = sources
@@ -50,10 +51,10 @@ class _TextLookup:
             return np.full_like(text_id, -1)
         return np.where(text_id >= 0, row[np.searchsorted(added_id, np.maximum(text_id, added_id[0]))], -1)
 
-    def rows_and_hashes(self, texts: Sequence[tuple[int, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-        """(row, hash of the raw text) of every text in a list of (source, text ids)."""
+    def rows_and_keys(self, texts: Sequence[tuple[int, np.ndarray]]) -> tuple[np.ndarray, TextKeys]:
+        """The row and the hashes of every text in a list of (source, text ids)."""
         row_E = np.concatenate([self.rows(source, ids) for source, ids in texts])
-        return row_E, np.concatenate([self._sources[source].data.text_hash_G[ids] for source, ids in texts])
+        return row_E, TextKeys.concatenate([self._sources[source].data.keys(ids) for source, ids in texts])
 
 
 def _unique_texts(sources: Sequence[TextSource], drawn: Sequence[DrawnExamples]) -> tuple[StepTexts, _TextLookup]:
@@ -112,15 +113,15 @@ def _query_part(
     documents = [source_and_ids for other in compared for source_and_ids in other.document_ids()]
     with_query_tower = task.config.negatives.query_tower
     queries = [(other.task, np.unique(other.query_B)) for other in compared] if with_query_tower else []
-    row_E, hash_E = lookup.rows_and_hashes(documents + queries)
+    row_E, keys_E = lookup.rows_and_keys(documents + queries)
     document_N = np.unique(row_E)
     positive_BP = _positions(document_N, lookup.rows(examples.task, examples.positive_BP))
     negative_BM = _positions(document_N, lookup.rows(examples.negative_source, examples.negative_BM))
-    query, document = _known_positives(tasks, examples, hash_E, _positions(document_N, row_E), negative_BM)
+    query, document = _known_positives(tasks, examples, keys_E, _positions(document_N, row_E), negative_BM)
     if queries:  # a query has no negative that means the same, and so not itself
-        row_Q, hash_Q = lookup.rows_and_hashes(queries)
-        query_hash_B = task.data.text_hash_G[examples.query_B]
-        same = same_meaning_pairs([t.data for t in tasks], query_hash_B, hash_Q, _positions(document_N, row_Q))
+        row_Q, keys_Q = lookup.rows_and_keys(queries)
+        keys_B = task.data.keys(examples.query_B)
+        same = same_meaning_pairs([t.data for t in tasks], keys_B, keys_Q, _positions(document_N, row_Q))
         query, document = merge_pairs((query, document), same)
     is_other = ~(document[:, None] == positive_BP[query]).any(1)  # the positives used in this step are not excluded
     positive_score_BP, negative_score_BM = _ranker_scores(task, examples)
@@ -145,18 +146,18 @@ def _positions(document_N: np.ndarray, row_BM: np.ndarray) -> np.ndarray:
 
 
 def _known_positives(
-    tasks: Sequence[Task], examples: DrawnExamples, hash_E: np.ndarray, position_E: np.ndarray, negative_BM: np.ndarray
+    tasks: Sequence[Task], examples: DrawnExamples, keys_E: TextKeys, position_E: np.ndarray, negative_BM: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (query, document) in which the document is a known positive of the query.
 
-    hash_E, position_E: hash of the raw text, and position, of every document. With scope `own` a query is compared with
+    keys_E, position_E: the hashes and the position of every document text. With scope `own` a query is compared with
     its own negatives only, so only these are checked: pairing all texts of a label would give far too many pairs.
     """
     task, all_data = tasks[examples.task], [task.data for task in tasks]
-    query_hash_B = task.data.text_hash_G[examples.query_B]
+    keys_B = task.data.keys(examples.query_B)
     if task.config.scope == "own":
-        return known_positives_among(all_data, query_hash_B, hash_E, position_E, negative_BM)
-    return known_positive_pairs(all_data, query_hash_B, hash_E, position_E)
+        return known_positives_among(all_data, keys_B, keys_E, position_E, negative_BM)
+    return known_positive_pairs(all_data, keys_B, keys_E, position_E)
 
 
 def _ranker_scores(task: Task, examples: DrawnExamples) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -19,10 +19,12 @@ import numpy as np
 import xxhash
 
 from harness.data.config import DataConfig, TaskConfig
+from harness.data.ragged import expand_ranges
 from harness.data.source.facts import FileFacts, ReadSettings
 from harness.data.source.locate import cache_root
 from harness.data.source.shards import source_files
 from harness.data.table.build_once import build_once
+from harness.data.table.identity import TextKeys
 from harness.data.table.npy import open_array
 from harness.data.table.tokenisation import Tokeniser
 from harness.data.table.writer import TEXTS_FILE, BadRowError, Progress, Source, write_rows, write_tokens
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["BadRowError", "TableConfig", "TaskData", "check_scores", "open_table", "open_task"]
 
 FORMAT_VERSION = 3
+TOKENS_VERSION = 1  # of the files in tokens-KEY/
 META_FILE = "meta.json"
 CHUNK_ROWS = 1 << 20
 
@@ -62,6 +65,8 @@ class TaskData:
     role_G: np.ndarray  # uint8, position in ROLES
     sorted_query_hash_R: np.ndarray  # uint64, text hashes of the rows' first texts, ascending
     sorted_query_row_R: np.ndarray  # int64, the row of each of these hashes
+    sorted_query_token_hash_R: np.ndarray  # uint64, token hashes of the rows' first texts, ascending
+    sorted_query_token_row_R: np.ndarray  # int64, the row of each of these hashes
     score_R: np.ndarray | None = None  # float32 (sts)
     label_R: np.ndarray | None = None  # int32, position in label_names (classification)
     label_order_R: np.ndarray | None = None  # int64, rows sorted by label, then by row
@@ -82,11 +87,22 @@ class TaskData:
         columns = self.texts[unique.tolist()]
         return [(columns["text"][i], columns["prompt"][i]) for i in inverse]
 
-    def rows_with_query(self, hash_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Per text hash, the range [start, stop) of `sorted_query_row_R` with the rows whose query has this hash."""
-        wanted_U = np.asarray(hash_U, dtype=np.uint64)
-        hash_R = self.sorted_query_hash_R
-        return np.searchsorted(hash_R, wanted_U, side="left"), np.searchsorted(hash_R, wanted_U, side="right")
+    def keys(self, text_ids: np.ndarray) -> TextKeys:
+        """What tells the texts with these ids apart; see `harness/data/table/identity.py`."""
+        return TextKeys(self.text_hash_G[text_ids], self.token_hash_G[text_ids])
+
+    def rows_with_query(self, keys: TextKeys) -> tuple[np.ndarray, np.ndarray]:
+        """(position in `keys`, row) of every row whose query has either hash of the text; sorted and distinct."""
+        found = []
+        for wanted_E, hash_R, row_R in (
+            (keys.raw_E, self.sorted_query_hash_R, self.sorted_query_row_R),
+            (keys.token_E, self.sorted_query_token_hash_R, self.sorted_query_token_row_R),
+        ):
+            wanted_E = np.asarray(wanted_E, dtype=np.uint64)
+            first_E, stop_E = np.searchsorted(hash_R, wanted_E, "left"), np.searchsorted(hash_R, wanted_E, "right")
+            entry, place = expand_ranges(first_E, stop_E)
+            found.append(entry * self.num_rows + row_R[place])
+        return np.divmod(np.unique(np.concatenate(found)), self.num_rows)
 
     def location(self, text_id: int) -> str:
         """`PATH:LINE` of the row that the text belongs to."""
@@ -168,7 +184,7 @@ def open_table(
     rows = cache_root(data.cache) / "rows" / key
     skip = data.on_bad_row == "skip"
     prompts, max_lengths = table.prompts, table.max_lengths
-    tokens_key = _digest([FORMAT_VERSION, tokeniser.fingerprint, prompts.for_pairs(), max_lengths])
+    tokens_key = _digest([FORMAT_VERSION, TOKENS_VERSION, tokeniser.fingerprint, prompts.for_pairs(), max_lengths])
     tokens = rows / f"tokens-{tokens_key}"
     build_once(rows, lambda folder: _build_rows(folder, table, path, states, skip, progress))
     build_once(tokens, lambda folder: write_tokens(folder, rows, tokeniser, prompts, max_lengths, progress))

@@ -1,4 +1,4 @@
-"""Writes the lookup tables of a source: its rows sorted by the hash of their query, and sorted by label.
+"""Writes the lookup tables of a source: its rows sorted by either hash of their query, and sorted by label.
 
 A single sort would need the whole array in memory. Instead the keys are divided into ranges, and the rows of one range
 are sorted at a time.
@@ -17,17 +17,32 @@ BUCKET_ROWS = 1 << 22  # rows sorted at once, about 130 MB
 
 
 def write_query_lookup(folder: Path, bucket_rows: int = BUCKET_ROWS) -> None:
-    """Write `sorted_query_hash_R` and `sorted_query_row_R` from `query_hash_R`, which is deleted.
+    """Write `sorted_query_hash_R` and `sorted_query_row_R` from `query_hash_R`, which is deleted."""
+    _write_sorted(folder, "query_hash_R", "sorted_query_hash_R", "sorted_query_row_R", bucket_rows)
+
+
+def write_query_token_lookup(folder: Path, row_start_R1: np.ndarray, bucket_rows: int = BUCKET_ROWS) -> None:
+    """Write `sorted_query_token_hash_R` and `sorted_query_token_row_R` from `token_hash_G`; both in `folder`."""
+    token_hash_G = open_array(folder / "token_hash_G.npy")
+    with ArrayFile(folder / "query_token_hash_R.npy", "uint64") as hashes:
+        for start in range(0, len(row_start_R1) - 1, CHUNK_ROWS):
+            hashes.append(token_hash_G[row_start_R1[start : min(start + CHUNK_ROWS, len(row_start_R1) - 1)]])
+    names = ("query_token_hash_R", "sorted_query_token_hash_R", "sorted_query_token_row_R")
+    _write_sorted(folder, *names, bucket_rows)
+
+
+def _write_sorted(folder: Path, source_name: str, hash_name: str, row_name: str, bucket_rows: int) -> None:
+    """Sort the rows of an array of hashes, which is deleted.
 
     Rows with equal hashes keep their order. The hashes are uniformly distributed, so that ranges of equal width
     ("buckets") contain about `bucket_rows` rows each.
     """
-    source = folder / "query_hash_R.npy"
+    source = folder / f"{source_name}.npy"
     hash_R = open_array(source)
     num_bits = max(0, (len(hash_R) - 1) // bucket_rows).bit_length()
     with (
-        ArrayFile(folder / "sorted_query_hash_R.npy", "uint64") as hashes,
-        ArrayFile(folder / "sorted_query_row_R.npy", "int64") as rows,
+        ArrayFile(folder / f"{hash_name}.npy", "uint64") as hashes,
+        ArrayFile(folder / f"{row_name}.npy", "int64") as rows,
     ):
         for bucket in range(1 << num_bits):
             row_N = _rows_of_bucket(hash_R, bucket, num_bits)

@@ -19,7 +19,7 @@ from harness.data.source.facts import FileFacts, ReadSettings
 from harness.data.source.files import BadRow
 from harness.data.source.formats import SourceReader
 from harness.data.source.validation import validate
-from harness.data.table.lookup import write_label_lookup, write_query_lookup
+from harness.data.table.lookup import write_label_lookup, write_query_lookup, write_query_token_lookup
 from harness.data.table.npy import ArrayFile, open_array
 from harness.data.table.source_facts import SourceFacts, check_usable, rows_of_single_labels
 from harness.data.table.tokenisation import Tokeniser, text_hash, token_hash
@@ -215,7 +215,7 @@ def write_tokens(
     max_lengths: tuple[int, int],
     progress: Progress | None = None,
 ) -> None:
-    """Tokenise prompt + text, cut to the maximum length of the text's role; write `length_G` and `token_hash_G`.
+    """Tokenise prompt + text, cut to the maximum length of the text's role; write lengths, hashes and their lookup.
 
     max_lengths: in tokens, in the order of ROLES. progress: called with the number of texts tokenised since the last
     call.
@@ -237,6 +237,7 @@ def write_tokens(
                 start += batch.num_rows
                 if progress is not None:
                     progress(batch.num_rows)
+    write_query_token_lookup(folder, open_array(rows_folder / "row_start_R1.npy"))
 
 
 def _lengths_and_hashes(

@@ -16,8 +16,9 @@ import pytest
 
 from harness.data.config import DataConfig, PromptsConfig, TaskConfig
 from harness.data.table import index
+from harness.data.table.identity import TextKeys
 from harness.data.table.index import open_task
-from harness.data.table.tokenisation import Tokeniser, text_hash
+from harness.data.table.tokenisation import Tokeniser, text_hash, token_hash
 from harness.data.table.writer import BadRowError
 from tests.tiny import make_model
 from tests.unit.data.table.sources import ROWS, Open, write_lines
@@ -31,12 +32,14 @@ def test_texts_are_read_in_the_order_asked_for_with_repeats(tmp_path: Path, open
     assert data.read_texts(np.empty(0, dtype=np.int64)) == []
 
 
-def test_rows_with_equal_query_text_are_found(tmp_path: Path, open_data: Open) -> None:
-    data = open_data(write_lines(tmp_path / "a.jsonl", ROWS))
+def test_rows_whose_query_has_an_equal_text_or_equal_tokens_are_found(tmp_path: Path, open_data: Open) -> None:
+    data = open_data(write_lines(tmp_path / "a.jsonl", ROWS), query_max_length=24)
     hashes = np.array([text_hash(text) for text in ("ral tin 3", "nowhere", "ral tin 0")], dtype=np.uint64)
-    start, stop = data.rows_with_query(hashes)
-    found = [data.sorted_query_row_R[a:b].tolist() for a, b in zip(start, stop, strict=True)]
-    assert found == [list(range(3, 60, 7)), [], list(range(0, 60, 7))]
+    tokens = np.array([token_hash([1]), token_hash([2]), data.token_hash_G[data.row_start_R1[1]]], dtype=np.uint64)
+    entry, row = data.rows_with_query(TextKeys(hashes, tokens))
+    found = [row[entry == e].tolist() for e in range(3)]
+    rows_0_and_1 = sorted([*range(0, 60, 7), *range(1, 60, 7)])  # raw text "ral tin 0", or the tokens of row 1
+    assert found == [list(range(3, 60, 7)), [], rows_0_and_1]
 
 
 def test_a_bad_file_leaves_nothing_behind_and_is_read_again(tmp_path: Path, open_data: Open) -> None:
@@ -200,5 +203,5 @@ def test_a_cache_that_cannot_be_written_names_the_key(tmp_path: Path, tokeniser:
 def test_arrays_stay_on_disk(tmp_path: Path, open_data: Open) -> None:
     data = open_data(write_lines(tmp_path / "a.jsonl", ROWS))
     arrays = [value for value in vars(data).values() if isinstance(value, np.ndarray)]
-    assert len(arrays) == 10
+    assert len(arrays) == 12
     assert all(isinstance(array, np.memmap) and not array.flags.writeable for array in arrays)
