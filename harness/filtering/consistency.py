@@ -15,12 +15,12 @@ import torch
 from harness import comm
 from harness.data.pseudo_random import mix64
 from harness.data.ragged import expand_ranges
+from harness.data.table.identity import TextKeys, identities
 from harness.filtering.pairs import PairTable
 from harness.search.block_store import BlockStore
 from harness.search.exact import ExactSearch
 from harness.search.request import Pairs, SearchRequest
 from harness.search.top_k import candidate_blocks, shard_of
-from harness.search.unique_texts import positions_in
 
 _SAMPLE_KEY = 0x5A3B1E
 
@@ -32,22 +32,27 @@ def sample(hash_C: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.argpartition(mix64(hash_C, _SAMPLE_KEY), count)[:count])
 
 
-def excluded_rivals(table: PairTable, query_hash_Q: np.ndarray, document_hash_C: np.ndarray) -> Pairs:
-    """(query, document) pairs in which the document is not a rival.
+def excluded_rivals(table: PairTable, query: TextKeys, document: TextKeys) -> Pairs:
+    """(query, document) pairs in which the document is not a rival; positions in `query` and `document`.
 
-    Such a document is a positive of the query in any row, or is equal to the query. query_hash_Q: distinct hashes.
+    Such a document is a positive of the query in any row, or is one text with the query.
     """
-    has_texts_E = np.flatnonzero(table.positive_P >= 0)
-    query_hash_E = table.text_hash_G[table.query_P[has_texts_E]]
-    positive_hash_E = table.text_hash_G[table.positive_P[has_texts_E]]
-    query_E = positions_in(query_hash_Q, query_hash_E)
-    is_in_queries_E = query_E >= 0
-    query_E = np.concatenate([query_E[is_in_queries_E], np.arange(len(query_hash_Q))])
-    hash_E = np.concatenate([positive_hash_E[is_in_queries_E], query_hash_Q])
-    order_C = np.argsort(document_hash_C, kind="stable")
-    sorted_C = document_hash_C[order_C]
-    owner, place = expand_ranges(np.searchsorted(sorted_C, hash_E), np.searchsorted(sorted_C, hash_E, side="right"))
-    return query_E[owner], order_C[place]
+    pair_E = np.flatnonzero(table.positive_P >= 0)
+    parts = [query, table.keys(table.query_P[pair_E]), table.keys(table.positive_P[pair_E]), document]
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    query_Q, query_E, positive_E, document_C = np.split(identities(TextKeys.concatenate(parts)), ends)
+    owner_E, place_E = _matches(query_Q, query_E)
+    owner = np.concatenate([owner_E, np.arange(len(query))])
+    entry, rival = _matches(np.concatenate([positive_E[place_E], query_Q]), document_C)
+    return owner[entry], rival
+
+
+def _matches(wanted_N: np.ndarray, value_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs (position in `wanted_N`, position in `value_M`) of equal numbers."""
+    order_M = np.argsort(value_M, kind="stable")
+    sorted_M = value_M[order_M]
+    entry, place = expand_ranges(np.searchsorted(sorted_M, wanted_N), np.searchsorted(sorted_M, wanted_N, "right"))
+    return entry, order_M[place]
 
 
 def kth_rival_scores(

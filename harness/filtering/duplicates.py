@@ -1,6 +1,7 @@
 """Stages 2 and 3: find exact and near duplicates among the pairs; the first pair of each group is kept.
 
-Exact duplicates are equal after normalisation. Two pairs are near duplicates if both their queries and their positives
+Exact duplicates are equal after normalisation, or encode alike: their queries have equal tokens after prompt and
+truncation, and so have their positives. Two pairs are near duplicates if both their queries and their positives
 are similar. One similar side is not enough, because different questions may have equal answers, and one question may
 have several answers. The similarity of two texts is the Jaccard similarity of their sets of character shingles (not of
 words, because Chinese has no spaces). MinHash estimates it as the share of positions at which two signatures agree
@@ -22,6 +23,7 @@ from numpy.lib import format as npy_format
 
 from harness import comm
 from harness.data.pseudo_random import mix64
+from harness.data.table.identity import TextKeys, identities
 from harness.files import replace_file
 from harness.filtering.config import FilterConfig
 from harness.filtering.junk_rules import normalised
@@ -42,10 +44,14 @@ def pair_hash(query: str, positive: str) -> int:
     return xxhash.xxh3_64_intdigest(pair_text(query, positive).encode())
 
 
-def is_repeated(hash_E: np.ndarray) -> np.ndarray:
-    """For each entry, whether an earlier entry has the same hash, bool [E]."""
-    repeated_E = np.ones(len(hash_E), dtype=bool)
-    repeated_E[np.unique(hash_E, return_index=True)[1]] = False
+def is_repeated(pair_hash_E: np.ndarray, query_token_E: np.ndarray, positive_token_E: np.ndarray) -> np.ndarray:
+    """For each pair, whether an earlier pair is the same, bool [E].
+
+    pair_hash_E: `pair_hash`. query_token_E, positive_token_E: uint64, hashes of the token ids.
+    """
+    encoded_E = mix64(mix64(query_token_E, 1) ^ positive_token_E, 2)
+    repeated_E = np.ones(len(pair_hash_E), dtype=bool)
+    repeated_E[np.unique(identities(TextKeys(pair_hash_E, encoded_E)), return_index=True)[1]] = False
     return repeated_E
 
 

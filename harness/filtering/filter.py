@@ -20,7 +20,10 @@ import numpy as np
 import xxhash
 
 from harness import comm
+from harness.data.table.identity import TextKeys
 from harness.data.table.index import TaskData
+from harness.data.table.tokenisation import Tokeniser
+from harness.data.table.writer import lengths_and_hashes
 from harness.filtering.config import FilterConfig
 from harness.filtering.consistency import excluded_rivals, is_consistent, kth_rival_scores, sample
 from harness.filtering.duplicates import is_near_duplicate, is_repeated, pair_text, write_signatures
@@ -38,6 +41,7 @@ from harness.search.unique_texts import unique_texts
 from harness.settings.section import flat
 
 WORK_FOLDER, DATA_FILE = "work", "train.jsonl.gz"
+_WORK_VERSION = 2  # of the files in work/
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,16 @@ class FilterRequest:
     split: str
     corpus: TaskData | None  # the documents that positives are ranked against; None: the positives of all pairs
     config: FilterConfig
+    tokeniser: Tokeniser
     prompts: Prompts  # put before queries and documents; a row's own prompt replaces the one of its query
+    max_lengths: tuple[int, int]  # tokens, in the order of ROLES
     scored_by: dict[str, Any]  # everything that a score depends on: model, weights, pooling, prompts, lengths
     out: Path
     reading: Callable[[int], None]  # called with the number of texts read since the last call
+
+    def hash_tokens(self, texts: list[str], own_prompts: list[str | None], role_N: np.ndarray) -> np.ndarray:
+        """See `HashTokens`: what the model reads of each text."""
+        return lengths_and_hashes(texts, own_prompts, role_N, self.tokeniser, self.prompts, self.max_lengths)[1]
 
     def facts(self) -> dict[str, Any]:
         """All that the result depends on, for the report. Every rank must call this; rank 0 hashes the source."""
@@ -107,7 +117,7 @@ class _Stages:
     def __init__(self, encode: Encode, request: FilterRequest, facts: dict[str, Any], progress: Progress) -> None:
         self._request, self._config, self._progress = request, request.config, progress
         self._key = {"facts": facts}
-        digest = xxhash.xxh3_64_hexdigest(json.dumps(facts, sort_keys=True).encode())
+        digest = xxhash.xxh3_64_hexdigest(json.dumps([_WORK_VERSION, facts], sort_keys=True).encode())
         self._work = request.out / WORK_FOLDER / digest
         self._embed = TableEmbeddings(encode, request.prompts, self._work, self._key, progress)
 
@@ -134,13 +144,15 @@ class _Stages:
         request = self._request
 
         def write(folder: Path) -> None:
-            write_pairs(folder, request.path, request.split, self._config.rules, request.reading)
+            source = request.path, request.split
+            write_pairs(folder, *source, self._config.rules, request.hash_tokens, request.reading)
 
         return PairTable.open(made_by_main(self._work / "pairs", write))
 
     def _drop_exact_duplicates(self, table: PairTable, verdicts: Verdicts) -> None:
         pair_E = verdicts.kept()
-        verdicts.reason_P[pair_E[is_repeated(table.hash_P[pair_E])]] = Reason.EXACT_DUPLICATE
+        tokens = (table.token_hash_G[text_P[pair_E]] for text_P in (table.query_P, table.positive_P))
+        verdicts.reason_P[pair_E[is_repeated(table.hash_P[pair_E], *tokens)]] = Reason.EXACT_DUPLICATE
 
     def _drop_near_duplicates(self, table: PairTable, verdicts: Verdicts) -> None:
         pair_E = verdicts.kept()
@@ -179,11 +191,11 @@ class _Stages:
         verdicts.reason_P[pair_E[is_low_E]] = Reason.LOW_SCORE
         if self._config.consistency_top_k is None or is_low_E.all():
             return
-        rival_hash_C, rival_CD = self._rivals(sides, document_CD, ~is_low_E)
+        rivals, rival_CD = self._rivals(table, sides, document_CD, ~is_low_E)
         kth_score_Q = kth_rival_scores(
             query_QD,
             rival_CD,
-            excluded_rivals(table, sides.query_hash_Q, rival_hash_C),
+            excluded_rivals(table, table.keys(sides.query_id_Q), rivals),
             self._config.consistency_top_k,
             BlockStore(self._work / "search", self._key),
             lambda done: self._progress("searching", done, len(query_QD)),
@@ -192,17 +204,17 @@ class _Stages:
         verdicts.reason_P[pair_E[is_inconsistent_E]] = Reason.INCONSISTENT
 
     def _rivals(
-        self, sides: UniqueSides, document_CD: np.ndarray, is_kept_E: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Text hashes and unit rows of a sample of the documents that positives are ranked against."""
-        corpus = self._request.corpus
+        self, table: PairTable, sides: UniqueSides, document_CD: np.ndarray, is_kept_E: np.ndarray
+    ) -> tuple[TextKeys, np.ndarray]:
+        """Hashes and unit rows of a sample of the documents that positives are ranked against."""
+        corpus, size = self._request.corpus, self._config.corpus_sample
         if corpus is None:
             kept_C = np.unique(sides.document_E[is_kept_E])
-            chosen = kept_C[sample(sides.document_hash_C[kept_C], self._config.corpus_sample)]
-            return sides.document_hash_C[chosen], document_CD[chosen]
-        id_C = unique_texts(corpus.text_hash_G)[0]
-        chosen = id_C[sample(corpus.text_hash_G[id_C], self._config.corpus_sample)]
-        return corpus.text_hash_G[chosen], self._embed("corpus", corpus, chosen, "document")
+            chosen = kept_C[sample(table.token_hash_G[sides.document_id_C[kept_C]], size)]
+            return table.keys(sides.document_id_C[chosen]), document_CD[chosen]
+        id_C = unique_texts(corpus.token_hash_G)[0]
+        chosen = id_C[sample(corpus.token_hash_G[id_C], size)]
+        return corpus.keys(chosen), self._embed("corpus", corpus, chosen, "document")
 
 
 def _write_result(

@@ -18,6 +18,7 @@ import pyarrow as pa
 from harness.data.source.files import BadRow
 from harness.data.source.formats import read_formatted_rows
 from harness.data.source.shards import is_pattern, source_files
+from harness.data.table.identity import TextKeys
 from harness.data.table.npy import ArrayFile, open_array
 from harness.data.table.tokenisation import text_hash
 from harness.filtering.config import RuleConfig
@@ -25,6 +26,7 @@ from harness.filtering.duplicates import pair_hash
 from harness.filtering.junk_rules import broken_rule, normalised
 from harness.filtering.reasons import Reason
 from harness.filtering.rows import RowPairs, pairs_of
+from harness.types import ROLES
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,7 +44,11 @@ _DTYPES = {
     "query_P": "int64",
     "positive_P": "int64",
     "text_hash_G": "uint64",
+    "token_hash_G": "uint64",
 }
+# The token hashes of texts, uint64. Called with texts, the rows' own prompts, and roles as positions in ROLES.
+HashTokens = Callable[[list[str], list[str | None], np.ndarray], np.ndarray]
+_QUERY, _DOCUMENT = ROLES.index("query"), ROLES.index("document")
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,12 @@ class PairTable:
     query_P: np.ndarray  # int64, text id; -1 if a rule dropped the pair
     positive_P: np.ndarray  # int64, text id; -1 if a rule dropped the pair
     text_hash_G: np.ndarray  # uint64, hash of the raw text
+    token_hash_G: np.ndarray  # uint64, hash of the token ids after prompt and truncation
     texts: Dataset
+
+    def keys(self, text_E: np.ndarray) -> TextKeys:
+        """What tells these texts apart; see `harness/data/table/identity.py`."""
+        return TextKeys(self.text_hash_G[text_E], self.token_hash_G[text_E])
 
     def read_texts(self, text_E: np.ndarray) -> list[tuple[str, str | None]]:
         """(text, the row's own prompt) of each text id, in the order of `text_E`."""
@@ -84,25 +95,31 @@ class Verdicts:
 
     @classmethod
     def of_rules(cls, table: PairTable) -> Verdicts:
-        """The verdicts after stage 1: the results of the rules that `write_pairs` applied."""
-        return cls(np.array(table.reason_P), np.full(len(table.reason_P), np.nan, dtype=np.float32))
+        """The verdicts after stage 1: the rules that `write_pairs` applied, and pairs whose two texts encode alike."""
+        verdicts = cls(np.array(table.reason_P), np.full(len(table.reason_P), np.nan, dtype=np.float32))
+        pair_E = verdicts.kept()
+        is_one_E = table.keys(table.query_P[pair_E]).is_one_with(table.keys(table.positive_P[pair_E]))
+        verdicts.reason_P[pair_E[is_one_E]] = Reason.POSITIVE_IS_QUERY
+        return verdicts
 
     def kept(self) -> np.ndarray:
         """Numbers of the pairs that no stage has dropped, int64 [E]."""
         return np.flatnonzero(self.reason_P == Reason.KEPT)
 
 
-def write_pairs(folder: Path, path: str, split: str, rules: RuleConfig, progress: Callable[[int], None]) -> None:
+def write_pairs(
+    folder: Path, path: str, split: str, rules: RuleConfig, hash_tokens: HashTokens, progress: Callable[[int], None]
+) -> None:
     """Read the source once, apply the rules, and write the files that `PairTable.open` opens.
 
-    progress: called with the number of texts kept since the last call.
+    hash_tokens: see `HashTokens`. progress: called with the number of texts kept since the last call.
 
     Raises:
         ValueError: the source cannot be read, or has no usable row.
     """
     first_problem: str | None = None
     is_usable = False
-    with _Writer(folder, progress) as writer:
+    with _Writer(folder, hash_tokens, progress) as writer:
         for row, (line, raw) in enumerate(read_formatted_rows(path, split, "retrieval")):
             pairs = pairs_of(line, raw)
             if isinstance(pairs, BadRow):
@@ -130,9 +147,9 @@ def _judge(query: str, positive: str, rules: RuleConfig) -> Reason:
 class _Writer:
     """Appends to the files of a `PairTable`, one chunk at a time."""
 
-    def __init__(self, folder: Path, progress: Callable[[int], None]) -> None:
+    def __init__(self, folder: Path, hash_tokens: HashTokens, progress: Callable[[int], None]) -> None:
         folder.mkdir(parents=True)
-        self._progress = progress
+        self._hash_tokens, self._progress = hash_tokens, progress
         self._sink = pa.OSFile(str(folder / _TEXTS), "wb")
         self._stream = pa.ipc.new_stream(self._sink, _SCHEMA)
         self._files = {name: ArrayFile(folder / f"{name}.npy", dtype) for name, dtype in _DTYPES.items()}
@@ -161,16 +178,18 @@ class _Writer:
             if reason is not Reason.KEPT:
                 self._add_pair(row, position, reason, 0, -1, -1)
                 continue
-            query_id = self._add_text(pairs.query, pairs.prompt) if query_id < 0 else query_id
-            self._add_pair(row, position, reason, pair_hash(pairs.query, positive), query_id, self._add_text(positive))
+            query_id = self._add_text(pairs.query, _QUERY, pairs.prompt) if query_id < 0 else query_id
+            positive_id = self._add_text(positive, _DOCUMENT)
+            self._add_pair(row, position, reason, pair_hash(pairs.query, positive), query_id, positive_id)
 
     def _add_pair(self, *values: int) -> None:
         self._pairs.append(values)
         if max(len(self._texts), len(self._pairs)) >= CHUNK_TEXTS or self._characters >= CHUNK_CHARACTERS:
             self._flush()
 
-    def _add_text(self, text: str, prompt: str | None = None) -> int:
+    def _add_text(self, text: str, role: int, prompt: str | None = None) -> int:
         self._texts.append(text)
+        self._roles.append(role)
         self._prompts.append(prompt)
         self._characters += len(text)
         self._num_texts += 1
@@ -179,6 +198,7 @@ class _Writer:
     def _clear(self) -> None:
         self._texts: list[str] = []
         self._prompts: list[str | None] = []
+        self._roles: list[int] = []
         self._pairs: list[tuple[int, ...]] = []  # in the order of the first names of _DTYPES
         self._characters = 0
 
@@ -186,6 +206,8 @@ class _Writer:
         columns = [pa.array(self._texts, _SCHEMA.types[0]), pa.array(self._prompts, _SCHEMA.types[1])]
         self._stream.write_batch(pa.record_batch(columns, schema=_SCHEMA))
         self._files["text_hash_G"].append(np.array([text_hash(text) for text in self._texts], dtype=np.uint64))
+        token_hash_N = self._hash_tokens(self._texts, self._prompts, np.array(self._roles, dtype=np.int64))
+        self._files["token_hash_G"].append(token_hash_N)
         for name, values in zip(_DTYPES, zip(*self._pairs, strict=True), strict=False):
             self._files[name].append(np.array(values, dtype=_DTYPES[name]))
         self._progress(len(self._texts))

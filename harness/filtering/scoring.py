@@ -14,21 +14,22 @@ from harness.search.unique_texts import unique_texts
 
 @dataclass(frozen=True, slots=True)
 class UniqueSides:
-    """The distinct queries and the distinct documents of some pairs, in the order of their first occurrence."""
+    """The distinct queries and the distinct documents of some pairs, in the order of their first occurrence.
+
+    Texts with equal tokens are one query or one document: they have one embedding.
+    """
 
     query_id_Q: np.ndarray  # int64, text id in the table
-    query_hash_Q: np.ndarray  # uint64, hash of the raw text
     document_id_C: np.ndarray
-    document_hash_C: np.ndarray
     query_E: np.ndarray  # int64, position of each pair's query among Q
     document_E: np.ndarray  # int64, position of each pair's document among C
 
     @classmethod
     def of(cls, table: PairTable, pair_E: np.ndarray) -> UniqueSides:
         """The distinct queries and documents of the pairs with the numbers `pair_E`."""
-        query_id_Q, query_hash_Q, query_E = _unique(table, table.query_P[pair_E])
-        document_id_C, document_hash_C, document_E = _unique(table, table.positive_P[pair_E])
-        return cls(query_id_Q, query_hash_Q, document_id_C, document_hash_C, query_E, document_E)
+        query_id_Q, query_E = _unique(table, table.query_P[pair_E])
+        document_id_C, document_E = _unique(table, table.positive_P[pair_E])
+        return cls(query_id_Q, document_id_C, query_E, document_E)
 
 
 def cosines(query_QD: np.ndarray, document_CD: np.ndarray, sides: UniqueSides) -> np.ndarray:
@@ -39,8 +40,7 @@ def cosines(query_QD: np.ndarray, document_CD: np.ndarray, sides: UniqueSides) -
     return listed_scores(query, document, query_E, document_E).numpy()
 
 
-def _unique(table: PairTable, text_E: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(first text id of each distinct text, its hash, the position of each entry's text among the distinct texts)."""
-    hash_E = table.text_hash_G[text_E]
-    first_U, position_E = unique_texts(hash_E)
-    return text_E[first_U], hash_E[first_U], position_E
+def _unique(table: PairTable, text_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(first text id of each distinct text, the position of each entry's text among the distinct texts)."""
+    first_U, position_E = unique_texts(table.token_hash_G[text_E])
+    return text_E[first_U], position_E

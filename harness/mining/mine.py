@@ -1,9 +1,10 @@
 """`harness mine`: ranks the documents of a corpus for every training query and writes the result as a bank.
 
-The candidates of a query do not include its known positives (of any row with the same query text), nor documents equal
-to a known positive or to the query. On request they do not include documents that are so similar to the positive that
-they may be unlabelled positives. The bank starts with the best candidate; a run chooses the first rank that it uses as
-a negative (`negatives.offset`).
+The candidates of a query do not include its known positives (of any row with the same query), nor documents that are
+one text with a known positive or with the query, which encode alike (`harness/data/table/identity.py`). No two
+candidates encode alike. On request they do not include documents that are so similar to the positive that they may be
+unlabelled positives. The bank starts with the best candidate; a run chooses the first rank that it uses as a negative
+(`negatives.offset`).
 """
 
 from __future__ import annotations

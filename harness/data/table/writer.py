@@ -231,7 +231,8 @@ def write_tokens(
             for offset in range(0, record_batch.num_rows, TOKENISE_TEXTS):
                 batch = record_batch.slice(offset, TOKENISE_TEXTS)
                 role_N = np.asarray(role_G[start : start + batch.num_rows])
-                length_N, hash_N = _lengths_and_hashes(batch, role_N, tokeniser, prompts, max_lengths)
+                columns = batch["text"].to_pylist(), batch["prompt"].to_pylist()
+                length_N, hash_N = lengths_and_hashes(*columns, role_N, tokeniser, prompts, max_lengths)
                 lengths.append(length_N)
                 hashes.append(hash_N)
                 start += batch.num_rows
@@ -240,15 +241,15 @@ def write_tokens(
     write_query_token_lookup(folder, open_array(rows_folder / "row_start_R1.npy"))
 
 
-def _lengths_and_hashes(
-    batch: pa.RecordBatch,
+def lengths_and_hashes(
+    texts: list[str],
+    own_prompts: list[str | None],
     role_N: np.ndarray,
     tokeniser: Tokeniser,
     prompts: Prompts,
     max_lengths: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Number of tokens and token hash of each text of a batch."""
-    texts, own_prompts = batch["text"].to_pylist(), batch["prompt"].to_pylist()
+    """Number of tokens and token hash of each text, as `write_tokens` says. own_prompts: the rows' own."""
     length_N, hash_N = np.empty(len(texts), dtype=np.int32), np.empty(len(texts), dtype=np.uint64)
     for code, role in enumerate(ROLES):
         chosen = np.flatnonzero(role_N == code)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from harness.filtering.consistency import excluded_rivals, is_consistent, kth_rival_scores, sample
+from harness.filtering.pairs import PairTable
 from harness.filtering.scoring import UniqueSides, cosines
 from harness.search.block_store import BlockStore
 
 
-def table(query_hash: list[int], positive_hash: list[int]) -> SimpleNamespace:
+def table(query_hash: list[int], positive_hash: list[int]) -> PairTable:
     """A table of pairs: text 2i is the query of pair i, text 2i + 1 its positive. The table holds hashes only."""
-    text_hash_G = np.array([h for pair in zip(query_hash, positive_hash, strict=True) for h in pair], dtype=np.uint64)
+    hash_G = np.array([h for pair in zip(query_hash, positive_hash, strict=True) for h in pair], dtype=np.uint64)
     number = np.arange(len(query_hash))
-    return SimpleNamespace(text_hash_G=text_hash_G, query_P=2 * number, positive_P=2 * number + 1)
+    none: Any = None
+    return PairTable(none, none, none, none, 2 * number, 2 * number + 1, hash_G, hash_G, none)
 
 
 def unit(seed: int, count: int) -> np.ndarray:
@@ -27,9 +29,9 @@ def unit(seed: int, count: int) -> np.ndarray:
 
 def test_each_unique_text_is_encoded_once_and_pairs_refer_to_it() -> None:
     pairs = table([5, 3, 5, 4], [9, 9, 8, 7])
-    sides = UniqueSides.of(pairs, np.array([0, 1, 2]))  # type: ignore[arg-type]
-    assert pairs.text_hash_G[sides.query_id_Q].tolist() == sides.query_hash_Q.tolist() == [5, 3]
-    assert pairs.text_hash_G[sides.document_id_C].tolist() == sides.document_hash_C.tolist() == [9, 8]
+    sides = UniqueSides.of(pairs, np.array([0, 1, 2]))
+    assert pairs.token_hash_G[sides.query_id_Q].tolist() == [5, 3]
+    assert pairs.token_hash_G[sides.document_id_C].tolist() == [9, 8]
     assert (sides.query_E.tolist(), sides.document_E.tolist()) == ([0, 1, 0], [0, 0, 1])
 
 
@@ -39,22 +41,23 @@ def test_consistency_counts_the_sampled_documents_above_the_positive(tmp_path: P
     rng = np.random.default_rng(0)
     query_hash, positive_hash = rng.integers(0, 20, 150).tolist(), rng.integers(12, 60, 150).tolist()
     pairs = table(query_hash, positive_hash)
-    sides = UniqueSides.of(pairs, np.arange(150))  # type: ignore[arg-type]
+    sides = UniqueSides.of(pairs, np.arange(150))
+    query_hash_Q, document_hash_C = pairs.token_hash_G[sides.query_id_Q], pairs.token_hash_G[sides.document_id_C]
     query_QD, document_CD = unit(1, len(sides.query_id_Q)), unit(2, len(sides.document_id_C))
     document_CD[1::2] = document_CD[: len(document_CD) // 2 * 2 : 2]
-    _, own_Q, own_C = np.intersect1d(sides.query_hash_Q, sides.document_hash_C, return_indices=True)
+    _, own_Q, own_C = np.intersect1d(query_hash_Q, document_hash_C, return_indices=True)
     document_CD[own_C] = query_QD[own_Q]
     score_E = cosines(query_QD, document_CD, sides)
-    chosen = sample(sides.document_hash_C, 40)
-    excluded = excluded_rivals(pairs, sides.query_hash_Q, sides.document_hash_C[chosen])  # type: ignore[arg-type]
+    chosen = sample(document_hash_C, 40)
+    excluded = excluded_rivals(pairs, pairs.keys(sides.query_id_Q), pairs.keys(sides.document_id_C[chosen]))
     store = BlockStore(tmp_path, {})
     kth_Q = kth_rival_scores(query_QD, document_CD[chosen], excluded, k, store, lambda done: None)
     expected = []
     for query, positive in zip(query_hash, positive_hash, strict=True):
-        own = query_QD[sides.query_hash_Q.tolist().index(query)].astype(np.float64)
+        own = query_QD[query_hash_Q.tolist().index(query)].astype(np.float64)
         known = {p for q, p in zip(query_hash, positive_hash, strict=True) if q == query} | {query}
-        rivals = [c for c in chosen if int(sides.document_hash_C[c]) not in known]
-        target = document_CD[sides.document_hash_C.tolist().index(positive)] @ own
+        rivals = [c for c in chosen if int(document_hash_C[c]) not in known]
+        target = document_CD[document_hash_C.tolist().index(positive)] @ own
         expected.append(sum(document_CD[c] @ own > target for c in rivals) < k)
     assert is_consistent(score_E, kth_Q, sides.query_E).tolist() == expected
     assert all(expected) == (k == 40)
