@@ -10,7 +10,7 @@ import numpy as np
 from harness.losses.interface import TaskLossSettings
 from harness.types import PairPart, QueryPart, StepPlan, StepTexts
 
-Mixture = Literal["uneven", "alternate", "homogeneous", "shared"]
+Mixture = Literal["uneven", "alternate", "homogeneous", "shared", "alike"]
 
 
 def mixed_plan(mixture: Mixture, texts: StepTexts) -> StepPlan:
@@ -20,6 +20,8 @@ def mixed_plan(mixture: Mixture, texts: StepTexts) -> StepPlan:
         these examples has a loss.
     homogeneous: as `loss.balance: homogeneous` plans it: all queries are from one retrieval task.
     alternate: as `loss.balance: alternate` plans it: only STS pairs.
+    alike: two queries encode alike, so they are one row and neither has the other's positive as a negative; a negative
+        encodes like a positive; all negatives of a third query are masked, so it has no loss.
     shared: two contrastive tasks with scope `step`; each uses the documents of both. One of them is distilled.
     """
     similar = _pairs("similar", [23, 24, 25, 0], [26, 27, 28, 29])
@@ -28,6 +30,7 @@ def mixed_plan(mixture: Mixture, texts: StepTexts) -> StepPlan:
         "alternate": (similar,),
         "homogeneous": (_faq(5), similar),
         "shared": (*_shared(), similar),
+        "alike": (_alike(), similar),
     }
     return StepPlan(1, texts, parts[mixture])
 
@@ -60,6 +63,19 @@ def _shared() -> tuple[QueryPart, QueryPart]:
         replace(_faq(5), document_N=documents),
         _query_part("joint", np.array([18, 19]), documents, *joint),
     )
+
+
+def _alike() -> QueryPart:
+    part = _faq(5)
+    excluded_BX = np.full((5, 13), -1)
+    excluded_BX[0, 0], excluded_BX[1, :3], excluded_BX[3] = (
+        3,
+        (0, 1, 2),
+        np.where(np.arange(13) == 6, -1, np.arange(13)),
+    )
+    negative_BM = part.negative_BM.copy()
+    negative_BM[4] = 7, 9  # 7 is its positive
+    return replace(part, query_B=np.array([0, 0, 2, 3, 4]), negative_BM=negative_BM, excluded_BX=excluded_BX)
 
 
 def _query_part(

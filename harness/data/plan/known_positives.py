@@ -6,8 +6,8 @@ The known positives of a query are:
 - the query itself, because a document equal to the query is certainly not dissimilar to it.
 
 Which texts are one and the same says `harness/data/table/identity.py`: those that encode alike, and those that read
-alike. Results are pairs of positions: `query` is a position in the given queries, `document` a position that the caller
-gave.
+alike. `links` are texts that may join two others; they are needed if tasks or roles have different prompts or lengths.
+Results are pairs of positions: `query` is a position in the given queries, `document` a position that the caller gave.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ from harness.data.table.identity import TextKeys, identities
 from harness.data.table.index import TaskData
 
 Pairs = tuple[np.ndarray, np.ndarray]  # two arrays of equal length
+NO_LINKS = TextKeys(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint64))
 
 
 def known_positive_pairs(
-    all_data: Sequence[TaskData], query: TextKeys, document: TextKeys, document_E: np.ndarray
+    all_data: Sequence[TaskData],
+    query: TextKeys,
+    document: TextKeys,
+    document_E: np.ndarray,
+    links: TextKeys = NO_LINKS,
 ) -> Pairs:
     """All pairs (query, document) in which the document is a known positive of the query; sorted and distinct.
 
@@ -34,7 +39,7 @@ def known_positive_pairs(
     With a classification task among `all_data`, every two texts with the same label are a pair. Time and memory then
     grow with (queries x documents / labels), at least 16 bytes per pair.
     """
-    known = _KnownTexts(all_data, query, document)
+    known = _KnownTexts(all_data, query, document, links)
     pairs = [_join(known.query_F, known.identity_F, known.other_identity_E, document_E)]  # sorts the documents once
     for data in all_data:
         if data.kind == "classification":
@@ -50,6 +55,7 @@ def known_positives_among(
     document: TextKeys,
     document_E: np.ndarray,
     candidate_BM: np.ndarray,
+    links: TextKeys = NO_LINKS,
 ) -> Pairs:
     """The pairs of `known_positive_pairs` whose document is a candidate of its query.
 
@@ -60,7 +66,7 @@ def known_positives_among(
     owner, candidate = _unique_pairs(owner, candidate_BM[owner, column])
     entry, place = _matches(candidate, document_E)
     owner, candidate = owner[entry], candidate[entry]
-    known = _KnownTexts(all_data, query, document)
+    known = _KnownTexts(all_data, query, document, links)
     is_positive = _is_in(owner, known.other_identity_E[place], known.query_F, known.identity_F)
     for data in all_data:
         if data.kind == "classification":
@@ -71,15 +77,17 @@ def known_positives_among(
     return _unique_pairs(owner[is_positive], candidate[is_positive])
 
 
-def same_meaning_pairs(all_data: Sequence[TaskData], query: TextKeys, other: TextKeys, other_E: np.ndarray) -> Pairs:
+def same_meaning_pairs(
+    all_data: Sequence[TaskData], query: TextKeys, other: TextKeys, other_E: np.ndarray, links: TextKeys = NO_LINKS
+) -> Pairs:
     """Pairs (query, other query) of queries that mean the same; sorted and distinct.
 
     Two queries mean the same if they are one text, if one is a known positive of the other, or if they share a known
     positive. They share one if they have a listed positive in common, or a label. A query has the labels of its own
     text and of its listed positives.
     """
-    entry, other_keys, _ = _texts_and_positives(all_data, other)
-    known = _KnownTexts(all_data, query, other_keys)
+    entry, other_keys, _ = _texts_and_positives(all_data, other, links)
+    known = _KnownTexts(all_data, query, other_keys, links)
     pairs = [_join(known.query_F, known.identity_F, known.other_identity_E, other_E[entry])]
     for data in all_data:
         if data.kind == "classification":
@@ -102,11 +110,12 @@ class _KnownTexts:
     positives). `query_F` is its query.
     """
 
-    def __init__(self, all_data: Sequence[TaskData], query: TextKeys, other: TextKeys) -> None:
-        self.query_F, keys, self._num_own = _texts_and_positives(all_data, query)
-        self._keys = TextKeys.concatenate([keys, other])
+    def __init__(self, all_data: Sequence[TaskData], query: TextKeys, other: TextKeys, links: TextKeys) -> None:
+        self.query_F, keys, self._num_own = _texts_and_positives(all_data, query, links)
+        self._keys = TextKeys.concatenate([keys, other, links])
         self._identity = identities(self._keys)
-        self.identity_F, self.other_identity_E = np.split(self._identity, [len(keys)])
+        self._other = slice(len(keys), len(keys) + len(other))
+        self.identity_F, self.other_identity_E = self._identity[: len(keys)], self._identity[self._other]
 
     def labels_of_queries(self, data: TaskData, *, with_positives: bool = False) -> Pairs:
         """(query, label) of each query that occurs in `data`. with_positives: also where a listed positive does."""
@@ -117,8 +126,8 @@ class _KnownTexts:
     def labels_of_others(self, data: TaskData) -> Pairs:
         """(entry of `other`, label) of each of the others that occurs in `data`."""
         entry, label = self._labels(data)
-        is_other = entry >= len(self.query_F)
-        return entry[is_other] - len(self.query_F), label[is_other]
+        is_other = (entry >= self._other.start) & (entry < self._other.stop)
+        return entry[is_other] - self._other.start, label[is_other]
 
     def _labels(self, data: TaskData) -> Pairs:
         """(entry of all texts, label): a text has the labels of all texts that it is one with, maybe several."""
@@ -129,9 +138,11 @@ class _KnownTexts:
         return text, label[place]
 
 
-def _texts_and_positives(all_data: Sequence[TaskData], query: TextKeys) -> tuple[np.ndarray, TextKeys, int]:
+def _texts_and_positives(
+    all_data: Sequence[TaskData], query: TextKeys, links: TextKeys
+) -> tuple[np.ndarray, TextKeys, int]:
     """(query, keys of a text) of each query's own texts, then of its listed positives; and the number of own texts."""
-    owner, keys, rows = _rows_of_same_query(all_data, query)
+    owner, keys, rows = _rows_of_same_query(all_data, query, links)
     owners, texts = [owner], [keys]
     for data, (row_owner, row) in zip(all_data, rows, strict=True):
         if data.kind == "retrieval":
@@ -142,7 +153,9 @@ def _texts_and_positives(all_data: Sequence[TaskData], query: TextKeys) -> tuple
     return np.concatenate(owners), TextKeys.concatenate(texts), len(owner)
 
 
-def _rows_of_same_query(all_data: Sequence[TaskData], query: TextKeys) -> tuple[np.ndarray, TextKeys, list[Pairs]]:
+def _rows_of_same_query(
+    all_data: Sequence[TaskData], query: TextKeys, links: TextKeys
+) -> tuple[np.ndarray, TextKeys, list[Pairs]]:
     """All texts that are one with a query, as (query, keys); and, per source, the (query, row) pairs of rows with it.
 
     A row that is found through one hash may have another second hash. Rows with that hash are searched next, until
@@ -152,20 +165,34 @@ def _rows_of_same_query(all_data: Sequence[TaskData], query: TextKeys) -> tuple[
     new_owner, new = owner, keys
     rows: list[list[Pairs]] = [[(owner[:0], owner[:0])] for _ in all_data]
     while len(new_owner):
-        found_owners, found = [owner[:0]], [keys[:0]]
+        found = [_linked(new, links)] if len(links) else []
         for pairs, data in zip(rows, all_data, strict=True):
             if data.kind in ("retrieval", "classification"):
                 entry, row = data.rows_with_query(new)
                 pairs.append((new_owner[entry], row))
-                row_keys = data.keys(data.row_start_R1[row])
-                differs = np.flatnonzero(~row_keys.agree(new[entry]))
-                found_owners.append(new_owner[entry[differs]])
-                found.append(row_keys[differs])
-        new_owner, new = np.concatenate(found_owners), TextKeys.concatenate(found)
+                found.append((entry, data.keys(data.row_start_R1[row])))
+        new_owner, new = _not_yet_known(new_owner, new, found)
         is_known = _is_in(new_owner, new.raw_E, owner, keys.raw_E) & _is_in(new_owner, new.token_E, owner, keys.token_E)
         new_owner, new = new_owner[~is_known], new[~is_known]
         owner, keys = np.concatenate([owner, new_owner]), TextKeys.concatenate([keys, new])
     return owner, keys, [merge_pairs(*pairs) for pairs in rows]
+
+
+def _not_yet_known(
+    owner: np.ndarray, keys: TextKeys, found: Sequence[tuple[np.ndarray, TextKeys]]
+) -> tuple[np.ndarray, TextKeys]:
+    """(query, keys) of the found texts that differ in a hash from the text that they were found by."""
+    differs = [np.flatnonzero(~texts.agree(keys[entry])) for entry, texts in found]
+    owners = [owner[entry[places]] for (entry, _), places in zip(found, differs, strict=True)]
+    texts = [texts[places] for (_, texts), places in zip(found, differs, strict=True)]
+    return np.concatenate([owner[:0], *owners]), TextKeys.concatenate([NO_LINKS, *texts])
+
+
+def _linked(keys: TextKeys, links: TextKeys) -> tuple[np.ndarray, TextKeys]:
+    """(position in `keys`, keys of a link) of every link that reads or encodes like one of the texts."""
+    by_raw, by_token = _matches(keys.raw_E, links.raw_E), _matches(keys.token_E, links.token_E)
+    entry, place = merge_pairs(by_raw, by_token)
+    return entry, links[place]
 
 
 def _join(value: np.ndarray, key: np.ndarray, other_key: np.ndarray, other: np.ndarray) -> Pairs:

@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.data.plan.draw import DrawnExamples, draw_examples
 from harness.data.plan.known_positives import (
+    NO_LINKS,
     known_positive_pairs,
     known_positives_among,
     merge_pairs,
@@ -20,7 +21,7 @@ from harness.data.plan.known_positives import (
 )
 from harness.data.plan.task import Task, TextSource, text_sources
 from harness.data.table.identity import TextKeys
-from harness.types import Balance, PairPart, QueryPart, RaggedLists, StepPlan, StepTexts
+from harness.types import ROLES, Balance, PairPart, QueryPart, RaggedLists, StepPlan, StepTexts
 
 
 def plan(tasks: Sequence[Task], *, seed: int, step: int, balance: Balance = "cbb") -> StepPlan:
@@ -82,13 +83,28 @@ def _unique_texts(sources: Sequence[TextSource], drawn: Sequence[DrawnExamples])
 def _parts(
     tasks: Sequence[Task], drawn: Sequence[DrawnExamples], lookup: _TextLookup
 ) -> Iterator[QueryPart | PairPart]:
+    links = _links(tasks, drawn, lookup)
     with_queries = [examples for examples in drawn if tasks[examples.task].config.kind != "sts"]
     for examples in drawn:
         config = tasks[examples.task].config
         if config.kind == "sts":
             yield _pair_part(tasks[examples.task], examples, lookup)
         else:
-            yield _query_part(tasks, examples, with_queries if config.scope == "step" else [examples], lookup)
+            compared = with_queries if config.scope == "step" else [examples]
+            yield _query_part(tasks, examples, compared, lookup, links)
+
+
+def _links(tasks: Sequence[Task], drawn: Sequence[DrawnExamples], lookup: _TextLookup) -> TextKeys:
+    """The texts of the step if texts that read alike may encode differently; otherwise none, because none is needed."""
+    encodings = {
+        (task.prompt(role, None), task.max_length(role))
+        for task in tasks
+        for role in ROLES
+        if role == "query" or task.config.kind == "retrieval"
+    }
+    if len(encodings) == 1:
+        return NO_LINKS
+    return lookup.rows_and_keys([source_and_ids for examples in drawn for source_and_ids in examples.text_ids()])[1]
 
 
 def _pair_part(task: Task, examples: DrawnExamples, lookup: _TextLookup) -> PairPart:
@@ -103,7 +119,11 @@ def _pair_part(task: Task, examples: DrawnExamples, lookup: _TextLookup) -> Pair
 
 
 def _query_part(
-    tasks: Sequence[Task], examples: DrawnExamples, compared: Sequence[DrawnExamples], lookup: _TextLookup
+    tasks: Sequence[Task],
+    examples: DrawnExamples,
+    compared: Sequence[DrawnExamples],
+    lookup: _TextLookup,
+    links: TextKeys,
 ) -> QueryPart:
     """The queries of one task and the documents of `compared`: the task's own examples, or all examples of the step.
 
@@ -117,11 +137,11 @@ def _query_part(
     document_N = np.unique(row_E)
     positive_BP = _positions(document_N, lookup.rows(examples.task, examples.positive_BP))
     negative_BM = _positions(document_N, lookup.rows(examples.negative_source, examples.negative_BM))
-    query, document = _known_positives(tasks, examples, keys_E, _positions(document_N, row_E), negative_BM)
+    query, document = _known_positives(tasks, examples, keys_E, _positions(document_N, row_E), negative_BM, links)
     if queries:  # a query has no negative that means the same, and so not itself
         row_Q, keys_Q = lookup.rows_and_keys(queries)
         keys_B = task.data.keys(examples.query_B)
-        same = same_meaning_pairs([t.data for t in tasks], keys_B, keys_Q, _positions(document_N, row_Q))
+        same = same_meaning_pairs([t.data for t in tasks], keys_B, keys_Q, _positions(document_N, row_Q), links)
         query, document = merge_pairs((query, document), same)
     is_other = ~(document[:, None] == positive_BP[query]).any(1)  # the positives used in this step are not excluded
     positive_score_BP, negative_score_BM = _ranker_scores(task, examples)
@@ -146,7 +166,12 @@ def _positions(document_N: np.ndarray, row_BM: np.ndarray) -> np.ndarray:
 
 
 def _known_positives(
-    tasks: Sequence[Task], examples: DrawnExamples, keys_E: TextKeys, position_E: np.ndarray, negative_BM: np.ndarray
+    tasks: Sequence[Task],
+    examples: DrawnExamples,
+    keys_E: TextKeys,
+    position_E: np.ndarray,
+    negative_BM: np.ndarray,
+    links: TextKeys,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (query, document) in which the document is a known positive of the query.
 
@@ -156,8 +181,8 @@ def _known_positives(
     task, all_data = tasks[examples.task], [task.data for task in tasks]
     keys_B = task.data.keys(examples.query_B)
     if task.config.scope == "own":
-        return known_positives_among(all_data, keys_B, keys_E, position_E, negative_BM)
-    return known_positive_pairs(all_data, keys_B, keys_E, position_E)
+        return known_positives_among(all_data, keys_B, keys_E, position_E, negative_BM, links)
+    return known_positive_pairs(all_data, keys_B, keys_E, position_E, links)
 
 
 def _ranker_scores(task: Task, examples: DrawnExamples) -> tuple[np.ndarray | None, np.ndarray | None]:
