@@ -98,6 +98,18 @@ class RunConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fill_in_intervals(self) -> RunConfig:
+        """Save and evaluate every tenth of the run where the recipe does not say how often.
+
+        A run that is killed after hours must have something to go on with. The resolved recipe states the numbers.
+        """
+        tenth = max(1, self.training.steps // 10)
+        for name, section in (("checkpoint", self.checkpoint), ("evaluation", self.evaluation)):
+            if section.every is None:  # the fields of a section are frozen for everybody else
+                object.__setattr__(self, name, section.model_copy(update={"every": tenth}))
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedRecipe:

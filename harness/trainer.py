@@ -12,7 +12,7 @@ from harness.report.messages import warn
 from harness.report.report import Report
 from harness.run.folder import RunFolder
 from harness.run.run import Run
-from harness.run.save import save_checkpoint, save_trained_model
+from harness.run.save import LongRunWarning, save_checkpoint, save_trained_model
 from harness.run.start import start_or_continue
 from harness.run.stop import explain_non_finite
 
@@ -60,7 +60,8 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
 
 def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
     facts = run.data_facts(), run.evaluation_data.facts
-    return Report(folder.path, run.config, run.config.training.steps, trained_steps, *facts)
+    long_run = LongRunWarning(run.config, trained_steps)
+    return Report(folder.path, run.config, run.config.training.steps, trained_steps, *facts, watch=long_run.message)
 
 
 def _evaluate_if_due(run: Run, report: Report, step: int) -> None:

@@ -32,6 +32,6 @@ class TrainingConfig(Section):
 class CheckpointConfig(Section):
     """Save every `every` steps and after the last one (0: never), keep the newest `keep` and the best one."""
 
-    every: int = Field(0, ge=0)
+    every: int | None = Field(None, ge=0)  # null: every tenth of the run; recipe.yaml has the number
     keep: int = Field(2, ge=1)
     resume: Literal["auto", "never"] = "auto"

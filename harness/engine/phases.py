@@ -28,7 +28,7 @@ from harness.data.plan.permutation import derive_key
 from harness.engine.guard import check_gradients, check_loss
 from harness.engine.step import Step
 from harness.engine.zero import ZeroEngine
-from harness.losses.objective import Objective, ObjectiveOutput
+from harness.losses.objective import Objective, ObjectiveOutput, step_metrics
 from harness.stopwatch import stopwatch
 
 
@@ -73,7 +73,7 @@ def score(engine: ZeroEngine, objective: Objective, step: Step, embeddings: Sequ
     gradient_RD = comm.reduce_scatter_rows(gathered_gradient)
     metrics, own_similarity = _sum_over_ranks(output, engine.device)
     check_loss(step.plan, metrics, table_TD.detach())
-    return Scores(list(gradient_RD[: sum(counts)].split(counts)), metrics, own_similarity)
+    return Scores(list(gradient_RD[: sum(counts)].split(counts)), step_metrics(metrics), own_similarity)
 
 
 @stopwatch("replay")

@@ -46,7 +46,7 @@ class EvaluationConfig(Section):
         Empty: those of the tasks, where the tasks agree.
     """
 
-    every: int = Field(0, ge=0)  # 0: never
+    every: int | None = Field(None, ge=0)  # 0: never; null: every tenth of the run; recipe.yaml has the number
     data: tuple[EvaluationDataConfig, ...] = ()
     main_metric: str | None = None  # DATASET/METRIC that selects the best checkpoint; default: mean of main metrics
     ignore_identical_ids: bool = False  # retrieval: never rank the document with the query's id; see docs/data.md

@@ -49,7 +49,8 @@ def distillation_term(
     own_negative_BM[queries] = negative_KBM[-1].detach().to(table_TD.dtype).masked_fill(is_padded_BM, torch.nan)
     similarities = QuerySimilarities(
         positive=_mean_cosine(positive_KBP, positive_score_BP).sum() / share.num_queries,
-        negative=_mean_cosine(negative_KBM, negative_score_BM).sum() / share.num_queries,
+        negative=_mean_cosine(negative_KBM, negative_score_BM).sum(),
+        queries_with_negatives=(~negative_score_BM.isnan()).any(1).sum().to(negative_KBM.dtype),
         false_negatives_masked=table_TD.new_zeros(()),
         own_negative_BM=own_negative_BM,
     )

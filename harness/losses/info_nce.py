@@ -31,9 +31,11 @@ def info_nce_term(task: TaskLossSettings, part: QueryPart, table_TD: Tensor, sha
     if stats.negative_similarity_BM is not None:
         assert stats.negative_kept_BM is not None
         own_negative_BM[queries] = stats.negative_similarity_BM.masked_fill(~stats.negative_kept_BM, torch.nan)
+    negative_B = _negative_similarity(stats)
     similarities = QuerySimilarities(
         positive=stats.positive_similarity_B.sum() / share.num_queries,
-        negative=_negative_similarity(stats).sum() / share.num_queries,
+        negative=negative_B.nansum(),
+        queries_with_negatives=(~negative_B.isnan()).sum().to(negative_B.dtype),
         false_negatives_masked=stats.masked_B.sum(),
         own_negative_BM=own_negative_BM,
     )
@@ -70,9 +72,13 @@ def _info_nce(
 
 
 def _negative_similarity(stats: InfoNCEStats) -> Tensor:
-    """[B]: mean cosine to the query's own negatives; without any, to the negatives in its denominator; else 0."""
+    """[B]: mean cosine to the query's own negatives; without any, to the negatives in its denominator; else NaN.
+
+    An own negative that a mask leaves out does not count.
+    """
     mean_B = stats.mean_negative_similarity_B
-    if stats.negative_similarity_BM is not None:
-        own_mean_B = stats.negative_similarity_BM.nanmean(1)
-        mean_B = own_mean_B.where((~stats.negative_similarity_BM.isnan()).any(1), mean_B)
-    return mean_B.nan_to_num()
+    if stats.negative_similarity_BM is None:
+        return mean_B
+    assert stats.negative_kept_BM is not None
+    own_BM = stats.negative_similarity_BM.masked_fill(~stats.negative_kept_BM, torch.nan)
+    return own_BM.nanmean(1).where((~own_BM.isnan()).any(1), mean_B)

@@ -79,7 +79,8 @@ class QuerySimilarities:
     """The similarities that a query loss measures, detached. The values of all shares add up to the step's."""
 
     positive: Tensor  # sum over the share's queries of the mean cosine to their positives / queries of the step
-    negative: Tensor  # sum over the share's queries of the mean cosine to their negatives / queries of the step
+    negative: Tensor  # sum over the share's queries that have a negative of the mean cosine to their negatives
+    queries_with_negatives: Tensor  # number of these queries
     false_negatives_masked: Tensor  # number of documents left out of the denominators
     own_negative_BM: Tensor  # cosine to own negatives, NaN where padded or left out; 0 for other shares' queries
 
@@ -97,7 +98,7 @@ class LossTerm:
         """The term of a share that holds none of a task's queries."""
         zero = table_TD.new_zeros(())
         own_negative_BM = table_TD.new_zeros((num_queries, num_negatives))
-        return cls(zero, zero, QuerySimilarities(zero, zero, zero, own_negative_BM))
+        return cls(zero, zero, QuerySimilarities(zero, zero, zero, zero, own_negative_BM))
 
 
 # (task's settings, its QueryPart or PairPart, embedding table [T, D], share) -> term

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -20,13 +21,17 @@ from harness.types import PairPart, QueryPart, StepPlan
 class ObjectiveOutput:
     """Loss, metrics and similarities of one share of a step. The values of all shares add up to the step's.
 
+    `step_metrics` makes the metrics of the step from these sums.
+
     loss: the share's part of the step's loss.
     metrics: detached scalars, with the same keys in the same order for every step and share:
         `loss`;
         `loss/<task>` for every task of the run: its mean loss without weights, NaN if the step does not hold the task;
-        `positive_similarity`, `negative_similarity`: mean cosines over the step's queries, NaN if it holds none. The
-            negatives of a query are its own negatives; without own ones, those in its denominator. A query without
-            negatives counts as 0;
+        `positive_similarity`: mean cosine over the step's queries, NaN if it holds none;
+        `negative_similarity`: sum over the queries with a negative of the mean cosine to their negatives, NaN if the
+            step holds no query. The negatives of a query are its own negatives that no mask leaves out; without own
+            ones, those in its denominator;
+        `queries_with_negatives`: number of these queries; the others have no loss;
         `false_negatives_masked`: how many documents were left out of denominators because they are known positives, or
             because the margin or a guide model suspects that they are positives. If the documents include the queries,
             each query itself is counted, too.
@@ -127,6 +132,7 @@ class Objective:
                 if term.similarities is not None and name == task.reporting_loss:
                     metrics["positive_similarity"] += term.similarities.positive
                     metrics["negative_similarity"] += term.similarities.negative
+                    metrics["queries_with_negatives"] += term.similarities.queries_with_negatives
                     metrics["false_negatives_masked"] += term.similarities.false_negatives_masked
                     own_similarity[part.task] = term.similarities.own_negative_BM
         metrics["loss"] += loss.detach()
@@ -141,6 +147,7 @@ class Objective:
             **{f"loss/{name}": name in tasks for name in self.tasks},
             "positive_similarity": has_queries,
             "negative_similarity": has_queries,
+            "queries_with_negatives": True,
             "false_negatives_masked": True,
         }
         return {key: table_TD.new_full((), 0.0 if value else torch.nan) for key, value in is_measured.items()}
@@ -169,6 +176,16 @@ class Objective:
             pair_tasks=frozenset(pair_tasks[index::count]),
             peers=peers,
         )
+
+
+def step_metrics(summed: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of a step from the sums over all its shares: what is not known is NaN, never 0.
+
+    `negative_similarity` becomes a mean over the queries that have a negative; NaN if none has.
+    """
+    count = summed["queries_with_negatives"]
+    mean = summed["negative_similarity"] / count if count else math.nan
+    return {**summed, "negative_similarity": mean}
 
 
 def loss_function(name: LossName) -> LossFunction:

@@ -73,7 +73,7 @@ class DynamicNegatives:
         return metrics
 
     def _watch(self, plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Record the step's similarities; returns the means of S and S0 over its ranked negatives (0 if it has none).
+        """Record the step's similarities; returns the means of S and S0 over its ranked negatives (NaN if it has none).
 
         With a rule, both means are over the negatives whose S0 is known, so that they can be compared.
         """
@@ -88,8 +88,8 @@ class DynamicNegatives:
                     starts.append(start_BM)
                 similarities.append(similarity_BM)
         return {
-            "negative_similarity_watched": _mean_or_0(similarities),
-            "negative_similarity_start": _mean_or_0(starts),
+            "negative_similarity_watched": _mean_or_nan(similarities),
+            "negative_similarity_start": _mean_or_nan(starts),
         }
 
     def _judge(self, tasks: Sequence[TaskNegatives], step: int) -> dict[str, float]:
@@ -154,7 +154,7 @@ class DynamicNegatives:
             task.load_state(state, {step: self._rerank.reopen(task.task, step) for step in rankings})
 
 
-def _mean_or_0(arrays: Sequence[np.ndarray]) -> float:
-    """Mean of all entries that are not NaN; 0 if there are none."""
+def _mean_or_nan(arrays: Sequence[np.ndarray]) -> float:
+    """Mean of all entries that are not NaN; NaN if there are none."""
     numbers = np.concatenate([array[~np.isnan(array)] for array in arrays] or [np.empty(0)])
-    return float(numbers.mean()) if len(numbers) else 0.0
+    return float(numbers.mean()) if len(numbers) else float("nan")

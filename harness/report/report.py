@@ -6,7 +6,7 @@ Only rank 0 writes and prints; on other ranks every method does nothing.
 from __future__ import annotations
 
 import atexit
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +46,7 @@ class Report:
             0: a fresh run, which deletes the entries of an earlier run.
         data: facts about each task's data, for run.json.
         evaluation_data: facts about each evaluation data set, for run.json.
+        watch: called with (step, seconds) of every step; returns a warning to show, or None.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Report:
         resumed_from: int,
         data: Sequence[Mapping[str, Any]] = (),
         evaluation_data: Sequence[Mapping[str, Any]] = (),
+        watch: Callable[[int, float], str | None] = lambda step, seconds: None,
     ) -> None:
-        self.folder = folder
+        self.folder, self._watch = folder, watch
         self._is_main = comm.is_main()
         if not self._is_main:
             return
@@ -89,6 +91,9 @@ class Report:
             self._metrics.append(metrics)
             self._tensorboard.add(int(metrics["step"]), {n: value for n, value in metrics.items() if n != "step"})
             self._console.step(metrics)
+            warning = self._watch(int(metrics["step"]), metrics["seconds"])
+            if warning is not None:
+                self._console.message(f"warning: {warning}")
 
     def evaluation(self, step: int, results: Mapping[str, Mapping[str, float]]) -> None:
         """Record the scores of each data set after `step` steps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,9 +17,9 @@ class TensorBoardFiles:
         self._writer = SummaryWriter(str(folder), purge_step=resumed_from + 1 if resumed_from else 0)
 
     def add(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Write a step's values, each under its own name; None is left out."""
+        """Write a step's values, each under its own name; None and NaN, which mean unknown, are left out."""
         for name, value in values.items():
-            if value is not None:
+            if value is not None and not math.isnan(value):
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:

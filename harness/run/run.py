@@ -49,8 +49,9 @@ class Run:
     reranking: Reranking
     evaluation_data: LoadedData
 
-    def is_due(self, step: int, every: int) -> bool:
+    def is_due(self, step: int, every: int | None) -> bool:
         """Whether an action is due after this step that is due every `every` steps and after the last. 0: never."""
+        assert every is not None  # RunConfig fills it in
         return every > 0 and (step % every == 0 or step == self.config.training.steps)
 
     def steps(self, after: int) -> Iterator[Step]:

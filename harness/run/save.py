@@ -1,4 +1,4 @@
-"""Saves a run: a checkpoint after a step, and the exported model at the end."""
+"""Saves a run: a checkpoint after a step, and the exported model at the end; warns of long runs that save nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,39 @@ from pathlib import Path
 from torch import Tensor
 
 from harness import comm, rank0
+from harness.config import RunConfig
+from harness.report.console import duration
 from harness.run.export import export_model
 from harness.run.folder import RunFolder
 from harness.run.run import Run
+
+SECONDS_AT_RISK = 3600.0
+_TIMED_STEPS = 5  # after the first, which compiles kernels and fills caches
+
+
+class LongRunWarning:
+    """Warns once, when the first steps have shown their speed, if hours will pass without a checkpoint or a score."""
+
+    def __init__(self, config: RunConfig, trained_steps: int) -> None:
+        self._config, self._first_step = config, trained_steps + 1
+        self._seconds: list[float] = []
+
+    def message(self, step: int, seconds: float) -> str | None:
+        """What to warn of after a step of this number and duration; None after all steps but one."""
+        if step == self._first_step or len(self._seconds) == _TIMED_STEPS:
+            return None
+        self._seconds.append(seconds)
+        if len(self._seconds) < _TIMED_STEPS:
+            return None
+        left = (self._config.training.steps - step) * sum(self._seconds) / _TIMED_STEPS
+        problems = []
+        if self._config.checkpoint.every == 0:
+            problems.append("checkpoint.every is 0: if it stops early, all is lost; leave the key out or set a number")
+        if self._config.evaluation.data and self._config.evaluation.every == 0:
+            problems.append("evaluation.every is 0: nothing is scored; leave the key out or set a number")
+        if left < SECONDS_AT_RISK or not problems:
+            return None
+        return f"about {duration(left)} are left, but {'; '.join(problems)}"
 
 
 def save_checkpoint(run: Run, folder: RunFolder, step: int) -> Path:

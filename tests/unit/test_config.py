@@ -187,3 +187,17 @@ def test_reading_a_recipe_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("steps", "tenth"), [(10, 1), (2, 1), (1000, 100), (199, 19)])
+def test_without_a_number_a_run_saves_and_evaluates_every_tenth_and_the_resolved_recipe_says_so(
+    recipe: Path, steps: int, tenth: int
+) -> None:
+    config = load_recipe(str(recipe), [f"training.steps={steps}"]).config
+    assert (config.checkpoint.every, config.checkpoint.keep, config.evaluation.every) == (tenth, 2, tenth)
+    assert build(RunConfig, parse_yaml(dump(config), "r.yaml"), "r.yaml") == config
+
+
+def test_an_interval_of_zero_means_never(recipe: Path) -> None:
+    config = load_recipe(str(recipe), ["checkpoint.every=0", "evaluation.every=0"]).config
+    assert (config.checkpoint.every, config.evaluation.every) == (0, 0)

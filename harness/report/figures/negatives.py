@@ -158,6 +158,6 @@ def _starts(group: Group) -> list[Line]:
 
 
 def _without_zeros(run: RunHistory, name: str) -> RunHistory:
-    """The run with NaN instead of 0 in a column: 0 means that the step holds no ranked negative."""
+    """The run with NaN instead of 0 in a column: earlier versions wrote 0 for a step without a ranked negative."""
     value_P = run.column(name)
     return replace(run, columns={**run.columns, name: np.where(value_P == 0, np.nan, value_P)})
