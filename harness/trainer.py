@@ -59,9 +59,16 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
 
 
 def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
-    facts = run.data_facts(), run.evaluation_data.facts
-    long_run = LongRunWarning(run.config, trained_steps)
-    return Report(folder.path, run.config, run.config.training.steps, trained_steps, *facts, watch=long_run.message)
+    return Report(
+        folder.path,
+        run.config,
+        run.config.training.steps,
+        trained_steps,
+        run.data_facts(),
+        run.evaluation_data.facts,
+        {"loss_implementation": run.objective.loss.implementation},
+        watch=LongRunWarning(run.config, trained_steps).message,
+    )
 
 
 def _evaluate_if_due(run: Run, report: Report, step: int) -> None:

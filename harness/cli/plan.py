@@ -46,14 +46,17 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
     from harness.data.plan.plan import plan
     from harness.data.table.tokenisation import Tokeniser
     from harness.engine.budget import CPU_TOKENS
+    from harness.report.messages import warn
     from harness.run.start import show_prompts
-    from harness.run.tasks import open_tasks
+    from harness.run.tasks import open_tasks, settings_without_effect
 
     config = with_folder_prompts(loaded.config)
     show_prompts(loaded.config, config)
     inference_prompts(config)  # refuses a task's name that the exported model could not store
     loaded = replace(loaded, config=config)
     tasks = open_tasks(loaded, Tokeniser(config.model.name_or_path, config.model.trust_remote_code))
+    for message in settings_without_effect(config, tasks):
+        warn(message)
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
     budget = config.training.micro_batch_tokens
     console = Console()

@@ -231,6 +231,11 @@ class TaskConfig(Section):
                 f"tasks.{self.name}.negatives.same_tower: got {self.negatives.same_tower} with scope own (the query's "
                 "own negatives are its only ones), expected it with scope task or step; set the scope or remove the key"
             )
+        if self.negatives.corpus is not None and self.negatives.bank is None:
+            raise ValueError(
+                f"tasks.{self.name}.negatives.corpus: got {self.negatives.corpus} without a bank, expected it beside "
+                "negatives.bank (it is the bank's corpus, moved); add the bank, or run harness mine --corpus"
+            )
         if self.negatives.guide and self.negatives.document_tower:
             raise ValueError(
                 f"tasks.{self.name}.negatives.same_tower: got {self.negatives.same_tower} with guide true (the guide "

@@ -46,6 +46,7 @@ class Report:
             0: a fresh run, which deletes the entries of an earlier run.
         data: facts about each task's data, for run.json.
         evaluation_data: facts about each evaluation data set, for run.json.
+        facts: more facts for run.json.
         watch: called with (step, seconds) of every step; returns a warning to show, or None.
     """
 
@@ -57,6 +58,7 @@ class Report:
         resumed_from: int,
         data: Sequence[Mapping[str, Any]] = (),
         evaluation_data: Sequence[Mapping[str, Any]] = (),
+        facts: Mapping[str, Any] | None = None,
         watch: Callable[[int, float], str | None] = lambda step, seconds: None,
     ) -> None:
         self.folder, self._watch = folder, watch
@@ -74,15 +76,16 @@ class Report:
         self._evaluations.truncate_after(resumed_from)
         self._tensorboard = TensorBoardFiles(folder / TENSORBOARD, resumed_from)
         self._run_file = RunFile(folder / RUN)
-        facts = {
+        all_facts = {
             "name": config.name,
             "steps": total_steps,
             "world_size": comm.world_size(),
             "seed": config.training.seed,
             "data": [dict(entry) for entry in data],
             "evaluation_data": [dict(entry) for entry in evaluation_data],
+            **(facts or {}),
         }
-        self._run_file.start(facts, resumed_from)
+        self._run_file.start(all_facts, resumed_from)
         self._prompts = {entry["name"]: entry["prompts"] for entry in evaluation_data if "prompts" in entry}
 
     def step(self, metrics: Mapping[str, float]) -> None:

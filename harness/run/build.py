@@ -54,7 +54,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     tasks = open_tasks(loaded, tokeniser)
     encoder = load_encoder(config.model, config.training.dropout, config.training.seed)
     check_ranking(loaded, encoder, tasks)
-    objective = build_objective(config, comm.world_size())
+    objective = build_objective(config, comm.world_size(), encoder.dim)
     guide = None if config.guide is None else load_guide(config.guide, tasks)
     engine = ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder))
     budget = _micro_batch_tokens(config, encoder, checkpoint)

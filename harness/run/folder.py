@@ -123,9 +123,7 @@ class RunFolder:
         if trained_steps == 0:
             shutil.rmtree(self.path / BANKS, ignore_errors=True)
         if self.config.evaluation.data and not self.config.evaluation.every:
-            warn(
-                "evaluation.data is given, but evaluation.every is 0: nothing is scored; leave the key out or set a number"
-            )
+            warn("evaluation.data is given, but evaluation.every is 0: nothing is scored; leave the key out")
 
     def is_best(self, step: int) -> bool:
         """Whether the scores at a step are better than at every earlier checkpoint; False without scores at this step.

@@ -2,22 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
+from fused_contrastive import Matryoshka
+
+from harness import comm
 from harness.config import RunConfig
 from harness.data.config import TaskConfig
+from harness.losses.config import LossConfig
 from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
+from harness.losses.self_check import problem_of_triton
+from harness.report.messages import warn
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def build_objective(config: RunConfig, num_ranks: int) -> Objective:
-    """The loss of the run.
+def build_objective(config: RunConfig, num_ranks: int, num_dimensions: int = 64) -> Objective:
+    """The loss of the run. Every rank must call it.
+
+    num_dimensions: of an embedding.
 
     Raises:
         ValueError: a step cannot be divided among `num_ranks` ranks.
     """
     tasks = [loss_settings(task) for task in config.tasks]
-    objective = Objective(tasks, config.loss, config.model.matryoshka_dims, config.model.matryoshka_weights)
+    dims, weights = config.model.matryoshka_dims, config.model.matryoshka_weights
+    objective = Objective(tasks, config.loss, dims, weights)
     objective.check_divisible(num_ranks)
+    if config.loss.implementation == "auto":
+        dtypes = dict.fromkeys((torch.float32, _DTYPES[config.training.precision]))
+        matryoshka = None if dims is None else Matryoshka(dims, weights)
+        objective.loss = choose_implementation(
+            config.loss,
+            lambda: problem_of_triton(tasks, config.loss, matryoshka, num_dimensions, list(dtypes), comm.device()),
+        )
     return objective
+
+
+def choose_implementation(loss: LossConfig, find_problem: Callable[[], str | None]) -> LossConfig:
+    """The settings with `triton` or `chunked` in place of `auto`. Every rank must call it; all decide alike.
+
+    find_problem: checks the Triton kernels on this rank's device, see `problem_of_triton`. Called on GPUs only.
+    """
+    if comm.device().type != "cuda":
+        return loss.model_copy(update={"implementation": "chunked"})
+    problems = comm.gather_objects(find_problem())
+    failed = next(((rank, problem) for rank, problem in enumerate(problems) if problem is not None), None)
+    if failed is None:
+        return loss.model_copy(update={"implementation": "triton"})
+    warn(
+        f"loss.implementation: auto takes chunked: the Triton kernels do not pass their check on rank {failed[0]} "
+        f"({failed[1]}); set triton to insist"
+    )
+    return loss.model_copy(update={"implementation": "chunked"})
 
 
 def loss_settings(task: TaskConfig) -> TaskLossSettings:

@@ -8,12 +8,12 @@ from harness import comm
 from harness.config import LoadedRecipe, RunConfig, prompt_notes
 from harness.data.plan.task import Task
 from harness.engine.checkpoint import Checkpoint, read_arrays
-from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
 from harness.prompts.notes import lines_of_data
 from harness.report.messages import say, warn
 from harness.run.build import build_run
 from harness.run.folder import RunFolder
 from harness.run.run import Run
+from harness.run.tasks import settings_without_effect
 
 
 def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int]:
@@ -120,12 +120,9 @@ def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None
 
 def _warn_of_settings(run: Run) -> None:
     """Warn of rows that were left out, and of settings that have no effect with this data."""
-    config = run.config
     _warn_of_bad_rows(run.tasks)
-    ineffective = ineffective_rule_message(config.mining, run.tasks, config.training.steps, config.loss.balance)
-    for message in (empty_window_message(run.tasks), ineffective):
-        if message:
-            warn(message)
+    for message in settings_without_effect(run.config, run.tasks) if comm.is_main() else ():
+        warn(message)
 
 
 def _warn_of_bad_rows(tasks: Sequence[Task]) -> None:

@@ -12,12 +12,14 @@ from harness.data.bank.file import FACTS, BankFacts, open_bank
 from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import Candidates, ListedCandidates, NegativeBank
 from harness.data.config import TaskConfig
+from harness.data.plan.nothing_to_learn import nothing_to_learn
 from harness.data.plan.quotas import with_quotas
 from harness.data.plan.task import Task
 from harness.data.table.findings import remarks
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder, fingerprint
+from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
 from harness.model_folder.configuration import position_limit
 from harness.report.console import ReadingConsole
 from harness.report.messages import say
@@ -149,3 +151,25 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tasks: Sequence[Task])
                 f"mining.start: got ranking, but {bank} was ranked with other {' and '.join(different)} than the run "
                 "starts with; mine it again with the run's model, or set mining.start: first_use"
             )
+
+
+def settings_without_effect(config: RunConfig, tasks: Sequence[Task]) -> list[str]:
+    """What teaches nothing or changes nothing with this recipe and this data: one line each, with the knob to turn."""
+    training, balance = config.training, config.loss.balance
+    lines = nothing_to_learn(tasks, seed=training.seed, balance=balance, num_steps=training.steps)
+    ineffective_rule = ineffective_rule_message(config.mining, tasks, training.steps, balance)
+    lines += [message for message in (empty_window_message(tasks), ineffective_rule) if message]
+    pair_tasks = [task.config.name for task in tasks if task.config.kind == "sts"]
+    if pair_tasks and config.loss.beta == 0:
+        lines.append(f"loss.beta is 0, so {', '.join(pair_tasks)} teaches nothing; raise it, or remove the task")
+    if training.warmup_ratio == 1:
+        lines.append("training.warmup_ratio is 1: the learning rate still rises at the last step; lower it")
+    for task in tasks:
+        negatives = task.config.negatives
+        unused = [key for key in ("bank", "offset") if getattr(negatives, key) is not None]
+        if unused and not negatives.per_query:
+            lines.append(
+                f"task {task.config.name}: negatives.{' and '.join(unused)} changes nothing with negatives.per_query "
+                "0; raise per_query"
+            )
+    return lines

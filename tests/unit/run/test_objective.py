@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import pytest
+import torch
+
+from harness import comm
 from harness.config import RunConfig
+from harness.losses.config import LossConfig
 from harness.losses.interface import TaskLossSettings
-from harness.run.objective import build_objective
+from harness.run.objective import build_objective, choose_implementation
 from harness.settings.recipe_file import build, parse_yaml
 
 RECIPE = """
@@ -49,7 +54,33 @@ def test_every_setting_of_a_task_that_its_losses_read_reaches_them() -> None:
     assert unset == []  # a new setting must be set above, too
     assert objective.tasks["c"].losses == ("cosent",)
     assert (objective.loss, objective.matryoshka_dims, objective.matryoshka_weights) == (
-        config.loss,
+        config.loss.model_copy(update={"implementation": "chunked"}),  # what auto takes on a CPU
         (2, 4),
         (0.5, 1.0),
     )
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comm, "device", lambda: torch.device("cuda"))
+
+
+@pytest.mark.usefixtures("on_a_gpu")
+@pytest.mark.parametrize(
+    ("of_ranks", "chosen"), [([None, None], "triton"), ([None, "it differs", "it fails"], "chunked")]
+)
+def test_all_ranks_take_the_kernels_or_none_does_and_one_line_says_why(
+    of_ranks: list[str | None], chosen: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(comm, "gather_objects", lambda value: of_ranks)
+    assert choose_implementation(LossConfig(), lambda: of_ranks[0]).implementation == chosen
+    said = capsys.readouterr().err
+    assert said.count("\n") == (chosen == "chunked")
+    assert ("rank 1 (it differs)" in said) == (chosen == "chunked")
+
+
+def test_without_a_gpu_nothing_is_checked() -> None:
+    def fail() -> str:
+        raise AssertionError
+
+    assert choose_implementation(LossConfig(), fail).implementation == "chunked"
