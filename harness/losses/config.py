@@ -19,6 +19,8 @@ class LossConfig(Section):
     balance: which tasks a step holds. `cbb`: all; `alternate`: one; `homogeneous`: one retrieval task and all tasks
         of the other kinds (see `harness.data.plan.draw.draw_examples`).
     implementation: how losses are computed; `reference` is simple and slow, `auto` is the fastest that runs here.
+        On a GPU that is `triton`, if its kernels pass a check at the start (`harness/losses/self_check.py`), else
+        `chunked`; run.json says which.
     """
 
     temperature: float = Field(0.05, gt=0)

@@ -20,6 +20,7 @@ from harness.types import Balance, QueryPart
 CHUNK_ROWS = 1 << 20
 LOOKED_AT_QUERIES, LOOKED_AT_STEPS = 8192, 64  # of the plan, at most; an epoch at most
 _NEARLY_ALL = 0.9  # of the rows
+_SAME_QUERY = "all {:,} rows have the same query, so it has no negatives but its own; give more data"
 
 
 def nothing_to_learn(tasks: Sequence[Task], *, seed: int, balance: Balance, num_steps: int) -> list[str]:
@@ -32,7 +33,13 @@ def nothing_to_learn(tasks: Sequence[Task], *, seed: int, balance: Balance, num_
         for problem in _PROBLEMS[task.config.kind]:
             message = problem(task)
             lines += [f"task {task.config.name}: {message}"] if message else []
-    return lines + list(_queries_without_negatives(tasks, seed, balance, num_steps))
+    without_negatives = dict(_queries_without_negatives(tasks, seed, balance, num_steps))
+    for task in tasks:
+        message = without_negatives.get(task.config.name) or (
+            _SAME_QUERY.format(task.data.num_rows) if _has_a_single_query(task) else None
+        )
+        lines += [f"task {task.config.name}: {message}"] if message else []
+    return lines
 
 
 def _quota_repeats_rows(task: Task) -> str | None:
@@ -45,14 +52,9 @@ def _quota_repeats_rows(task: Task) -> str | None:
     )
 
 
-def _single_query(task: Task) -> str | None:
+def _has_a_single_query(task: Task) -> bool:
     sorted_R = task.data.sorted_query_token_hash_R
-    if sorted_R[0] != sorted_R[-1] or (task.data.num_rows == 1 and task.quota > 1):  # repeated rows are said above
-        return None
-    return (
-        f"all {task.data.num_rows:,} rows have the same query, so there are no other queries' documents as negatives; "
-        "give more data, or negatives of its own (negatives.per_query)"
-    )
+    return task.config.kind != "sts" and bool(sorted_R[0] == sorted_R[-1])
 
 
 def _equal_scores(task: Task) -> str | None:
@@ -161,8 +163,10 @@ def _slots_without_candidates(task: Task) -> str | None:
     )
 
 
-def _queries_without_negatives(tasks: Sequence[Task], seed: int, balance: Balance, num_steps: int) -> Iterator[str]:
-    """Count, in the plans of the first steps, the queries of each task that no document is compared with."""
+def _queries_without_negatives(
+    tasks: Sequence[Task], seed: int, balance: Balance, num_steps: int
+) -> Iterator[tuple[str, str]]:
+    """Count, in the plans of the first steps, the queries of a task that no document is compared with: (task, line)."""
     judged = {task.config.name: task for task in tasks if _needs_negatives(task)}
     seen: dict[str, set[int]] = {name: set() for name in judged}  # rows
     without: dict[str, set[int]] = {name: set() for name in judged}
@@ -177,19 +181,21 @@ def _queries_without_negatives(tasks: Sequence[Task], seed: int, balance: Balanc
                 without[part.task].update(part.row_B[~_has_negative(part)].tolist())
     for name, task in judged.items():
         if without[name]:
-            yield _without_negatives_message(task, len(without[name]), len(seen[name]))
+            yield name, _without_negatives_message(task, len(without[name]), len(seen[name]))
 
 
 def _without_negatives_message(task: Task, count: int, total: int) -> str:
     scope = task.config.scope
-    remedy = {
-        "own": "give them other negatives, or set negatives.scope: task",
-        "task": "raise quota, or give negatives of their own (negatives.per_query)",
-        "step": "raise quota, or give negatives of their own (negatives.per_query)",
-    }[scope]
+    if _has_a_single_query(task):
+        reason, remedy = "all rows have the same query", "give more data, or negatives of its own (negatives.per_query)"
+    else:
+        reason = "there is none, or every one is a known positive"
+        remedy = "raise quota, or give negatives of their own (negatives.per_query)"
+    if scope == "own":
+        remedy = "give other negatives, or set negatives.scope: task"
     return (
-        f"task {task.config.name}: {count:,} of {total:,} queries have no negative in a step (negatives.scope {scope}; "
-        f"there is none, or every one is a known positive), so their loss is 0; {remedy}"
+        f"{count:,} of {total:,} queries have no negative in a step (negatives.scope {scope}; {reason}), so their loss "
+        f"is 0; {remedy}"
     )
 
 
@@ -226,7 +232,7 @@ def _names(task: Task) -> str:
 
 
 _PROBLEMS: dict[str, Sequence[Callable[[Task], str | None]]] = {
-    "retrieval": (_quota_repeats_rows, _single_query, _positives_that_are_the_query, _slots_without_candidates),
+    "retrieval": (_quota_repeats_rows, _positives_that_are_the_query, _slots_without_candidates),
     "sts": (_quota_repeats_rows, _equal_scores, _conflicting_scores),
-    "classification": (_quota_repeats_rows, _single_query, _conflicting_labels, _labels_of_one_text),
+    "classification": (_quota_repeats_rows, _conflicting_labels, _labels_of_one_text),
 }

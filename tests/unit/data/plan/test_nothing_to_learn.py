@@ -78,10 +78,14 @@ def test_a_quota_of_one_without_negatives_of_its_own_leaves_no_negative(open_):
 
 
 def test_rows_with_one_query_in_several_spellings_are_one_query(open_):
-    rows = [{"query": spelling(1), "positive": text(100 + i)} for i, spelling in enumerate((text, shout))]
-    found = lines(open_("retrieval", rows, "t", quota=2))
-    assert found[0].startswith("task t: all 2 rows have the same query")
-    assert "2 of 2 queries have no negative" in found[1]
+    rows = [
+        {"query": spelling(1), "positive": text(100 + i), "negative": text(200 + i)}
+        for i, spelling in enumerate((text, shout))
+    ]
+    (line,) = lines(open_("retrieval", rows, "t", quota=2))
+    assert line.startswith("task t: 2 of 2 queries have no negative in a step (negatives.scope task; all rows have the")
+    (line,) = lines(open_("retrieval", rows, "own", quota=2, negatives=OWN))
+    assert line.startswith("task own: all 2 rows have the same query, so it has no negatives but its own")
 
 
 def test_a_quota_above_the_rows_says_how_often_a_row_stands_in_a_step(open_):
