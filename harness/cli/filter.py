@@ -134,18 +134,8 @@ def filter_data(
     opened = open_model(model, max_length, pooling, precision, choice)
     opened.show_prompts()
     documents = None if corpus_path is None else opened.read("corpus", corpus_path)
-    request = FilterRequest(
-        path=str(data_path),
-        split="train",
-        corpus=documents,
-        config=config,
-        tokeniser=opened.tokeniser,
-        prompts=opened.prompts,
-        max_lengths=opened.pair_lengths,
-        scored_by=opened.identity(),
-        out=out,
-        reading=ReadingConsole(data),
-    )
+    reading = opened.tokeniser, opened.prompts, opened.pair_lengths, opened.identity()
+    request = FilterRequest(str(data_path), "train", documents, config, *reading, out, ReadingConsole(data))
     facts = request.facts()
     report = earlier_report(request, facts)
     if report is None:
