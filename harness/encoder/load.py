@@ -17,7 +17,8 @@ from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.encoder.head import build_head
 from harness.encoder.text_model import check_padding, text_model_class
-from harness.model_folder.configuration import backbone_config, position_limit
+from harness.encoder.whole_model import load_whole
+from harness.model_folder.configuration import backbone_config, check_text_length, position_limit
 from harness.model_folder.find import resolve_model
 from harness.model_folder.layout import Layout, backbone_folder, read_layout
 from harness.model_folder.pooling import PoolingMode
@@ -36,7 +37,7 @@ def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 
     """
     folder = resolve_model(config.name_or_path, config.trust_remote_code)
     layout = read_layout(folder)
-    _check_text_length(config)
+    check_text_length(config.longest_text, config.name_or_path, config.trust_remote_code)
     backbone = _load_backbone(config, backbone_folder(folder), dropout)
     unused_state = _remove_pooler(backbone)
     if config.attention != "flash_attention_2":  # which does not run on a CPU, where the model is now
@@ -89,27 +90,20 @@ def _first_known(*values: bool | None) -> bool:
     return next(value for value in values if value is not None)
 
 
-def _check_text_length(config: ModelConfig) -> None:
-    """Check that the model has a position for every token of the longest text that the recipe allows."""
-    limit = position_limit(config.name_or_path, config.trust_remote_code)
-    if limit is not None and config.longest_text > limit:
-        raise ValueError(
-            f"model.max_length: got {config.longest_text}, but {config.name_or_path} takes at most {limit} tokens"
-        )
-
-
 def _load_backbone(config: ModelConfig, folder: str, dropout: float | None) -> PreTrainedModel:
     """The backbone in float32, with the recipe's options: dropout, attention, gradient checkpointing."""
     settings = copy.deepcopy(backbone_config(folder, config.trust_remote_code))
     own_dropout = {} if dropout is None else _set_dropout(settings, dropout, config.name_or_path)
     _switch_cache_off(settings)
-    options: dict = {"trust_remote_code": config.trust_remote_code}
+    options: dict = {
+        "trust_remote_code": config.trust_remote_code,
+        "use_safetensors": True,
+        "dtype": torch.float32,
+    }
     if config.attention != "auto":
         options["attn_implementation"] = config.attention
     try:
-        backbone = text_model_class(settings).from_pretrained(
-            folder, config=settings, use_safetensors=True, dtype=torch.float32, **options
-        )
+        backbone = load_whole(text_model_class(settings), folder, config.name_or_path, config=settings, **options)
     except OSError as error:
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -134,12 +128,15 @@ def _remove_pooler(backbone: PreTrainedModel) -> dict[str, Tensor]:
     """Remove the backbone's own pooler and return its weights.
 
     The encoder pools the token states itself, so the pooler would never get a gradient. Some backbones call it without
-    looking whether it is there, so something that changes nothing takes its place.
+    looking whether it is there, so something that changes nothing takes its place. A pooler that is not in the model's
+    files has no weights to return.
     """
     pooler = getattr(backbone, "pooler", None)
     if pooler is None:
         return {}
     backbone.pooler = nn.Identity()
+    if backbone.pooler_is_random:
+        return {}
     return {f"pooler.{name}": value.clone() for name, value in pooler.state_dict().items()}
 
 

@@ -76,7 +76,8 @@ def check_padding(backbone: PreTrainedModel, name: str) -> None:
 
 def _mapped(mapping: Any, config: PreTrainedConfig) -> Any:
     """The class for this type of configuration; None if there is none, as for models with their own code."""
-    return mapping.get(type(config), None)
+    found = mapping.get(type(config), None)
+    return found[0] if isinstance(found, tuple) else found  # Funnel has two classes that take the same inputs
 
 
 def _takes_texts(model_class: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ def write_model(
     shutil.rmtree(temporary, ignore_errors=True)
     backbone = temporary / "backbone"
     _write_backbone(backbone, encoder, state, tokenizer)
-    modules: list[nn.Module] = [_transformer(backbone, config), _pooling(encoder), *_head(encoder, state)]
+    transformer = _transformer(backbone, config, encoder.unused_backbone_state)
+    modules: list[nn.Module] = [transformer, _pooling(encoder), *_head(encoder, state)]
     if encoder.normalize:
         modules.append(Normalize())
     stored, default = dict(prompts.named) or None, prompts.default_name
@@ -69,7 +70,7 @@ def verify_model(out: Path, texts: Sequence[str], expected_BD: np.ndarray, confi
     Raises:
         ValueError: the difference exceeds 1e-5.
     """
-    model = SentenceTransformer(str(out), device="cpu")
+    model = SentenceTransformer(str(out), device="cpu", trust_remote_code=config.trust_remote_code)
     embedding_BD = model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False, prompt="")
     expected = expected_BD.astype(np.float64)
     if read_layout(out).normalize:
@@ -107,17 +108,22 @@ def _write_backbone(
     tokenizer.save_pretrained(folder)
 
 
-def _transformer(folder: Path, config: ModelConfig) -> Transformer:
-    arguments: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+def _transformer(folder: Path, config: ModelConfig, unused_state: Mapping[str, Tensor]) -> Transformer:
+    trust: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     # Without these two, a tokenizer with a chat template would put every text into that template.
     plain_text: Any = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
-    return Transformer(
+    transformer = Transformer(
         str(folder),
         max_seq_length=config.longest_text,
-        model_kwargs={**arguments, "dtype": torch.float32},
+        model_kwargs={**trust, "dtype": torch.float32},
+        config_kwargs=trust,
+        processor_kwargs=trust,
         modality_config=plain_text,
         module_output_name="token_embeddings",
     )
+    if not unused_state and getattr(transformer.auto_model, "pooler", None) is not None:
+        transformer.auto_model.pooler = None  # it has random numbers, which must not come into the exported folder
+    return transformer
 
 
 def _write_text_settings(path: Path, config: ModelConfig, encoder: Encoder) -> None:

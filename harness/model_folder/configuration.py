@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.model_folder.find import no_such_model, resolve_model
+from harness.model_folder.find import in_one_line, no_such_model, resolve_model
+from harness.model_folder.json_files import read_json
 from harness.model_folder.layout import backbone_folder
 
 if TYPE_CHECKING:
@@ -31,6 +33,17 @@ def position_limit(name_or_path: str, trust_remote_code: bool = False) -> int | 
         raise ValueError(no_such_model(name_or_path, error)) from error
 
 
+def check_text_length(longest: int, name_or_path: str, trust_remote_code: bool = False) -> None:
+    """Check that the model has a position for every token of the longest text that the recipe allows.
+
+    Raises:
+        ValueError: it has fewer, or there is no such model.
+    """
+    limit = position_limit(name_or_path, trust_remote_code)
+    if limit is not None and longest > limit:
+        raise ValueError(f"model.max_length: got {longest}, but {name_or_path} takes at most {limit} tokens; lower it")
+
+
 def positions_of_tokens(config: object) -> int | None:
     """How many positions tokens can use in a backbone with this configuration; None without `max_position_embeddings`.
 
@@ -50,9 +63,42 @@ def backbone_config(folder: str, trust_remote_code: bool) -> PreTrainedConfig:
 
     Raises:
         OSError: the folder holds no configuration.
-        ValueError: transformers does not know the model type, or the model needs its own code, which is not trusted.
+        ValueError: transformers does not know the model type, cannot read a value, or the model needs its own code,
+            which is not trusted.
     """
     # Imported here: the import takes seconds and reads variables that settings/environment.py must set before.
-    from transformers import AutoConfig
+    from transformers import AutoConfig, dynamic_module_utils
 
-    return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    # Nothing here may wait for an answer on the terminal: without leave, transformers must refuse a model's own code.
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except OSError:
+        raise
+    except Exception as error:  # strange values raise errors of every kind in the configuration classes
+        raise ValueError(_unusable(Path(folder) / "config.json", error)) from error
+
+
+def _unusable(file: Path, error: Exception) -> str:
+    """One line that says why a configuration cannot be used."""
+    from transformers import __version__
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if file.parent.is_dir() and not file.is_file():
+        return f"{file}: got no such file, expected the model's configuration; name the folder that holds it"
+    settings = read_json(file, dict) if file.is_file() else {}
+    kind = settings.get("model_type")
+    if settings.get("auto_map"):
+        return (
+            f"{file}: got a model with code of its own (auto_map), which cannot be used ({in_one_line(error)}); read "
+            "the code, then set trust_remote_code to let it run"
+        )
+    if settings and kind not in CONFIG_MAPPING_NAMES:
+        return (
+            f"{file}: model_type: got {kind or 'nothing'}, expected a type that transformers {__version__} knows; "
+            "install a version that has it, or correct the file"
+        )
+    return (
+        f"{file}: got values that transformers {__version__} cannot use ({in_one_line(error)}), expected the "
+        "configuration as it was saved; fetch or correct the file"
+    )

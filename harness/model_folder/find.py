@@ -33,11 +33,33 @@ def no_such_model(name_or_path: str, error: Exception) -> str:
             f"train the recipe whose output is {place.parent} to its end first, in this working directory "
             f"(./launch.sh {place.parent.name}), or name another model"
         )
-    reason = " ".join(str(error).split())
+    if is_path(name_or_path) and not place.expanduser().exists():
+        return (
+            f"model.name_or_path: got {name_or_path}, expected a folder that exists, with a tokenizer and safetensors "
+            "weights; relative paths start at the working directory"
+        )
     return (
         f"model.name_or_path: got {name_or_path}, expected a folder with a tokenizer and safetensors weights, or the "
-        f"name of such a model on a hub that can be reached ({reason[:300]})"
+        f"name of such a model on a hub that can be reached ({in_one_line(error)})"
     )
+
+
+def is_path(name_or_path: str) -> bool:
+    """Whether a name can only be a path, or begins with a folder that exists. A hub name is `owner/name` or `name`."""
+    first, *rest = Path(name_or_path).parts or ("",)
+    return (
+        name_or_path.startswith(("/", "~", "./", "../"))
+        or name_or_path.endswith("/")
+        or len(rest) > 1
+        or first in ("..", "runs")
+        or (bool(rest) and Path(first).is_dir())
+    )
+
+
+def in_one_line(error: Exception) -> str:
+    """The message of a library's error as one line, cut to 300 characters, with its type if it is no plain message."""
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, OSError | ValueError) and text else f"{type(error).__name__}: {text}"
 
 
 def resolve_model(name_or_path: str, trust_remote_code: bool = False) -> str:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from harness.model_folder.json_files import read_json
 from harness.model_folder.module_settings import (
     HEAD_KINDS,
     check_head_module,
-    read_json,
     read_pooling,
     read_transformer,
 )

@@ -6,12 +6,12 @@ with its name: ignoring it would give other embeddings than the folder's, silent
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.model_folder.json_files import read_json
 from harness.model_folder.pooling import POOLINGS, PoolingMode
 
 HEAD_KINDS = frozenset({"Dense", "LayerNorm", "Normalize", "Dropout"})
@@ -61,21 +61,6 @@ class PoolingSettings:
 
     modes: tuple[PoolingMode, ...]
     include_prompt: bool
-
-
-def read_json(path: Path, kind: type) -> Any:
-    """The content of a JSON file, a dict or a list as `kind` says.
-
-    Raises:
-        ValueError: the file is not JSON, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: got a broken file, expected JSON ({error}); download the model again") from error
-    if not isinstance(content, kind):
-        raise ValueError(f"{path}: got {str(content)[:80]}, expected a JSON {'object' if kind is dict else 'list'}")
-    return content
 
 
 def read_transformer(folder: Path) -> TransformerSettings:

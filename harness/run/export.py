@@ -54,7 +54,8 @@ def export_model(
     if not check_texts:
         return None
     if weights is not None:
-        encoder = load_encoder(model)
+        # On the CPU, whatever the run has trained on: attention that needs a GPU would fail there.
+        encoder = load_encoder(model.model_copy(update={"attention": "auto"}))
         encoder.load_state_dict(state)
     return verify_model(out, check_texts, embed_on_cpu(encoder, tokeniser, check_texts, model.longest_text), model)
 

@@ -1,4 +1,4 @@
-"""Turns texts into token ids. This is the only module of harness/data that imports transformers."""
+"""Turns texts into token ids."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 import torch
 import xxhash
 from tokenizers import normalizers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from harness.model_folder.configuration import backbone_config, position_limit
 from harness.model_folder.find import no_such_model, resolve_model
 from harness.model_folder.layout import backbone_folder, read_layout
+from harness.model_folder.tokenizer import load_tokenizer
 from harness.types import PromptedText, TokenBatch
 
 # Lengths are padded to a multiple of this number: tensor cores need it for full speed, and it costs at most 7 tokens
@@ -40,13 +41,9 @@ class Tokeniser:
         folder = resolve_model(name_or_path, trust_remote_code)
         layout, path = read_layout(folder), backbone_folder(folder)
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, use_fast=True)
-        except (OSError, ValueError) as error:
-            if isinstance(error, ValueError) and "trust_remote_code" not in str(error):
-                raise
+            self.tokenizer = load_tokenizer(path, trust_remote_code)
+        except OSError as error:
             raise ValueError(no_such_model(name_or_path, error)) from error
-        if self.tokenizer.pad_token is None:  # as in many decoders; any token will do, because the mask hides it
-            self.tokenizer.pad_token = self.tokenizer.eos_token
         if layout.lower_case:
             _lower_case(self.tokenizer, name_or_path)
         # With padding on the left, a text's absolute positions would depend on the other texts of its micro-batch. The
