@@ -80,6 +80,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_attention(self) -> RunConfig:
+        if self.model.attention == "flash_attention_2" and self.training.precision == "fp32":
+            raise ValueError(
+                "model.attention: got flash_attention_2 with training.precision fp32, expected bf16 or fp16, the only "
+                "numbers it computes with; set training.precision: bf16 or model.attention: sdpa"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_dims(self) -> RunConfig:
         dims, projection_dim = self.model.matryoshka_dims, self.model.projection_dim
         if dims is not None and projection_dim is not None and dims[-1] > projection_dim:

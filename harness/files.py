@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
+
+_LEAST_FREE_BYTES = 1_000_000  # for what is small: metrics, tables, the report
 
 
 def sync(path: Path) -> None:
@@ -52,3 +55,42 @@ def create_once(path: Path, create: Callable[[Path], None]) -> None:
         sync(written_path)
     os.replace(unfinished, path)
     sync(path.parent)
+
+
+def check_output(path: Path, knob: str, num_bytes: int = 0, *, is_file: bool = False) -> None:
+    """Check, before any work, that a file or folder can be written at `path`, and that the disk has room for it.
+
+    knob: names the setting or option in the message. num_bytes: what will be written at least.
+
+    Raises:
+        ValueError: a part of the path is a file, the folder cannot be written to, or the disk is too full.
+    """
+    if is_file and path.is_dir():
+        raise ValueError(f"{knob}: got {path}, a folder, expected the path of a file; name a file in it")
+    folder = path.absolute().parent if is_file else path.absolute()
+    above = next(place for place in (folder, *folder.parents) if place.exists())
+    if not above.is_dir():
+        raise ValueError(f"{knob}: got {path}, but {above} is a file, expected a folder; name another place")
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+        free = shutil.disk_usage(above).free
+    except OSError as error:
+        raise ValueError(
+            f"{knob}: got {path}, but {above} cannot be written to ({error.strerror or error}), expected a folder that "
+            "can; change its permissions or name another place"
+        ) from None
+    if free < max(num_bytes, _LEAST_FREE_BYTES):
+        raise ValueError(
+            f"{knob}: got {path} on a disk with {_gigabytes(free)} free, expected room for at least "
+            f"{_gigabytes(max(num_bytes, _LEAST_FREE_BYTES))}; free some, or name a place on another disk"
+        )
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files in a folder and below; 0 if it does not exist."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _gigabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.3f} GB" if num_bytes < 1e9 else f"{num_bytes / 1e9:,.1f} GB"

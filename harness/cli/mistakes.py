@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -15,12 +16,15 @@ import typer
 
 from harness.settings.environment import prepare_environment
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_SIGNS_OF_A_FULL_DISK = ("No space left on device", "StorageFull", "Disk quota exceeded")
+_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 OTHER_RANKS_WAIT_SECONDS = 10.0  # launchers need about a second to notice that rank 0 has ended
 
 
 @contextmanager
 def mistakes_in_one_line(verbose: bool) -> Iterator[None]:
-    """Prepare the environment, and turn a ValueError into its message on stderr and exit status 2.
+    """Prepare the environment, and turn a ValueError, or an error of a disk, into one line on stderr and exit status 2.
 
     Commands import torch and similar libraries inside this context, because they read the environment at import.
     """
@@ -35,13 +39,17 @@ def mistakes_in_one_line(verbose: bool) -> Iterator[None]:
             message += "\nThis was raised inside a library; HARNESS_DEBUG=1 shows where."
         _complain(message)
         _leave(2)
-    except KeyboardInterrupt:
-        _leave(130)
-    except Exception:
+    except Exception as error:
+        line = _about_the_disk(error)
+        if line is not None and os.environ.get("HARNESS_DEBUG", "0") in ("", "0"):
+            _complain(line)
+            _leave(2)
         if _is_alone():
             raise
         traceback.print_exc()  # exit at once: the process group's teardown can hang while it has other ranks
         os._exit(1)
+    except KeyboardInterrupt:
+        _leave(130)
 
 
 def run(app: typer.Typer) -> NoReturn:
@@ -55,6 +63,28 @@ def run(app: typer.Typer) -> NoReturn:
             raise
         _complain(error.format_message())
         sys.exit(2)
+
+
+def _about_the_disk(error: Exception) -> str | None:
+    """One line for an error that a file or a disk causes, with the way out; None for any other error.
+
+    Libraries written in Rust or C++ (safetensors, torch) tell of a full disk in errors of their own.
+    """
+    text = " ".join(str(error).split())
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _FULL or any(sign in text for sign in _SIGNS_OF_A_FULL_DISK):
+        return f"{_place_of(error)}: got a full disk ({text[:200]}), expected room to write; free some and start again"
+    if number in _WRONG_PLACE:
+        return (
+            f"{_place_of(error)}: got {os.strerror(number or 0)}, expected a file or folder that can be opened here; "
+            "correct its place or its permissions (HARNESS_DEBUG=1 shows where it is opened)"
+        )
+    return None
+
+
+def _place_of(error: Exception) -> str:
+    names = (getattr(error, "filename2", None), getattr(error, "filename", None))
+    return str(next((name for name in names if name), "a file of this command"))
 
 
 def _raised_by_this_project(error: ValueError) -> bool:

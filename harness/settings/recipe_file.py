@@ -94,7 +94,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def apply_override(tree: dict[str, Any], override: str) -> str:
-    """Set one `key.path=value` in the tree, in place, and return the key path.
+    """Set one `key.path=value` in the tree, in place. Returns the first key of the path that was new, else all of it.
 
     List entries are named by their `name` or their index: `tasks.faq.quota=32`, `tasks.0.quota=32`.
 
@@ -108,15 +108,19 @@ def apply_override(tree: dict[str, Any], override: str) -> str:
     value = parse_yaml(text, f"--set {key}", name_lines=False)
     container: Any = tree
     remaining = key.split(".")
+    path: list[str | int] = []
+    new_path: KeyPath | None = None
     while True:
         entry, num_parts = _find_entry(container, remaining, key)
         remaining = remaining[num_parts:]
+        path.append(entry)
         if not remaining:
             container[entry] = value
-            return key
-        inner = container[entry] if isinstance(container, list) else container.setdefault(entry, {})
-        if inner is None:
-            inner = container[entry] = {}
+            return _dotted(tree, new_path or tuple(path))
+        if isinstance(container, dict) and container.get(entry) is None:
+            container[entry] = {}
+            new_path = new_path or tuple(path)
+        inner = container[entry]
         if not isinstance(inner, dict | list):
             raise ValueError(
                 f"--set {key}: got {key.removesuffix('.' + '.'.join(remaining))} = {show(inner)}, a value without "
@@ -149,7 +153,7 @@ def _find_entry(container: Any, parts: Sequence[str], key: str) -> tuple[Any, in
 def build(model: type[Model], tree: Any, where: str, overridden: Iterable[str] = ()) -> Model:
     """Check a tree of plain values and build the model from it. Types are strict: "32" is not a number.
 
-    overridden: the key paths that `--set` has changed.
+    overridden: the key paths that `apply_override` has returned.
 
     Raises:
         ValueError: one line per mistake, `WHERE: key.path: got ..., expected ...`; WHERE is `where`, or `--set` for a
@@ -162,18 +166,28 @@ def build(model: type[Model], tree: Any, where: str, overridden: Iterable[str] =
         return model.model_validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
+    paths = [_key_path(model, detail["loc"])[0] for detail in details]
     expected_of_line: dict[str, list[str]] = {}  # start of a line → all that would be allowed there
     for detail in details:
-        if detail["type"] == "default_factory_not_called":  # a default that depends on a wrong key
-            continue
         path, section = _key_path(model, detail["loc"])
+        if _follows_from_others(detail, path, paths):
+            continue
         dotted = _dotted(tree, path)
-        is_override = any(dotted == key or dotted.startswith(key + ".") for key in overridden)
-        source = "--set" if is_override else where
         start, expected = _describe(detail, dotted, section, model)
+        # A check of a whole section names the key in its message only.
+        places = (dotted, start.partition(":")[0])
+        is_override = any(f"{place}.".startswith(f"{key}.") for place in places for key in overridden)
+        source = "--set" if is_override else where
         expected_of_line.setdefault(f"{source}: {start}", []).append(expected)
     lines = [start + " or ".join(dict.fromkeys(expected)) for start, expected in expected_of_line.items()]
     raise ValueError("\n".join(lines))
+
+
+def _follows_from_others(detail: ErrorDetails, path: KeyPath, paths: Sequence[KeyPath]) -> bool:
+    """Whether another error causes this one: a default of a wrong key, a list too short for its wrong entries."""
+    if detail["type"] == "default_factory_not_called":
+        return True
+    return detail["type"] == "too_short" and any(other[: len(path)] == path for other in paths if other != path)
 
 
 def _key_path(model: type[BaseModel], location: Sequence[str | int]) -> tuple[KeyPath, type[BaseModel]]:

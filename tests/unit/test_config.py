@@ -78,6 +78,14 @@ def test_overrides_reach_values_tasks_by_name_or_index_and_missing_sections(reci
 @pytest.mark.parametrize(
     ("override", "words"),
     [
+        ("tasks.0.path=3", "--set: tasks.faq.path: got 3, expected text"),
+        ("modeling.pooling=cls", "--set: modeling: unknown key; did you mean model?"),
+        ("evaluation.everyone.x=1", "--set: evaluation.everyone: unknown key; did you mean every?"),
+        ("model.matryoshka_dims=[4,2]", "--set: model.matryoshka_dims: got [4, 2], expected ascending"),
+        (
+            "model.attention=flash_attention_2",
+            "--set: model.attention: got flash_attention_2 with training.precision fp32, expected bf16 or fp16",
+        ),
         ("training.learning_rat=1", "--set: training.learning_rat: unknown key; did you mean learning_rate?"),
         ("training.temperature=1", "did you mean tasks.NAME.temperature or loss.temperature?"),
         ("tasks.faq.zzz=1", "--set: tasks.faq.zzz: unknown key; known keys: name, kind, path"),
@@ -201,3 +209,14 @@ def test_without_a_number_a_run_saves_and_evaluates_every_tenth_and_the_resolved
 def test_an_interval_of_zero_means_never(recipe: Path) -> None:
     config = load_recipe(str(recipe), ["checkpoint.every=0", "evaluation.every=0"]).config
     assert (config.checkpoint.every, config.evaluation.every) == (0, 0)
+
+
+@pytest.mark.parametrize("value", ["{x: 1}", "3"])
+def test_a_wrong_entry_of_a_list_is_named_once(recipe: Path, value: str) -> None:
+    """pydantic drops such an entry and then calls the list too short."""
+    recipe.write_text(recipe.read_text().replace("path: faq.jsonl", f"path: {value}"))
+    with pytest.raises(ValueError, match=r"tasks.faq.path: got .*, expected text$") as caught:
+        load_recipe(str(recipe))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"--set: tasks: got \[\], expected a list of at least 1$"):
+        load_recipe(str(recipe), ["tasks=[]"])

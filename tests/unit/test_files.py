@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.files import create_once
+from harness.files import check_output, create_once
 
 
 def test_a_folder_is_there_only_when_it_is_complete_and_is_made_once(tmp_path: Path) -> None:
@@ -39,4 +39,21 @@ def test_a_file_is_made_whole_over_what_a_killed_start_left(tmp_path: Path) -> N
 
     create_once(target, create)
     assert target.read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check_output(tmp_path / "new" / "folder", "--out")
+    check_output(tmp_path / "new.json", "--output", is_file=True)
+    for place, is_file, words in (
+        (tmp_path / "file", False, "file is a file, expected a folder; name another place"),
+        (tmp_path / "file" / "below.json", True, "file is a file, expected a folder"),
+        (tmp_path, True, "a folder, expected the path of a file"),
+        (Path("/proc/harness"), False, r"/proc cannot be written to \(.+\), expected a folder that can"),
+    ):
+        with pytest.raises(ValueError, match=f"^--out: got {place}, .*{words}"):
+            check_output(place, "--out", is_file=is_file)
+    with pytest.raises(ValueError, match=r"GB free, expected room for at least 1,000,000,000.0 GB; free some"):
+        check_output(tmp_path / "new", "--out", 10**18)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -66,6 +67,32 @@ def test_an_error_from_inside_a_library_says_how_to_find_it(monkeypatch: pytest.
     done = invoke("train", "demo")
     assert done.exit_code == 2
     assert "HARNESS_DEBUG=1 shows where" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/x/metrics.jsonl"),
+            "runs/x/metrics.jsonl: got a full disk",
+        ),
+        (RuntimeError("[enforce fail] PytorchStreamWriter failed: No space left on device"), "got a full disk"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "runs/x"),
+            "runs/x: got Permission denied, expected",
+        ),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "gone"), "gone: got No such file or directory"),
+    ],
+)
+def test_what_a_disk_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception, line: str) -> None:
+    def fail(loaded: object) -> None:
+        raise error
+
+    stub_trainer(monkeypatch, fail)
+    done = invoke("train", "demo")
+    assert done.exit_code == 2
+    assert line in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_failure_that_is_no_users_mistake_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
