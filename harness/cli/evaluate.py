@@ -19,6 +19,7 @@ from harness.cli.options import (
     Precision,
     PromptName,
     QueryPrompt,
+    TrustRemoteCode,
     Verbose,
     existing_path,
 )
@@ -56,6 +57,7 @@ def evaluate(
     ] = False,
     precision: Precision = "fp32",
     data_root: DataRoot = None,
+    trust_remote_code: TrustRemoteCode = False,
     verbose: Verbose = False,
 ) -> None:
     """Score a model on local data: retrieval, reranking, STS, pair classification, classification, clustering.
@@ -79,6 +81,7 @@ def evaluate(
             precision=precision,
             choice=PromptChoice(query_prompt, document_prompt, prompt_name),
             ignore_identical_ids=ignore_identical_ids,
+            trust_remote_code=trust_remote_code,
         )
 
 
@@ -94,6 +97,7 @@ def evaluate_model(
     precision: str = "fp32",
     choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
     ignore_identical_ids: bool = False,
+    trust_remote_code: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Score a run folder, a checkpoint, or any Hugging Face or sentence-transformers model; print a table.
 
@@ -103,25 +107,38 @@ def evaluate_model(
     """
     from rich.console import Console
 
-    from harness import comm
+    from harness import comm, rank0
     from harness.cli.opened_model import open_model
     from harness.evaluation.results import results_table
     from harness.evaluation.runner import evaluate, load
+    from harness.report.console import EvaluationConsole
     from harness.report.messages import show_counts
 
     if "RANK" in os.environ:
         comm.initialise()
+    rank0.by_main(lambda: _check(output))
     loaded = load([existing_path(path, data_root) for path in data], ignore_identical_ids=ignore_identical_ids)
     show_counts(loaded.count_lines())
-    opened = open_model(model, max_length, pooling, precision, choice)
+    console = EvaluationConsole()
+    opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code, console)
     loaded = _with_prompts(loaded, opened, choice)
-    results = evaluate(opened.encode, loaded, dims)
+    results: Results = {}
+    for name, part in loaded.one_by_one():
+        console.start(name)
+        results |= evaluate(opened.encode, part, dims)
     if comm.is_main():
         Console().print(results_table(results))
         if output is not None:
             _write(output, model, results, loaded)
     comm.shutdown()
     return results
+
+
+def _check(output: Path | None) -> None:
+    from harness.files import check_output
+
+    if output is not None:
+        check_output(output, "--output", is_file=True)
 
 
 def _with_prompts(loaded: LoadedData, opened: OpenedModel, choice: PromptChoice) -> LoadedData:

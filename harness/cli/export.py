@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.mistakes import mistakes_in_one_line
-from harness.cli.options import Verbose
+from harness.cli.options import TrustRemoteCode, Verbose
 
 _COMPARED_TEXTS = ("A text to compare.", "Another one, a little longer than the first.", "第三句话。", "x")
 
@@ -17,6 +17,7 @@ _COMPARED_TEXTS = ("A text to compare.", "Another one, a little longer than the 
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder or one of its checkpoints.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write; must not exist or be empty.")],
+    trust_remote_code: TrustRemoteCode = False,
     verbose: Verbose = False,
 ) -> None:
     """Write a run's model as a sentence-transformers folder with a model card.
@@ -26,25 +27,33 @@ def export(
     - `harness export runs/demo --out my_model`
     """
     with mistakes_in_one_line(verbose):
-        export_run(run, out)
+        export_run(run, out, trust_remote_code=trust_remote_code)
 
 
-def export_run(run: Path, out: Path) -> None:
+def export_run(run: Path, out: Path, *, trust_remote_code: bool = False) -> None:
     """Write a run's (or a checkpoint's) model as a sentence-transformers folder, reload it and compare embeddings."""
     from rich.console import Console
 
     from harness.data.table.tokenisation import Tokeniser
     from harness.encoder.load import load_encoder
+    from harness.files import check_output
+    from harness.model_folder.preflight import COMMAND_LINE, Preflight
     from harness.run.export import export_model
     from harness.run.folder import RunFolder, model_folder
+    from harness.run.tasks import BYTES_OF_EXPORT
 
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"--out: got {out}, which is not empty, expected a new folder")
     folder = RunFolder.containing(run)
     source = model_folder(str(run))
-    config = folder.config.model.model_copy(update={"name_or_path": source})
+    trust = trust_remote_code or folder.config.model.trust_remote_code
+    # The comparison runs on the CPU, whatever the run has trained on.
+    changes = {"name_or_path": source, "trust_remote_code": trust, "attention": "auto"}
+    config = folder.config.model.model_copy(update=changes)
+    num_weights = Preflight(source, COMMAND_LINE, trust, longest_text=config.longest_text).check()
+    check_output(out, "--out", BYTES_OF_EXPORT * num_weights)
     checkpoint = Path(source).parent / "state.json"
     step = int(json.loads(checkpoint.read_text())["step"]) if checkpoint.is_file() else None
-    encoder, tokeniser = load_encoder(config).eval(), Tokeniser(source)
+    encoder, tokeniser = load_encoder(config).eval(), Tokeniser(source, trust)
     difference = export_model(out, folder, encoder, tokeniser, model=config, step=step, check_texts=_COMPARED_TEXTS)
     Console().print(f"exported {out}: embeddings equal the training model's within {difference:.1e}", soft_wrap=True)

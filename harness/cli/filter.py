@@ -18,6 +18,7 @@ from harness.cli.options import (
     Precision,
     PromptName,
     QueryPrompt,
+    TrustRemoteCode,
     Verbose,
     existing_path,
 )
@@ -64,6 +65,7 @@ def filter_(
     prompt_name: PromptName = None,
     precision: Precision = "fp32",
     data_root: DataRoot = None,
+    trust_remote_code: TrustRemoteCode = False,
     verbose: Verbose = False,
 ) -> None:
     """Keep the pairs of a data set that are worth training on, and report what was dropped and why.
@@ -87,6 +89,7 @@ def filter_(
             data_root=data_root,
             precision=precision,
             choice=PromptChoice(query_prompt, document_prompt, prompt_name),
+            trust_remote_code=trust_remote_code,
         )
 
 
@@ -98,9 +101,12 @@ def _checked_config(options: dict[str, Any], overrides: list[str]) -> FilterConf
     return build(FilterConfig, options, "filter", [apply_override(options, override) for override in overrides])
 
 
-def _check_corpus(corpus: str | None, config: FilterConfig) -> None:
+def _check_places(corpus: str | None, out: Path, config: FilterConfig) -> None:
+    from harness.files import check_output
+
     if corpus is not None and config.consistency_top_k is None:
         raise ValueError(f"--corpus: got {corpus} without --consistency-top-k, expected both; add it or leave both out")
+    check_output(out, "--out")
 
 
 def filter_data(
@@ -115,30 +121,30 @@ def filter_data(
     data_root: Path | None = None,
     precision: str = "fp32",
     choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
+    trust_remote_code: bool = False,
 ) -> None:
-    """Keep the pairs of a data set that pass all filters of `config`; write these pairs and a report, print the counts.
+    """Keep the pairs that pass all filters of `config`; write them and a report, and print the counts.
 
     The ranks divide the work. A killed start is continued; a finished one with equal settings is only printed.
     """
-    from harness import comm
+    from harness import comm, rank0
     from harness.cli.opened_model import open_model
     from harness.filtering.filter import FilterRequest, earlier_report, filter_pairs
     from harness.filtering.report import PAGE, summary
     from harness.report.console import MiningConsole, ReadingConsole
     from harness.report.messages import say
 
-    _check_corpus(corpus, config)
     if "RANK" in os.environ:
         comm.initialise()
+    rank0.by_main(lambda: _check_places(corpus, out, config))
     data_path, corpus_path = (None if path is None else existing_path(path, data_root) for path in (data, corpus))
-    opened = open_model(model, max_length, pooling, precision, choice)
+    opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code)
     opened.show_prompts()
     documents = None if corpus_path is None else opened.read("corpus", corpus_path)
     reading = opened.tokeniser, opened.prompts, opened.pair_lengths, opened.identity()
     request = FilterRequest(str(data_path), "train", documents, config, *reading, out, ReadingConsole(data))
     facts = request.facts()
-    report = earlier_report(request, facts)
-    if report is None:
+    if (report := earlier_report(request, facts)) is None:
         with MiningConsole() as console:
             report = filter_pairs(opened.encode.without_prompts(), request, facts, console.progress)
     say(f"{summary(report)}\nreport: {out / PAGE}")

@@ -18,6 +18,7 @@ from harness.cli.options import (
     Precision,
     PromptName,
     QueryPrompt,
+    TrustRemoteCode,
     Verbose,
     existing_path,
 )
@@ -60,6 +61,7 @@ def mine(
     prompt_name: PromptName = None,
     precision: Precision = "fp32",
     data_root: DataRoot = None,
+    trust_remote_code: TrustRemoteCode = False,
     verbose: Verbose = False,
 ) -> None:
     """Rank a corpus for every training query: a bank of hard negatives, for `tasks.NAME.negatives.bank`.
@@ -84,6 +86,7 @@ def mine(
             data_root=data_root,
             precision=precision,
             choice=PromptChoice(query_prompt, document_prompt, prompt_name),
+            trust_remote_code=trust_remote_code,
         )
 
 
@@ -99,20 +102,23 @@ def mine_bank(
     data_root: Path | None = None,
     precision: str = "fp32",
     choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
+    trust_remote_code: bool = False,
 ) -> None:
     """Rank a corpus (default: the training file's own documents) for every training query; write a bank.
 
     Under the launcher, the ranks divide the work. A killed run is continued.
     """
-    from harness import comm
+    from harness import comm, rank0
     from harness.cli.opened_model import open_model
+    from harness.files import check_output
     from harness.mining.mine import mine, refuse_finished
     from harness.report.console import MiningConsole
 
     if "RANK" in os.environ:
         comm.initialise()
     refuse_finished(out)
-    opened = open_model(model, max_length, pooling, precision, choice)
+    rank0.by_main(lambda: check_output(out, "--out"))
+    opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code)
     opened.show_prompts()
     data = opened.read("retrieval", os.path.abspath(existing_path(queries, data_root)))
     documents = None if corpus is None else opened.read("corpus", os.path.abspath(existing_path(corpus, data_root)))

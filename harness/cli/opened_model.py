@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness import comm
+from harness import comm, rank0
 from harness.config import inference_prompts, max_lengths
 from harness.data.config import DataConfig
 from harness.data.table.findings import file_remarks
@@ -20,6 +21,7 @@ from harness.encoder.load import config_of_folder, load_encoder
 from harness.encoder.stored_prompts import missing_prompts, prompts_of_folder
 from harness.engine.budget import micro_batch_tokens
 from harness.model_folder.pooling import PoolingMode
+from harness.model_folder.preflight import COMMAND_LINE, Preflight
 from harness.prompts import ModelPrompts, PromptChoice, Prompts
 from harness.prompts.notes import command_warnings, family_warning
 from harness.prompts.roles import in_words
@@ -82,27 +84,35 @@ def open_model(
     pooling: PoolingMode | None,
     precision: str,
     choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
+    trust_remote_code: bool = False,
+    on_texts: Callable[[int], None] = lambda num_texts: None,
 ) -> OpenedModel:
     """Load a run folder's or checkpoint's model, or any Hugging Face or sentence-transformers model, on this rank.
 
-    max_length, pooling, choice: replace the model's own settings; None keeps them.
+    max_length, pooling, choice: replace the model's own settings; None keeps them. trust_remote_code: let code that
+    comes with the model run; a run's recipe may allow it, too. on_texts: called with the number of texts that this rank
+    has just encoded. Every rank must call it.
 
     Raises:
-        ValueError: no such model, or a model with modules that this project cannot reproduce.
+        ValueError: no such model, or a model that is not whole or that this project cannot reproduce.
     """
     folder = RunFolder.containing(Path(model)) if is_run(model) else None
-    config = config_of_folder(str(model_folder(model)), max_length=max_length, pooling=pooling)
-    own = prompts_of_folder(config.name_or_path) if folder is None else inference_prompts(folder.config)
+    trust = trust_remote_code or (folder is not None and folder.config.model.trust_remote_code)
+    name = str(model_folder(model))
+    request = Preflight(name, COMMAND_LINE, trust, pooling=pooling and (pooling,), longest_text=max_length)
+    rank0.by_main(request.check)
+    config = config_of_folder(name, max_length=max_length, pooling=pooling, trust_remote_code=trust)
+    own = prompts_of_folder(name, trust) if folder is None else inference_prompts(folder.config)
     prompts = own.chosen(None, choice)
     if folder is None and own.is_empty and not choice.is_given:
         way_out = 'add --query-prompt {query} --document-prompt {document}, or --query-prompt "" if none is meant'
-        for warning in family_warning("MODEL", model, missing_prompts(config.name_or_path), way_out):
+        for warning in family_warning("MODEL", model, missing_prompts(name, trust), way_out):
             warn(warning)
     encoder = load_encoder(config).to(comm.device(), _DTYPES[precision]).eval()
-    tokeniser = Tokeniser(config.name_or_path)
+    tokeniser = Tokeniser(config.name_or_path, trust)
     lengths = _equal_lengths(config) if folder is None or max_length else max_lengths(folder.config)
     encode = TextEncoder(
-        lambda batch: _forward(encoder, batch),
+        lambda batch: _forward(encoder, batch, on_texts),
         tokeniser,
         max_lengths=lengths,
         prompts=prompts,
@@ -125,5 +135,6 @@ def _equal_lengths(config: ModelConfig) -> dict[EncodingRole, int]:
 
 
 @torch.no_grad()
-def _forward(encoder: Encoder, batch: TokenBatch) -> torch.Tensor:
+def _forward(encoder: Encoder, batch: TokenBatch, on_texts: Callable[[int], None]) -> torch.Tensor:
+    on_texts(len(batch.input_ids_BL))
     return encoder(*batch.on(comm.device())).float()

@@ -34,6 +34,10 @@ PromptName = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="One of the model's prompts, or a task of the run, in place of the default."),
 ]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run the code that comes with the model (a run: as its recipe says)."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

@@ -42,18 +42,18 @@ def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
     """Print what step `step` holds and how its texts would be dealt to `ranks` ranks. Needs only data and tokenizer."""
     from rich.console import Console
 
-    from harness.config import inference_prompts, with_folder_prompts
+    from harness.config import with_folder_prompts
     from harness.data.plan.plan import plan
     from harness.data.table.tokenisation import Tokeniser
     from harness.engine.budget import CPU_TOKENS
     from harness.report.messages import warn
     from harness.run.start import show_prompts
-    from harness.run.tasks import open_tasks, settings_without_effect
+    from harness.run.tasks import check_recipe, open_tasks, settings_without_effect
 
     config = with_folder_prompts(loaded.config)
     show_prompts(loaded.config, config)
-    inference_prompts(config)  # refuses a task's name that the exported model could not store
     loaded = replace(loaded, config=config)
+    check_recipe(loaded, ranks)
     tasks = open_tasks(loaded, Tokeniser(config.model.name_or_path, config.model.trust_remote_code))
     for message in settings_without_effect(config, tasks):
         warn(message)

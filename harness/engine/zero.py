@@ -15,12 +15,15 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from deepspeed.utils import safe_get_full_grad
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from harness import comm
 from harness.engine.config import TrainingConfig
 from harness.engine.optimizer import build_optimizer, learning_rate
+from harness.settings.recipe_file import show
 from harness.stopwatch import stopwatch
 from harness.types import TokenBatch
 
@@ -145,6 +148,26 @@ def offloads_optimizer(deepspeed_json: dict[str, Any]) -> bool:
     """Whether the optimizer runs on the CPU: its state is kept in CPU memory or on a disk."""
     offload = (deepspeed_json.get("zero_optimization") or {}).get("offload_optimizer") or {}
     return offload.get("device") in ("cpu", "nvme")
+
+
+def check_deepspeed_json(deepspeed_json: dict[str, Any], name: str) -> dict[str, Any]:
+    """The same JSON, after checking the values of `zero_optimization` as DeepSpeed will, before anything is loaded.
+
+    Raises:
+        ValueError: an unknown key or a value that DeepSpeed does not take; one line per mistake.
+    """
+    try:
+        DeepSpeedZeroConfig(**deepspeed_json["zero_optimization"])
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False)
+    else:
+        return deepspeed_json
+    lines = [
+        f"{name}: zero_optimization.{'.'.join(map(str, mistake['loc']))}: got {show(mistake['input'])}, expected a "
+        f"value that DeepSpeed takes ({mistake['msg']}); correct the JSON"
+        for mistake in mistakes
+    ]
+    raise ValueError("\n".join(lines))
 
 
 def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,12 @@ class LoadedData:
             lines += [(False, f"{fact['name']}: {kind}, {unit}: {fact['rows']:,}")]
             lines += count_lines(fact["name"], fact["counts"])
         return lines
+
+    def one_by_one(self) -> Iterator[tuple[str, LoadedData]]:
+        """Each data set alone, with its name."""
+        for fact in self.facts:
+            name = fact["name"]
+            yield name, LoadedData({name: self.data[name]}, [fact], self.prompts)
 
 
 def load(paths: Sequence[str], *, ignore_identical_ids: bool = False) -> LoadedData:

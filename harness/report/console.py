@@ -116,24 +116,47 @@ def duration(seconds: float) -> str:
 
 
 class ReadingConsole:
-    """Prints every 10 s how many texts have been read and tokenised. Only the process that reads texts calls it."""
+    """Prints every 10 s how many texts have been read and tokenised. Only the process that reads texts calls it.
 
-    def __init__(self, what: str, console: Console | None = None) -> None:
-        self.what = what
+    done: what is done with the texts, for the line.
+    """
+
+    def __init__(self, what: str, console: Console | None = None, done: str = "read or tokenised") -> None:
+        self.what, self.done = what, done
         self.console = console or Console(stderr=True)
         self.num_texts = 0
         self._started = self._shown_at = time.monotonic()
 
     def __call__(self, num_texts: int) -> None:
-        """Add the number of texts that were read or tokenised since the last call."""
+        """Add the number of texts that were done since the last call."""
         self.num_texts += num_texts
         now = time.monotonic()
         if now - self._shown_at < SECONDS_BETWEEN_LINES:
             return
         self._shown_at = now
         rate = self.num_texts / (now - self._started)
-        line = f"{self.what}: {self.num_texts:,} texts read or tokenised, {rate:,.0f} a second"
+        line = f"{self.what}: {self.num_texts:,} texts {self.done}, {rate:,.0f} a second"
         self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+class EvaluationConsole:
+    """Shows which data set is being scored and, every 10 s, how many of its texts rank 0 has encoded. Only rank 0 shows
+    it, on stderr."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self._encoded: ReadingConsole | None = None
+
+    def start(self, name: str) -> None:
+        """The next data set."""
+        if comm.is_main():
+            self.console.print(f"{name}: scoring", soft_wrap=True, highlight=False, markup=False)
+            self._encoded = ReadingConsole(name, self.console, "encoded")
+
+    def __call__(self, num_texts: int) -> None:
+        """Add the number of texts that this rank has encoded since the last call."""
+        if self._encoded is not None:
+            self._encoded(num_texts)
 
 
 class MiningConsole:

@@ -8,29 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from harness import comm, rank0
-from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig, inference_prompts, with_folder_prompts
+from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig, with_folder_prompts
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.load import load_encoder
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.checkpoint import Checkpoint
-from harness.engine.zero import ZeroEngine
-from harness.evaluation.results import check_main_metric
-from harness.evaluation.runner import LoadedData, load
+from harness.engine.zero import ZeroEngine, check_deepspeed_json
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import load_guide
 from harness.mining.remine import Reranking
 from harness.mining.upcoming import Upcoming
-from harness.report.messages import show_counts
 from harness.run.encoders import TextEncoders
 from harness.run.objective import build_objective
-from harness.run.places import locate_for, locate_source
 from harness.run.run import Run
 from harness.run.tasks import (
     bank_hashes,
+    check_machine,
     check_ranking,
-    check_settings,
+    check_recipe,
     offset_of,
     open_tasks,
 )
@@ -40,23 +37,23 @@ from harness.settings.deepspeed_json import load_deepspeed_json
 def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run:
     """Open and check the data, load the model, and wrap the model in the ZeRO engine. Every rank must call it.
 
-    checkpoint: the checkpoint that the run will continue from. Its weights are not loaded here.
+    The model comes before the training data, which may take an hour to read, so that weights that are not whole are
+    found in seconds. checkpoint: the one that the run will continue from. Its weights are not loaded here.
 
     Raises:
         ValueError: data, model or settings do not fit together; the message has one line.
     """
     config = with_folder_prompts(loaded.config)
     loaded = replace(loaded, config=config)
-    _find_training_data(loaded)
-    evaluation_data = _open_evaluation_data(loaded)
+    deepspeed_json = check_deepspeed_json(load_deepspeed_json(config.deepspeed, loaded.recipe_folder), config.deepspeed)
+    evaluation_data = check_recipe(loaded, comm.world_size())
+    check_machine(loaded)
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
-    check_settings(config)
-    tasks = open_tasks(loaded, tokeniser)
     encoder = load_encoder(config.model, config.training.dropout, config.training.seed)
+    tasks = open_tasks(loaded, tokeniser)
     check_ranking(loaded, encoder, tasks)
-    objective = build_objective(config, comm.world_size(), encoder.dim)
     guide = None if config.guide is None else load_guide(config.guide, tasks)
-    engine = ZeroEngine(encoder, config.training, load_deepspeed_json(config.deepspeed, loaded.recipe_folder))
+    engine = ZeroEngine(encoder, config.training, deepspeed_json)
     budget = _micro_batch_tokens(config, encoder, checkpoint)
     encoders = TextEncoders(config, engine, tokeniser, budget)
     negatives, reranking = _build_negatives(config, tasks, encoder, encoders)
@@ -65,7 +62,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
         tokeniser=tokeniser,
         tasks=tasks,
         bank_hashes=bank_hashes(loaded),
-        objective=objective,
+        objective=build_objective(config, comm.world_size(), encoder.dim),
         guide=guide,
         engine=engine,
         encoder=encoder,
@@ -77,21 +74,6 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     )
     _check_same_inputs_on_all_ranks(run)
     return run
-
-
-def _find_training_data(loaded: LoadedRecipe) -> None:
-    """Report a missing file before anything is loaded."""
-    for task in loaded.config.tasks:
-        locate_source(loaded, task.path)
-
-
-def _open_evaluation_data(loaded: LoadedRecipe) -> LoadedData:
-    evaluation = loaded.config.evaluation
-    paths = [locate_for(loaded, entry.path, allow_hub=False) for entry in evaluation.data]
-    data = load(paths, ignore_identical_ids=evaluation.ignore_identical_ids)
-    show_counts(data.count_lines())
-    check_main_metric(data, evaluation.main_metric, loaded.config.model.matryoshka_dims or ())
-    return data.with_prompts(inference_prompts(loaded.config), [entry.choice for entry in evaluation.data])
 
 
 def _micro_batch_tokens(config: RunConfig, encoder: Encoder, checkpoint: Checkpoint | None) -> int:

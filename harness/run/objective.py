@@ -27,10 +27,8 @@ def build_objective(config: RunConfig, num_ranks: int, num_dimensions: int = 64)
     Raises:
         ValueError: a step cannot be divided among `num_ranks` ranks.
     """
-    tasks = [loss_settings(task) for task in config.tasks]
-    dims, weights = config.model.matryoshka_dims, config.model.matryoshka_weights
-    objective = Objective(tasks, config.loss, dims, weights)
-    objective.check_divisible(num_ranks)
+    objective = check_divisible(config, num_ranks)
+    tasks, dims, weights = _tasks(config), config.model.matryoshka_dims, config.model.matryoshka_weights
     if config.loss.implementation == "auto":
         dtypes = dict.fromkeys((torch.float32, _DTYPES[config.training.precision]))
         matryoshka = None if dims is None else Matryoshka(dims, weights)
@@ -39,6 +37,22 @@ def build_objective(config: RunConfig, num_ranks: int, num_dimensions: int = 64)
             lambda: problem_of_triton(tasks, config.loss, matryoshka, num_dimensions, list(dtypes), comm.device()),
         )
     return objective
+
+
+def check_divisible(config: RunConfig, num_ranks: int) -> Objective:
+    """The loss of the run, with the implementation that the recipe names. No collectives, no work on the device.
+
+    Raises:
+        ValueError: a step cannot be divided among `num_ranks` ranks.
+    """
+    model = config.model
+    objective = Objective(_tasks(config), config.loss, model.matryoshka_dims, model.matryoshka_weights)
+    objective.check_divisible(num_ranks)
+    return objective
+
+
+def _tasks(config: RunConfig) -> list[TaskLossSettings]:
+    return [loss_settings(task) for task in config.tasks]
 
 
 def choose_implementation(loss: LossConfig, find_problem: Callable[[], str | None]) -> LossConfig:

@@ -80,13 +80,14 @@ def check_continuable(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> No
         ValueError: the number of ranks, ZeRO stage or data differ, or the checkpoint has more steps than the recipe.
     """
     path, state = checkpoint.folder, checkpoint.state
-    for key, now, way_out in (
-        ("world_size", comm.world_size(), "start as many ranks again"),
-        ("zero_stage", run.engine.stage, "set deepspeed to the stage it was written with"),
+    ranks, stage = state["world_size"], state["zero_stage"]
+    for key, before, now, way_out in (
+        ("ranks", ranks, comm.world_size(), f"start {ranks} again (./launch.sh, or deepspeed --num_accelerators)"),
+        ("ZeRO stage", stage, run.engine.stage, f"set deepspeed to one of stage {stage}"),
     ):
-        if state[key] != now:
+        if before != now:
             raise ValueError(
-                f"{path}: got a checkpoint with {key} {state[key]}, expected {now}; {way_out}, or set "
+                f"{path}: got a checkpoint of {key} {before}, expected {now} as this start has; {way_out}, or set "
                 "checkpoint.resume: never to start afresh"
             )
     changed = [key for key, now in run.input_hashes().items() if state.get(key) != now]

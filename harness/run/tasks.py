@@ -7,7 +7,8 @@ from pathlib import Path
 
 import xxhash
 
-from harness.config import LoadedRecipe, RunConfig, max_lengths
+from harness import comm, rank0
+from harness.config import LoadedRecipe, RunConfig, inference_prompts, max_lengths
 from harness.data.bank.file import FACTS, BankFacts, open_bank
 from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import Candidates, ListedCandidates, NegativeBank
@@ -15,17 +16,90 @@ from harness.data.config import TaskConfig
 from harness.data.plan.nothing_to_learn import nothing_to_learn
 from harness.data.plan.quotas import with_quotas
 from harness.data.plan.task import Task
+from harness.data.source.locate import cache_root
 from harness.data.table.findings import remarks
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder, fingerprint
+from harness.evaluation.results import check_main_metric
+from harness.evaluation.runner import LoadedData, load
+from harness.files import check_output, folder_size
 from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
 from harness.model_folder.configuration import position_limit
+from harness.model_folder.preflight import Preflight, check_attention, count_weights
 from harness.report.console import ReadingConsole
-from harness.report.messages import say
+from harness.report.messages import say, show_counts
+from harness.run.objective import check_divisible
 from harness.run.places import locate_for, locate_source
 
+# Bytes that a run writes at least, per weight: an export is written in float32 and copied; a checkpoint holds float32
+# weights, the two moments of the optimizer and an export.
+BYTES_OF_EXPORT, BYTES_OF_CHECKPOINT = 8, 16
 BANK_OFFSET = 10  # the paper's value (section 3.1): the first results of a search are often unlabelled positives
+
+
+def check_recipe(loaded: LoadedRecipe, num_ranks: int) -> LoadedData:
+    """Check all that can be checked without reading training data or weights. Returns the evaluation data.
+
+    Training and `harness plan` call it first, on every rank.
+
+    Raises:
+        ValueError: files, models, settings or evaluation data do not fit together; one line.
+    """
+    config = loaded.config
+    for task in config.tasks:
+        locate_source(loaded, task.path)  # reports a missing file before anything is loaded
+    rank0.by_main(lambda: check_models(config))
+    check_settings(config)
+    check_divisible(config, num_ranks)
+    evaluation = config.evaluation
+    paths = [locate_for(loaded, entry.path, allow_hub=False) for entry in evaluation.data]
+    data = load(paths, ignore_identical_ids=evaluation.ignore_identical_ids)
+    show_counts(data.count_lines())
+    check_main_metric(data, evaluation.main_metric, config.model.matryoshka_dims or ())
+    return data.with_prompts(inference_prompts(config), [entry.choice for entry in evaluation.data])
+
+
+def check_models(config: RunConfig) -> None:
+    """Check the folders of the model and of the guide, if there is one. No collectives."""
+    model, guide = config.model, config.guide
+    request = Preflight(
+        model.name_or_path,
+        trust_remote_code=model.trust_remote_code,
+        pooling=model.pooling,
+        longest_text=model.longest_text,
+        largest_dim=model.matryoshka_dims[-1] if model.matryoshka_dims and model.projection_dim is None else None,
+    )
+    request.check()
+    if guide is not None:
+        Preflight(guide.name_or_path, "guide", guide.trust_remote_code, longest_text=guide.max_length).check()
+
+
+def check_machine(loaded: LoadedRecipe) -> None:
+    """Check that this machine can train the recipe and hold what the run writes. Every rank must call it.
+
+    Raises:
+        ValueError: precision or attention that this machine does not have, or an output that cannot be written.
+    """
+    config = loaded.config
+    if config.training.precision == "fp16" and comm.device().type == "cpu":
+        raise ValueError(
+            "training.precision: got fp16, but this run is on the CPU, expected a GPU for fp16; set "
+            "training.precision: fp32 or bf16"
+        )
+    check_attention(config.model.attention)
+    rank0.by_main(lambda: _check_outputs(config))
+
+
+def _check_outputs(config: RunConfig) -> None:
+    num_weights = count_weights(config.model.name_or_path, config.model.trust_remote_code)
+    every, steps = config.checkpoint.every, config.training.steps
+    # A new checkpoint is written before the oldest is removed. What earlier starts have written is there already.
+    num_checkpoints = min(config.checkpoint.keep + 1, -(-steps // every)) if every else 0
+    needed = num_weights * (BYTES_OF_EXPORT + num_checkpoints * BYTES_OF_CHECKPOINT)
+    folder = Path(config.output)
+    check_output(folder, "output", max(0, needed - folder_size(folder)))
+    check_output(cache_root(config.data.cache), "data.cache")
 
 
 def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:

@@ -51,9 +51,31 @@ def test_evaluate_export_and_plan_reach_their_functions(monkeypatch: pytest.Monk
     assert (keywords["pooling"], keywords["dims"], keywords["precision"]) == ("cls", [8], "fp32")
     invoke("export", "runs/demo", "--out", "there")
     assert calls["export_run"][0] == (Path("runs/demo"), Path("there"))
+    assert calls["export_run"][1] == {"trust_remote_code": False}
     invoke("plan", "demo", "--step", "3", "--ranks", "8")
     assert calls["show_plan"][0][1:] == (3, 8)
     assert calls["show_plan"][0][0].config.name == "demo"
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "arguments"),
+    [
+        ("evaluate", "evaluate_model", ["evaluate", "m", "d"]),
+        ("mine", "mine_bank", ["mine", "m", "--queries", "q", "--out", "o"]),
+        ("filter", "filter_data", ["filter", "m", "d", "--out", "o"]),
+        ("export", "export_run", ["export", "r", "--out", "o"]),
+    ],
+)
+def test_every_command_that_loads_a_model_can_let_its_code_run(
+    monkeypatch: pytest.MonkeyPatch, module: str, function: str, arguments: list[str]
+) -> None:
+    seen: list[bool] = []
+    work = f"harness.cli.{module}.{function}"
+    monkeypatch.setattr(work, lambda *_, **keywords: seen.append(keywords["trust_remote_code"]))
+    for option in ([], ["--trust-remote-code"]):
+        done = invoke(*arguments, *option)
+        assert done.exit_code == 0, done.output
+    assert seen == [False, True]
 
 
 def test_report_takes_run_folders_and_a_place_to_write(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness.report import console as module
-from harness.report.console import ReadingConsole, RunConsole, duration
+from harness.report.console import EvaluationConsole, ReadingConsole, RunConsole, duration
 from tests.unit.report.metrics import STEP_METRICS
 
 
@@ -113,4 +113,22 @@ def test_a_long_first_reading_says_how_far_it_is_every_ten_seconds(monkeypatch: 
     assert output.getvalue().splitlines() == [
         "task faq: 2,000 texts read or tokenised, 182 a second",
         "task faq: 4,000 texts read or tokenised, 182 a second",
+    ]
+
+
+def test_an_evaluation_gives_a_sign_of_life_per_data_set_and_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, stream = Clock(), io.StringIO()
+    monkeypatch.setattr(module, "time", clock)
+    console = EvaluationConsole(Console(file=stream, width=100))
+    console(5)  # before the first data set
+    for name, num_rows in (("faq", 1200), ("sts", 7)):
+        console.start(name, num_rows)
+        for _ in range(3):
+            clock.now += 6.0
+            console(60)
+    assert stream.getvalue().splitlines() == [
+        "faq: scoring 1,200 rows",
+        "faq: 120 texts encoded, 10 a second",
+        "sts: scoring 7 rows",
+        "sts: 120 texts encoded, 10 a second",
     ]
