@@ -39,7 +39,7 @@ from harness.encoder.load import config_of_folder, load_encoder
 from harness.export.sentence_transformers_folder import write_model
 from harness.model_folder.configuration import position_limit
 from harness.model_folder.pooling import PoolingMode
-from harness.prompts import NO_PROMPTS
+from harness.prompts import ModelPrompts
 from tests.tiny import make_model, text
 from tests.unit.encoder.models import change_json
 
@@ -123,7 +123,7 @@ def test_a_backbone_gives_the_states_of_transformers_and_is_exported(words, tmp_
     state = {
         key: value.clone() for key, value in encoder.state_dict().items()
     }  # as gathered from ranks: nothing shared
-    write_model(tmp_path / "out", encoder, state, tokeniser.tokenizer, config, prompts=NO_PROMPTS, card="")
+    write_model(tmp_path / "out", encoder, state, tokeniser.tokenizer, config, prompts=ModelPrompts(), card="")
     exported_BD = SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(TEXTS, show_progress_bar=False)
     np.testing.assert_allclose(exported_BD, nn.functional.normalize(expected_BD, dim=1).numpy(), atol=1e-5)
     again = load_encoder(config_of_folder(str(tmp_path / "out"))).state_dict()

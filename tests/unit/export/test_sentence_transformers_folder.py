@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from harness.data.table.tokenisation import Tokeniser
 from harness.export.sentence_transformers_folder import verify_model, write_model
 from harness.model_folder.pooling import POOLINGS
-from harness.prompts import NO_PROMPTS
+from harness.prompts import ModelPrompts
 from tests.tiny import make_model
 from tests.unit.encoder.models import TEXTS, config, embed, export
 
@@ -53,7 +53,13 @@ def test_the_head_is_exported_from_the_gathered_weights_alone(folder, tmp_path):
         parameter.data = torch.empty(0)
     settings = config(folder, projection_dim=20)
     write_model(
-        tmp_path / "out", encoder, state, Tokeniser(str(folder)).tokenizer, settings, prompts=NO_PROMPTS, card="card"
+        tmp_path / "out",
+        encoder,
+        state,
+        Tokeniser(str(folder)).tokenizer,
+        settings,
+        prompts=ModelPrompts(),
+        card="card",
     )
     assert verify_model(tmp_path / "out", TEXTS, expected, settings) < 1e-5
     assert all(parameter.numel() == 0 for parameter in encoder.head.parameters())

@@ -25,7 +25,7 @@ from harness.encoder.load import config_of_folder, load_encoder
 from harness.export.sentence_transformers_folder import verify_model, write_model
 from harness.model_folder.layout import read_layout
 from harness.model_folder.pooling import POOLINGS
-from harness.prompts import NO_PROMPTS
+from harness.prompts import ModelPrompts
 from harness.types import PromptedText
 from tests.tiny import make_model, text
 from tests.unit.encoder.models import change_json
@@ -60,7 +60,9 @@ def check_reproduced(folder: Path, out: Path, prompt: str = "") -> None:
         embedding_BD = nn.functional.normalize(embedding_BD, dim=1)
     expected = _encode(folder, prompt)
     np.testing.assert_allclose(embedding_BD.numpy(), expected, atol=1e-5)
-    write_model(out, encoder, dict(encoder.state_dict()), tokeniser.tokenizer, config, prompts=NO_PROMPTS, card="card")
+    write_model(
+        out, encoder, dict(encoder.state_dict()), tokeniser.tokenizer, config, prompts=ModelPrompts(), card="card"
+    )
     np.testing.assert_allclose(_encode(out, prompt), expected, atol=1e-5)
     again, layout = read_layout(out), read_layout(folder)
     kept = ("pooling", "include_prompt", "normalize", "lower_case")
@@ -148,7 +150,7 @@ def test_several_poolings_that_the_recipe_asks_for_stand_side_by_side(source, tm
     )
     encoder = load_encoder(config).eval()
     write_model(
-        tmp_path / "out", encoder, encoder.state_dict(), tokeniser.tokenizer, config, prompts=NO_PROMPTS, card=""
+        tmp_path / "out", encoder, encoder.state_dict(), tokeniser.tokenizer, config, prompts=ModelPrompts(), card=""
     )
     with torch.no_grad():
         embedding_BD = encoder(*tokeniser.pad(tokeniser.encode(TEXTS, 60)).on(torch.device("cpu"))).numpy()
