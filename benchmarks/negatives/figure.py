@@ -30,7 +30,7 @@ def draw(steps_of_arm: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], file
         if not runs:
             continue
         score_RS, start_RS, replaced_RS = (
-            np.array([[row[key] for row in run] for run in runs])
+            np.array([[row[key] for row in run] for run in runs], dtype=float)  # null, which is unknown, is NaN
             for key in ("negative_similarity", "negative_similarity_start", "negatives_replaced")
         )
         step_S, mean_S, spread_S = np.arange(1, score_RS.shape[1] + 1), score_RS.mean(0), score_RS.std(0)

@@ -208,12 +208,13 @@ def test_a_run_that_replaces_negatives_continues_bit_for_bit(folder, ranked, rul
     rows = outcome(folder / whole)[0]
     assert saved["faq/0/replaced"].sum() > len(saved["faq/0/late_row"]) > 0
     assert sum(row["negatives_replaced"] for row in rows if row["step"] > 6) > 0
-    assert all(sum(row[key] for row in rows) > 0 for key in MINING)
+    assert all(sum(row[key] or 0 for row in rows) > 0 for key in MINING)
 
 
 def test_every_row_of_the_metrics_has_the_mining_keys(uninterrupted):
-    """Without a rule and a margin these keys are zero in every row."""
-    assert [{key: row.get(key) for key in MINING} for row in uninterrupted[0]] == [dict.fromkeys(MINING, 0)] * 6
+    """Without a rule and a margin nothing is replaced or masked, and no negative is watched: unknown, not 0."""
+    expected = {**dict.fromkeys(MINING, 0), "negative_similarity_start": None}
+    assert [{key: row[key] for key in MINING} for row in uninterrupted[0]] == [expected] * 6
 
 
 def test_every_row_says_how_many_repeats_of_a_text_were_not_encoded(uninterrupted):
