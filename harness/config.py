@@ -14,7 +14,8 @@ from pathlib import Path
 import yaml
 from pydantic import Field, model_validator
 
-from harness.data.config import DataConfig, TaskConfig, check_batch
+from harness.data.config import TaskConfig
+from harness.data.data_config import DataConfig, check_batch
 from harness.encoder.config import ModelConfig
 from harness.engine.config import CheckpointConfig, TrainingConfig
 from harness.evaluation.config import EvaluationConfig

@@ -29,6 +29,7 @@ from harness.prompts import PromptChoice
 if TYPE_CHECKING:
     from harness.cli.opened_model import OpenedModel
     from harness.evaluation.runner import LoadedData, Results
+    from harness.report.console import EvaluationConsole
 
 
 def evaluate(
@@ -105,31 +106,23 @@ def evaluate_model(
     `{"model": ..., "datasets": {NAME: {METRIC: value}}, "prompts": {NAME: {ROLE: text}}, "data": [...]}` with mteb's
     metric names and the facts of `LoadedData`.
     """
-    from rich.console import Console
-
     from harness import comm, rank0
     from harness.cli.opened_model import open_model
-    from harness.evaluation.results import results_table
-    from harness.evaluation.runner import evaluate, load
+    from harness.evaluation.runner import load
     from harness.report.console import EvaluationConsole
     from harness.report.messages import show_counts
 
     if "RANK" in os.environ:
         comm.initialise()
     rank0.by_main(lambda: _check(output))
-    loaded = load([existing_path(path, data_root) for path in data], ignore_identical_ids=ignore_identical_ids)
+    paths, console = [existing_path(path, data_root) for path in data], EvaluationConsole()
+    loaded = load(paths, ignore_identical_ids=ignore_identical_ids)
     show_counts(loaded.count_lines())
-    console = EvaluationConsole()
     opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code, console)
     loaded = _with_prompts(loaded, opened, choice)
-    results: Results = {}
-    for name, part in loaded.one_by_one():
-        console.start(name)
-        results |= evaluate(opened.encode, part, dims)
+    results = _scores(opened, loaded, dims, console)
     if comm.is_main():
-        Console().print(results_table(results))
-        if output is not None:
-            _write(output, model, results, loaded)
+        _show(output, model, results, loaded)
     comm.shutdown()
     return results
 
@@ -139,6 +132,16 @@ def _check(output: Path | None) -> None:
 
     if output is not None:
         check_output(output, "--output", is_file=True)
+
+
+def _scores(opened: OpenedModel, loaded: LoadedData, dims: list[int] | None, console: EvaluationConsole) -> Results:
+    from harness.evaluation.runner import evaluate
+
+    results: Results = {}
+    for name, part in loaded.one_by_one():
+        console.start(name)
+        results |= evaluate(opened.encode, part, dims)
+    return results
 
 
 def _with_prompts(loaded: LoadedData, opened: OpenedModel, choice: PromptChoice) -> LoadedData:
@@ -156,9 +159,15 @@ def _with_prompts(loaded: LoadedData, opened: OpenedModel, choice: PromptChoice)
     return loaded
 
 
-def _write(output: Path, model: str, results: Results, loaded: LoadedData) -> None:
-    from harness.evaluation.results import json_values
+def _show(output: Path | None, model: str, results: Results, loaded: LoadedData) -> None:
+    """Print the scores, and write them to `output` if it is given."""
+    from rich.console import Console
 
+    from harness.evaluation.results import json_values, results_table
+
+    Console().print(results_table(results))
+    if output is None:
+        return
     prompts = {fact["name"]: fact["prompts"] for fact in loaded.facts}
     facts = {"model": model, "datasets": json_values(results), "prompts": prompts, "data": loaded.facts}
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import torch
 
 from harness import comm, rank0
 from harness.config import inference_prompts, max_lengths
-from harness.data.config import DataConfig
+from harness.data.data_config import DataConfig
 from harness.data.table.findings import file_remarks
 from harness.data.table.index import TableConfig, TaskData, open_table
 from harness.data.table.tokenisation import Tokeniser
@@ -105,9 +105,7 @@ def open_model(
     own = prompts_of_folder(name, trust) if folder is None else inference_prompts(folder.config)
     prompts = own.chosen(None, choice)
     if folder is None and own.is_empty and not choice.is_given:
-        way_out = 'add --query-prompt {query} --document-prompt {document}, or --query-prompt "" if none is meant'
-        for warning in family_warning("MODEL", model, missing_prompts(name, trust), way_out):
-            warn(warning)
+        _warn_of_missing_prompts(model, name, trust)
     encoder = load_encoder(config).to(comm.device(), _DTYPES[precision]).eval()
     tokeniser = Tokeniser(config.name_or_path, trust)
     lengths = _equal_lengths(config) if folder is None or max_length else max_lengths(folder.config)
@@ -119,6 +117,13 @@ def open_model(
         micro_batch_tokens=micro_batch_tokens("auto", encoder, precision),
     )
     return OpenedModel(model, encoder, tokeniser, lengths, own, choice, prompts, encode)
+
+
+def _warn_of_missing_prompts(model: str, folder: str, trust_remote_code: bool) -> None:
+    """Warn if the model's family is known to need prompts that the folder does not store."""
+    way_out = 'add --query-prompt {query} --document-prompt {document}, or --query-prompt "" if none is meant'
+    for warning in family_warning("MODEL", model, missing_prompts(folder, trust_remote_code), way_out):
+        warn(warning)
 
 
 def choices_of_run(model: str) -> dict[str, PromptChoice]:

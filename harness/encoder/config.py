@@ -26,7 +26,7 @@ class ModelConfig(Section):
     """Which backbone, how token states become one vector, and how long a text may be (tokens).
 
     `harness/encoder/load.py` applies these settings. null, the default: as the model folder says, and for a plain
-    Hugging Face folder mean pooling, no projection and embeddings of length 1.
+    Hugging Face folder the pooling of `default_pooling`, no projection and embeddings of length 1.
     prompts: texts by name (`query`, `document`, `STS` ...), as a sentence-transformers folder stores them; they replace
         those of the folder one by one. A task without prompts of its own gets them by role (see docs/prompts.md).
     default_prompt_name: the one that plain `encode` puts before a text. Default: the folder's; empty: none.

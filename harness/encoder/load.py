@@ -18,7 +18,7 @@ from harness.encoder.encoder import Encoder
 from harness.encoder.head import build_head
 from harness.encoder.text_model import check_padding, text_model_class
 from harness.encoder.whole_model import load_whole
-from harness.model_folder.configuration import backbone_config, check_text_length, position_limit
+from harness.model_folder.configuration import backbone_config, check_text_length, default_pooling, position_limit
 from harness.model_folder.find import resolve_model
 from harness.model_folder.layout import Layout, backbone_folder, read_layout
 from harness.model_folder.pooling import PoolingMode
@@ -45,7 +45,7 @@ def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 
     _warn_of_another_use(config, layout)
     encoder = Encoder(
         backbone,
-        cast(tuple[PoolingMode, ...], config.pooling) or layout.pooling or ("mean",),
+        cast(tuple[PoolingMode, ...], config.pooling) or layout.pooling or _unnamed_pooling(config, backbone),
         layout=layout,
         normalize=_first_known(config.normalize, layout.normalize, True),
     )
@@ -68,8 +68,8 @@ def config_of_folder(
 ) -> ModelConfig:
     """The settings to load a model as it was trained, with the pooling, head and length of its folder.
 
-    A folder that does not state them gets mean pooling and at most 512 tokens. `max_length` and `pooling` replace the
-    folder's values.
+    A folder that does not state them gets the pooling of `default_pooling` and at most 512 tokens. `max_length` and
+    `pooling` replace the folder's values.
 
     Raises:
         ValueError: no such model, or a folder with modules that cannot be reproduced.
@@ -175,6 +175,16 @@ def _warn_of_another_use(config: ModelConfig, layout: Layout) -> None:
             f"model.name_or_path: {name} says similarity_fn_name: {layout.similarity}, but texts are compared by "
             "cosine here, in training and in every score; the exported model says cosine"
         )
+
+
+def _unnamed_pooling(config: ModelConfig, backbone: PreTrainedModel) -> tuple[PoolingMode, ...]:
+    """The pooling of a folder that names none, which is said: another one would give other embeddings."""
+    (pooling,) = default_pooling(backbone.config)
+    _warn(
+        f"model.pooling: {config.name_or_path} names no pooling, so it is {pooling}, as in sentence-transformers; set "
+        f"model.pooling: {pooling} (--pooling {pooling}) or another one"
+    )
+    return (pooling,)
 
 
 def _warn(text: str) -> None:

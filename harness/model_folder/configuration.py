@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.model_folder.find import in_one_line, no_such_model, resolve_model
 from harness.model_folder.json_files import read_json
 from harness.model_folder.layout import backbone_folder
+from harness.model_folder.pooling import PoolingMode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -55,6 +56,15 @@ def positions_of_tokens(config: object) -> int | None:
     if getattr(config, "model_type", None) in _FIRST_POSITION_AFTER_PADDING:
         return positions - 1 - (getattr(config, "pad_token_id", None) or 0)
     return positions
+
+
+def default_pooling(config: PreTrainedConfig) -> tuple[PoolingMode, ...]:
+    """The pooling of a folder that names none: last for a language model of a decoder, else mean.
+
+    sentence-transformers 6.2 decides so, too (`SentenceTransformer._load_default_modules`).
+    """
+    architectures = getattr(config, "architectures", None) or [""]
+    return ("last",) if str(architectures[0]).endswith("ForCausalLM") else ("mean",)
 
 
 @lru_cache

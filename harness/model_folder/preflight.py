@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.model_folder.configuration import backbone_config, check_text_length, position_limit
+from harness.model_folder.configuration import backbone_config, check_text_length, default_pooling, position_limit
 from harness.model_folder.find import is_path, no_such_model, resolve_model
 from harness.model_folder.json_files import is_lfs_pointer, lfs_pointer_found, read_json
 from harness.model_folder.layout import Layout, backbone_folder, read_layout
@@ -93,7 +93,7 @@ class Preflight:
         if self.longest_text is not None:
             check_text_length(self.longest_text, name, self.trust_remote_code)
         self._check_dim(layout, config)
-        if "last" in (self.pooling or layout.pooling or ()):
+        if "last" in (self.pooling or layout.pooling or default_pooling(config)):
             warn_of_missing_end(tokenizer, name)
         return num_weights
 

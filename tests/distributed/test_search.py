@@ -131,9 +131,9 @@ def _nearest() -> tuple[int, np.ndarray, np.ndarray]:
     searched: list[int] = []
     original = search.top_k
 
-    def recorded(query_QD: torch.Tensor, shard: CorpusShard, k: int) -> Any:
+    def recorded(query_QD: torch.Tensor, shard: CorpusShard, k: int, **options: Any) -> Any:
         searched.append(len(shard))
-        return original(query_QD, shard, k)
+        return original(query_QD, shard, k, **options)
 
     search.top_k = recorded  # type: ignore[assignment]
     generator = np.random.default_rng(0)

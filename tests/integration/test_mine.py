@@ -12,7 +12,7 @@ import pytest
 from harness import files
 from harness.cli.mine import mine_bank
 from harness.data.bank.file import FACTS, BankFacts, open_bank
-from harness.data.config import DataConfig
+from harness.data.data_config import DataConfig
 from harness.data.table.index import TableConfig, TaskData, open_table
 from harness.data.table.tokenisation import Tokeniser
 from harness.mining.mine import MineSettings

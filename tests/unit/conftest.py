@@ -4,7 +4,8 @@ import pytest
 
 from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import ListedCandidates, NegativeBank
-from harness.data.config import DataConfig, NegativesConfig, PromptsConfig, TaskConfig
+from harness.data.config import NegativesConfig, PromptsConfig, TaskConfig
+from harness.data.data_config import DataConfig
 from harness.data.plan.task import Task
 from harness.data.table.index import check_scores, open_task
 from harness.data.table.tokenisation import Tokeniser

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import floor
 
-from harness.data.config import DataConfig
+from harness.data.data_config import DataConfig
 from harness.data.plan.task import Task
 
 

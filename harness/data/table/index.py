@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from harness.data.config import DataConfig, TaskConfig
+from harness.data.config import TaskConfig
+from harness.data.data_config import DataConfig
 from harness.data.ragged import expand_ranges
 from harness.data.source.facts import FileFacts, ReadSettings
 from harness.data.source.locate import cache_root

@@ -38,7 +38,7 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.load import config_of_folder, load_encoder
 from harness.export.sentence_transformers_folder import write_model
 from harness.model_folder.configuration import position_limit
-from harness.model_folder.pooling import PoolingMode
+from harness.model_folder.pooling import POOLINGS, PoolingMode
 from harness.prompts import ModelPrompts
 from tests.tiny import make_model, text
 from tests.unit.encoder.models import change_json
@@ -128,6 +128,16 @@ def test_a_backbone_gives_the_states_of_transformers_and_is_exported(words, tmp_
     np.testing.assert_allclose(exported_BD, nn.functional.normalize(expected_BD, dim=1).numpy(), atol=1e-5)
     again = load_encoder(config_of_folder(str(tmp_path / "out"))).state_dict()
     torch.testing.assert_close(again, encoder.state_dict())
+
+
+@pytest.mark.parametrize(("name", "pooling"), [("qwen3", "last"), ("roberta", "mean"), ("t5", "mean")])
+def test_a_folder_that_names_no_pooling_gets_that_of_sentence_transformers_and_says_so(words, tmp_path, name, pooling):
+    folder = str(saved(backbones()[name][0], words, tmp_path / "in"))
+    with pytest.warns(UserWarning, match=f"names no pooling, so it is {pooling}, as in sentence-transformers"):
+        encoder = load_encoder(config_of_folder(folder))
+    assert encoder.pooling_modes == (pooling,)
+    pooled = next(module for module in SentenceTransformer(folder, device="cpu") if hasattr(module, "pooling_mode"))
+    assert pooled.pooling_mode == POOLINGS[pooling].sentence_transformers_name
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,12 @@ def test_pairs_with_a_label_are_to_be_classified_and_pairs_with_a_score_are_sts(
     file = write(tmp_path / "test.jsonl", *rows)
     assert load_evaluation_data(file) == load_evaluation_data(tmp_path)
     assert load_evaluation_data(file) == PairClassificationData(["a", "c"], ["b", "d"], [True, False])
-    assert isinstance(load_evaluation_data(write(file, *({**row, "score": row["label"]} for row in rows))), STSData)
+    scored = [{left: "a", right: "b", "score": 1.5}, {left: "c", right: "d", "score": 0}]
+    assert isinstance(load_evaluation_data(write(file, *scored)), STSData)
+    with pytest.raises(
+        ValueError, match=r"label: got a column that is not read but may hold the label.*rename or remove"
+    ):
+        load_evaluation_data(write(file, *({**row, "score": row["label"]} for row in rows)))
 
 
 def test_a_row_to_rerank_has_positives_and_negatives_or_is_left_out(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.data.config import DataConfig
+from harness.data.data_config import DataConfig
 from harness.data.table.index import TableConfig, TaskData, open_table
 from harness.data.table.tokenisation import Tokeniser
 from harness.mining.mined_texts import mined_texts

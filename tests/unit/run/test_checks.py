@@ -122,7 +122,7 @@ def test_a_run_remembers_that_its_recipe_lets_a_models_own_code_run(folder, tmp_
     source = make_own_code(tmp_path / "run" / "model", folder / "model", "rememberedtiny")
     with pytest.raises(ValueError, match=r"then give --trust-remote-code$"):
         open_model(str(source), None, None, "fp32")
-    with_code = open_model(str(source), None, None, "fp32", True).encode(["ral", "tin"])
+    with_code = open_model(str(source), None, None, "fp32", trust_remote_code=True).encode(["ral", "tin"])
     settings = (folder / "tiny.yaml").read_text().replace("max_length: 24", "max_length: 24, trust_remote_code: true")
     (tmp_path / "run" / "recipe.yaml").write_text(settings)
     encoded: list[int] = []

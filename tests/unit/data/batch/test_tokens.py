@@ -13,7 +13,8 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import ListedCandidates, NegativeBank
 from harness.data.batch.tokens import token_batches
-from harness.data.config import DataConfig, PromptsConfig, TaskConfig
+from harness.data.config import PromptsConfig, TaskConfig
+from harness.data.data_config import DataConfig
 from harness.data.plan.plan import plan
 from harness.data.plan.task import Task
 from harness.data.table.index import open_task

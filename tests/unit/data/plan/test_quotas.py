@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.data.config import DataConfig, TaskConfig, check_batch
+from harness.data.config import TaskConfig
+from harness.data.data_config import DataConfig, check_batch
 from harness.data.plan.plan import plan
 from harness.data.plan.quotas import apportion, with_quotas
 from tests.tiny import text

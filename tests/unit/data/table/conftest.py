@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.data.config import DataConfig, NegativesConfig, TaskConfig
+from harness.data.config import NegativesConfig, TaskConfig
+from harness.data.data_config import DataConfig
 from harness.data.table.index import TaskData, open_task
 from harness.data.table.tokenisation import Tokeniser
 from tests.unit.data.table.sources import DOCUMENT_LENGTH, QUERY_LENGTH, Open

@@ -14,7 +14,8 @@ import datasets
 import numpy as np
 import pytest
 
-from harness.data.config import DataConfig, PromptsConfig, TaskConfig
+from harness.data.config import PromptsConfig, TaskConfig
+from harness.data.data_config import DataConfig
 from harness.data.table import index
 from harness.data.table.identity import TextKeys
 from harness.data.table.index import open_task
