@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # mteb 2.26.24: reranking data of rows (query, positive, negative), where a positive and a negative have equal scores.
 #
-# Expected: the positive stands first. The ids that mteb gives to such documents begin with `apositive_` and `negative_`, with the
-# comment: "have "a" in front so that positives are first, then negatives".
+# Expected: the positive stands first: the ids that mteb gives to such documents begin with `apositive_` and `negative_`, and a
+# comment beside them says that this order is meant.
 # Seen: trec_eval (pytrec_eval), which computes the scores, and mteb's own MRR rank equal scores by descending id: negatives stand
 # first. A model whose cosines are all equal gets MAP = MRR = 1/5 with one positive of five documents, where a stable sort of the
 # rows, positives first, gives 1.
