@@ -139,10 +139,12 @@ def _print_summary(bank: Path, facts: BankFacts, data: TaskData, documents: Task
 
     count_R = open_bank(bank, data, documents, 0).count_R
     table = documents or data
+    # The first ten may be unlabelled positives (the paper's offset), but a short list has none to spare.
+    offset = 10 if np.median(count_R) >= 14 else 0
     Console().print(
         f"{data.num_rows:,} queries, {int(np.median(count_R))} candidates each (median; at least "
         f"{int(count_R.min())}), from {table.path}; {_filters_and_search(facts)}\n"
-        f"bank: {bank}; in a recipe: negatives: {{per_query: 4, bank: {bank}, offset: 10}}",
+        f"bank: {bank}; in a recipe: negatives: {{per_query: 4, bank: {bank}, offset: {offset}}}",
         soft_wrap=True,
         highlight=False,
     )

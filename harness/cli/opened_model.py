@@ -64,7 +64,7 @@ class OpenedModel:
 
     def show_prompts(self) -> None:
         """Say which prompts queries and documents get, and warn of what may not be meant. For mine and filter."""
-        say(f"prompts: {in_words(self.prompts.for_pairs())}")
+        say(f"prompts: {in_words(self.prompts.for_pairs())}; a row's own prompt takes the place of its query's")
         for warning in command_warnings(self.model_prompts, self.choice, {"data": "retrieval"}, {"data": self.prompts}):
             warn(warning)
 

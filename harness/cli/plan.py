@@ -81,11 +81,15 @@ def _files_table(tasks: Sequence[Task]) -> Table:
     for task in tasks:
         ranges = negatives_per_row(task.data) if task.config.kind == "retrieval" else [None] * len(task.data.files)
         for facts, spread in zip(task.data.files, ranges, strict=True):
-            shown = "" if spread is None else f"{spread[0]} to {spread[2]}, median {spread[1]:g}"
+            shown = "" if spread is None else _range(*spread)
             used, unused = columns(list(facts.used)), columns(list(facts.unused))
             cells = (Path(facts.path).name, f"{facts.rows:,}", used, unused, shown, rows_left_out(facts))
             table.add_row(task.config.name, *map(Text, cells))
     return table
+
+
+def _range(lowest: int, median: float, highest: int) -> str:
+    return str(lowest) if lowest == highest else f"{lowest} to {highest}, median {median:g}"
 
 
 def _tasks_table(step_plan: StepPlan, scope_of_task: Mapping[str, NegativesScope]) -> Table:

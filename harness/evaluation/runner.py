@@ -155,5 +155,6 @@ def _check(name: str, embeddings: Embeddings, matryoshka_dims: Sequence[int]) ->
     for dim in matryoshka_dims:
         if not 1 <= dim <= width:
             raise ValueError(
-                f"{name}: got Matryoshka dim {dim}, expected 1 to {width}; set model.matryoshka_dims to match the model"
+                f"{name}: got Matryoshka dim {dim}, expected 1 to {width}; set model.matryoshka_dims (--dim) to "
+                "match the model"
             )

@@ -15,8 +15,9 @@ def task_lines(tasks: Sequence[TaskPrompts], from_folder: Collection[str]) -> li
     by_role_of_task = {task.name: task.prompts.by_role(pairs=has_pairs(task.kind)) for task in tasks}
     if not any(any(by_role.values()) for by_role in by_role_of_task.values()):
         return []
+    whose = " (the model's)"
     return [
-        f"task {name}: {in_words(by_role)}{' (stored by the model)' if name in from_folder else ''}"
+        f"task {name}: {in_words(by_role)}{whose if name in from_folder else ''}"
         for name, by_role in by_role_of_task.items()
     ]
 

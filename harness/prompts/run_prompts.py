@@ -62,12 +62,13 @@ def prompts_of_run(
 def _store_role(named: dict[str, str], retrieval: Sequence[TaskPrompts], role: str, override: str) -> bool:
     """Store the prompt of a role if all retrieval tasks agree on it, or `override`. Returns whether they agree."""
     texts = {task.prompts.query if role == "query" else task.prompts.document for task in retrieval}
-    if retrieval or override:
-        names_of_kind = QUERY_NAMES_OF_KIND if role == "query" else DOCUMENT_NAMES_OF_KIND
-        for names in names_of_kind.values():
-            for name in names:
-                named.pop(name, None)
-    text = override or ("" if len(texts) != 1 else next(iter(texts)))
+    if not override and len(texts) != 1:
+        return not texts  # if they differ, what the model has for the role stays
+    names_of_kind = QUERY_NAMES_OF_KIND if role == "query" else DOCUMENT_NAMES_OF_KIND
+    for names in names_of_kind.values():
+        for name in names:
+            named.pop(name, None)
+    text = override or next(iter(texts))
     if text:  # sentence-transformers puts nothing before queries and documents without a prompt
         named[role] = text
     return len(texts) <= 1
@@ -129,7 +130,8 @@ def differences(tasks: Sequence[TaskPrompts], *, query_prompt: str = "", documen
             set_knob = f"set {knob}, or " if knob else ""
             lines.append(
                 f"prompts: {kind} tasks {', '.join(task.name for task in of_group)} differ in their {role} prompt: in "
-                f"evaluation and in the exported model {kind} data gets none of them, they are stored by task name; "
+                f"evaluation and in the exported model {kind} data gets none of them, but "
+                "what the model had before; they are stored by task name; "
                 f"{set_knob}give evaluation.data as {{path: ..., prompt_name: {one}}}"
             )
     return lines

@@ -58,6 +58,8 @@ def is_pattern(path: str) -> bool:
 def _files_of_folder(folder: Path, split: str) -> list[str]:
     names = sorted(file.name for file in folder.iterdir() if file.is_file())
     names = [name for name in names if suffix_of(name) and not _METADATA.fullmatch(name)]
+    if names:
+        _refuse_subfolders(folder, names[0])
     stems = Counter(_stem(name) for name in names)
     repeated = next((stem for stem, count in stems.items() if count > 1), None)
     if repeated is not None:
@@ -82,6 +84,17 @@ def _files_of_folder(folder: Path, split: str) -> list[str]:
             "datasets' save_to_disk; name the files, or a pattern such as FOLDER/**/*.parquet"
         )
     return [str(folder / name) for name in names]
+
+
+def _refuse_subfolders(folder: Path, beside: str) -> None:
+    """Files in subfolders would be passed over, so it has to be said which are meant."""
+    nested = (file for sub in folder.iterdir() if sub.is_dir() and sub.name[0] != "." for file in sub.rglob("*"))
+    found = next((file for file in nested if file.is_file() and suffix_of(file.name)), None)
+    if found is not None:
+        raise ValueError(
+            f"tasks.path: got folder {str(folder)!r} with {beside!r} and {str(found.relative_to(folder))!r}, expected "
+            "files in one folder; name the files, or a pattern such as FOLDER/*.jsonl or FOLDER/**/*.jsonl"
+        )
 
 
 def _stem(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 
 import numpy as np
 
@@ -18,8 +19,8 @@ _SHOWN_COLUMNS = 12
 
 def remarks(task: TaskConfig, data: TaskData) -> list[str]:
     """One line for each thing in the task's files that is not used, was left out, or is worth knowing."""
-    lines = [f"task {task.name}: {line}" for line in file_remarks(data)]
-    return [*lines, *(f"task {task.name}: {line}" for line in _remarks_of_retrieval(task, data))]
+    lines = [*file_remarks(data), *_remarks_of_retrieval(task, data), *_different_scales(data)]
+    return [f"task {task.name}: {line}" for line in lines]
 
 
 def file_remarks(data: TaskData) -> list[str]:
@@ -44,6 +45,22 @@ def _remarks_of_retrieval(task: TaskConfig, data: TaskData) -> list[str]:
         losses = f"{', '.join(DISTILLATION_LOSSES[:-1])} and {DISTILLATION_LOSSES[-1]}"
         lines.append(f"{scored:,} rows have scores that are not used; the losses {losses} read them")
     return lines
+
+
+def _different_scales(data: TaskData) -> list[str]:
+    """That the scores of some files of one task lie within 0 to 1 and those of others do not."""
+    if data.score_R is None:
+        return []
+    last = np.cumsum([file.rows for file in data.files])
+    highest = [float(np.abs(part).max(initial=0)) for part in np.split(data.score_R, last[:-1])]
+    low, high = int(np.argmin(highest)), int(np.argmax(highest))
+    if not highest[low] <= 1 < highest[high]:
+        return []
+    names = [PurePath(data.files[i].path).name for i in (low, high)]
+    return [
+        f"the scores of {names[0]} go up to {highest[low]:g} and those of {names[1]} up to {highest[high]:g}, but all "
+        "pairs of the task are compared with each other; bring them to one scale, or make a task of each"
+    ]
 
 
 def _unused_negatives(task: TaskConfig, data: TaskData) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.data.source.columns.foreign import foreign_format
 from harness.data.source.files import BadRow, Row
 from harness.data.source.formats import FormattedRow, detect_format
 from harness.evaluation.counts import Counts, only_nonzero
@@ -38,7 +39,9 @@ class Reranking(Kind[RerankingData]):
 
     def recognises(self, row: Row) -> bool:
         """Whether training would read it as a query with positives; negatives may be missing in the first row."""
-        return not isinstance(detect_format(row, "retrieval"), BadRow)
+        return foreign_format(set(row), "retrieval") is not None or not isinstance(
+            detect_format(row, "retrieval"), BadRow
+        )
 
     def load(self, file: Path) -> RerankingData:
         # A query without positives or without negatives leaves nothing to rank: it is not scored, as in mteb.

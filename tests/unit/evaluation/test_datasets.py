@@ -267,3 +267,9 @@ def test_a_truncated_gzip_file_is_an_error(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(ValueError, match=r"test\.jsonl\.gz:\d+: file: got EOFError.*, expected a whole, readable file"):
         load_evaluation_data(file)
+
+
+def test_rows_of_other_projects_are_reranked_as_they_are_trained_on(tmp_path: Path) -> None:
+    passages = {"positive_passages": [{"title": "t", "text": "a"}], "negative_passages": [{"title": "u", "text": "b"}]}
+    data = load_evaluation_data(write(tmp_path / "tevatron.jsonl", {"query_id": "1", "query": "q", **passages}))
+    assert data == RerankingData(["q"], [["t a", "u b"]], [[True, False]])

@@ -160,6 +160,14 @@ def test_a_folder_is_read_whole_or_by_split_or_refused(
         source_files(str(tmp_path / "d"), split)
 
 
+def test_a_folder_with_files_in_it_and_below_it_is_refused(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "sub/b.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"query": "q", "positive": "p"}\n')
+    with pytest.raises(ValueError, match=r"with 'a.jsonl' and 'sub/b.jsonl', expected files in one folder"):
+        source_files(str(tmp_path), "train")
+
+
 def test_a_file_named_twice_and_a_pattern_that_fits_nothing_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", ROWS)
     with pytest.raises(ValueError, match="twice"):

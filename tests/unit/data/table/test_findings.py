@@ -74,7 +74,7 @@ def test_the_plan_shows_a_line_for_each_file(tmp_path: Path, open_data: Open) ->
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(_files_table([task]))
     lines = [" ".join(line.replace("│", "|").split()) for line in console.export_text().splitlines()]
-    assert "| t | a.jsonl.gz | 1 | anchor, positive | | 0 to 0, median 0 | |" in lines
+    assert "| t | a.jsonl.gz | 1 | anchor, positive | | 0 | |" in lines
     assert "| t | b.jsonl | 2 | query, pos, neg | id | 0 to 2, median 1 | |" in lines
 
 
@@ -111,3 +111,17 @@ def test_a_new_column_mapping_or_corpus_reads_the_file_again(tmp_path: Path, ope
     assert open_data(ids, corpus=str(corpus)).read_texts(np.array([1])) == [("mok", None)]
     write_lines(corpus, [{"docid": 1, "text": "other"}])
     assert open_data(ids, corpus=str(corpus)).read_texts(np.array([1])) == [("other", None)]
+
+
+def test_files_of_one_task_with_scores_on_different_scales_are_said(tmp_path: Path, open_data: Open) -> None:
+    task = TaskConfig(name="t", kind="sts", path="a.jsonl", quota=1)
+    for other, is_said in ((5, True), (0.9, False)):
+        files = [
+            write_lines(
+                tmp_path / name,
+                [{"text1": "ral", "text2": "mok", "score": score}, {"text1": "tin", "text2": "ven", "score": 0}],
+            )
+            for name, score in (("a.jsonl", 1.0), (f"{other}.jsonl", other))
+        ]
+        data = open_data(tuple(map(str, files)), "sts")
+        assert any("bring them to one scale" in line for line in remarks(task, data)) == is_said
