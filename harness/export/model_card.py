@@ -38,10 +38,11 @@ def model_card(
     prompts: ModelPrompts,
     recipe_yaml: str,
     data: Sequence[tuple[str, str, int, str]],
-    scores: Sequence[tuple[str, str, float | None, float]],
+    scores: Sequence[tuple[str, str, float | None, float | None]],
     facts: Mapping[str, Any],
 ) -> str:
-    """The Markdown text. data: entries (task, path, rows, hash); scores: entries (data set, metric, before, after).
+    """The Markdown text. data: entries (task, path, rows, hash); scores: entries (data set, metric, before, after);
+    None: not known.
 
     dim: embedding dimensions. facts: name → value of other facts about the training.
     """
@@ -79,12 +80,12 @@ def _prompts(prompts: ModelPrompts) -> list[str]:
     return ["## Prompts\n", _PROMPTS.format(default=default), _table(("name", "text"), rows)]
 
 
-def _scores(scores: Sequence[tuple[str, str, float | None, float]]) -> str:
+def _scores(scores: Sequence[tuple[str, str, float | None, float | None]]) -> str:
     if not scores:
         return "No evaluation data was named in the recipe.\n"
     rows = [
-        (dataset, metric, "" if before is None else f"{before:.4f}", f"{after:.4f}")
-        for dataset, metric, before, after in scores
+        (dataset, metric, *("" if value is None else f"{value:.4f}" for value in values))
+        for dataset, metric, *values in scores
     ]
     return _table(("data set", "metric", "before", "after"), rows)
 

@@ -31,6 +31,13 @@ def test_scores_data_prompts_and_facts_are_lines_of_the_card() -> None:
     assert "Matryoshka dimensions: 128, 384. Cut a vector to one of these and normalise it again." in lines
 
 
+def test_a_score_that_is_not_defined_has_an_empty_cell() -> None:
+    """A collapsed model has no correlation: null in evaluation.json. The card must not end the run at its export."""
+    card = model_card(**{**FACTS, "scores": [("pairs", "spearman", None, None), ("pairs", "pearson", 0.5, None)]})
+    assert "| pairs | spearman |  |  |" in card
+    assert "| pairs | pearson | 0.5000 |  |" in card
+
+
 def test_without_scores_prompts_or_matryoshka_dims_the_card_says_so_or_nothing() -> None:
     card = model_card(**{**FACTS, "scores": [], "matryoshka_dims": None, "prompts": ModelPrompts()})
     assert "No evaluation data was named in the recipe." in card
