@@ -74,7 +74,8 @@ class _FileState:
     facts: FileFacts | None
     row_format: RowFormat | None = None
     foreign: ForeignFormat | None = None
-    columns: dict[tuple[str, ...], _Columns] = field(default_factory=dict)
+    # By the columns in the file, and by those after conversion, of which a row may lack some (prompt, label).
+    columns: dict[tuple[tuple[str, ...], tuple[str, ...]], _Columns] = field(default_factory=dict)
     pairs: LabelledPairs | None = None  # of a file with one label per row
     has_other_rows: bool = False  # rows without a label
 
@@ -140,7 +141,7 @@ class SourceReader:
             if isinstance(converted, BadRow):
                 return converted
             row = converted
-        columns = state.columns.get(original) or self._new_columns(state, line, original, row)
+        columns = state.columns.get((original, tuple(row))) or self._new_columns(state, line, original, row)
         if isinstance(columns, BadRow):
             return columns
         columns.rows += 1
@@ -187,7 +188,7 @@ class SourceReader:
         if len(state.columns) >= _COLUMN_SETS_KEPT:
             _count_columns(state)
         self._seen.update(original)
-        found = state.columns[original] = _Columns(layout, is_complete, is_flag_embedding)
+        found = state.columns[original, tuple(row)] = _Columns(layout, is_complete, is_flag_embedding)
         return found
 
     def _our_names(self, state: _FileState, original: tuple[str, ...], row: Row) -> dict[str, str]:
@@ -261,7 +262,7 @@ def _count_columns(state: _FileState) -> None:
     """Add the columns of the rows so far to the facts of the file."""
     counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
     foreign = set(state.foreign.columns) if state.foreign else set()
-    for original, found in state.columns.items():
+    for (original, _), found in state.columns.items():
         unused = set(original) - foreign - set(found.layout.used)
         for name in original:
             counts[name in unused][name] += found.rows

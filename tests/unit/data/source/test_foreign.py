@@ -49,6 +49,18 @@ def test_a_corpus_with_an_id_twice_is_refused(tmp_path: Path) -> None:
         read(write(tmp_path / "a.jsonl", [row]), corpus=corpus)
 
 
+def test_swift_rows_are_read_by_what_each_of_them_has(tmp_path: Path) -> None:
+    """A system message or a label that the first row lacks must not be lost: a text of label 0 is no positive."""
+    plain = {"messages": [_message("q")], "positive_messages": [[_message("p")]], "label": None}
+    with_system = {**plain, "messages": [_message("Find", "system"), _message("q2")]}
+    found, _ = read(write(tmp_path / "a.jsonl", [plain, with_system]))
+    assert [example.prompt for example in found if isinstance(example, Example)] == [None, "Find "]
+    found, _ = read(write(tmp_path / "b.jsonl", [plain, {**plain, "label": 0}]))
+    assert "F:2: label: got a label, after rows without one" in str(found[1])
+    found, _ = read(write(tmp_path / "c.jsonl", [{**plain, "label": 1}, plain]))
+    assert "F:2: label: got null" in str(found[0])
+
+
 def test_swift_messages_have_their_system_message_before_the_text(tmp_path: Path) -> None:
     """As its Qwen3EmbTemplate: system + ' ' + content; nothing is put before a sequence without one."""
     row = {
