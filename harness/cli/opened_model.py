@@ -58,6 +58,7 @@ class OpenedModel:
             "model": self.name,
             "weights": fingerprint(self.encoder.state_dict()),
             "pooling": self.encoder.pooling,
+            "tokenizer": self.tokeniser.fingerprint,
             "prompts": self.prompts.for_pairs(),
             "max_lengths": list(self.pair_lengths),
         }

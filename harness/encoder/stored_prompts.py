@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from harness.model_folder.find import resolve_model
+from harness.model_folder.json_files import read_json
 from harness.model_folder.layout import read_layout
 from harness.prompts import ModelPrompts
 from harness.prompts.known_families import usual_prompts
@@ -28,10 +28,13 @@ def missing_prompts(name_or_path: str, trust_remote_code: bool = False) -> tuple
 
     The names are the one that the user gave and the one in the folder's config.json, where older versions of
     transformers wrote it.
+
+    Raises:
+        ValueError: config.json is broken; one line.
     """
     names = [name_or_path]
     file = Path(resolve_model(name_or_path, trust_remote_code)) / "config.json"
     if file.is_file():
-        written = json.loads(file.read_text(encoding="utf-8")).get("_name_or_path")
+        written = read_json(file, dict).get("_name_or_path")
         names += [written] if isinstance(written, str) and written else []
     return usual_prompts(names)

@@ -17,6 +17,7 @@ from harness.prompts.known_families import usual_prompts
 from harness.prompts.notes import command_warnings
 from harness.prompts.run_prompts import TaskPrompts, differences, prompts_of_run
 from tests.tiny import make_model
+from tests.unit.encoder.models import change_json
 
 FOLDERS: list[tuple[dict[str, Any], str | None]] = [
     ({"query": "aral ", "document": "btin "}, None),
@@ -251,6 +252,25 @@ def test_a_model_of_a_family_with_prompts_is_warned_of_until_prompts_are_set(sav
     open_model(str(model), None, None, "fp32", PromptChoice(query=""))
     assert "family" not in capsys.readouterr().err
     assert prompts_of_folder(str(model)).is_empty
+
+
+def test_a_broken_configuration_is_one_line_where_prompts_are_looked_for(saved, tmp_path):
+    """It is read for the name of the model, before the preflight."""
+    model = write_folder(saved, tmp_path / "m", {})
+    (model / "config.json").write_text((model / "config.json").read_text()[:60])
+    recipe = write_recipe(tmp_path, model)
+    with pytest.raises(ValueError, match=r"config\.json:\d+: got broken JSON .*, expected valid JSON; fetch this file"):
+        prompt_notes(recipe, with_folder_prompts(recipe))
+
+
+def test_what_embeddings_depend_on_includes_the_tokenizer(saved, tmp_path):
+    """mine and filter continue earlier work if nothing that it depends on has changed; lower case is in no weight."""
+    from harness.cli.opened_model import open_model
+
+    model = write_folder(saved, tmp_path / "m", {})
+    before = open_model(str(model), None, None, "fp32").identity()
+    change_json(model / "sentence_bert_config.json", do_lower_case=True)
+    assert open_model(str(model), None, None, "fp32").identity() != before
 
 
 def test_prompts_under_names_that_say_nothing_are_warned_of():
