@@ -7,6 +7,7 @@ maintainer is unknown to us, so every process that uses the weights compares the
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,7 +66,7 @@ def in_one_line(error: Exception) -> str:
 def resolve_model(name_or_path: str, trust_remote_code: bool = False) -> str:
     """The folder of a model.
 
-    `demo-minilm`: the folder in the installed package, whose weights are verified. A folder: returned unchanged.
+    `demo-minilm`: the folder in the installed package, whose weights are verified. A folder: returned with ~ expanded.
     A hub name: the folder of the downloaded files. If they cannot be downloaded, the name is returned unchanged, and
     loading it later raises the error that says why.
 
@@ -74,8 +75,9 @@ def resolve_model(name_or_path: str, trust_remote_code: bool = False) -> str:
     """
     if name_or_path == DEMO_MODEL:
         return _demo_folder()
-    if Path(name_or_path).exists():
-        return name_or_path
+    place = os.path.expanduser(name_or_path)
+    if os.path.exists(place):
+        return place
     return _snapshot(name_or_path, trust_remote_code)
 
 

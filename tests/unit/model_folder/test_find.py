@@ -42,6 +42,12 @@ def test_a_hub_name_stands_for_its_whole_folder(folder, tmp_path, monkeypatch, t
     assert calls == [(name, trusted, True)]
 
 
+def test_a_tilde_stands_for_the_home_folder(folder, monkeypatch):
+    """The shell expands it on a command line; in a recipe nobody else does."""
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert resolve_model(f"~/{folder.name}") == str(folder)
+
+
 def test_a_name_that_nobody_has_is_told_in_one_line(monkeypatch):
     def snapshot_download(name, **_):
         raise FileNotFoundError("offline")
