@@ -125,8 +125,9 @@ class LabelledPairs:
         hash_R = np.frombuffer(self._hashes, dtype=np.uint64) if self._hashes else np.empty(0, np.uint64)
         order_R = np.argsort(hash_R, kind="stable")
         start_U = np.flatnonzero(np.diff(hash_R[order_R], prepend=~hash_R[order_R[:1]]))
-        groups = np.split(order_R, start_U[1:])
-        for group in sorted(groups, key=lambda rows: int(rows[0])) if len(order_R) else ():
+        stop_U = np.append(start_U[1:], len(order_R))
+        for query in np.argsort(order_R[start_U]):  # arrays only: a list of groups would fill the memory
+            group = order_R[start_U[query] : stop_U[query]]
             line, query, prompt, positives, negatives = self._read(int(group[0]))
             for row in group[1:]:
                 *_, more_positives, more_negatives = self._read(int(row))
