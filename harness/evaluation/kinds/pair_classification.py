@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from harness.data.source.columns.labels import is_positive
 from harness.data.source.files import Row
 from harness.evaluation.counts import Counts
 from harness.evaluation.kinds.kind import Embeddings, Kind
@@ -17,8 +18,6 @@ from harness.evaluation.rows import MISSING, bad_field, read_rows, text_field
 from harness.search.encode import EncodeTexts
 from harness.search.scores import pair_cosines
 from harness.search.unit_rows import unit_rows
-
-_SAME: dict[int | float | str, bool] = {1: True, 0: False, "1": True, "0": False}  # texts as well, as in mteb
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +47,10 @@ class PairClassification(Kind[PairClassificationData]):
             data.texts2.append(text_field(file, line, row, right))
             name = "labels" if "labels" in row and "label" not in row else "label"  # mteb's data sets have labels
             label = row.get(name, MISSING)
-            if not isinstance(label, int | float | str) or label not in _SAME:
+            same = is_positive(label)
+            if same is None:
                 raise bad_field(file, line, name, label, "1 (the same) or 0 (not); a degree is called score")
-            data.same.append(_SAME[label])
+            data.same.append(same)
         if len(set(data.same)) < 2:
             raise ValueError(f"{file}: got pairs of one label only, expected 0 and 1")
         return data
