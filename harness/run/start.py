@@ -26,7 +26,7 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
     """
     folder.refuse_other_recipe()
     ranks = f"{comm.world_size()} rank{'s' if comm.world_size() > 1 else ''}"
-    say(f"{ranks} on {comm.device().type}: reading the data, then the model")
+    say(f"{ranks} on {comm.device().type}: loading the model, then the data")
     checkpoint = folder.newest_checkpoint()
     show_prompts(loaded.config, folder.config)
     run = build_run(loaded, checkpoint)

@@ -106,7 +106,7 @@ def test_one_process_and_two_launched_ranks_train_the_same_model(folder, launche
 def test_only_progress_and_the_result_are_printed(launched):
     """Messages of DeepSpeed and torch are not shown by default."""
     lines = (launched.stdout + launched.stderr).splitlines()
-    assert lines[0] == "2 ranks on cpu: reading the data, then the model"
+    assert lines[0] == "2 ranks on cpu: loading the model, then the data"
     assert lines[1:4] == [
         "faq: retrieval, queries: 10", "sts: sts, pairs: 12", "intents: classification, test texts: 16",
     ]  # fmt: skip
