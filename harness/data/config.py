@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from harness.data.source.config import ColumnNames, Paths, check_columns, without_batch_negatives
 from harness.loss_table import DISTILLATION_LOSSES, LOSSES, LossName, default_loss, losses_of_kind
 from harness.prompts import Prompts
-from harness.settings.section import Section
+from harness.settings.section import Section, as_tuple
 from harness.types import NegativesScope, Positives, TaskKind
 
 
@@ -82,11 +82,6 @@ class PromptsConfig(Section):
         return self.model_copy(update={"query": query, "document": document})
 
 
-def _as_tuple(value: object) -> object:
-    """Accept a single name in place of a list with one name."""
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-
-
 class TaskConfig(Section):
     """One data source, how many of its examples a step holds, and which losses they train.
 
@@ -111,7 +106,7 @@ class TaskConfig(Section):
     corpus: str | None = None
     quota: int | None = Field(None, ge=1)
     share: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] | None = None
-    loss: Annotated[tuple[LossName, ...], BeforeValidator(_as_tuple), Field(min_length=1)] | None = None
+    loss: Annotated[tuple[LossName, ...], BeforeValidator(as_tuple), Field(min_length=1)] | None = None
     weight: float = Field(1.0, gt=0)
     temperature: float | None = Field(None, gt=0)
     teacher_temperature: float | None = Field(None, gt=0)  # divides a ranker's scores, for distillation; default 1

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from harness.model_folder.pooling import POOLINGS
-from harness.settings.section import Section
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+from harness.settings.section import Section, as_tuple
 
 
 def _as_written(modes: tuple[str, ...] | None) -> str | list[str] | None:
@@ -19,7 +15,7 @@ def _as_written(modes: tuple[str, ...] | None) -> str | list[str] | None:
 
 
 # One name, or a list of names whose vectors are put side by side.
-PoolingModes = Annotated[tuple[str, ...] | None, BeforeValidator(_as_tuple), PlainSerializer(_as_written)]
+PoolingModes = Annotated[tuple[str, ...] | None, BeforeValidator(as_tuple), PlainSerializer(_as_written)]
 
 
 class ModelConfig(Section):

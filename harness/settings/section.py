@@ -10,6 +10,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 
+def as_tuple(value: Any) -> Any:
+    """One name in place of a list with one name, and a list, as a tuple: for a `BeforeValidator` of a section's key."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
 class Section(BaseModel):
     """One block of a recipe. Its values cannot be changed, and an unknown key is an error."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.source.columns.row_format import RowFormat
-from harness.data.source.containers.rows import BadRow, Row
+from harness.data.source.containers.rows import BadRow, InvalidField, Row
 from harness.types import Example
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -19,12 +19,6 @@ _MISSING = object()
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 48
 _SHORT.maxlist = _SHORT.maxdict = 3
-
-
-class _InvalidField(Exception):
-    def __init__(self, field: str, got: str, expected: str) -> None:
-        super().__init__(field)
-        self.bad_row = BadRow(field, got, expected)
 
 
 def validate(line: int, row: Row, row_format: RowFormat) -> Example | BadRow:
@@ -44,7 +38,7 @@ def validate(line: int, row: Row, row_format: RowFormat) -> Example | BadRow:
         if row_format.kind == "sts":
             return Example(line, texts, score=_number(target, row_format.target))
         return Example(line, texts, label=_label(target, row_format.target))
-    except _InvalidField as error:
+    except InvalidField as error:
         return error.bad_row
 
 
@@ -54,7 +48,7 @@ def _retrieval(line: int, row: Row, row_format: RowFormat) -> Example:
     query = _text(row.get(query_name, _MISSING), query_name)
     positives = _texts(row.get(row_format.positive, _MISSING), row_format.positive, row_format.bare_text)
     if not positives:
-        raise _InvalidField(row_format.positive, "list []", "at least one text")
+        raise InvalidField(row_format.positive, "list []", "at least one text")
     negatives: list[str] = []
     for name in _negative_columns(row, row_format):
         if row[name] is not None:
@@ -92,14 +86,14 @@ def _negative_columns(row: Row, row_format: RowFormat) -> list[str]:
 
 def _text(value: Any, field: str) -> str:
     if not isinstance(value, str):
-        raise _InvalidField(field, _describe(value), "a text")
+        raise InvalidField(field, _describe(value), "a text")
     if not value.strip():
-        raise _InvalidField(field, _describe(value), "a text that is not empty")
+        raise InvalidField(field, _describe(value), "a text that is not empty")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         got = f"lone surrogate U+{ord(value[error.start]):04X} at character {error.start + 1}"
-        raise _InvalidField(field, got, "text that UTF-8 can hold") from None
+        raise InvalidField(field, got, "text that UTF-8 can hold") from None
     return value
 
 
@@ -107,15 +101,15 @@ def _texts(value: Any, field: str, bare_text: bool) -> list[str]:
     if isinstance(value, str) and bare_text:
         return [_text(value, field)]
     if not isinstance(value, list):
-        raise _InvalidField(field, _describe(value), "a text or a list of texts" if bare_text else "a list of texts")
+        raise InvalidField(field, _describe(value), "a text or a list of texts" if bare_text else "a list of texts")
     return [_text(item, f"{field}[{i}]") for i, item in enumerate(value)]
 
 
 def _number(value: Any, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _InvalidField(field, _describe(value), "a number")
+        raise InvalidField(field, _describe(value), "a number")
     if not abs(value) <= FLOAT32_MAX:  # false for NaN too
-        raise _InvalidField(field, _describe(value), "a finite number (float32)")
+        raise InvalidField(field, _describe(value), "a finite number (float32)")
     return float(value)
 
 
@@ -123,7 +117,7 @@ def _label(value: Any, field: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        raise _InvalidField(field, _describe(value), "a text or an integer")
+        raise InvalidField(field, _describe(value), "a text or an integer")
     return _text(value, field)
 
 
@@ -150,9 +144,9 @@ def _document_scores(
         elif count == 1 and not isinstance(value, list):
             scores.append(_number(value, str(field)))
         elif not isinstance(value, list):
-            raise _InvalidField(str(field), _describe(value), "a list of numbers")
+            raise InvalidField(str(field), _describe(value), "a list of numbers")
         elif len(value) != count:
-            raise _InvalidField(str(field), f"{len(value)} scores", f"one per text ({count})")
+            raise InvalidField(str(field), f"{len(value)} scores", f"one per text ({count})")
         else:
             scores += [_number(item, f"{field}[{i}]") for i, item in enumerate(value)]
     return tuple(scores)

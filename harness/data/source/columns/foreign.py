@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from harness.data.source.containers.rows import BadRow, Row
+from harness.data.source.containers.rows import BadRow, InvalidField, Row
 from harness.types import SourceKind
 
 _MEDIA = ("images", "videos", "audios", "image", "video", "audio")
@@ -38,12 +38,6 @@ class ForeignFormat:
     convert: Callable[[Row, SourceKind, Documents | None], Row | BadRow]
 
 
-class _WrongShape(Exception):
-    def __init__(self, field: str, got: str, expected: str) -> None:
-        super().__init__(field)
-        self.bad_row = BadRow(field, got, expected)
-
-
 def foreign_format(columns: Mapping[str, Any] | set[str], kind: SourceKind) -> ForeignFormat | None:
     """The foreign format that has these columns; None if they are of no such format."""
     if kind not in ("retrieval", "sts"):
@@ -57,7 +51,7 @@ def convert(known: ForeignFormat, row: Row, kind: SourceKind, documents: Documen
     rest = {name: value for name, value in row.items() if name not in known.columns}
     try:
         converted = known.convert(row, kind, documents)
-    except _WrongShape as error:
+    except InvalidField as error:
         return error.bad_row
     return converted if isinstance(converted, BadRow) else rest | converted
 
@@ -133,13 +127,13 @@ def _turn(messages: Any, field: str) -> tuple[str | None, Any]:
     system = [message.get("content") for message in messages if message.get("role") == "system"]
     texts = [message.get("content") for message in messages if message.get("role") != "system"]
     if len(texts) != 1 or len(system) > 1:
-        raise _WrongShape(field, f"{len(messages)} messages", expected)
+        raise InvalidField(field, f"{len(messages)} messages", expected)
     return (system[0] if system else None), texts[0]
 
 
 def _expect(value: Any, expected_type: type, field: str, expected: str) -> Any:
     if not isinstance(value, expected_type):
-        raise _WrongShape(field, f"{type(value).__name__} {ascii(value)[:40]}", expected)
+        raise InvalidField(field, f"{type(value).__name__} {ascii(value)[:40]}", expected)
     return value
 
 

@@ -21,6 +21,14 @@ class BadRow:
         return f"{path}:{line}: {self.field}: got {self.got}, expected {self.expected}"
 
 
+class InvalidField(Exception):
+    """Raised where a field of a row is wrong; caught where the whole row is known."""
+
+    def __init__(self, field: str, got: str, expected: str) -> None:
+        super().__init__(field)
+        self.bad_row = BadRow(field, got, expected)
+
+
 Row = dict[str, Any]  # a row as read from the file: column name to value
 Rows = Iterator[tuple[int, Row | BadRow]]  # (line or row number from 1, row)
 
