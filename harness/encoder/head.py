@@ -56,7 +56,7 @@ def _load(module: HeadModule) -> Any:
 
     try:
         return getattr(modules, module.kind).load(str(module.folder)).float()
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except (RuntimeError, TypeError, AttributeError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{module.folder}: got a {module.kind} module that cannot be loaded ({reason[:300]}), expected config.json "

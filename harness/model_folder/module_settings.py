@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.model_folder.json_files import read_json
 from harness.model_folder.pooling import POOLINGS, PoolingMode
+from harness.model_folder.weight_files import check_weights_file
 
 HEAD_KINDS = frozenset({"Dense", "LayerNorm", "Normalize", "Dropout"})
 
@@ -64,7 +65,11 @@ class PoolingSettings:
 
 
 def read_transformer(folder: Path) -> TransformerSettings:
-    """The settings of the Transformer module in this folder."""
+    """The settings of the Transformer module in this folder.
+
+    Raises:
+        ValueError: a key that is not known, or a value that cannot be followed.
+    """
     files = [folder / name for name in _TRANSFORMER_FILES if (folder / name).is_file()]
     contents = [(file, read_json(file, dict)) for file in files]
     path, config = next(((file, content) for file, content in contents if content), (folder, dict[str, Any]()))
@@ -78,8 +83,12 @@ def read_transformer(folder: Path) -> TransformerSettings:
     length = config.get("max_seq_length")
     for key, known in _ARGUMENTS.items():
         arguments = config.get(key) or {}
+        if not isinstance(arguments, dict):
+            raise ValueError(f"{path}: {key}: got {arguments!r}, expected an object of arguments; correct the file")
         _check_keys(path, arguments, known | {_UNTRUSTED}, f"{key}.")
         length = arguments.get("model_max_length", length)
+    if length is not None and (not isinstance(length, int | float) or length < 1):
+        raise ValueError(f"{path}: max_seq_length: got {length!r}, expected a number of tokens; correct the file")
     return TransformerSettings(None if length is None else int(length), bool(config.get("do_lower_case")))
 
 
@@ -112,7 +121,7 @@ def read_pooling(folder: Path) -> PoolingSettings:
 
 
 def check_head_module(kind: str, folder: Path) -> None:
-    """Check that a module of the head can be reproduced: its keys are known, and its weights are safetensors.
+    """Check that a module of the head can be reproduced: its keys are known, and its weights are whole safetensors.
 
     Raises:
         ValueError: it cannot.
@@ -158,6 +167,7 @@ def _check_weights(kind: str, folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder}: got no model.safetensors, expected the weights of the {kind} module; only safetensors are "
             "loaded, because opening a pickle can run code: convert pytorch_model.bin with safetensors first"
         )
+    check_weights_file(folder / "model.safetensors")
 
 
 def _check_keys(path: Path, config: Mapping[str, Any], known: set[str] | frozenset[str], prefix: str = "") -> None:

@@ -23,7 +23,7 @@ def check_weights(folder: Path) -> int:
     Raises:
         ValueError: a file is missing, a pointer of Git LFS, cut short, empty or damaged; or holds quantized weights.
     """
-    return sum(_check_file(file) for file in _files(folder))
+    return sum(check_weights_file(file) for file in _files(folder))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -65,8 +65,12 @@ def _without_weights(folder: Path) -> str:
     return f"{folder}: got {found}, {remedy}; fetch them (from a hub only safetensors are fetched)"
 
 
-def _check_file(file: Path) -> int:
-    """The number of weights in one safetensors file, after checking that the file is whole."""
+def check_weights_file(file: Path) -> int:
+    """Check one safetensors file. Returns the number of weights in it.
+
+    Raises:
+        ValueError: it is a pointer of Git LFS, cut short, empty or damaged; or holds quantized weights.
+    """
     if file.is_dir():
         raise ValueError(f"{file}: got a folder, expected a file of weights; {_FETCH_AGAIN}")
     if is_lfs_pointer(file):

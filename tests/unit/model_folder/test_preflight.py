@@ -43,6 +43,18 @@ def refusal(request):
     return str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"), [(LFS.encode(), "got a pointer of Git LFS"), (b"", "got an empty file"), (None, "no whole")]
+)
+def test_the_weights_of_the_head_are_checked_too(folder, tmp_path, content, words):
+    export(folder, tmp_path / "out", projection_dim=20)
+    file = tmp_path / "out" / "2_Dense" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-8] if content is None else content)
+    message = refusal(Preflight(str(tmp_path / "out")))
+    assert message.startswith(f"{file}: ")
+    assert words in message
+
+
 def _cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

@@ -178,6 +178,8 @@ TRANSFORMER, POOLING, SETTINGS = (
         (TRANSFORMER, {"modality_config": {"message": {}}}, "modality_config: got"),
         (TRANSFORMER, {"model_args": {"rotary_scaling_factor": 2}}, "got the key model_args.rotary_scaling_factor"),
         (TRANSFORMER, {"config_args": {"hidden_act": "relu"}}, "got the key config_args.hidden_act"),
+        (TRANSFORMER, {"model_args": ["dtype"]}, "model_args: got ['dtype'], expected an object"),
+        (TRANSFORMER, {"max_seq_length": "long"}, "max_seq_length: got 'long', expected a number of tokens"),
         (TRANSFORMER, {"strip": True}, "got the key strip, which is not known here"),
         (
             POOLING,
@@ -189,6 +191,7 @@ TRANSFORMER, POOLING, SETTINGS = (
         (SETTINGS, {"model_type": "SparseEncoder"}, "model_type: got SparseEncoder, expected SentenceTransformer"),
         (SETTINGS, {"default_prompt_name": "retrieval"}, "default_prompt_name: got 'retrieval', expected one of"),
         ("2_Dense/config.json", {"activation_function": "my.Act"}, "activation_function: got my.Act, expected a class"),
+        ("2_Dense/config.json", {"activation_function": "torch.nn.Nope"}, "got a Dense module that cannot be loaded"),
         ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "module_input_name: got token_embeddings"),
         ("2_Dense/config.json", {"scale": 2.0}, "got the key scale, which is not known here"),
         ("2_Dense/config.json", {"in_features": 16}, "got a Dense module that cannot be loaded"),
