@@ -14,7 +14,7 @@ import torch
 
 from harness import comm
 from harness.data.pseudo_random import mix64
-from harness.data.ragged import expand_ranges
+from harness.data.ragged import matches
 from harness.data.table.identity import TextKeys, identities
 from harness.filtering.pairs import PairTable
 from harness.search.block_store import BlockStore
@@ -41,18 +41,10 @@ def excluded_rivals(table: PairTable, query: TextKeys, document: TextKeys) -> Pa
     parts = [query, table.keys(table.query_P[pair_E]), table.keys(table.positive_P[pair_E]), document]
     ends = np.cumsum([len(part) for part in parts])[:-1]
     query_Q, query_E, positive_E, document_C = np.split(identities(TextKeys.concatenate(parts)), ends)
-    owner_E, place_E = _matches(query_Q, query_E)
+    owner_E, place_E = matches(query_Q, query_E)
     owner = np.concatenate([owner_E, np.arange(len(query))])
-    entry, rival = _matches(np.concatenate([positive_E[place_E], query_Q]), document_C)
+    entry, rival = matches(np.concatenate([positive_E[place_E], query_Q]), document_C)
     return owner[entry], rival
-
-
-def _matches(wanted_N: np.ndarray, value_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs (position in `wanted_N`, position in `value_M`) of equal numbers."""
-    order_M = np.argsort(value_M, kind="stable")
-    sorted_M = value_M[order_M]
-    entry, place = expand_ranges(np.searchsorted(sorted_M, wanted_N), np.searchsorted(sorted_M, wanted_N, "right"))
-    return entry, order_M[place]
 
 
 def kth_rival_scores(

@@ -55,7 +55,7 @@ class FilterRequest:
     tokeniser: Tokeniser
     prompts: Prompts  # put before queries and documents; a row's own prompt replaces the one of its query
     max_lengths: tuple[int, int]  # tokens, in the order of ROLES
-    scored_by: dict[str, Any]  # everything that a score depends on: model, weights, pooling, prompts, lengths
+    scored_by: dict[str, Any]  # everything that a score depends on: weights, pooling, tokenizer, prompts, lengths
     out: Path
     reading: Callable[[int], None]  # called with the number of texts read since the last call
 

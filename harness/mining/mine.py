@@ -65,8 +65,8 @@ def mine(
     """Write the bank of `data` to `out`; a search that was killed is continued. Every rank must call this.
 
     encode: encodes texts that already start with their prompts. prompts: by role; a row's own prompt replaces the one
-    of its query. ranked_by: everything that the embeddings depend on (model, weights, pooling, prompts, lengths), for
-    bank.json.
+    of its query. ranked_by: everything that the embeddings depend on (model, weights, pooling, tokenizer,
+    prompts, lengths), for bank.json.
     """
     texts, work = mined_texts(data, corpus), out / WORK_FOLDER
     documents = data if corpus is None else corpus

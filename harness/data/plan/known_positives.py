@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.data.ragged import expand_ranges
+from harness.data.ragged import expand_ranges, matches
 from harness.data.table.identity import TextKeys, identities
 from harness.data.table.index import TaskData
 
@@ -64,14 +64,14 @@ def known_positives_among(
     """
     owner, column = np.nonzero(candidate_BM >= 0)
     owner, candidate = _unique_pairs(owner, candidate_BM[owner, column])
-    entry, place = _matches(candidate, document_E)
+    entry, place = matches(candidate, document_E)
     owner, candidate = owner[entry], candidate[entry]
     known = _KnownTexts(all_data, query, document, links)
     is_positive = _is_in(owner, known.other_identity_E[place], known.query_F, known.identity_F)
     for data in all_data:
         if data.kind == "classification":
             labelled, label = known.labels_of_others(data)
-            entry, which = _matches(place, labelled)
+            entry, which = matches(place, labelled)
             shares_label = _is_in(owner[entry], label[which], *known.labels_of_queries(data))
             is_positive[entry[shares_label]] = True
     return _unique_pairs(owner[is_positive], candidate[is_positive])
@@ -134,7 +134,7 @@ class _KnownTexts:
         assert data.label_R is not None
         entry, row = data.rows_with_query(self._keys)
         identity, label = _unique_pairs(self._identity[entry], data.label_R[row].astype(np.int64))
-        text, place = _matches(self._identity, identity)
+        text, place = matches(self._identity, identity)
         return text, label[place]
 
 
@@ -190,24 +190,15 @@ def _not_yet_known(
 
 def _linked(keys: TextKeys, links: TextKeys) -> tuple[np.ndarray, TextKeys]:
     """(position in `keys`, keys of a link) of every link that reads or encodes like one of the texts."""
-    by_raw, by_token = _matches(keys.raw_E, links.raw_E), _matches(keys.token_E, links.token_E)
+    by_raw, by_token = matches(keys.raw_E, links.raw_E), matches(keys.token_E, links.token_E)
     entry, place = merge_pairs(by_raw, by_token)
     return entry, links[place]
 
 
 def _join(value: np.ndarray, key: np.ndarray, other_key: np.ndarray, other: np.ndarray) -> Pairs:
     """All pairs (value, other) whose keys are equal."""
-    entry, place = _matches(key, other_key)
+    entry, place = matches(key, other_key)
     return value[entry], other[place]
-
-
-def _matches(key: np.ndarray, other_key: np.ndarray) -> Pairs:
-    """All pairs (position in `key`, position in `other_key`) with equal keys: a sort-merge join."""
-    order = np.argsort(other_key, kind="stable")
-    sorted_key = other_key[order]
-    start, stop = np.searchsorted(sorted_key, key, "left"), np.searchsorted(sorted_key, key, "right")
-    entry, place = expand_ranges(start, stop)
-    return entry, order[place]
 
 
 def _is_in(first: np.ndarray, second: np.ndarray, other_first: np.ndarray, other_second: np.ndarray) -> np.ndarray:
