@@ -263,6 +263,12 @@ def test_a_broken_configuration_is_one_line_where_prompts_are_looked_for(saved, 
         prompt_notes(recipe, with_folder_prompts(recipe))
 
 
+def test_a_model_that_is_not_there_is_no_model_without_prompts(tmp_path):
+    """Otherwise a finished run whose model was moved seems to be a run of another recipe."""
+    with pytest.raises(ValueError, match=r"model.name_or_path: got .*/gone, expected a folder that exists"):
+        prompts_of_folder(str(tmp_path / "gone"))
+
+
 def test_what_embeddings_depend_on_includes_the_tokenizer(saved, tmp_path):
     """mine and filter continue earlier work if nothing that it depends on has changed; lower case is in no weight."""
     from harness.cli.opened_model import open_model
