@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from harness import comm
 from harness.config import LoadedRecipe, RunConfig, prompt_notes
@@ -37,6 +38,7 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
     else:
         check_continuable(run, folder, checkpoint)
         load_checkpoint(run, folder, checkpoint)
+        warn_of_other_evaluation_data(run.evaluation_data.facts, folder)
     trained_steps = 0 if checkpoint is None else checkpoint.step
     folder.prepare(trained_steps)
     return run, trained_steps
@@ -117,6 +119,23 @@ def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None
     if comm.is_main():
         folder.checkpoints.discard_after(checkpoint.step)
     say(f"continuing from {checkpoint.folder}")
+
+
+def warn_of_other_evaluation_data(facts: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:
+    """Warn of evaluation data that is not what the run's earlier scores were computed on.
+
+    facts: of each data set, as `LoadedData` has them; run.json holds those of the earlier start.
+    """
+    earlier = {fact["name"]: fact for fact in folder.read("run.json", {}).get("evaluation_data", [])}
+    for fact in facts:
+        before = earlier.get(fact["name"], fact)
+        changes = {"hash": "files", "prompts": "prompts", "counts": "counts of what is left out"}
+        changed = [words for key, words in changes.items() if before.get(key, fact.get(key)) != fact.get(key)]
+        if changed:
+            warn(
+                f"evaluation data {fact['name']}: other {' and '.join(changed)} than at the run's earlier start: its "
+                "scores of before and after cannot be compared; restore them, or set checkpoint.resume: never"
+            )
 
 
 def _warn_of_settings(run: Run) -> None:

@@ -1,0 +1,37 @@
+"""A run that is continued says what is not as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config import load_recipe
+from harness.run.folder import RunFolder
+from harness.run.start import warn_of_other_evaluation_data
+from tests.tiny import make_recipe
+
+FACT = {"name": "faq", "hash": "a", "prompts": {"query": "", "document": ""}, "counts": {}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, ""),
+        ({"name": "new", "hash": "b"}, ""),
+        ({"hash": "b"}, "evaluation data faq: other files than at the run's earlier start"),
+        ({"prompts": {"query": "q: ", "document": ""}}, "faq: other prompts than"),
+        ({"hash": "b", "counts": {"own_documents": 1}}, "faq: other files and counts of what is left out than"),
+    ],
+)
+def test_evaluation_data_that_changed_since_the_earlier_scores_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], words: str
+) -> None:
+    folder = RunFolder.of(load_recipe(str(make_recipe(tmp_path))).config)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"evaluation_data": [FACT]}))
+    warn_of_other_evaluation_data([{**FACT, **change}], folder)
+    printed = " ".join(capsys.readouterr().err.split())
+    assert words in printed and bool(words) == bool(printed)
