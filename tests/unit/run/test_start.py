@@ -34,4 +34,5 @@ def test_evaluation_data_that_changed_since_the_earlier_scores_is_said(
     (tmp_path / "run" / "run.json").write_text(json.dumps({"evaluation_data": [FACT]}))
     warn_of_other_evaluation_data([{**FACT, **change}], folder)
     printed = " ".join(capsys.readouterr().err.split())
-    assert words in printed and bool(words) == bool(printed)
+    assert words in printed
+    assert bool(words) == bool(printed)
