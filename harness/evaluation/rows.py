@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.data.source import files
+from harness.data.source.facts import IGNORE, FileFacts, ReadSettings
 from harness.data.source.files import FILE_SUFFIXES, BadRow, Row
-from harness.data.source.formats import FormattedRow, read_formatted_rows
+from harness.data.source.formats import FormattedRow, SourceReader
 from harness.data.source.validation import validate
 from harness.types import Example, SourceKind
 
 SPLIT = "test"  # of a folder with several splits
+# What training's messages advise for a task of a recipe, and what serves evaluation data, which has no such keys.
+_REMEDIES = (
+    (re.compile(r"in the recipe's task, .* leaves it out"), "rename the column, or remove it"),
+    (re.compile(r"to read other names, map them in the recipe's task: columns: {(.*)}"), r"rename the columns: \1"),
+    (re.compile(r"expected it in the recipe: .*"), "expected no such column in evaluation data; remove it"),
+)
 
 
 class _Missing:
@@ -38,12 +46,24 @@ def read_rows(file: Path) -> Iterator[tuple[int, Row]]:
         yield line, row
 
 
-def read_formatted(file: Path, kind: SourceKind) -> Iterator[tuple[int, FormattedRow]]:
-    """(line number from 1, row with the format of its columns) of every row, read as training reads this kind."""
-    for line, row in read_formatted_rows(str(file), SPLIT, kind):
-        if isinstance(row, BadRow):
-            raise ValueError(row.message(file, line))
-        yield line, row
+def read_formatted(file: Path, kind: SourceKind, facts: FileFacts) -> Iterator[tuple[int, FormattedRow]]:
+    """(line number from 1, row with the format of its columns) of every row, read as training reads this kind.
+
+    facts: gets the columns that are not used, and the queries that are left out. A label beside an sts row's score is
+    not used.
+    """
+    ignored: dict[str, tuple[str, ...]] = {IGNORE: ("label", "labels")} if kind == "sts" else {}
+    reader = SourceReader(str(file), SPLIT, kind, ReadSettings(ignored))
+    try:
+        for line, row in (numbered for place in reader.files for numbered in reader.rows(place, facts)):
+            if isinstance(row, BadRow):
+                raise ValueError(row.message(file, line))
+            yield line, row
+    except ValueError as error:
+        message = str(error)
+        for pattern, words in _REMEDIES:
+            message = pattern.sub(words, message)
+        raise ValueError(message) from error
 
 
 def example_of(file: Path, line: int, row: FormattedRow) -> Example:
@@ -58,9 +78,9 @@ def example_of(file: Path, line: int, row: FormattedRow) -> Example:
     return example
 
 
-def read_examples(file: Path, kind: SourceKind) -> Iterator[tuple[int, Example]]:
-    """(line number from 1, example) of every row, read as training reads this kind."""
-    for line, row in read_formatted(file, kind):
+def read_examples(file: Path, kind: SourceKind, facts: FileFacts) -> Iterator[tuple[int, Example]]:
+    """(line number from 1, example) of every row, read as training reads this kind. facts: see `read_formatted`."""
+    for line, row in read_formatted(file, kind, facts):
         yield line, example_of(file, line, row)
 
 
@@ -89,15 +109,17 @@ def bad_field(file: Path, line: int, field: str, got: object, expected: str) -> 
     return ValueError(BadRow(field, shown[:80], expected).message(file, line))
 
 
-def labelled_texts(file: Path) -> tuple[list[str], list[str]]:
+def labelled_texts(file: Path, facts: FileFacts) -> tuple[list[str], list[str]]:
     """(texts, labels) of a file of `text, label`; a whole number as a label becomes a text.
+
+    facts: see `read_formatted`.
 
     Raises:
         ValueError: a row is bad, or there are no rows.
     """
     texts: list[str] = []
     labels: list[str] = []
-    for _, example in read_examples(file, "classification"):
+    for _, example in read_examples(file, "classification", facts):
         assert example.label is not None
         texts.append(example.texts[0])
         labels.append(example.label)

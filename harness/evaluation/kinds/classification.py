@@ -12,7 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
-from harness.evaluation.counts import Counts, only_nonzero
+from harness.data.source.facts import FileFacts
+from harness.evaluation.counts import Counts, only_nonzero, unused_columns
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.evaluation.rows import file_called, labelled_texts
 from harness.search.encode import EncodeTexts, encode_each_once
@@ -43,12 +44,13 @@ class Classification(Kind[ClassificationData]):
         return (train, test) if train and test else None
 
     def load(self, train: Path, test: Path) -> ClassificationData:
-        train_texts, train_labels = labelled_texts(train)
-        test_texts, test_labels = labelled_texts(test)
+        train_texts, train_labels = labelled_texts(train, facts := FileFacts())
+        test_texts, test_labels = labelled_texts(test, facts)
         if len(set(train_labels)) < 2:
             raise ValueError(f"{train}: got 1 label, expected at least 2 to tell apart")
         unseen = sum(label not in set(train_labels) for label in test_labels)
         counts = only_nonzero(test_texts_of_labels_without_training_text=unseen)
+        counts |= unused_columns(facts.unused)
         return ClassificationData(train_texts, train_labels, test_texts, test_labels, counts)
 
     def num_rows(self, data: ClassificationData) -> int:

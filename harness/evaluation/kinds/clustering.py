@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import v_measure_score
 
 from harness.data.source.files import Row
-from harness.evaluation.counts import Counts, only_nonzero
+from harness.evaluation.counts import Counts, note_unused, only_nonzero, unused_columns
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.evaluation.rows import MISSING, bad_field, read_rows, text_field
 from harness.search.encode import EncodeTexts, encode_each_once
@@ -50,17 +51,19 @@ class Clustering(Kind[ClusteringData]):
 
     def load(self, file: Path) -> ClusteringData:
         """Read the data; the columns are text and label, or sentences and labels as in mteb's data sets."""
-        data = ClusteringData([], [])
+        data, unused = ClusteringData([], []), Counter[str]()
         for line, row in read_rows(file):
             text, label = _columns(row) or ("text", "label")
             data.texts.append(text_field(file, line, row, text))
             data.labels.append(_label(file, line, label, row.get(label, MISSING)))
+            note_unused(unused, row, (text, label))
             if num_levels(data.labels[-1]) != num_levels(data.labels[0]):
                 expected = f"{num_levels(data.labels[0])} levels as in the first row"
                 raise bad_field(file, line, label, row[label], expected)
         if len(set(data.labels)) < 2:
             raise ValueError(f"{file}: got {len(set(data.labels))} label, expected at least 2 to tell apart")
         data.counts.update(only_nonzero(texts_not_drawn=max(0, len(data.texts) - CLUSTERING_TEXTS)))
+        data.counts.update(unused_columns(unused))
         return data
 
     def num_rows(self, data: ClusteringData) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from harness.data.source.columns.labels import is_positive
 from harness.data.source.files import Row
-from harness.evaluation.counts import Counts
+from harness.evaluation.counts import Counts, note_unused, unused_columns
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.evaluation.kinds.text_pairs import PAIR_COLUMNS, encode_pairs, has_pair
 from harness.evaluation.rows import MISSING, bad_field, read_rows, text_field
@@ -40,7 +41,7 @@ class PairClassification(Kind[PairClassificationData]):
         return has_pair(row) and bool({"label", "labels"} & row.keys()) and "score" not in row
 
     def load(self, file: Path) -> PairClassificationData:
-        data = PairClassificationData([], [], [])
+        data, unused = PairClassificationData([], [], []), Counter[str]()
         for line, row in read_rows(file):
             left, right = next((names for names in PAIR_COLUMNS if names[0] in row), PAIR_COLUMNS[0])
             data.texts1.append(text_field(file, line, row, left))
@@ -51,8 +52,10 @@ class PairClassification(Kind[PairClassificationData]):
             if same is None:
                 raise bad_field(file, line, name, label, "1 (the same) or 0 (not); a degree is called score")
             data.same.append(same)
+            note_unused(unused, row, (left, right, name))
         if len(set(data.same)) < 2:
             raise ValueError(f"{file}: got pairs of one label only, expected 0 and 1")
+        data.counts.update(unused_columns(unused))
         return data
 
     def num_rows(self, data: PairClassificationData) -> int:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.source.columns.foreign import foreign_format
+from harness.data.source.facts import FileFacts
 from harness.data.source.files import BadRow, Row
 from harness.data.source.formats import FormattedRow, detect_format
-from harness.evaluation.counts import Counts, only_nonzero
+from harness.evaluation.counts import Counts, only_nonzero, unused_columns
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.evaluation.kinds.trec import trec_scores
 from harness.evaluation.rows import example_of, read_formatted
@@ -46,7 +47,7 @@ class Reranking(Kind[RerankingData]):
     def load(self, file: Path) -> RerankingData:
         # A query without positives or without negatives leaves nothing to rank: it is not scored, as in mteb.
         data, count = RerankingData([], [], []), Counter[str]()
-        for line, row in read_formatted(file, "retrieval"):
+        for line, row in read_formatted(file, "retrieval", facts := FileFacts()):
             if _is_empty(row):
                 count["rows_without_positives"] += 1
                 continue
@@ -57,12 +58,15 @@ class Reranking(Kind[RerankingData]):
                 count["rows_without_negatives"] += 1
                 continue
             count["row_prompts"] += example.prompt is not None
+            count["row_scores"] += example.document_scores is not None
             data.queries.append(query)
             data.documents.append(documents)
             data.relevant.append([True] * example.num_positives + [False] * num_negatives)
+        count["rows_without_positives"] += sum(facts.skipped.values())
+        count["queries_with_both_labels"] = sum(facts.notes.values())
         if not data.queries:
             raise ValueError(f"{file}: got no row with a positive and a negative, expected at least one to rerank")
-        data.counts.update(only_nonzero(**count))
+        data.counts.update(only_nonzero(**count) | unused_columns(facts.unused))
         return data
 
     def num_rows(self, data: RerankingData) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import rank0
-from harness.evaluation.counts import Counts, only_nonzero
+from harness.evaluation.counts import Counts, note_unused, only_nonzero, unused_columns
 from harness.evaluation.judgements import Qrels, judgements_file, read_judgements
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.evaluation.kinds.trec import trec_scores
@@ -55,13 +56,19 @@ class Retrieval(Kind[RetrievalData]):
 
         BEIR's evaluator and several tasks of mteb go by the id alone, see `without_identical_ids`.
         """
-        texts_of = _by_id(corpus)
-        all_queries = {name: texts[0] for name, texts in _by_id(queries, has_title=False).items()}
+        if ranked := file_called(corpus.parent, "top_ranked"):
+            raise ValueError(
+                f"{ranked}: got the documents to rank for each query (mteb's reranking), expected a corpus that is "
+                "searched whole; remove this file, or write a file of query, positive and negative to rerank"
+            )
+        texts_of = _by_id(corpus, unused := Counter[str]())
+        queries_of = _by_id(queries, unused, is_corpus=False)
+        all_queries = {name: texts[0] for name, texts in queries_of.items()}
         qrels, counts = read_judgements(judgements, all_queries, texts_of)
         scored = {name: all_queries[name] for name in qrels}
-        own = {name for name, text in scored.items() if text in texts_of.get(name, ())}
+        own = {name for name in scored if set(queries_of[name]) & set(texts_of.get(name, ()))}
         documents = {name: texts_of[name][0] for name in sorted(texts_of, reverse=True)}
-        data = RetrievalData(scored, documents, qrels, counts=counts)
+        data = RetrievalData(scored, documents, qrels, counts=counts | unused_columns(unused))
         return _not_ranking(data, own, "own_documents")
 
     def without_identical_ids(self, data: RetrievalData) -> RetrievalData:
@@ -120,10 +127,11 @@ def _excluded(data: RetrievalData) -> Pairs | None:
     return query_E, row_E
 
 
-def _by_id(file: Path, has_title: bool = True) -> dict[str, tuple[str, ...]]:
-    """Id → (the text to encode, and the text alone if a title stands before it).
+def _by_id(file: Path, unused: Counter[str], is_corpus: bool = True) -> dict[str, tuple[str, ...]]:
+    """Id → (the text to encode, and the text alone if a title or an instruction stands beside it).
 
-    Title and text are joined with a space, as mteb joins them, so that scores can be compared with published ones.
+    A document is its title and text, a query its text and instruction, joined with a space as mteb joins them, so that
+    scores can be compared with published ones. unused: gets the columns that are not used.
     """
     texts: dict[str, tuple[str, ...]] = {}
     for line, row in read_rows(file):
@@ -134,10 +142,11 @@ def _by_id(file: Path, has_title: bool = True) -> dict[str, tuple[str, ...]]:
         if str(name) in texts:
             raise bad_field(file, line, id_field, name, "an id that did not occur before")
         text = text_field(file, line, row, "text", may_be_empty=True).strip()
-        title = row.get("title") if has_title else None
-        if title is not None:
-            title = text_field(file, line, row, "title", may_be_empty=True)
-        texts[str(name)] = (f"{title} {text}".strip(), text) if title else (text,)
+        beside = "title" if is_corpus else "instruction"
+        more = None if row.get(beside) is None else text_field(file, line, row, beside, may_be_empty=True)
+        joined = f"{more} {text}" if is_corpus else f"{text} {more}"
+        texts[str(name)] = (joined.strip(), text) if more else (text,)
+        note_unused(unused, row, (id_field, "text", beside))
     if not texts:
         raise ValueError(f"{file}: got no rows, expected at least one")
     return texts

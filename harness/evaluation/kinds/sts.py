@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from harness.data.source.facts import FileFacts
 from harness.data.source.files import Row
-from harness.evaluation.counts import Counts
+from harness.evaluation.counts import Counts, unused_columns
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.evaluation.kinds.text_pairs import encode_pairs, has_pair
 from harness.evaluation.rows import read_examples
@@ -39,11 +40,12 @@ class STS(Kind[STSData]):
 
     def load(self, file: Path) -> STSData:
         data = STSData([], [], [])
-        for _, example in read_examples(file, "sts"):
+        for _, example in read_examples(file, "sts", facts := FileFacts()):
             assert example.score is not None
             data.texts1.append(example.texts[0])
             data.texts2.append(example.texts[1])
             data.scores.append(example.score)
+        data.counts.update(unused_columns(facts.unused))
         if len(data.scores) < 2:
             raise ValueError(f"{file}: got {len(data.scores)} rows, expected at least 2 pairs")
         if len(set(data.scores)) < 2:

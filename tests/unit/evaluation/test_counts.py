@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from harness.evaluation.counts import COUNTED, count_lines
 from harness.evaluation.runner import evaluate, load
@@ -99,3 +100,70 @@ def test_each_data_set_says_what_it_holds(tmp_path: Path) -> None:
         (False, "rows: reranking, queries: 1"),
         (True, "rows: rows without a negative (not scored, as in mteb): 1"),
     ]
+
+
+def _folder(place: Path, corpus: list[Any], queries: list[Any]) -> Path:
+    write(place / "corpus.jsonl", *corpus)
+    write(place / "queries.jsonl", *queries)
+    write(place / "qrels" / "test.tsv", "q1\td1\t1")
+    return place
+
+
+CORPUS = [{"_id": "d1", "text": A, "metadata": {}, "summary": "salt"}, {"_id": "d2", "text": B, "title": ""}]
+
+
+def test_columns_that_no_score_depends_on_are_listed(tmp_path: Path) -> None:
+    pairs = [{"text1": Q, "text2": text, "label": i, "labels": 1 - i, "id": i} for i, text in enumerate((A, B))]
+    intents = [{"text": text, "label": i, "label_text": "x"} for i, text in enumerate((A, B))]
+    write(tmp_path / "intents" / "train.jsonl", *intents)
+    write(tmp_path / "intents" / "test.jsonl", *intents)
+    listed = {
+        _folder(tmp_path / "faq", CORPUS, [{"_id": "q1", "text": Q, "title": "Kitchen"}]): "summary, title",
+        write(tmp_path / "pairs.jsonl", *pairs): "labels, id",
+        write(tmp_path / "groups.jsonl", *intents): "label_text",
+        tmp_path / "intents": "label_text",
+        write(
+            tmp_path / "sts.jsonl", *({"text1": Q, "text2": t, "score": len(t), "genre": "x"} for t in (A, B))
+        ): "genre",
+        write(tmp_path / "rows.jsonl", {"query": Q, "positive": A, "negative": [B], "answer_id": 3}): "answer_id",
+    }
+    for path, columns in listed.items():
+        lines = [line for _, line in load([str(path)]).count_lines()]
+        assert lines[-1] == f"{path.stem}: columns not used: {columns}"
+
+
+def test_a_querys_instruction_stands_behind_its_text_as_in_mteb(tmp_path: Path) -> None:
+    queries = [{"_id": "q1", "text": Q, "instruction": "Find a place"}, {"_id": "q2", "text": Q, "instruction": None}]
+    mteb = pytest.importorskip("mteb._create_dataloaders")
+    text, _ = mteb._combine_queries_with_instruction_text(Dataset.from_list(queries))["text"]
+    (loaded,) = load([str(_folder(tmp_path / "faq", CORPUS, queries))]).data.values()
+    assert loaded.queries == {"q1": text} == {"q1": f"{Q} Find a place"}
+
+
+def test_documents_to_rank_beside_a_corpus_are_refused(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "faq", CORPUS, [{"_id": "q1", "text": Q}])
+    write(folder / "top_ranked.jsonl", {"query-id": "q1", "corpus-ids": ["d1"]})
+    with pytest.raises(ValueError, match=r"top_ranked\.jsonl: got the documents to rank"):
+        load([str(folder)])
+
+
+def test_labels_and_scores_of_rows_to_rerank_are_counted(tmp_path: Path) -> None:
+    rows = [(Q, A, 1), (Q, B, 0), (Q, A, 0), ("when", B, 0)]
+    labelled = write(tmp_path / "a.jsonl", *({"query": q, "positive": t, "label": label} for q, t, label in rows))
+    assert counts(labelled) == (1, {"rows_without_positives": 1, "queries_with_both_labels": 1})
+    scored = {"query": Q, "pos": [A], "neg": [B], "pos_scores": [1.0], "neg_scores": [0.0]}
+    assert counts(write(tmp_path / "b.jsonl", scored)) == (1, {"row_scores": 1})
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"text1": Q, "text2": A, "score": 1, "scores": 1}, "rename the column, or remove it"),
+        ({"query": Q, "positive": A, "passage_negatives": [B]}, "rename the column, or remove it"),
+        ({"query": Q, "pos": [A], "neg": [B], "type": "symmetric_sts"}, "expected no such column in evaluation data"),
+    ],
+)
+def test_a_mistake_in_evaluation_data_is_not_answered_with_a_recipes_task(tmp_path: Path, row: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        load([str(write(tmp_path / "rows.jsonl", row, row))])
+    assert "recipe" not in str(caught.value)
