@@ -37,7 +37,7 @@ class HeadModule:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a model folder says about its embeddings. A plain Hugging Face folder says none of it."""
+    """What a model folder says about its embeddings. A plain Hugging Face folder says at most a length."""
 
     backbone: str = ""  # the subfolder with the backbone's configuration, weights and tokenizer
     pooling: tuple[PoolingMode, ...] | None = None  # the pooled vectors stand side by side, in this order
@@ -60,7 +60,7 @@ def read_layout(path: str | Path) -> Layout:
     folder = Path(path)
     if not (folder / "modules.json").is_file():
         _refuse_adapter(folder)
-        return Layout()
+        return Layout(max_length=_tokenizer_length(folder))
     (first, backbone), (second, pooling_folder), *rest = _modules(folder)
     if (first, second) != ("Transformer", "Pooling"):
         raise ValueError(

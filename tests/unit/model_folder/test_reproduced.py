@@ -248,3 +248,12 @@ def test_files_that_are_missing_or_broken_are_named(source, tmp_path):
     (folder / "modules.json").unlink()
     with pytest.raises(ValueError, match=r"adapter_config.json: got an adapter, expected whole weights"):
         read_layout(folder)
+
+
+@pytest.mark.parametrize("length", [8, 60, 10**6, None])
+def test_texts_of_a_plain_folder_are_cut_where_sentence_transformers_cuts_them(source, tmp_path, length):
+    folder = tmp_path / "plain"
+    shutil.copytree(source, folder)
+    change_json(folder / "tokenizer_config.json", model_max_length=length or 10**30)
+    expected = SentenceTransformer(str(folder), device="cpu").max_seq_length
+    assert config_of_folder(str(folder)).max_length == expected
