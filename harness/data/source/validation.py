@@ -114,10 +114,11 @@ def _number(value: Any, field: str) -> float:
 
 
 def _label(value: Any, field: str) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    is_whole = isinstance(value, float) and value.is_integer()  # pandas writes 1.0 for 1 where a column had gaps
+    if is_whole or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(int(value))
     if not isinstance(value, str):
-        raise InvalidField(field, _describe(value), "a text or an integer")
+        raise InvalidField(field, _describe(value), "a text or a whole number")
     return _text(value, field)
 
 

@@ -121,8 +121,8 @@ def test_scores_and_labels_are_read() -> None:
         (PAIR, {"score": 1e39}, "score: got float 1e+39, expected a finite number (float32)"),
         (PAIR, {"score": -(10**400)}, "score: got int -1000"),
         (LABELLED, {"label": " "}, "label: got str ' ', expected a text that is not empty"),
-        (LABELLED, {"label": True}, "label: got bool True, expected a text or an integer"),
-        (LABELLED, {"label": 1.5}, "label: got float 1.5, expected a text or an integer"),
+        (LABELLED, {"label": True}, "label: got bool True, expected a text or a whole number"),
+        (LABELLED, {"label": 1.5}, "label: got float 1.5, expected a text or a whole number"),
     ],
 )
 def test_a_bad_field_is_named_with_what_was_got_and_expected(
@@ -160,3 +160,10 @@ def test_whatever_stands_in_a_field_the_message_stays_one_short_line(value: Any)
     assert isinstance(found, BadRow)
     assert len(found.got) <= 60
     assert len(found.message("a.jsonl", 1).splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", [3, 3.0, "3"])
+def test_a_whole_number_is_one_label_however_a_file_writes_it(value: Any) -> None:
+    example = _check({**LABELLED, "label": value}, LABELLED)
+    assert isinstance(example, Example)
+    assert example.label == "3"
