@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -55,6 +56,8 @@ def _list_rows(path: str) -> Rows:
         with open_bytes(path) as stream:
             for number, item in enumerate(_items(stream), start=1):
                 yield number, item if isinstance(item, dict) else _no_object(item, "objects in the list")
+    except _RepeatedKeyError as error:
+        raise ValueError(_twice(error).message(path, number + 1)) from error
     except (*READ_ERRORS, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(broken_off(path, number + 1, error)) from error
 
@@ -65,7 +68,10 @@ def _items(stream: IO[bytes]) -> Iterator[Any]:
     Raises:
         json.JSONDecodeError: the list is broken, or ends too early.
     """
-    decode, incremental = json.JSONDecoder().raw_decode, codecs.getincrementaldecoder("utf-8-sig")()
+    decode, incremental = (
+        json.JSONDecoder(object_pairs_hook=_with_each_key_once).raw_decode,
+        codecs.getincrementaldecoder("utf-8-sig")(),
+    )
     buffer, position, ended, opened = "", 0, False, False
     while True:
         while position < len(buffer) and buffer[position] in _BLANK:
@@ -101,12 +107,30 @@ def _expect_nothing_more(text: str) -> None:
 def _parse(text: str) -> Row | BadRow:
     """The JSON object on one line, or a BadRow that says why the line is not a JSON object."""
     try:
-        row = json.loads(text)
+        row = json.loads(text, object_pairs_hook=_with_each_key_once)
+    except _RepeatedKeyError as error:
+        return _twice(error)
     except json.JSONDecodeError as error:
         return BadRow("row", f"broken JSON ({error.msg} at column {error.pos + 1})", _ONE_OBJECT_PER_LINE)
     except (ValueError, RecursionError) as error:  # a number with thousands of digits; thousands of nested brackets
         return BadRow("row", f"JSON that cannot be read ({type(error).__name__})", _ONE_OBJECT_PER_LINE)
     return row if isinstance(row, dict) else _no_object(row, _ONE_OBJECT_PER_LINE)
+
+
+class _RepeatedKeyError(ValueError):
+    """An object of a JSON file has a key twice; json would keep the last value only."""
+
+
+def _twice(error: _RepeatedKeyError) -> BadRow:
+    return BadRow("row", f"the key {error} twice", "every key once")
+
+
+def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise _RepeatedKeyError(ascii(repeated)[:60])
+    return found
 
 
 def _no_object(value: Any, expected: str) -> BadRow:

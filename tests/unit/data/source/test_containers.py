@@ -114,6 +114,7 @@ def test_a_json_list_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.Monke
         (json.dumps({"data": ROWS[:2]}, indent=1), "got what is not one JSON object per line"),
         (json.dumps(ROWS)[:-5], r"a\.json:40: file: got JSONDecodeError"),
         (json.dumps(ROWS) + "[]", "text after the list"),
+        ('[{"query": "a", "query": "b"}]', r"a\.json:1: row: got the key 'query' twice, expected every key once"),
     ],
 )
 def test_other_json_is_refused(tmp_path: Path, content: str, message: str) -> None:

@@ -192,3 +192,13 @@ def test_importing_the_reader_does_not_import_datasets() -> None:
     """`datasets` takes a second to import; only folders and hub names need it."""
     code = "import sys, harness.data.source.files; sys.exit('datasets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_key_that_an_object_has_twice_is_a_bad_row(tmp_path: Path) -> None:
+    """json keeps the last value only, so that a positive would be lost without a word."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"query": "a", "positive": "b", "positive": "c"}\n{"query": "d", "positive": "e"}\n')
+    (_, bad), (_, good) = read_rows(str(file), "train")
+    assert isinstance(bad, BadRow)
+    assert bad.got == "the key 'positive' twice"
+    assert good == {"query": "d", "positive": "e"}
