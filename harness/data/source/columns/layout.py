@@ -116,6 +116,9 @@ def _nearest(name: str, known: set[str], kind: SourceKind) -> str | None:
             return "label"
         if _ABOUT_A_TEXT.fullmatch(lower):
             return None
+        words = set(re.split(r"[^a-z]+", lower))
+        if words & {"relevance", "relevant"} and not words & {"score", "scores"}:  # relevance_label, human_relevance
+            return "label"
         telling = [_TELLING_WORDS[word] for word in re.split(r"[^a-z]+", lower) if word in _TELLING_WORDS]
         if telling:
             return telling[0]

@@ -123,6 +123,7 @@ def test_a_rows_prompt_is_read_beside_every_name_of_the_positive(tmp_path: Path)
         ("retrieval", PAIR | {"positive_2": "c"}, "positive_2", "positive"),
         ("retrieval", PAIR | {"instruction": "find"}, "instruction", "prompt"),
         ("retrieval", PAIR | {"relevance": 2}, "relevance", "label"),
+        ("retrieval", PAIR | {"relevance_label": 0}, "relevance_label", "label"),
         ("retrieval", PAIR | {"response": "b"}, "response", "response"),
         ("sts", {"text1": "a", "text2": "b", "score": 1, "label": 0}, "label", "label"),
         ("sts", {"text1": "a", "text2": "b", "score": 1, "prompt": "x"}, "prompt", "prompt"),
