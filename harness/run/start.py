@@ -66,8 +66,8 @@ def _show_prompts_of_data(run: Run) -> None:
         if count:
             warn(
                 f"task {task.config.name}: {count} texts have a prompt of their own in the data, which only training "
-                "uses; evaluation and the exported model have the task's: set evaluation.query_prompt, or prompts "
-                "beside a path of evaluation.data"
+                "uses; evaluation and the exported model have those of the tasks, if these agree: set "
+                "evaluation.query_prompt, or prompts beside a path of evaluation.data"
             )
 
 
