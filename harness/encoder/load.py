@@ -17,7 +17,7 @@ from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.encoder.head import build_head
 from harness.encoder.text_model import check_padding, text_model_class
-from harness.encoder.whole_model import load_whole
+from harness.encoder.whole_model import check_finite, load_whole
 from harness.model_folder.configuration import backbone_config, check_text_length, default_pooling, position_limit
 from harness.model_folder.find import resolve_model
 from harness.model_folder.layout import Layout, backbone_folder, read_layout
@@ -50,6 +50,7 @@ def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 
         normalize=_first_known(config.normalize, layout.normalize, True),
     )
     encoder.head = build_head(config, layout.head, encoder.pooled_dim, dropout, seed)
+    check_finite(config.name_or_path, encoder.head.named_parameters(prefix="head"))
     encoder.unused_backbone_state = unused_state
     if config.matryoshka_dims and config.matryoshka_dims[-1] > encoder.dim:
         raise ValueError(

@@ -54,7 +54,7 @@ def load_whole(model_class: Any, folder: str, name: str, **options: Any) -> PreT
         ) from error
     _check_shapes(name, report["mismatched_keys"])
     _check_names(name, backbone, set(report["missing_keys"]), set(report["unexpected_keys"]))
-    _check_finite(name, backbone.named_parameters())
+    check_finite(name, backbone.named_parameters())
     if options.get("trust_remote_code"):
         _check_buffers(name, backbone)
     backbone.pooler_is_random = any(key.startswith(_MAY_BE_MISSING) for key in report["missing_keys"])
@@ -119,7 +119,7 @@ def _some(keys: set[str]) -> str:
     return ", ".join(named) + (f" and {len(keys) - len(named)} more" if len(keys) > len(named) else "")
 
 
-def _check_finite(name: str, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+def check_finite(name: str, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
     """Raise if a weight is NaN or infinite; the smallest and the largest of a tensor say so, in one pass over it."""
     broken = [key for key, value in weights if value.numel() and not all(map(torch.isfinite, torch.aminmax(value)))]
     if broken:

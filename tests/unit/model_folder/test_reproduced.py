@@ -232,6 +232,14 @@ def test_a_module_that_is_not_followed_is_refused_with_its_name(source, tmp_path
     assert words in str(caught.value)
 
 
+def test_a_dense_layer_with_nan_is_refused(source, tmp_path):
+    dense = Dense(32, 20)
+    dense.linear.weight.data[3, 4] = float("nan")
+    folder = stored(source, tmp_path / "in", dense)
+    with pytest.raises(ValueError, match=r"NaN or infinite in 1 weight \(head.0.linear.weight\)"):
+        load_encoder(config_of_folder(str(folder)))
+
+
 def test_files_that_are_missing_or_broken_are_named(source, tmp_path):
     folder = stored(source, tmp_path / "in", Dense(32, 20))
     (folder / "2_Dense" / "model.safetensors").rename(folder / "2_Dense" / "pytorch_model.bin")
