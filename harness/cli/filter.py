@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ import typer
 
 from harness.cli.mistakes import mistakes_in_one_line
 from harness.cli.options import (
+    Columns,
     DataRoot,
     DocumentPrompt,
     MaxLength,
@@ -20,6 +22,7 @@ from harness.cli.options import (
     QueryPrompt,
     TrustRemoteCode,
     Verbose,
+    column_names,
     existing_path,
 )
 from harness.model_folder.pooling import PoolingMode
@@ -58,6 +61,7 @@ def filter_(
             help="Change another limit, e.g. `rules.max_characters=2000` or `near_threshold=0.9`. May be repeated.",
         ),
     ] = None,
+    columns: Columns = None,
     max_length: MaxLength = None,
     pooling: Pooling = None,
     query_prompt: QueryPrompt = None,
@@ -84,6 +88,7 @@ def filter_(
             corpus=corpus,
             out=out,
             config=_checked_config({**options, "duplicates": duplicates}, overrides or []),
+            columns=column_names(columns),
             max_length=max_length,
             pooling=pooling,
             data_root=data_root,
@@ -116,6 +121,7 @@ def filter_data(
     corpus: str | None,
     out: Path,
     config: FilterConfig,
+    columns: Mapping[str, str | tuple[str, ...]] | None = None,
     max_length: int | None = None,
     pooling: PoolingMode | None = None,
     data_root: Path | None = None,
@@ -123,12 +129,10 @@ def filter_data(
     choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
     trust_remote_code: bool = False,
 ) -> None:
-    """Keep the pairs that pass all filters of `config`; write them and a report, and print the counts.
-
-    The ranks divide the work. A killed start is continued; a finished one with equal settings is only printed.
-    """
+    """Keep the pairs that pass all filters; write them and a report. A killed start goes on, a finished one is read."""
     from harness import comm, rank0
     from harness.cli.opened_model import open_model
+    from harness.data.source.facts import ReadSettings
     from harness.filtering.filter import FilterRequest, earlier_report, filter_pairs
     from harness.filtering.report import PAGE, summary
     from harness.report.console import MiningConsole, ReadingConsole
@@ -142,7 +146,8 @@ def filter_data(
     opened.show_prompts()
     documents = None if corpus_path is None else opened.read("corpus", corpus_path)
     reading = opened.tokeniser, opened.prompts, opened.pair_lengths, opened.identity()
-    request = FilterRequest(str(data_path), "train", documents, config, *reading, out, ReadingConsole(data))
+    places = out, ReadingConsole(data), ReadSettings(columns or {})
+    request = FilterRequest(str(data_path), "train", documents, config, *reading, *places)
     facts = request.facts()
     if (report := earlier_report(request, facts)) is None:
         with MiningConsole() as console:

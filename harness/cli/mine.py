@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +11,7 @@ import typer
 
 from harness.cli.mistakes import mistakes_in_one_line
 from harness.cli.options import (
+    Columns,
     DataRoot,
     DocumentPrompt,
     MaxLength,
@@ -20,6 +22,7 @@ from harness.cli.options import (
     QueryPrompt,
     TrustRemoteCode,
     Verbose,
+    column_names,
     existing_path,
 )
 from harness.model_folder.pooling import PoolingMode
@@ -54,6 +57,7 @@ def mine(
     index_above: Annotated[
         int, typer.Option(min=0, metavar="N", help="Documents up to which search is exact.")
     ] = 1_000_000,
+    columns: Columns = None,
     max_length: MaxLength = None,
     pooling: Pooling = None,
     query_prompt: QueryPrompt = None,
@@ -81,6 +85,7 @@ def mine(
             corpus=corpus,
             out=out,
             settings=MineSettings(candidates, relative, margin, index, index_above),
+            columns=column_names(columns),
             max_length=max_length,
             pooling=pooling,
             data_root=data_root,
@@ -97,6 +102,7 @@ def mine_bank(
     corpus: str | None,
     out: Path,
     settings: MineSettings,
+    columns: Mapping[str, str | tuple[str, ...]] | None = None,
     max_length: int | None = None,
     pooling: PoolingMode | None = None,
     data_root: Path | None = None,
@@ -110,6 +116,7 @@ def mine_bank(
     """
     from harness import comm, rank0
     from harness.cli.opened_model import open_model
+    from harness.data.source.facts import ReadSettings
     from harness.files import check_output
     from harness.mining.mine import mine, refuse_finished
     from harness.report.console import MiningConsole
@@ -120,7 +127,7 @@ def mine_bank(
     rank0.by_main(lambda: check_output(out, "--out"))
     opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code)
     opened.show_prompts()
-    data = opened.read("retrieval", os.path.abspath(existing_path(queries, data_root)))
+    data = opened.read("retrieval", os.path.abspath(existing_path(queries, data_root)), ReadSettings(columns or {}))
     documents = None if corpus is None else opened.read("corpus", os.path.abspath(existing_path(corpus, data_root)))
     encode, ranked_by = opened.encode.without_prompts(), opened.identity()
     with MiningConsole() as console:

@@ -12,6 +12,7 @@ import torch
 from harness import comm, rank0
 from harness.config import inference_prompts, max_lengths
 from harness.data.data_config import DataConfig
+from harness.data.source.facts import ReadSettings
 from harness.data.table.findings import file_remarks
 from harness.data.table.index import TableConfig, TaskData, open_table
 from harness.data.table.tokenisation import Tokeniser
@@ -69,10 +70,10 @@ class OpenedModel:
         for warning in command_warnings(self.model_prompts, self.choice, {"data": "retrieval"}, {"data": self.prompts}):
             warn(warning)
 
-    def read(self, kind: SourceKind, place: str) -> TaskData:
+    def read(self, kind: SourceKind, place: str, settings: ReadSettings = ReadSettings()) -> TaskData:  # noqa: B008
         """The texts of a data file or folder."""
         name = Path(place).name
-        table = TableConfig(name, kind, "train", self.prompts, self.pair_lengths)
+        table = TableConfig(name, kind, "train", self.prompts, self.pair_lengths, settings)
         data = open_table(table, place, DataConfig(), self.tokeniser, progress=ReadingConsole(name))
         for line in file_remarks(data):
             say(f"{name}: {line}")

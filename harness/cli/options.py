@@ -34,6 +34,14 @@ PromptName = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="One of the model's prompts, or a task of the run, in place of the default."),
 ]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        metavar="OURS=NAME",
+        help="What a column of the training data is, e.g. `query=question`, or `ignore=relevance`. May be repeated.",
+    ),
+]
 TrustRemoteCode = Annotated[
     bool,
     typer.Option("--trust-remote-code", help="Run the code that comes with the model (a run: as its recipe says)."),
@@ -51,6 +59,26 @@ DataRoot = Annotated[
     typer.Option(metavar="DIR", help="Where relative data paths are looked up, too."),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show what DeepSpeed, torch and transformers have to say.")]
+
+
+def column_names(given: list[str] | None) -> dict[str, str | tuple[str, ...]]:
+    """`--columns` as the `columns` of a task: our name of a column to the file's.
+
+    Raises:
+        ValueError: one is not of the form OURS=NAME, or is no column of training data.
+    """
+    from harness.data.source.config import SEVERAL, check_columns
+
+    names: dict[str, str | tuple[str, ...]] = {}
+    for text in given or ():
+        ours, sign, name = text.partition("=")
+        if not (ours and sign and name):
+            raise ValueError(f"--columns: got {text}, expected OURS=NAME, as in query=question")
+        if ours in names and ours not in SEVERAL:
+            raise ValueError(f"--columns: got {ours} twice, expected it once; only {' and '.join(SEVERAL)} may repeat")
+        names[ours] = (*names.get(ours, ()), name) if ours in SEVERAL else name
+    check_columns("--columns", "retrieval", names, None)
+    return names
 
 
 def existing_path(path: str, data_root: Path | None) -> str:

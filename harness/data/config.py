@@ -141,7 +141,7 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _check_source(self) -> TaskConfig:
-        check_columns(self.name, self.kind, self.columns, self.corpus)
+        check_columns(f"tasks.{self.name}.columns", self.kind, self.columns, self.corpus)
         marked = without_batch_negatives(self.path)
         if marked is not None and self.negatives.scope is None and self.kind == "retrieval":
             raise ValueError(

@@ -16,8 +16,11 @@ from harness.types import Example, SourceKind
 SPLIT = "test"  # of a folder with several splits
 # What training's messages advise for a task of a recipe, and what serves evaluation data, which has no such keys.
 _REMEDIES = (
-    (re.compile(r"in the recipe's task, .* leaves it out"), "rename the column, or remove it"),
-    (re.compile(r"to read other names, map them in the recipe's task: columns: {(.*)}"), r"rename the columns: \1"),
+    (re.compile(r"in the recipe's task, .* in mine and filter"), "rename the column, or remove it"),
+    (
+        re.compile(r"to read other names, map them in the recipe's task: columns: {(.*)} \(mine, filter: --columns\)"),
+        r"rename the columns: \1",
+    ),
     (re.compile(r"expected it in the recipe: .*"), "expected no such column in evaluation data; remove it"),
 )
 

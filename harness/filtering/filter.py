@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 import xxhash
 
 from harness import comm
+from harness.data.source.facts import ReadSettings
 from harness.data.table.identity import TextKeys
 from harness.data.table.index import TaskData
 from harness.data.table.tokenisation import Tokeniser
@@ -58,6 +59,7 @@ class FilterRequest:
     scored_by: dict[str, Any]  # everything that a score depends on: weights, pooling, tokenizer, prompts, lengths
     out: Path
     reading: Callable[[int], None]  # called with the number of texts read since the last call
+    columns: ReadSettings = field(default_factory=ReadSettings)
 
     def hash_tokens(self, texts: list[str], own_prompts: list[str | None], role_N: np.ndarray) -> np.ndarray:
         """See `HashTokens`: what the model reads of each text."""
@@ -66,10 +68,12 @@ class FilterRequest:
     def facts(self) -> dict[str, Any]:
         """All that the result depends on, for the report. Every rank must call this; rank 0 hashes the source."""
         corpus = None if self.corpus is None else {"path": self.corpus.path, "hash": self.corpus.content_hash}
+        data = {"path": self.path, "split": self.split, "hash": by_main(lambda: source_hash(self.path))}
+        names = {ours: name if isinstance(name, str) else list(name) for ours, name in self.columns.columns.items()}
         return {
             "settings": self.config.model_dump(mode="json"),
             "model": self.scored_by,
-            "data": {"path": self.path, "split": self.split, "hash": by_main(lambda: source_hash(self.path))},
+            "data": data | ({"columns": names} if names else {}),
             "corpus": corpus,
         }
 
@@ -144,7 +148,7 @@ class _Stages:
         request = self._request
 
         def write(folder: Path) -> None:
-            source = request.path, request.split
+            source = request.path, request.split, request.columns
             write_pairs(folder, *source, self._config.rules, request.hash_tokens, request.reading)
 
         return PairTable.open(made_by_main(self._work / "pairs", write))
@@ -221,7 +225,7 @@ def _write_result(
     request: FilterRequest, facts: dict[str, Any], progress: Progress, table: PairTable, verdicts: Verdicts
 ) -> dict[str, Any]:
     num_rows = int(table.row_P[-1]) + 1
-    source = request.path, request.split
+    source = request.path, request.split, request.columns
     written = write_rows(
         request.out / DATA_FILE, source, table, verdicts, lambda done: progress("writing", done, num_rows)
     )

@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from harness.data.pseudo_random import mix64
+from harness.data.source.facts import ReadSettings
 from harness.data.source.files import BadRow, Row
 from harness.data.source.formats import FormattedRow, read_formatted_rows
 from harness.files import replace_file
@@ -32,17 +33,20 @@ class WrittenRows:
     samples: dict[str, list[dict[str, Any]]]  # by reason: dropped pairs with line, texts and score
 
 
+Source = tuple[str, str, ReadSettings]  # path, split, and how columns are called
+
+
 def write_rows(
-    out: Path, source: tuple[str, str], table: PairTable, verdicts: Verdicts, progress: Callable[[int], None]
+    out: Path, source: Source, table: PairTable, verdicts: Verdicts, progress: Callable[[int], None]
 ) -> WrittenRows:
     """Write the rows with at least one kept positive to `out` (.jsonl.gz), in the order of the source.
 
-    Equal inputs give equal bytes. source: path and split.
+    Equal inputs give equal bytes.
 
     Raises:
         ValueError: the source has changed since it was read, or has a value that JSON cannot represent.
     """
-    path, split = source
+    path, split, settings = source
     reason_P, score_P = verdicts.reason_P, verdicts.score_P
     start_R1 = np.searchsorted(table.row_P, np.arange(int(table.row_P[-1]) + 2))
     sampled_pairs = _samples(reason_P)
@@ -54,7 +58,7 @@ def write_rows(
         row = -1
         # The header has no file name and no modification time, so that the bytes depend on the rows only.
         with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0, compresslevel=6) as packed:
-            for row, (line, raw) in enumerate(read_formatted_rows(path, split, "retrieval")):
+            for row, (line, raw) in enumerate(read_formatted_rows(path, split, "retrieval", settings)):
                 if row + 1 >= len(start_R1):
                     break
                 pairs = range(start_R1[row], start_R1[row + 1])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from harness.data.source.facts import ReadSettings
 from harness.data.source.files import BadRow
 from harness.data.source.formats import read_formatted_rows
 from harness.data.source.shards import is_pattern, source_files
@@ -108,7 +109,13 @@ class Verdicts:
 
 
 def write_pairs(
-    folder: Path, path: str, split: str, rules: RuleConfig, hash_tokens: HashTokens, progress: Callable[[int], None]
+    folder: Path,
+    path: str,
+    split: str,
+    settings: ReadSettings,
+    rules: RuleConfig,
+    hash_tokens: HashTokens,
+    progress: Callable[[int], None],
 ) -> None:
     """Read the source once, apply the rules, and write the files that `PairTable.open` opens.
 
@@ -120,7 +127,7 @@ def write_pairs(
     first_problem: str | None = None
     is_usable = False
     with _Writer(folder, hash_tokens, progress) as writer:
-        for row, (line, raw) in enumerate(read_formatted_rows(path, split, "retrieval")):
+        for row, (line, raw) in enumerate(read_formatted_rows(path, split, "retrieval", settings)):
             pairs = pairs_of(line, raw)
             if isinstance(pairs, BadRow):
                 first_problem = first_problem or pairs.message(path, line)

@@ -186,14 +186,6 @@ def test_what_a_recipe_leaves_open_comes_from_the_models_folder(saved, tmp_path)
     assert (stored.default_name, stored.named["own"], stored.named["STS"]) == ("own", "o: ", "s: ")
 
 
-def test_where_tasks_differ_the_models_own_prompt_stays() -> None:
-    start = ModelPrompts({"query": "q: ", "document": "d: "})
-    tasks = [TaskPrompts(name, "retrieval", Prompts(text, "d: ")) for name, text in (("a", "x: "), ("b", "y: "))]
-    stored = prompts_of_run(tasks, start)
-    assert (stored.named["query"], stored.named["a"], stored.named["b"]) == ("q: ", "x: ", "y: ")
-    assert stored.of_kind("retrieval") == Prompts("q: ", "d: ", stored.of_kind("retrieval").sentence)
-
-
 def test_a_recipe_without_prompts_of_its_own_exports_its_folders(saved, tmp_path):
     named = {"query": "q: ", "document": "d: ", "Clustering": "c: "}
     filled = with_folder_prompts(write_recipe(tmp_path, write_folder(saved, tmp_path / "m", named)))

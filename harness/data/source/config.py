@@ -19,8 +19,10 @@ Paths = str | Annotated[tuple[str, ...], Field(min_length=1)]
 ColumnNames = dict[str, str | tuple[str, ...]]  # our name of a column to the files' name
 
 
-def check_columns(task: str, kind: TaskKind, columns: ColumnNames, corpus: str | None) -> None:
+def check_columns(place: str, kind: TaskKind, columns: ColumnNames, corpus: str | None) -> None:
     """Check that `columns` and `corpus` fit the kind of the task.
+
+    place: how messages call the columns, `tasks.NAME.columns` or an option.
 
     Raises:
         ValueError: a column that the kind does not have, several names where one is read, or a corpus for another kind
@@ -31,17 +33,17 @@ def check_columns(task: str, kind: TaskKind, columns: ColumnNames, corpus: str |
     unknown = next((name for name in columns if name not in names), None)
     if unknown is not None:
         raise ValueError(
-            f"tasks.{task}.columns: got {unknown!a} with kind {kind}, expected our names of columns: "
-            f"{', '.join(sorted(names))}"
+            f"{place}: got {unknown!a} with kind {kind}, expected our names of columns: {', '.join(sorted(names))}"
         )
     several = next((ours for ours, name in columns.items() if not isinstance(name, str) and ours not in SEVERAL), None)
     if several is not None:
         raise ValueError(
-            f"tasks.{task}.columns.{several}: got {len(columns[several])} names, expected one; only "
+            f"{place}.{several}: got {len(columns[several])} names, expected one; only "
             f"{' and '.join(SEVERAL)} take a list"
         )
     if corpus is not None and kind != "retrieval":
-        raise ValueError(f"tasks.{task}.corpus: got one with kind {kind}, expected retrieval; remove the key")
+        key = place.removesuffix("columns") + "corpus"
+        raise ValueError(f"{key}: got one with kind {kind}, expected retrieval; remove the key")
 
 
 def without_batch_negatives(path: str | tuple[str, ...]) -> str | None:

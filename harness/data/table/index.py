@@ -56,7 +56,7 @@ class TaskData:
     path: str
     num_rows: int
     num_texts: int
-    content_hash: str  # SHA-256 of the file; for a folder or a hub data set, SHA-256 of its rows
+    content_hash: str  # SHA-256 of the file; of its rows for a folder, a hub data set, or with `columns`
     row_start_R1: np.ndarray  # int64
     num_positives_R: np.ndarray  # int32
     line_R: np.ndarray  # int64, line or row number in the source, from 1
@@ -199,7 +199,7 @@ def _build_rows(
     facts = write_rows(folder, path, table.kind, table.split, skip, progress, table.settings)
     sources = [asdict(state) for state in states]
     meta = {**asdict(facts), "sources": sources, "kind": table.kind, "split": table.split}
-    if len(states) == 1 and states[0].is_file:
+    if len(states) == 1 and states[0].is_file and not table.settings.columns:  # with columns: that of the rows
         with open(states[0].path, "rb") as stream:
             meta["content_hash"] = hashlib.file_digest(stream, "sha256").hexdigest()
     if _states(path, table) != states:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.cli.options import column_names
 from tests.unit.cli.command_line import invoke, stub_trainer
 
 
@@ -92,3 +93,13 @@ def test_every_command_shows_an_example(command: str) -> None:
     done = invoke(command, "--help")
     assert done.exit_code == 0
     assert f"harness {command} " in done.output
+
+
+def test_columns_of_a_command_line_are_those_of_a_task() -> None:
+    given = ["query=question", "negative=bm25", "ignore=id", "negative=dense=2"]
+    assert column_names(given) == {"query": "question", "negative": ("bm25", "dense=2"), "ignore": ("id",)}
+    for text, words in (("query", "expected OURS=NAME"), ("textt=question", "expected our names of columns: anchor")):
+        with pytest.raises(ValueError, match=f"--columns: got .*{words}"):
+            column_names([text])
+    with pytest.raises(ValueError, match="--columns: got query twice"):
+        column_names(["query=a", "query=b"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.data.source.facts import ReadSettings
 from harness.data.table.tokenisation import Tokeniser, token_hash
 from harness.filtering.config import FilterConfig, RuleConfig
 from harness.filtering.duplicates import is_repeated
@@ -34,7 +35,7 @@ def table_of(folder: Path, tokeniser: Tokeniser, prompts: Prompts, max_length: i
         str(path), "train", None, nothing, tokeniser, prompts, lengths, {}, folder, lambda done: None
     )
     out = folder / f"table{max_length}{prompts.query}"
-    write_pairs(out, str(path), "train", RuleConfig(), request.hash_tokens, request.reading)
+    write_pairs(out, str(path), "train", ReadSettings(), RuleConfig(), request.hash_tokens, request.reading)
     return PairTable.open(out)
 
 

@@ -139,8 +139,8 @@ def check_watched(place: str, row: Row, layout: Layout) -> None:
                 reads = "prompts: {query: ...} stands before all texts, " if role == "prompt" else ""
             raise ValueError(
                 f"{place}: {shown}: got a column that is not read but may hold the {role}, expected a plain name; in "
-                f"the recipe's task, {reads}columns: {{ignore: [{shown}]}} leaves it out; for evaluation, mining and "
-                "filtering, rename or remove the column"
+                f"the recipe's task, {reads}columns: {{ignore: [{shown}]}} leaves it out, as does --columns "
+                f"ignore={shown} in mine and filter"
             )
 
 

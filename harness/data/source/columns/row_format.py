@@ -137,4 +137,8 @@ def _mapping_hint(columns: Collection[str], formats: list[RowFormat]) -> str:
         if near and lower[near[0]] not in (*mapping.values(), *(n for f in formats for n in f.required)):
             mapping[name] = lower[near[0]]
     shown_mapping = ", ".join(f"{ours}: {ascii(name)[1:-1][:40]}" for ours, name in list(mapping.items())[:3])
-    return f"; to read other names, map them in the recipe's task: columns: {{{shown_mapping}}}" if mapping else ""
+    if not mapping:
+        return ""
+    return (
+        f"; to read other names, map them in the recipe's task: columns: {{{shown_mapping}}} (mine, filter: --columns)"
+    )

@@ -176,8 +176,8 @@ def test_a_mapping_beside_a_column_of_our_name_is_refused(tmp_path: Path) -> Non
 
 def test_columns_that_fit_nothing_are_answered_with_a_mapping(tmp_path: Path) -> None:
     found, _ = read(write(tmp_path / "a.jsonl", [{"Query": "q", "Positive": "a"}]))
-    assert str(found[0]).endswith("columns: {query: Query, positive: Positive}")
+    assert "columns: {query: Query, positive: Positive} (mine, filter: --columns)" in str(found[0])
     found, _ = read(write(tmp_path / "b.jsonl", [{"question": "q", "answer": "a"}]))
-    assert str(found[0]).endswith("columns: {query: question, positive: answer}")
+    assert "columns: {query: question, positive: answer} (mine, filter: --columns)" in str(found[0])
     found, _ = read(write(tmp_path / "c.jsonl", [{"premise": "q", "hypothesis": "a", "label": 0}]))
     assert "entailment as anchor and positive" in str(found[0])

@@ -206,3 +206,11 @@ def test_arrays_stay_on_disk(tmp_path: Path, open_data: Open) -> None:
     arrays = [value for value in vars(data).values() if isinstance(value, np.ndarray)]
     assert len(arrays) == 12
     assert all(isinstance(array, np.memmap) and not array.flags.writeable for array in arrays)
+
+
+def test_data_under_other_columns_is_other_data(tmp_path: Path, open_data: Open) -> None:
+    """A bank says by this hash which rows its candidates belong to."""
+    path = write_lines(tmp_path / "a.jsonl", [{"query": "ral", "positive": "mok", "other": "sul"}] * 2)
+    mapped = {"positive": "other", "ignore": "positive"}
+    hashes = [open_data(path, columns=columns).content_hash for columns in ({}, mapped)]
+    assert hashes[0] == hashlib.sha256(path.read_bytes()).hexdigest() != hashes[1]
