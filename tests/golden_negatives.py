@@ -81,7 +81,7 @@ def tiny_guide(encoder: Encoder, texts: list[list[int]], guided: set[str] = GUID
         prompts=Prompts(query="7 "),
         micro_batch_tokens=64,
     )
-    return Guide(encode, [table], guided, margin, weights="")  # type: ignore[list-item]
+    return Guide(encode, [table], guided, margin, identity="")  # type: ignore[list-item]
 
 
 def masked_by_loops(

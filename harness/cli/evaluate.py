@@ -107,7 +107,7 @@ def evaluate_model(
     metric names and the facts of `LoadedData`.
     """
     from harness import comm, rank0
-    from harness.cli.opened_model import open_model
+    from harness.cli.opened_model import find_model
     from harness.evaluation.runner import load
     from harness.report.console import EvaluationConsole
     from harness.report.messages import show_counts
@@ -116,9 +116,10 @@ def evaluate_model(
         comm.initialise()
     rank0.by_main(lambda: _check(output))
     paths, console = [existing_path(path, data_root) for path in data], EvaluationConsole()
+    found = find_model(model, max_length, pooling, trust_remote_code)
     loaded = load(paths, ignore_identical_ids=ignore_identical_ids)
     show_counts(loaded.count_lines())
-    opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code, console)
+    opened = found.open(precision, choice, console)
     loaded = _with_prompts(loaded, opened, choice)
     results = _scores(opened, loaded, dims, console)
     if comm.is_main():

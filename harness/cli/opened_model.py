@@ -80,6 +80,60 @@ class OpenedModel:
         return data
 
 
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model that a command line names, checked, but none of its weights loaded."""
+
+    name: str
+    run: RunFolder | None
+    config: ModelConfig
+    max_lengths: dict[EncodingRole, int]
+
+    def open(
+        self, precision: str, choice: PromptChoice, on_texts: Callable[[int], None] = lambda num_texts: None
+    ) -> OpenedModel:
+        """Load it on this rank. on_texts: called with the number of texts that this rank has just encoded.
+
+        choice: replaces the model's own prompts.
+        """
+        folder, trust = self.config.name_or_path, self.config.trust_remote_code
+        own = prompts_of_folder(folder, trust) if self.run is None else inference_prompts(self.run.config)
+        prompts = own.chosen(None, choice)
+        if self.run is None and own.is_empty and not choice.is_given:
+            _warn_of_missing_prompts(self.name, folder, trust)
+        encoder = load_encoder(self.config).to(comm.device(), _DTYPES[precision]).eval()
+        tokeniser = Tokeniser(folder, trust)
+        encode = TextEncoder(
+            lambda batch: _forward(encoder, batch, on_texts),
+            tokeniser,
+            max_lengths=self.max_lengths,
+            prompts=prompts,
+            micro_batch_tokens=micro_batch_tokens("auto", encoder, precision),
+        )
+        return OpenedModel(self.name, encoder, tokeniser, self.max_lengths, own, choice, prompts, encode)
+
+
+def find_model(
+    model: str, max_length: int | None, pooling: PoolingMode | None, trust_remote_code: bool = False
+) -> FoundModel:
+    """Find and check a run folder's or checkpoint's model, or any Hugging Face or sentence-transformers model.
+
+    max_length, pooling: replace the model's own settings; None keeps them. trust_remote_code: let code that comes with
+    the model run; a run's recipe may allow it, too. Every rank must call it.
+
+    Raises:
+        ValueError: no such model, or a model that is not whole or that this project cannot reproduce.
+    """
+    run = RunFolder.containing(Path(model)) if is_run(model) else None
+    trust = trust_remote_code or (run is not None and run.config.model.trust_remote_code)
+    name = str(model_folder(model))
+    request = Preflight(name, COMMAND_LINE, trust, pooling=pooling and (pooling,), longest_text=max_length)
+    rank0.by_main(request.check)
+    config = config_of_folder(name, max_length=max_length, pooling=pooling, trust_remote_code=trust)
+    lengths = _equal_lengths(config) if run is None or max_length else max_lengths(run.config)
+    return FoundModel(model, run, config, lengths)
+
+
 def open_model(
     model: str,
     max_length: int | None,
@@ -89,36 +143,8 @@ def open_model(
     trust_remote_code: bool = False,
     on_texts: Callable[[int], None] = lambda num_texts: None,
 ) -> OpenedModel:
-    """Load a run folder's or checkpoint's model, or any Hugging Face or sentence-transformers model, on this rank.
-
-    max_length, pooling, choice: replace the model's own settings; None keeps them. trust_remote_code: let code that
-    comes with the model run; a run's recipe may allow it, too. on_texts: called with the number of texts that this rank
-    has just encoded. Every rank must call it.
-
-    Raises:
-        ValueError: no such model, or a model that is not whole or that this project cannot reproduce.
-    """
-    folder = RunFolder.containing(Path(model)) if is_run(model) else None
-    trust = trust_remote_code or (folder is not None and folder.config.model.trust_remote_code)
-    name = str(model_folder(model))
-    request = Preflight(name, COMMAND_LINE, trust, pooling=pooling and (pooling,), longest_text=max_length)
-    rank0.by_main(request.check)
-    config = config_of_folder(name, max_length=max_length, pooling=pooling, trust_remote_code=trust)
-    own = prompts_of_folder(name, trust) if folder is None else inference_prompts(folder.config)
-    prompts = own.chosen(None, choice)
-    if folder is None and own.is_empty and not choice.is_given:
-        _warn_of_missing_prompts(model, name, trust)
-    encoder = load_encoder(config).to(comm.device(), _DTYPES[precision]).eval()
-    tokeniser = Tokeniser(config.name_or_path, trust)
-    lengths = _equal_lengths(config) if folder is None or max_length else max_lengths(folder.config)
-    encode = TextEncoder(
-        lambda batch: _forward(encoder, batch, on_texts),
-        tokeniser,
-        max_lengths=lengths,
-        prompts=prompts,
-        micro_batch_tokens=micro_batch_tokens("auto", encoder, precision),
-    )
-    return OpenedModel(model, encoder, tokeniser, lengths, own, choice, prompts, encode)
+    """`find_model` and `FoundModel.open` in one."""
+    return find_model(model, max_length, pooling, trust_remote_code).open(precision, choice, on_texts)
 
 
 def _warn_of_missing_prompts(model: str, folder: str, trust_remote_code: bool) -> None:

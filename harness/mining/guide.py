@@ -52,12 +52,12 @@ class Guide:
         tables: Sequence[TaskData],
         guided_tasks: Collection[str],
         margin: float,
-        weights: str,
+        identity: str,
     ) -> None:
-        """tables: the text tables that a plan refers to, in its order. weights: a hash of the guide's weights."""
+        """tables: the text tables that a plan refers to, in its order. identity: hashes of what vectors depend on."""
         self._encode, self._tables, self._guided_tasks, self._margin = encode, tables, guided_tasks, margin
         self._classification_tasks = {table.name for table in tables if table.kind == "classification"}
-        self.fingerprint = weights
+        self.fingerprint = identity
 
     def mask(self, plan: StepPlan) -> StepPlan:
         """A copy of the plan; in guided tasks it excludes d for q if guide(q, d) > guide(q, lowest positive) + margin.
@@ -180,7 +180,8 @@ def load_guide(config: GuideConfig, tasks: Sequence[Task]) -> Guide:
     )
     tables = [source.data for source in text_sources(tasks)]
     guided_tasks = {task.config.name for task in tasks if task.config.negatives.guide}
-    return Guide(encode, tables, guided_tasks, config.margin, fingerprint(encoder.state_dict()))
+    identity = f"{fingerprint(encoder.state_dict())} {tokeniser.fingerprint} {encoder.pooling}"
+    return Guide(encode, tables, guided_tasks, config.margin, identity)
 
 
 def _lowest_positive(query_BD: Tensor, document_ND: Tensor, positive_BP: np.ndarray) -> Tensor:

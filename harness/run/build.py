@@ -51,7 +51,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
     encoder = load_encoder(config.model, config.training.dropout, config.training.seed)
     tasks = open_tasks(loaded, tokeniser)
-    check_ranking(loaded, encoder, tasks)
+    check_ranking(loaded, encoder, tokeniser, tasks)
     guide = None if config.guide is None else load_guide(config.guide, tasks)
     engine = ZeroEngine(encoder, config.training, deepspeed_json)
     budget = _micro_batch_tokens(config, encoder, checkpoint)

@@ -196,13 +196,13 @@ def _check_reranking(config: RunConfig) -> None:
             )
 
 
-def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tasks: Sequence[Task]) -> None:
+def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, tasks: Sequence[Task]) -> None:
     """With `mining.start: ranking`, check that every bank was ranked by the model this run starts with.
 
     Only then is the score in the bank S0, the similarity that a negative has at the start.
 
     Raises:
-        ValueError: a bank was ranked with other weights, pooling, prompts or lengths, or a task has no bank.
+        ValueError: a bank was ranked with other weights, pooling, tokenizer, prompts or lengths, or a task has no bank.
     """
     if loaded.config.mining.rule == "none" or loaded.config.mining.start != "ranking":
         return
@@ -219,6 +219,8 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tasks: Sequence[Task])
         lengths = [task.query_max_length, task.document_max_length]
         expected = {**model, "prompts": task.config.prompts.to_prompts().for_pairs(), "max_lengths": lengths}
         ranked_by = BankFacts.read(Path(locate_for(loaded, bank, allow_hub=False))).ranked_by
+        if "tokenizer" in ranked_by:  # banks of earlier versions do not say it
+            expected["tokenizer"] = tokeniser.fingerprint
         different = [key for key, value in expected.items() if ranked_by.get(key) != value]
         if different:
             raise ValueError(

@@ -103,3 +103,11 @@ def test_columns_of_a_command_line_are_those_of_a_task() -> None:
             column_names([text])
     with pytest.raises(ValueError, match="--columns: got query twice"):
         column_names(["query=a", "query=b"])
+
+
+def test_evaluate_finds_the_model_before_it_reads_the_data(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text("no row\n")
+    done = invoke("evaluate", str(tmp_path / "nowhere"), str(tmp_path / "pairs.jsonl"))
+    assert done.exit_code == 2
+    assert done.output.count("\n") == 1
+    assert "nowhere, which does not exist, expected a run folder, a checkpoint or a model's folder" in done.output

@@ -213,7 +213,7 @@ def test_texts_of_a_classification_task_are_compared_as_what_they_are_trained_as
     guide = tiny_guide(golden.tiny_encoder(seed=8), TEXTS)
     table = guide._tables[0]
     intents = SimpleNamespace(name="intents", kind="classification", read_texts=table.read_texts)
-    roles = Guide(guide._encode, [table, intents], {"intents"}, 0.0, weights="")._document_roles(PLAN)
+    roles = Guide(guide._encode, [table, intents], {"intents"}, 0.0, identity="")._document_roles(PLAN)
     assert [get_args(EncodingRole)[code] for code in roles[5:25]] == ["document"] * 12 + ["sentence"] * 8
 
 
