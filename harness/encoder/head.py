@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from harness.encoder.config import ModelConfig
+from harness.model_folder.find import words_of
 from harness.model_folder.layout import HeadModule
 
 
@@ -57,7 +58,7 @@ def _load(module: HeadModule) -> Any:
     try:
         return getattr(modules, module.kind).load(str(module.folder)).float()
     except (RuntimeError, TypeError, AttributeError, ImportError) as error:
-        reason = " ".join(str(error).split())
+        reason = words_of(error)
         raise ValueError(
             f"{module.folder}: got a {module.kind} module that cannot be loaded ({reason[:300]}), expected config.json "
             "and model.safetensors that fit each other; download the model again"

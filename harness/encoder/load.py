@@ -19,7 +19,7 @@ from harness.encoder.head import build_head
 from harness.encoder.text_model import check_padding, text_model_class
 from harness.encoder.whole_model import check_finite, load_whole
 from harness.model_folder.configuration import backbone_config, check_text_length, default_pooling, position_limit
-from harness.model_folder.find import resolve_model
+from harness.model_folder.find import resolve_model, words_of
 from harness.model_folder.layout import Layout, backbone_folder, read_layout
 from harness.model_folder.pooling import PoolingMode
 
@@ -106,7 +106,7 @@ def _load_backbone(config: ModelConfig, folder: str, dropout: float | None) -> P
     try:
         backbone = load_whole(text_model_class(settings), folder, config.name_or_path, config=settings, **options)
     except OSError as error:
-        reason = " ".join(str(error).split())
+        reason = words_of(error)
         raise ValueError(
             f"model.name_or_path: got {config.name_or_path}, expected a folder or hub name with safetensors "
             f"weights ({reason}); convert .bin weights with safetensors first"

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from harness.model_folder.find import words_of
+
 
 def text_model_class(config: PreTrainedConfig) -> Any:
     """`AutoModel`, or the class of the encoder alone if the model has a decoder beside it.
@@ -61,7 +63,7 @@ def check_padding(backbone: PreTrainedModel, name: str) -> None:
             for ids in (tokens, padded)
         )
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = words_of(error)
         raise ValueError(
             f"model.name_or_path: got {name} of type {config.model_type}, which gives no states for tokens and their "
             f"mask alone ({reason[:200]}), expected a model of texts"

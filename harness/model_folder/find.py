@@ -57,9 +57,14 @@ def is_path(name_or_path: str) -> bool:
     )
 
 
+def words_of(error: Exception) -> str:
+    """The message of an error with its line breaks as blanks."""
+    return " ".join(str(error).split())
+
+
 def in_one_line(error: Exception) -> str:
     """The message of a library's error as one line, cut to 300 characters, with its type if it is no plain message."""
-    text = " ".join(str(error).split())[:300]
+    text = words_of(error)[:300]
     return text if isinstance(error, OSError | ValueError) and text else f"{type(error).__name__}: {text}"
 
 

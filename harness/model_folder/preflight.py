@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.model_folder.configuration import backbone_config, check_text_length, default_pooling, position_limit
-from harness.model_folder.find import is_path, no_such_model, resolve_model
+from harness.model_folder.find import is_path, no_such_model, resolve_model, words_of
 from harness.model_folder.json_files import is_lfs_pointer, lfs_pointer_found, read_json
 from harness.model_folder.layout import Layout, backbone_folder, read_layout
 from harness.model_folder.tokenizer import check_against_table, load_tokenizer, warn_of_missing_end
@@ -181,7 +181,7 @@ class Preflight:
             try:
                 get_class_from_dynamic_module(reference, str(folder))
             except Exception as error:
-                reason = " ".join(str(error).split())[:300]
+                reason = words_of(error)[:300]
                 raise ValueError(
                     f"{folder}: got {kind} {reference} in auto_map, which cannot be imported "
                     f"({type(error).__name__}: {reason}), expected code that runs here; fetch its files, or install "

@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from harness.model_folder.find import words_of
 from harness.model_folder.json_files import is_lfs_pointer, lfs_pointer_found, read_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -84,7 +85,7 @@ def check_weights_file(file: Path) -> int:
             scaled = [name for name, part in slices.items() if _is_scaled(name, part.get_dtype())]
             num_weights = sum(math.prod(part.get_shape()) for part in slices.values())
     except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = words_of(error)
         raise ValueError(
             f"{file}: got {size:,} bytes that are no whole safetensors file ({reason}), expected one as it was "
             f"written; a download was cut short or the file is damaged: {_FETCH_AGAIN}"

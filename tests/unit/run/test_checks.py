@@ -21,17 +21,7 @@ from harness.run.folder import RunFolder
 from harness.run.start import check_continuable
 from harness.run.tasks import check_machine, check_recipe
 from tests.own_code import make_own_code
-from tests.tiny import make_data, make_model, make_recipe, text
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with a model, data and the recipe tiny.yaml."""
-    folder = tmp_path_factory.mktemp("tiny")
-    make_model(folder / "model")
-    make_data(folder)
-    make_recipe(folder)
-    return folder
+from tests.tiny import text
 
 
 def recipe(folder, *changes):

@@ -20,7 +20,7 @@ class RowFormat:
     kind: SourceKind
     texts: tuple[str, ...]  # columns with one text: the query, the two texts of a pair, or the text to classify
     positive: str | None = None
-    negative: str | None = None  # the column may be missing; other names of it are read as well, see columns.py
+    negative: str | None = None  # the column may be missing; other names of it are read as well, see layout.py
     bare_text: bool = True  # whether positive and negative may be one text instead of a list of texts
     positive_scores: str | None = None
     negative_scores: str | None = None
