@@ -1,1 +1,1 @@
-"""Compare loss curve, speed and memory with the cached loss of sentence-transformers."""
+"""Measure where the time of a step goes, side by side with another build or other settings."""

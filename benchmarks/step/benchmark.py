@@ -1,162 +1,202 @@
-"""Compare loss curve, speed and memory with CachedMultipleNegativesRankingLoss of sentence-transformers.
+"""Measure where the time of a step goes, side by side with another build and with other settings.
 
-    pip install -c constraints.txt accelerate        # for the Trainer of sentence-transformers; not for the harness
-    python -m benchmarks.step --data-root DIR [--pairs 2048] [--batch 256] [--steps N]
-        [--threads N] [--precision fp32] [--model NAME] [--evaluate] [--out FILE.json]
+    python -m benchmarks.step --data-root DIR [--precisions fp32 bf16] [--batch 256] [--steps 4] [--rounds 3]
+        [--baseline FOLDER] [--compare KEY=VALUE ...] [--set KEY=VALUE ...] [--ranks 1] [--threads N] [--out FILE.json]
+    python -m benchmarks.step --shape bert_large --max-length 512 --precisions bf16 --budget-seconds 480   # on a GPU
 
-Both sides train the same model on the first pairs of DIR/prompt_response/alpaca_en/train.jsonl.gz, for at most one
-epoch. In every step both use the rows of our plan. Both take their settings from alpaca_in_batch.yaml. Each side runs
-in a new process. Exit status 1: in at least one step the losses differ by more than 2 %.
+Trains a MiniLM on pairs of DIR/prompt_response/alpaca_en/train.jsonl.gz, or with --shape a randomly initialised BERT on
+random texts. FOLDER is a checkout of another commit (`git worktree add FOLDER COMMIT`). Every KEY=VALUE of --compare is
+a further side: this build with this setting. Several settings of one side are joined with commas.
+
+Every side runs in new processes; the sides take turns, and the median of the rounds counts. A run's first step is left
+out. Share of the matrix rate: 3 passes of 2 · (parameters without embeddings) · (tokens without padding), divided by
+the seconds of a step and by the measured rate of plain matrix products. Exit status 1: a side failed, or a goal against
+the baseline is missed.
 """
 
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+import yaml
 
 from benchmarks.runner import command_line
 from benchmarks.runner.process import in_own_process
-from benchmarks.step.sides import RECIPE, Settings, Side, train_ours, train_theirs
+from benchmarks.step import synthetic
+from benchmarks.step.machine import Work, matrix_rate, work_of
+from benchmarks.step.report import judge, show
+from benchmarks.step.training import Build, StepFigures, TrainingFailedError, train
 from harness.settings.environment import prepare_environment
 
-BOUND = 0.02  # largest allowed relative difference of the losses of a step
 TRAIN_FILE = Path("prompt_response/alpaca_en/train.jsonl.gz")
-EVALUATION_FOLDER = Path("retrieval/alpaca_en")
-PACKAGES = ("torch", "transformers", "deepspeed", "sentence-transformers")
+ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
     parser = command_line.parser(__doc__)
-    parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--pairs", type=int, default=2048)
+    parser.add_argument("--data-root", type=Path, help=f"holds {TRAIN_FILE}")
+    parser.add_argument("--shape", choices=tuple(synthetic.SHAPES), help="a random model and random texts instead")
+    parser.add_argument("--model", default="demo-minilm", help="a name or folder")
+    parser.add_argument("--max-length", type=int, default=128, help="tokens")
     parser.add_argument("--batch", type=int, default=256, help="pairs of a step")
-    parser.add_argument("--steps", type=int, help="default: one epoch")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--model", default="demo-minilm", help="a name or folder that both sides can load")
-    parser.add_argument("--evaluate", action="store_true", help=f"nDCG@10 on DIR/{EVALUATION_FOLDER}, too")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--baseline", type=Path, metavar="FOLDER", help="a checkout of another commit")
+    parser.add_argument("--compare", action="append", default=[], metavar="KEY=VALUE", help="a side of this build")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="on all sides")
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="of a rank; default: cores / ranks")
+    parser.add_argument("--budget-seconds", type=float, default=float("inf"), help="start no run after this time")
     command_line.add_out(parser)
-    arguments = parser.parse_args()
+    options = parser.parse_args()
+    prepare_environment()
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(
-            folder=Path(folder),
-            model=arguments.model,
-            batch=arguments.batch,
-            steps=arguments.pairs // max(1, arguments.batch) if arguments.steps is None else arguments.steps,
-            precision=arguments.precision,
-            evaluation=arguments.data_root / EVALUATION_FOLDER if arguments.evaluate else None,
-        )
         try:
-            write_pairs(arguments.data_root / TRAIN_FILE, arguments.pairs, settings)
-            result = compare(settings, arguments.threads)
+            result = measure(options, Path(folder))
         except ValueError as error:
             parser.error(str(error))
     show(result)
-    command_line.write_json(arguments.out, result)
-    sys.exit(1 if result["failed_steps"] else 0)
+    command_line.write_json(options.out, result)
+    sys.exit(1 if result["failures"] or not all(goal["met"] for goal in result["goals"]) else 0)
 
 
-def write_pairs(source: Path, count: int, settings: Settings) -> None:
-    """Copy the first `count` rows of a gzipped JSON lines file to `settings.pairs_file`.
+def measure(options: Any, folder: Path) -> dict[str, Any]:
+    """Train all sides in turn, for every precision.
 
     Raises:
-        ValueError: the file is missing, it has too few rows, or the steps need more than one epoch.
+        ValueError: data or options do not fit.
     """
-    if not source.is_file():
-        raise ValueError(f"--data-root: got no file {source}, expected one; name the folder that holds {TRAIN_FILE}")
-    if settings.batch < 2 or settings.steps < 1 or settings.batch * settings.steps > count:
-        raise ValueError(
-            f"--batch, --steps: got {settings.steps} steps of {settings.batch} pairs, expected at least 1 step of 2 "
-            f"and at most one epoch of {count} pairs; raise --pairs or lower the others"
-        )
-    with gzip.open(source, "rt", encoding="utf-8") as stream:
+    threads = options.threads or max(1, (os.cpu_count() or 1) // options.ranks)
+    recipe = write_recipe(options, folder)
+    rounds, failures = train_in_turns(options, folder, recipe, threads)
+    sides = {key: summary(runs) for key, runs in rounds.items() if runs}
+    rates = {name: in_own_process(matrix_rate, name, threads) * options.ranks for name in options.precisions}
+    work: Work = in_own_process(work_of, recipe, tuple(options.settings), options.steps, options.ranks)
+    return {
+        "threads": threads,
+        "ranks": options.ranks,
+        "batch": options.batch,
+        "work": {**asdict(work), "operations": work.operations},
+        "matrix_rates": rates,
+        "sides": [
+            {
+                "precision": precision,
+                "name": name,
+                "share": work.operations / side["seconds"] / rates[precision],
+                **side,
+            }
+            for (precision, name), side in sides.items()
+        ],
+        "goals": judge(sides),
+        "failures": failures,
+    }
+
+
+def train_in_turns(
+    options: Any, folder: Path, recipe: Path, threads: int
+) -> tuple[Mapping[tuple[str, str], list[StepFigures]], dict[str, str]]:
+    """Train every side once per round. Returns the runs by (precision, side), and why a side failed."""
+    rounds: defaultdict[tuple[str, str], list[StepFigures]] = defaultdict(list)
+    failures: dict[str, str] = {}
+    started = time.monotonic()
+    turns = [(precision, build) for precision in options.precisions for build in builds(options)] * options.rounds
+    for number, (precision, build) in enumerate(turns):
+        name = f"{precision} {build.name}"
+        if name in failures or time.monotonic() - started > options.budget_seconds:
+            continue
+        output = folder / f"run{number}"
+        settings = (*build.settings, f"training.precision={precision}", f"data.cache={output}-cache")
+        run = Build(build.name, build.folder, settings)
+        try:
+            rounds[precision, build.name].append(train(run, recipe, output, ranks=options.ranks, threads=threads))
+        except TrainingFailedError as error:
+            failures[name] = str(error)
+    return rounds, failures
+
+
+def builds(options: Any) -> list[Build]:
+    """The baseline, if there is one, this build, and this build with each of the settings to compare."""
+    common = tuple(options.settings)
+    sides = [Build("baseline", options.baseline.resolve(), common)] if options.baseline else []
+    sides.append(Build("this build", ROOT, common))
+    return sides + [Build(change, ROOT, (*common, *change.split(","))) for change in options.compare]
+
+
+def summary(runs: Sequence[StepFigures]) -> dict[str, Any]:
+    """Medians over the rounds of one side; losses of its first round; the largest peak memory."""
+
+    def middle(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return median(known) if known else None
+
+    names = ("seconds", "texts_per_second", "tokens_per_second", "cpu_seconds", "page_faults")
+    return {
+        **{name: middle([getattr(run, name) for run in runs]) for name in names},
+        "texts_per_second_of_rounds": [run.texts_per_second for run in runs],
+        "seconds_of_phase": {
+            phase: middle([run.seconds_of_phase[phase] for run in runs]) for phase in runs[0].seconds_of_phase
+        },
+        "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
+        "losses": list(runs[0].losses),
+    }
+
+
+def write_recipe(options: Any, folder: Path) -> Path:
+    """Write data and recipe with keys that builds of other commits know, too.
+
+    Raises:
+        ValueError: neither data nor a shape is given, or there are too few pairs.
+    """
+    count, pairs, model = options.batch * options.steps, folder / "pairs.jsonl", options.model
+    if options.shape is not None:
+        model = str(in_own_process(synthetic.write_model, folder / "model", options.shape, options.max_length))
+        in_own_process(synthetic.write_pairs, pairs, count, options.max_length)
+    else:
+        _copy_pairs(options.data_root, pairs, count)
+    recipe = {
+        "name": "step",
+        "model": {"name_or_path": model, "pooling": "mean", "max_length": options.max_length},
+        "tasks": [
+            {
+                "name": "pairs",
+                "kind": "retrieval",
+                "path": str(pairs),
+                "quota": options.batch,
+                "negatives": {"scope": "task"},
+            }
+        ],
+        "loss": {"temperature": 0.05},
+        "training": {"steps": options.steps, "warmup_ratio": 0.0, "dropout": options.dropout},
+        "checkpoint": {"every": 0},
+        "evaluation": {"every": 0, "data": []},
+        "deepspeed": "zero1",
+    }
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump(json.loads(json.dumps(recipe)), sort_keys=False))
+    return file
+
+
+def _copy_pairs(data_root: Path | None, pairs: Path, count: int) -> None:
+    if data_root is None or not (data_root / TRAIN_FILE).is_file():
+        raise ValueError(f"--data-root: got {data_root}, expected a folder that holds {TRAIN_FILE}; or give --shape")
+    with gzip.open(data_root / TRAIN_FILE, "rt", encoding="utf-8") as stream:
         lines = list(islice(stream, count))
     if len(lines) < count:
-        raise ValueError(f"--pairs: got {count}, expected at most the {len(lines)} rows of {source}; lower --pairs")
-    settings.pairs_file.write_text("".join(lines), encoding="utf-8")
-
-
-def compare(settings: Settings, threads: int) -> dict[str, Any]:
-    """Train both sides, one after the other, and compare their curves.
-
-    Raises:
-        ValueError: the sides' learning rates differ, or accelerate is not installed.
-    """
-    if find_spec("accelerate") is None:
         raise ValueError(
-            "sentence-transformers: got no accelerate, which its Trainer needs, expected it installed; "
-            "pip install -c constraints.txt accelerate"
+            f"--batch, --steps: got {count} pairs, expected at most the {len(lines)} of {TRAIN_FILE}; lower them"
         )
-    prepare_environment()
-    # Set before the sides start, because torch and tokenizers read these variables when they are imported.
-    os.environ.update(OMP_NUM_THREADS=str(threads), RAYON_NUM_THREADS=str(threads))
-    ours, plan_facts = in_own_process(train_ours, settings)
-    theirs = in_own_process(train_theirs, settings, plan_facts.rows)
-    return {
-        "versions": {package: version(package) for package in PACKAGES},
-        "precision": settings.precision,
-        "batch": settings.batch,
-        "ours": asdict(ours),
-        "theirs": asdict(theirs),
-        "plan": asdict(plan_facts),
-        **judge(ours, theirs),
-    }
-
-
-def judge(ours: Side, theirs: Side) -> dict[str, Any]:
-    """Return |ours − theirs| / |theirs| of every step's loss, and the steps (counted from 1) above the bound or NaN.
-
-    Raises:
-        ValueError: the sides used different learning rates, so that their curves cannot be compared.
-    """
-    if any(rate > 1e-9 for rate in relative_differences(ours.learning_rates, theirs.learning_rates)):
-        raise ValueError(
-            f"learning rates: got {ours.learning_rates} on our side, expected theirs, {theirs.learning_rates}; "
-            f"set training.warmup_ratio: 0.0 in {RECIPE.name}"
-        )
-    differences = relative_differences(ours.losses, theirs.losses)
-    return {
-        "relative_differences": differences,
-        "bound": BOUND,
-        "failed_steps": [step for step, difference in enumerate(differences, start=1) if not difference <= BOUND],
-    }
-
-
-def relative_differences(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """|ours − theirs| / |theirs|, element by element."""
-    return [abs(our - their) / max(abs(their), 1e-12) for our, their in zip(ours, theirs, strict=True)]
-
-
-def show(result: dict[str, Any]) -> None:
-    """Print the losses of every step, then the pairs that the plan masked, speed, memory, and the verdict."""
-    ours, theirs, plan = result["ours"], result["theirs"], result["plan"]
-    differences = result["relative_differences"]
-    print(", ".join(f"{package} {number}" for package, number in result["versions"].items()))
-    print(f"{result['precision']}, {ours['threads']} threads, {result['batch']} pairs a step\n")
-    print(f"{'step':>4} {'ours':>10} {'theirs':>10} {'relative difference':>20}")
-    for step, row in enumerate(zip(ours["losses"], theirs["losses"], differences, strict=True), start=1):
-        print("{:>4} {:>10.6f} {:>10.6f} {:>20.4%}".format(step, *row))
-    norms = relative_differences(ours["gradient_norms"], theirs["gradient_norms"])
-    print(f"\ngradient norms differ by at most {max(norms):.4%}; learning rates are equal")
-    print(f"(query, known positive) pairs that ours masks and theirs counts as negatives: {sum(plan['masked_pairs'])}")
-    print(f"documents equal to another of their step, counted once by ours: {sum(plan['repeated_documents'])}\n")
-    print(f"{'':<7}{'texts/s':>9} {'peak MiB':>9}  nDCG@10 on {EVALUATION_FOLDER}")
-    for name, side in (("ours", ours), ("theirs", theirs)):
-        scores = ", ".join(f"{when} {score:.4f}" for when, score in side["ndcg_at_10"].items()) or "not asked for"
-        print(f"{name:<7}{side['texts_per_second']:>9.1f} {side['peak_memory_bytes'] / 2**20:>9.0f}  {scores}")
-    speed, memory = (ours[key] / theirs[key] for key in ("texts_per_second", "peak_memory_bytes"))
-    print(f"{'ratio':<7}{speed:>9.2f} {memory:>9.2f}\n")
-    failed = ", ".join(map(str, result["failed_steps"]))
-    if failed:
-        print(f"FAIL: losses differ by more than {result['bound']:.0%} in step {failed}")
-    else:
-        print(f"PASS: losses differ by at most {max(differences):.4%}, allowed {result['bound']:.0%}")
+    pairs.write_text("".join(lines), encoding="utf-8")

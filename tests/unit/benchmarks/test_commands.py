@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.growth.benchmark import TOPICS
 from harness.config import load_recipe
 
 ROOT = Path(__file__).parents[3]
@@ -39,5 +40,10 @@ def test_a_recipe_of_the_table_loads(recipe: str) -> None:
 
 
 def test_the_table_has_commands_and_recipes() -> None:
-    assert len(MODULES) == 8
+    assert len(MODULES) == 10
     assert len(RECIPES) == 2
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_topic_of_the_growth_table_has_rows(topic: str) -> None:
+    assert callable(importlib.import_module(f"benchmarks.growth.{topic}").rows)

@@ -1,4 +1,4 @@
-"""The two sides of `benchmarks.step`: the same recipe trained by the harness and by sentence-transformers.
+"""The two sides of `benchmarks.peers`: the same recipe trained by the harness and by sentence-transformers.
 
 Call each training function in a new process, so that speed and memory are those of one side. Heavy imports are inside
 of the functions.

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from benchmarks.step.benchmark import judge, write_pairs
-from benchmarks.step.sides import Settings, Side, train_ours, train_theirs
+from benchmarks.peers.benchmark import judge, write_pairs
+from benchmarks.peers.sides import Settings, Side, train_ours, train_theirs
 from tests.ranks import run_ranks
 from tests.tiny import make_model, text
 

@@ -1,0 +1,1 @@
+"""Compare loss curve, speed and memory with the trainers of other projects."""
