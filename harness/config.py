@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from harness.data.config import TaskConfig
 from harness.data.data_config import DataConfig, check_batch
 from harness.encoder.config import ModelConfig
-from harness.engine.config import CheckpointConfig, TrainingConfig
+from harness.engine.config import CheckpointConfig, TrainingConfig, problem_of_stage
 from harness.evaluation.config import EvaluationConfig
 from harness.losses.config import LossConfig
 from harness.mining.config import GuideConfig, GuidePromptsConfig, MiningConfig
@@ -145,12 +145,9 @@ def load_recipe(recipe: str, overrides: Sequence[str] = (), data_root: Path | No
     overridden = [apply_override(tree, override) for override in overrides]
     config = build(RunConfig, tree, str(path), overridden)
     stage = zero_stage(load_deepspeed_json(config.deepspeed, path.parent))
-    precision = config.training.precision
-    if precision != "fp32" and stage == 0:
-        raise ValueError(
-            f"{path}: training.precision: got {precision} with deepspeed: {config.deepspeed} (ZeRO stage 0), which "
-            "keeps no fp32 weights, expected stage 1 or higher; set deepspeed: zero1 or training.precision: fp32"
-        )
+    problem = problem_of_stage(config.training.precision, stage)
+    if problem is not None:
+        raise ValueError(f"{path}: {problem}")
     return LoadedRecipe(config, path.parent, data_root)
 
 

@@ -21,6 +21,7 @@ from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.load import config_of_folder, load_encoder
 from harness.encoder.stored_prompts import missing_prompts, prompts_of_folder
 from harness.engine.budget import micro_batch_tokens
+from harness.engine.precision import Autocast, weight_dtype
 from harness.model_folder.pooling import PoolingMode
 from harness.model_folder.preflight import COMMAND_LINE, Preflight
 from harness.prompts import ModelPrompts, PromptChoice, Prompts
@@ -31,8 +32,6 @@ from harness.report.messages import say, warn
 from harness.run.folder import RunFolder, is_run, model_folder
 from harness.search.encode import TextEncoder
 from harness.types import EncodingRole, SourceKind, TokenBatch
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +93,15 @@ class FoundModel:
     ) -> OpenedModel:
         """Load it on this rank. on_texts: called with the number of texts that this rank has just encoded.
 
-        choice: replaces the model's own prompts.
+        precision: of the forward pass, as in `training.precision`. choice: replaces the model's own prompts.
         """
         folder, trust = self.config.name_or_path, self.config.trust_remote_code
         own = prompts_of_folder(folder, trust) if self.run is None else inference_prompts(self.run.config)
         prompts = own.chosen(None, choice)
         if self.run is None and own.is_empty and not choice.is_given:
             _warn_of_missing_prompts(self.name, folder, trust)
-        encoder = load_encoder(self.config).to(comm.device(), _DTYPES[precision]).eval()
+        encoder = load_encoder(self.config).to(comm.device(), weight_dtype(precision)).eval()
+        Autocast(encoder, precision)
         tokeniser = Tokeniser(folder, trust)
         encode = TextEncoder(
             lambda batch: _forward(encoder, batch, on_texts),

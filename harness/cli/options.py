@@ -24,7 +24,10 @@ Pooling = Annotated[
     PoolingMode | None,
     typer.Option(help="For models that do not say how token states become one vector."),
 ]
-Precision = Annotated[Literal["fp32", "bf16"], typer.Option(help="The numbers of the forward pass.")]
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16", "bf16_weights"],
+    typer.Option(help="The numbers of the forward pass. bf16_weights also halves the model's memory; scores are fp32."),
+]
 QueryPrompt = Annotated[
     str | None,
     typer.Option(metavar="TEXT", help='Put before queries, and before texts of data without documents ("": nothing).'),

@@ -41,17 +41,20 @@ class Encoder(nn.Module):
         self.unused_backbone_state: dict[str, Tensor] = {}
 
     def forward(self, input_ids_BL: Tensor, attention_mask_BL: Tensor, pooling_mask_BL: Tensor | None = None) -> Tensor:
-        """Embeddings [B, D] in the backbone's dtype (mean pooling without a head: float32).
+        """Embeddings [B, D], float32 whatever the weights are.
 
+        Vectors are pooled in float32, and between the head's modules they are float32, too; a module computes in the
+        dtype of its weights. Autocast, where it is on, ends with the backbone's last state.
         pooling_mask_BL: the attention mask without the tokens that are not pooled; None: all of it is pooled.
         """
         mask_BL = attention_mask_BL if pooling_mask_BL is None else pooling_mask_BL
         state_BLD = self.backbone(input_ids=input_ids_BL, attention_mask=attention_mask_BL).last_hidden_state
-        pooled = [POOLINGS[mode].pool(state_BLD, mask_BL, attention_mask_BL) for mode in self.pooling_modes]
-        pooled_BD = pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1)
-        for module in self.head:
-            weight = next(module.parameters(), pooled_BD)
-            pooled_BD = module({"sentence_embedding": pooled_BD.to(weight.dtype)})["sentence_embedding"]
+        with torch.autocast(state_BLD.device.type, enabled=False):
+            pooled = [POOLINGS[mode].pool(state_BLD, mask_BL, attention_mask_BL).float() for mode in self.pooling_modes]
+            pooled_BD = pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1)
+            for module in self.head:
+                weight = next(module.parameters(), pooled_BD)
+                pooled_BD = module({"sentence_embedding": pooled_BD.to(weight.dtype)})["sentence_embedding"].float()
         return pooled_BD
 
     @property

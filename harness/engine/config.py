@@ -9,6 +9,8 @@ from pydantic import Field
 from harness.settings.section import Section
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+# fp32 | bf16, fp16: fp32 weights, half-precision matrix products (autocast) | bf16_weights: bf16 weights, fp32 copies
+Precision = Literal["fp32", "bf16", "fp16", "bf16_weights"]
 
 
 class TrainingConfig(Section):
@@ -22,11 +24,21 @@ class TrainingConfig(Section):
     adam_betas: tuple[Beta, Beta] = (0.9, 0.999)
     adam_epsilon: float = Field(1e-8, gt=0)
     max_grad_norm: float = Field(1.0, ge=0)  # 0: never clip
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"  # docs/configuration.md has what each costs
     micro_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     keep_graph: bool = True  # if a step has one micro-batch: reuse the embed phase's graph, not a second forward
     seed: int = Field(0, ge=0)
     dropout: float | None = Field(None, ge=0, lt=1)  # null: the model's own
+
+
+def problem_of_stage(precision: str, stage: int) -> str | None:
+    """Why a precision cannot be trained with a ZeRO stage, in words; None if it can."""
+    if precision != "bf16_weights" or stage > 0:
+        return None
+    return (
+        "training.precision: got bf16_weights with ZeRO stage 0, which keeps no fp32 copies of the weights, so that "
+        "small updates are lost, expected stage 1 or higher; set deepspeed: zero1 or training.precision: bf16"
+    )
 
 
 class CheckpointConfig(Section):

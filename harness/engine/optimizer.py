@@ -28,7 +28,8 @@ def build_optimizer(module: nn.Module, training: TrainingConfig, *, on_cpu: bool
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
         return DeepSpeedCPUAdam(groups, adamw_mode=True, **arguments)
-    return AdamW(groups, **arguments)  # type: ignore[arg-type]
+    # Fused: one pass over weights, gradients and moments. ZeRO's flat partitions gain as much as single weights do.
+    return AdamW(groups, fused=True, **arguments)  # type: ignore[arg-type]
 
 
 def learning_rate(training: TrainingConfig, step: int) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -21,13 +22,15 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from harness import comm
-from harness.engine.config import TrainingConfig
+from harness.engine.config import TrainingConfig, problem_of_stage
 from harness.engine.optimizer import build_optimizer, learning_rate
+from harness.engine.precision import Autocast, LossScale
 from harness.settings.recipe_file import show
 from harness.stopwatch import stopwatch
 from harness.types import TokenBatch
 
 _FOLDER = "deepspeed"  # folder of DeepSpeed's files inside a checkpoint
+_LOSS_SCALE = "loss_scale"  # key of the engine's own state in these files
 
 
 class ZeroEngine:
@@ -38,12 +41,11 @@ class ZeroEngine:
         _skip_slow_compilation()
         self.stage = int(deepspeed_json.get("zero_optimization", {}).get("stage", 0))
         self.precision, self._training = training.precision, training
-        if self.stage == 0 and training.precision != "fp32":
-            raise ValueError(
-                f"training.precision: got {training.precision} with ZeRO stage 0, which keeps no fp32 master weights "
-                "and drifts; set deepspeed: zero1 (or higher) or precision: fp32"
-            )
+        problem = problem_of_stage(training.precision, self.stage)
+        if problem is not None:
+            raise ValueError(problem)
         module.to(comm.device())
+        self._autocast, self._loss_scale = Autocast(module, training.precision), LossScale(training.precision)
         with _print_to_log():  # the bf16 optimizer prints memory reports at every log level
             self.engine, *_ = deepspeed.initialize(
                 model=module,
@@ -52,10 +54,11 @@ class ZeroEngine:
                 dist_init_required=False,
             )
         self.device = comm.device()
-        self._gradient_probe = torch.zeros((), device=self.device)
+        self._gradient_probe = torch.zeros((), device=self.device)  # of this call of `accumulate`
+        self._step_probe = torch.zeros((), device=self.device)  # of all calls since the last update
         for parameter in self.engine.module.parameters():
             if parameter.requires_grad:
-                parameter.register_hook(self._probe_gradient)
+                parameter.register_hook(self._receive_gradient)
 
     def train_mode(self, on: bool) -> None:
         """Switch dropout on or off."""
@@ -64,6 +67,11 @@ class ZeroEngine:
     def forward(self, batch: TokenBatch) -> Tensor:
         """Embeddings [B, D] as float32. Every rank must call it equally often, because ZeRO-3 gathers weights in it."""
         return self.engine(*batch.on(self.device)).float()
+
+    def forward_without_autocast(self, batch: TokenBatch) -> Tensor:
+        """Like `forward`, but computed in the dtype of the weights: what a reader of the exported model computes."""
+        with self._autocast.off():
+            return self.forward(batch)
 
     def set_boundary(self, is_last: bool) -> None:
         """Tell DeepSpeed whether the next call of `accumulate` is the last one of the step.
@@ -79,24 +87,34 @@ class ZeroEngine:
         Returns a scalar that is finite if all parameter gradients of this call are finite.
         """
         self._gradient_probe.zero_()
-        surrogate = (embedding_BD * gradient_BD).sum() * comm.world_size()  # DeepSpeed takes the mean over ranks
+        surrogate = (embedding_BD * gradient_BD).sum() * self._loss_scale.before_backward(comm.world_size())
         self.engine.backward(surrogate, scale_wrt_gas=False)
+        self._step_probe += self._gradient_probe
         return self._gradient_probe.clone()
 
     @stopwatch("step")
     def update_weights(self, step: int) -> dict[str, float]:
         """Clip the accumulated gradient, apply it with the learning rate of step `step` (from 1), and clear it.
 
-        Returns `learning_rate` and `gradient_norm`, the norm before clipping (infinite where fp16 overflowed).
+        Returns `learning_rate` and `gradient_norm`, the norm before clipping. In fp16 also `loss_scale`; a step whose
+        gradients overflowed leaves the weights as they are, gives an infinite norm and a UserWarning.
+
+        Raises:
+            ValueError: fp16 gradients overflow even at a loss scale of 1.
         """
         rate = learning_rate(self._training, step)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
+        metrics = {"learning_rate": rate}
+        if self._loss_scale.is_used:
+            metrics["loss_scale"] = self._loss_scale.value
+            if self._left_out(step):
+                return {**metrics, "gradient_norm": float("inf")}
         norm = self._plain_gradient_norm() if self.stage == 0 else None  # DeepSpeed reports none at stage 0
         self.engine.step()
         if norm is None:
             norm = self.engine.get_global_grad_norm()
-        return {"learning_rate": rate, "gradient_norm": float("inf") if norm is None else float(norm)}
+        return {**metrics, "gradient_norm": float("inf") if norm is None else float(norm)}
 
     def full_gradients(self) -> dict[str, Tensor]:
         """The accumulated gradient of each parameter, whole and float32; call it before `step`. For tests only."""
@@ -122,7 +140,8 @@ class ZeroEngine:
     def save(self, folder: Path) -> None:
         """Write weights and optimizer state into `folder`. Every rank must call it."""
         with _print_to_log():
-            self.engine.save_checkpoint(str(folder), tag=_FOLDER, save_latest=False)
+            state = {_LOSS_SCALE: self._loss_scale.state()}
+            self.engine.save_checkpoint(str(folder), tag=_FOLDER, client_state=state, save_latest=False)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote. Every rank must call it, before the first step.
@@ -131,13 +150,38 @@ class ZeroEngine:
             ValueError: `save` has not written into this folder.
         """
         with _print_to_log():
-            loaded, _ = self.engine.load_checkpoint(str(folder), tag=_FOLDER)
+            loaded, state = self.engine.load_checkpoint(str(folder), tag=_FOLDER)
         if loaded is None:
             raise ValueError(f"{folder}: got no DeepSpeed state; set checkpoint.resume: never to start afresh")
+        self._loss_scale.load_state(state[_LOSS_SCALE])
 
-    def _probe_gradient(self, gradient: Tensor) -> None:
+    def _receive_gradient(self, gradient: Tensor) -> Tensor | None:
+        """Probe a weight's gradient of this micro-batch, and undo fp16's loss scale before anybody adds it up."""
         # sum · 0 is 0 if the sum is finite, else NaN. The host does not wait for the device here.
         self._gradient_probe += gradient.detach().sum(dtype=torch.float32).to(self._gradient_probe.device) * 0
+        return self._loss_scale.after_backward(gradient, comm.world_size())
+
+    def _left_out(self, step: int) -> bool:
+        """In fp16: drop the step's gradients if one of them, on any rank, is not finite. Adapts the loss scale."""
+        overflowed = bool(comm.all_reduce_max((~self._step_probe.isfinite()).to(torch.int32).reshape(1)))
+        self._step_probe.zero_()
+        before = self._loss_scale.value
+        self._loss_scale.update(overflowed)
+        if not overflowed:
+            return False
+        if self.stage == 0:
+            self.engine.zero_grad()
+        else:  # ZeRO drops gradients whose norm is not finite, and leaves the optimizer as it is
+            self.engine.step()
+            assert self.engine.optimizer.overflow
+        if comm.is_main():
+            warnings.warn(
+                f"step {step}: left out, because fp16 gradients overflowed at a loss scale of {before:.0f}; now "
+                f"{self._loss_scale.value:.0f}",
+                UserWarning,
+                stacklevel=1,
+            )
+        return True
 
     def _plain_gradient_norm(self) -> float:
         gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
@@ -185,11 +229,9 @@ def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dic
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": None,
     }
-    if training.precision == "bf16":
+    if training.precision == "bf16_weights":
         merged["bf16"] = {"enabled": True, "check_grad_overflow": False}
-    if training.precision == "fp16":
-        merged["fp16"] = {"enabled": True}
-    if training.precision != "fp32":  # a sum of many micro-batches in half precision would lose small gradients
+        # A sum of many micro-batches in half precision would lose small gradients.
         merged["data_types"] = {"grad_accum_dtype": "fp32"}
     return merged
 

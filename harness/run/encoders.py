@@ -22,10 +22,15 @@ class TextEncoders:
     micro_batch_tokens: int
 
     def for_evaluation(self) -> TextEncoder:
-        """An encoder for evaluation, which chooses the prompts. It cuts texts to the recipe's lengths."""
+        """An encoder for evaluation, which chooses the prompts. It cuts texts to the recipe's lengths.
+
+        It computes without autocast, so a score during training is the score of the exported model in float32. Flash
+        attention computes in half precision only.
+        """
         self.engine.train_mode(False)
+        needs_autocast = self.config.model.attention == "flash_attention_2"
         return TextEncoder(
-            self.engine.forward,
+            self.engine.forward if needs_autocast else self.engine.forward_without_autocast,
             self.tokeniser,
             max_lengths=max_lengths(self.config),
             prompts=NO_PROMPTS,
@@ -33,7 +38,10 @@ class TextEncoders:
         )
 
     def for_task(self, task: Task) -> TextEncoder:
-        """An encoder of texts that already begin with their prompts: it cuts them to the task's lengths."""
+        """An encoder of texts that already begin with their prompts: it cuts them to the task's lengths.
+
+        It computes in the precision of training, like the loss, whose similarities mining compares with its own.
+        """
         self.engine.train_mode(False)
         return TextEncoder(
             self.engine.forward,

@@ -16,8 +16,6 @@ from harness.losses.objective import Objective
 from harness.losses.self_check import problem_of_triton
 from harness.report.messages import warn
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 def build_objective(config: RunConfig, num_ranks: int, num_dimensions: int = 64) -> Objective:
     """The loss of the run. Every rank must call it.
@@ -30,11 +28,11 @@ def build_objective(config: RunConfig, num_ranks: int, num_dimensions: int = 64)
     objective = check_divisible(config, num_ranks)
     tasks, dims, weights = _tasks(config), config.model.matryoshka_dims, config.model.matryoshka_weights
     if config.loss.implementation == "auto":
-        dtypes = dict.fromkeys((torch.float32, _DTYPES[config.training.precision]))
         matryoshka = None if dims is None else Matryoshka(dims, weights)
+        # The engine gives float32 embeddings in every precision.
         objective.loss = choose_implementation(
             config.loss,
-            lambda: problem_of_triton(tasks, config.loss, matryoshka, num_dimensions, list(dtypes), comm.device()),
+            lambda: problem_of_triton(tasks, config.loss, matryoshka, num_dimensions, [torch.float32], comm.device()),
         )
     return objective
 

@@ -48,6 +48,7 @@ def save_checkpoint(run: Run, folder: RunFolder, step: int) -> Path:
     weights = run.engine.module_state()
     state = {
         "name": run.config.name,
+        "precision": run.config.training.precision,
         "micro_batch_tokens": run.micro_batch_tokens,
         "rankings": sorted(run.negatives.rankings()),
         **run.input_hashes(),

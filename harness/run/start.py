@@ -79,13 +79,15 @@ def check_continuable(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> No
     """Check that the run, continued from the checkpoint, would be the same run.
 
     Raises:
-        ValueError: the number of ranks, ZeRO stage or data differ, or the checkpoint has more steps than the recipe.
+        ValueError: the number of ranks, ZeRO stage, precision or data differ, or the checkpoint has more steps than the
+            recipe.
     """
     path, state = checkpoint.folder, checkpoint.state
-    ranks, stage = state["world_size"], state["zero_stage"]
+    ranks, stage, precision = state["world_size"], state["zero_stage"], state.get("precision")
     for key, before, now, way_out in (
         ("ranks", ranks, comm.world_size(), f"start {ranks} again (./launch.sh, or deepspeed --num_accelerators)"),
         ("ZeRO stage", stage, run.engine.stage, f"set deepspeed to one of stage {stage}"),
+        ("precision", precision or "unknown", run.engine.precision, _way_back_to(precision)),
     ):
         if before != now:
             raise ValueError(
@@ -103,6 +105,12 @@ def check_continuable(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> No
             f"training.steps: got {run.config.training.steps}, but {folder.path} has been trained for "
             f"{checkpoint.step} steps; raise it to continue, or set another output or checkpoint.resume: never"
         )
+
+
+def _way_back_to(precision: str | None) -> str:
+    if precision is not None:
+        return f"set training.precision: {precision}"
+    return "an earlier version wrote it, whose bf16 is bf16_weights now"  # its state has another form
 
 
 def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None:

@@ -12,6 +12,8 @@ from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.run.save import save_checkpoint
 
+_OVERFLOW = ", or set training.precision: bf16, because fp16 ends at 65,504"
+
 
 @contextmanager
 def explain_non_finite(run: Run, folder: RunFolder) -> Iterator[None]:
@@ -32,7 +34,7 @@ def explain_non_finite(run: Run, folder: RunFolder) -> Iterator[None]:
         raise ValueError(
             f"step {step}: {error.what} is not finite (task {', '.join(error.tasks)}; texts "
             f"{_named_texts(run.tasks, error)}){weights}; look at these texts, or lower training.learning_rate or "
-            "training.max_grad_norm"
+            f"training.max_grad_norm{_OVERFLOW if run.config.training.precision == 'fp16' else ''}"
         ) from error
 
 

@@ -28,7 +28,7 @@ from harness.mining.ineffective_settings import empty_window_message, ineffectiv
 from harness.model_folder.configuration import position_limit
 from harness.model_folder.preflight import Preflight, check_attention, count_weights
 from harness.report.console import ReadingConsole
-from harness.report.messages import say, show_counts
+from harness.report.messages import say, show_counts, warn
 from harness.run.objective import check_divisible
 from harness.run.places import locate_for, locate_source
 
@@ -79,13 +79,13 @@ def check_machine(loaded: LoadedRecipe) -> None:
     """Check that this machine can train the recipe and hold what the run writes. Every rank must call it.
 
     Raises:
-        ValueError: precision or attention that this machine does not have, or an output that cannot be written.
+        ValueError: attention that this machine does not have, or an output that cannot be written.
     """
     config = loaded.config
     if config.training.precision == "fp16" and comm.device().type == "cpu":
-        raise ValueError(
-            "training.precision: got fp16, but this run is on the CPU, expected a GPU for fp16; set "
-            "training.precision: fp32 or bf16"
+        warn(
+            "training.precision: fp16 on a CPU is right but slow, about 7 times the seconds of fp32; set "
+            "training.precision: bf16 or fp32 unless this only tries a recipe out"
         )
     check_attention(config.model.attention)
     rank0.by_main(lambda: _check_outputs(config))

@@ -152,7 +152,13 @@ def test_a_truncated_checkpoint_is_passed_over_and_the_one_before_it_gives_the_s
 
 @pytest.mark.parametrize(
     "settings",
-    [("deepspeed=zero0",), ("deepspeed=zero2",), ("deepspeed=zero3",), ("training.precision=bf16",)],
+    [
+        ("deepspeed=zero0",),
+        ("deepspeed=zero2",),
+        ("deepspeed=zero3",),
+        ("training.precision=bf16",),
+        ("training.precision=bf16_weights",),
+    ],
     ids=lambda settings: settings[0],
 )
 def test_every_stage_and_precision_continues_bit_for_bit_and_exports(folder, settings):

@@ -164,12 +164,11 @@ def test_a_data_root_that_does_not_exist_is_refused(recipe: Path) -> None:
         load_recipe(str(recipe), data_root=recipe.parent / "missing")
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_needs_a_zero_stage_that_keeps_fp32_weights(recipe: Path, precision: str) -> None:
-    message = refusal(recipe, f"training.precision={precision}", "deepspeed=zero0")
-    assert "training.precision" in message
-    assert "deepspeed: zero0" in message
-    assert load_recipe(str(recipe), [f"training.precision={precision}", "deepspeed=zero1"])
+def test_weights_in_half_precision_need_a_zero_stage_that_keeps_fp32_copies(recipe: Path) -> None:
+    message = refusal(recipe, "training.precision=bf16_weights", "deepspeed=zero0")
+    assert "training.precision: got bf16_weights with ZeRO stage 0" in message
+    assert load_recipe(str(recipe), ["training.precision=bf16_weights", "deepspeed=zero1"])
+    assert load_recipe(str(recipe), ["training.precision=bf16", "deepspeed=zero0"])
 
 
 def test_a_config_is_frozen_because_every_rank_must_keep_the_same(recipe: Path) -> None:

@@ -38,3 +38,9 @@ def test_norms_and_biases_are_not_decayed():
     optimizer = build_optimizer(module, TrainingConfig(steps=1, weight_decay=0.1), on_cpu=False)
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(module[0].weight), id(module[2].weight)}
+
+
+def test_adam_updates_weights_in_one_fused_pass():
+    """Without it, an update takes two to four times the CPU seconds (MiniLM, ZeRO 0 to 3)."""
+    optimizer = build_optimizer(torch.nn.Linear(3, 4), TrainingConfig(steps=1), on_cpu=False)
+    assert all(group["fused"] for group in optimizer.param_groups)

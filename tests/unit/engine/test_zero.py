@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.engine.config import TrainingConfig
+from harness.engine.precision import LossScale
 from harness.engine.zero import ZeroEngine, engine_json, offloads_optimizer
 
 
@@ -17,10 +18,16 @@ def test_the_optimizer_runs_on_the_cpu_where_its_state_leaves_the_gpu(offload: d
     assert offloads_optimizer({"zero_optimization": {"stage": 2, "offload_optimizer": offload}}) is on_cpu
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_sums_gradients_in_fp32(precision: str) -> None:
-    training = TrainingConfig(steps=1, precision=precision)
+def test_weights_in_half_precision_sum_gradients_in_fp32() -> None:
+    training = TrainingConfig(steps=1, precision="bf16_weights")
     assert engine_json({}, training)["data_types"] == {"grad_accum_dtype": "fp32"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_deepspeed_is_told_of_no_half_precision_where_the_weights_are_fp32(precision: str) -> None:
+    """Its own torch_autocast would add up gradients in half precision; its fp16 would scale them before the sum."""
+    written = engine_json({}, TrainingConfig(steps=1, precision=precision))
+    assert not {"bf16", "fp16", "torch_autocast", "amp", "data_types"} & set(written)
 
 
 def test_what_deepspeed_prints_while_it_saves_and_loads_is_not_shown(
@@ -32,10 +39,11 @@ def test_what_deepspeed_prints_while_it_saves_and_loads_is_not_shown(
 
         def load_checkpoint(self, *_: object, **__: object) -> tuple[str, dict]:
             print("loading")
-            return "somewhere", {}
+            return "somewhere", {"loss_scale": {}}
 
     engine = object.__new__(ZeroEngine)
     engine.engine = Printing()
+    engine._loss_scale = LossScale("fp32")
     engine.save(tmp_path)
     engine.load(tmp_path)
     assert capsys.readouterr().out == ""

@@ -74,11 +74,11 @@ def test_an_output_below_a_file_is_refused_at_start(folder):
         check_machine(changed)
 
 
-def test_half_precision_and_attention_that_need_a_gpu_are_refused_on_a_cpu(folder, monkeypatch):
+def test_fp16_on_a_cpu_gets_a_warning_and_attention_that_needs_a_gpu_is_refused(folder, monkeypatch, capsys):
     monkeypatch.setattr(tasks.comm, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=r"training.precision: got fp16, but this run is on the CPU"):
-        check_machine(recipe(folder, "training.precision=fp16"))
+    check_machine(recipe(folder, "training.precision=fp16"))
+    assert "training.precision: fp16 on a CPU is right but slow" in "".join(capsys.readouterr())
     with pytest.raises(ValueError, match=r"model.attention: got flash_attention_2, which needs a GPU"):
         check_machine(recipe(folder, "model.attention=flash_attention_2", "training.precision=bf16"))
 
@@ -102,10 +102,26 @@ def test_a_value_that_deepspeed_does_not_take_is_named_before_anything_is_loaded
 
 
 def test_a_checkpoint_of_other_ranks_is_refused_in_the_words_of_the_launcher(folder, tmp_path):
-    run = SimpleNamespace(engine=SimpleNamespace(stage=1))
+    run = SimpleNamespace(engine=SimpleNamespace(stage=1, precision="fp32"))
     checkpoint = Checkpoint(tmp_path, {"step": 2, "world_size": 4, "zero_stage": 1})
     with pytest.raises(ValueError, match=r"got a checkpoint of ranks 4, expected 1 as this start has; start 4 again"):
         check_continuable(run, RunFolder(recipe(folder).config, tmp_path), checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("precision", "words"),
+    [
+        ("fp32", "precision fp32, expected bf16 as this start has; set training.precision: fp32"),
+        (None, "is bf16_weights now"),
+    ],
+)
+def test_a_checkpoint_of_another_precision_is_refused(folder, tmp_path, precision, words):
+    """One without a precision is of a version whose bf16 had weights in bf16: its state has another form."""
+    run = SimpleNamespace(engine=SimpleNamespace(stage=1, precision="bf16"))
+    checkpoint = Checkpoint(tmp_path, {"step": 2, "world_size": 1, "zero_stage": 1, "precision": precision})
+    with pytest.raises(ValueError, match="got a checkpoint of precision") as caught:
+        check_continuable(run, RunFolder(recipe(folder).config, tmp_path), checkpoint)
+    assert words in str(caught.value)
 
 
 def test_a_run_remembers_that_its_recipe_lets_a_models_own_code_run(folder, tmp_path):

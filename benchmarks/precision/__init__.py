@@ -1,0 +1,1 @@
+"""Compare the losses and gradients of each precision with those of fp32."""
