@@ -15,6 +15,7 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime.base_optimizer import ZeROOptimizer
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from deepspeed.utils import safe_get_full_grad
 from pydantic import ValidationError
@@ -27,6 +28,7 @@ from harness.settings.recipe_file import show
 from harness.stopwatch import stopwatch
 from harness.types import TokenBatch
 
+_INPUTS_TO_PASS = "ds_grads_remaining"  # attribute of every module under ZeRO-3
 _FOLDER = "deepspeed"  # folder of DeepSpeed's files inside a checkpoint
 
 
@@ -53,9 +55,15 @@ class ZeroEngine:
             )
         self.device = comm.device()
         self._gradient_probe = torch.zeros((), device=self.device)
+        self._inputs_to_pass: list[tuple[dict[str, Any], int]] = []
         for parameter in self.engine.module.parameters():
             if parameter.requires_grad:
                 parameter.register_hook(self._probe_gradient)
+
+    @property
+    def module(self) -> nn.Module:
+        """The model. ZeRO-3 has sharded its weights."""
+        return self.engine.module
 
     def train_mode(self, on: bool) -> None:
         """Switch dropout on or off."""
@@ -63,7 +71,11 @@ class ZeroEngine:
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Embeddings [B, D] as float32. Every rank must call it equally often, because ZeRO-3 gathers weights in it."""
-        return self.engine(*batch.on(self.device)).float()
+        embedding_BD = self.engine(*batch.on(self.device)).float()
+        if self.stage == 3 and embedding_BD.requires_grad:
+            counts = [(module.__dict__, module.__dict__.get(_INPUTS_TO_PASS)) for module in self.module.modules()]
+            self._inputs_to_pass = [(attributes, count) for attributes, count in counts if count is not None]
+        return embedding_BD
 
     def set_boundary(self, is_last: bool) -> None:
         """Tell DeepSpeed whether the next call of `accumulate` is the last one of the step.
@@ -76,8 +88,11 @@ class ZeroEngine:
     def accumulate(self, embedding_BD: Tensor, gradient_BD: Tensor) -> Tensor:
         """Backpropagate `gradient_BD` through `embedding_BD`. Every rank must call it equally often.
 
+        Other forwards and other backwards may lie between this and the forward that made `embedding_BD`.
+
         Returns a scalar that is finite if all parameter gradients of this call are finite.
         """
+        self._end_last_backward()
         self._gradient_probe.zero_()
         surrogate = (embedding_BD * gradient_BD).sum() * comm.world_size()  # DeepSpeed takes the mean over ranks
         self.engine.backward(surrogate, scale_wrt_gas=False)
@@ -134,6 +149,17 @@ class ZeroEngine:
             loaded, _ = self.engine.load_checkpoint(str(folder), tag=_FOLDER)
         if loaded is None:
             raise ValueError(f"{folder}: got no DeepSpeed state; set checkpoint.resume: never to start afresh")
+
+    def _end_last_backward(self) -> None:
+        """Do what DeepSpeed leaves to the next forward, which does not come between the backwards of kept graphs.
+
+        Otherwise stage 3 takes all of them for one, and replaces gradients instead of adding them. It also counts how
+        many inputs of a module a backward still has to pass before it releases the module's weights.
+        """
+        if isinstance(self.engine.optimizer, ZeROOptimizer):
+            self.engine.optimizer.clear_backward_seen_flag()
+        for attributes, count in self._inputs_to_pass:
+            attributes[_INPUTS_TO_PASS] = count
 
     def _probe_gradient(self, gradient: Tensor) -> None:
         # sum · 0 is 0 if the sum is finite, else NaN. The host does not wait for the device here.
