@@ -82,7 +82,7 @@ def measure(queries: int, mebibytes: int) -> Cost:
         train_step(run, step)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
         num_texts = len(step.plan.texts)
-        steps.close()
+        next(steps, None)  # ends the thread that plans
         return Cost(num_texts, seconds, cpu_seconds, _peak(), COPIES_OF_TABLE * num_texts * run.encoder.dim * 4)
 
 
