@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from harness import comm
 from harness.config import LoadedRecipe, with_folder_prompts
+from harness.engine.budget import peak_memory_bytes
 from harness.engine.phases import embed, replay, score
 from harness.engine.step import Step
-from harness.engine.step_cost import StepCost, peak_memory_bytes
+from harness.engine.step_cost import StepCost
 from harness.evaluation.runner import evaluate
 from harness.report.messages import warn
 from harness.report.report import Report
@@ -48,14 +49,14 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
     Raises:
         NonFiniteError: a loss or gradient is not finite. Raised on every rank, before the weights change.
     """
-    cost = StepCost.start(step)
-    step = run.mask_with_guide(step)
+    cost = StepCost.start()
+    step = run.graphs.choose(run.mask_with_guide(step))
     embeddings = embed(run.engine, step)
     scores = score(run.engine, run.objective, step, embeddings)
     replay(run.engine, step, embeddings, scores.gradients)
     update = run.engine.update_weights(step.number)
     mining = run.replace_easy_negatives(step.plan, scores.own_similarity)
-    return {**step.plan.metrics(), **scores.metrics, **update, **mining, **cost.metrics()}
+    return {**step.plan.metrics(), **scores.metrics, **update, **mining, **cost.metrics(step)}
 
 
 def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:

@@ -206,17 +206,28 @@ class Schedule:
 class TokenBatch:
     """One micro-batch, padded to its longest text."""
 
-    input_ids_BL: Tensor  # int64
-    attention_mask_BL: Tensor  # int64
-    pooling_mask_BL: Tensor | None = None  # int64: the attention mask without prompts; None: everything is pooled
+    input_ids_BL: Tensor  # int64; packed: int32
+    attention_mask_BL: Tensor  # int64; packed: uint8
+    pooling_mask_BL: Tensor | None = None  # the attention mask without prompts; None: everything is pooled
+
+    def packed(self) -> TokenBatch:
+        """The same in less than a third of the memory: two steps of micro-batches lie in memory at a time."""
+        import torch
+
+        pooling_mask_BL = self.pooling_mask_BL
+        return TokenBatch(
+            self.input_ids_BL.to(torch.int32),
+            self.attention_mask_BL.to(torch.uint8),
+            None if pooling_mask_BL is None else pooling_mask_BL.to(torch.uint8),
+        )
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The arguments of an encoder, on this device."""
+        """The arguments of an encoder, int64, on this device."""
         pooling_mask_BL = self.pooling_mask_BL
         return (
-            self.input_ids_BL.to(device, non_blocking=True),
-            self.attention_mask_BL.to(device, non_blocking=True),
-            None if pooling_mask_BL is None else pooling_mask_BL.to(device, non_blocking=True),
+            self.input_ids_BL.to(device, non_blocking=True).long(),
+            self.attention_mask_BL.to(device, non_blocking=True).long(),
+            None if pooling_mask_BL is None else pooling_mask_BL.to(device, non_blocking=True).long(),
         )
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ from torch import Tensor
 from harness.data.batch.deal import deal
 from harness.data.batch.schedule import schedule
 from harness.data.plan.permutation import derive_key
-from harness.encoder.encoder import Encoder
+from harness.encoder.encoder import Encoder, fingerprint
 from harness.engine import phases
 from harness.engine.config import TrainingConfig
+from harness.engine.graphs import changes_bits_without_graph
 from harness.engine.precision import AUTOCAST, weight_dtype
 from harness.engine.step import Step
 from harness.engine.zero import ZeroEngine
@@ -34,7 +35,10 @@ from tests.golden_mixtures import Mixture, mixed_loss_settings, mixed_plan
 from tests.golden_negatives import masked_by_loops, tiny_guide, with_all_options, with_queries_joined
 from tests.ranks import run_ranks
 
-SMALL_BUDGET, LARGE_BUDGET = 64, 4096  # padded tokens: many micro-batches; one micro-batch, whose graph is kept
+SMALL_BUDGET, LARGE_BUDGET = 64, 4096  # padded tokens: many micro-batches; one micro-batch
+
+
+Kept = Literal["none", "half", "all"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Case:
     dropout: float = 0.0
     shuffled: bool = False
     offload: bool = False
-    keep_graph: bool = True
+    kept: Kept = "none"  # graphs of the embed phase that are used again
     implementation: str = "chunked"  # of the loss; plain autograd always uses the reference
     mixture: Mixture | None = None  # replaces the tasks and losses of `tiny_plan`
     backbone: Backbone = "bert"
@@ -58,6 +62,7 @@ class Case:
         marks += ["negatives"] if self.negatives else []
         marks += [self.implementation] if self.implementation != "chunked" else []
         marks += ["dropout"] if self.dropout else []
+        marks += [f"{self.kept} graphs kept"] if self.kept != "none" else []
         marks += [self.backbone] if self.backbone != "bert" else []
         return (
             f"{self.world} ranks, ZeRO {self.stage}, {self.budget} tokens, {self.precision} {' '.join(marks)}".strip()
@@ -144,7 +149,7 @@ def engine_gradients(case: Case) -> dict[str, Tensor]:
     if case.negatives:
         plan = tiny_guide(tiny_encoder(seed=8), texts).mask(plan)
     batches = [pad([texts[t] for t in rows]) for rows in scheduled.micro_batches[comm.rank()]]
-    step = Step(plan, scheduled, batches, seed=5, keep_graph=case.keep_graph)
+    step = Step(plan, scheduled, batches, seed=5, graphs_kept=graphs_kept(case, scheduled))
     objective = tiny_objective(case.implementation, case.mixture, negatives=case.negatives)
     compute_gradients(engine, objective, step)
     return engine.full_gradients()
@@ -155,6 +160,30 @@ def compute_gradients(engine: ZeroEngine, objective: Objective, step: Step) -> N
     embeddings = phases.embed(engine, step)
     scores = phases.score(engine, objective, step, embeddings)
     phases.replay(engine, step, embeddings, scores.gradients)
+
+
+def weights_after_steps(case: Case, steps: int = 2) -> str:
+    """Hash of the weights after some steps on the texts of `tiny_texts`. Runs on every rank; for rank 0 only."""
+    from harness import comm
+
+    texts, plan, scheduled = tiny_schedule(case)
+    training = TrainingConfig(steps=steps, learning_rate=1e-2, warmup_ratio=0)
+    engine = ZeroEngine(tiny_encoder(case.dropout, backbone=case.backbone), training, deepspeed_json(case))
+    with_graph = changes_bits_without_graph(engine)
+    batches = [pad([texts[t] for t in rows]) for rows in scheduled.micro_batches[comm.rank()]]
+    for number in range(1, steps + 1):
+        kept = graphs_kept(case, scheduled)
+        step = Step(replace(plan, step=number), scheduled, batches, 5, graphs_kept=kept, embeds_with_graph=with_graph)
+        compute_gradients(engine, tiny_objective(case.implementation), step)
+        left = [p for p in engine.module.parameters() if case.stage == 3 and p.ds_status.name == "AVAILABLE"]
+        assert all(parameter.ds_persist for parameter in left), "weights that ZeRO-3 has gathered and not released"
+        engine.update_weights(number)
+    return fingerprint(engine.module_state())
+
+
+def graphs_kept(case: Case, scheduled: Schedule) -> int:
+    count = scheduled.num_micro_batches
+    return {"none": 0, "half": -(-count // 2), "all": count}[case.kept]
 
 
 def deepspeed_json(case: Case) -> dict:
@@ -210,7 +239,7 @@ def errors_on_ranks(cases: list[Case]) -> list[float]:
     truths: dict[Case, dict[str, Tensor]] = {}
     errors = []
     for case in cases:
-        key = replace(case, stage=0, precision="fp32", offload=False, keep_graph=True, implementation="chunked")
+        key = replace(case, stage=0, precision="fp32", offload=False, kept="none", implementation="chunked")
         if key not in truths:
             truths[key] = plain_gradients(key)
         errors.append(relative_error(engine_gradients(case), truths[key]))
@@ -221,7 +250,7 @@ def limit(case: Case) -> float:
     """Largest allowed error of a case."""
     if case.precision == "fp32":
         return 1e-5
-    return 1.5 * naive_error(replace(case, stage=0, offload=False, keep_graph=True, implementation="chunked"))
+    return 1.5 * naive_error(replace(case, stage=0, offload=False, kept="none", implementation="chunked"))
 
 
 @cache
@@ -245,10 +274,12 @@ def cases(world: int) -> list[Case]:
             all_cases.append(Case(world, stage, budget, precision="bf16"))
         if stage:  # at stage 0 this precision is refused
             all_cases.append(Case(world, stage, precision="bf16_weights"))
+        all_cases.append(Case(world, stage, dropout=0.2, kept="half"))
+        all_cases.append(Case(world, stage, dropout=0.2, kept="all"))
         if world > 1:
-            all_cases.append(Case(world, stage, shuffled=True))
+            all_cases += [Case(world, stage, shuffled=True, kept=kept) for kept in ("none", "all")]
         if stage in (2, 3):
-            all_cases.append(Case(world, stage, offload=True))
+            all_cases += [Case(world, stage, offload=True, kept=kept) for kept in ("none", "all")]
         all_cases.append(Case(world, stage, implementation="triton"))
     all_cases += [Case(world, stage, negatives=True) for stage in (1, 3)]
     all_cases += [Case(world, 2, mixture=mixture) for mixture in get_args(Mixture)]

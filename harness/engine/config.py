@@ -26,7 +26,9 @@ class TrainingConfig(Section):
     max_grad_norm: float = Field(1.0, ge=0)  # 0: never clip
     precision: Precision = "fp32"  # docs/configuration.md has what each costs
     micro_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    keep_graph: bool = True  # if a step has one micro-batch: reuse the embed phase's graph, not a second forward
+    # MiB of a rank for graphs that are kept from the embed phase to the replay phase, each of which saves a forward.
+    # auto: a share of what the first step leaves free; 0: every micro-batch is encoded twice.
+    activation_memory: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     seed: int = Field(0, ge=0)
     dropout: float | None = Field(None, ge=0, lt=1)  # null: the model's own
 

@@ -1,11 +1,11 @@
 """A step in three phases: embed → score → replay (gradient cache; Gao et al. 2021, arXiv 2101.06983).
 
-embed   encode every micro-batch without a graph; only the embeddings are kept
+embed   encode every micro-batch; only the embeddings are kept, and the graphs of as many as memory allows (graphs.py)
 score   gather the embeddings of all ranks, compute all losses and their gradient with respect to the embeddings
-replay  encode every micro-batch again, now with a graph, and backpropagate the gradient of its embeddings
+replay  backpropagate the gradient of the embeddings, micro-batch by micro-batch; one without a graph is encoded again
 
-Peak memory is that of one micro-batch, however many texts a step has. All ranks run the same number of forwards and
-backwards; a rank with fewer texts runs micro-batches without texts, whose gradient is zero.
+Peak memory is that of one micro-batch and of the graphs that are kept, however many texts a step has. All ranks run the
+same number of forwards and backwards; a rank with fewer texts runs micro-batches without texts, whose gradient is zero.
 
 R in shapes: the rows that every rank gives to the gathered embeddings, texts first, then padding.
 
@@ -34,10 +34,15 @@ from harness.stopwatch import stopwatch
 
 @stopwatch("embed")
 def embed(engine: ZeroEngine, step: Step) -> list[Tensor]:
-    """Phase 1: embeddings [texts, D] of each micro-batch of this rank; with a graph only if `step.reuses_graph`."""
+    """Phase 1: embeddings [texts, D] of each micro-batch of this rank; the first `step.graphs_kept` with a graph."""
     engine.train_mode(True)  # dropout is off after loading the model and after each evaluation
-    with nullcontext() if step.reuses_graph else torch.no_grad():
-        return [_forward(engine, step, index) for index in range(len(step.batches))]
+    embeddings = []
+    for index in range(len(step.batches)):
+        is_kept = index < step.graphs_kept
+        with torch.set_grad_enabled(is_kept or step.embeds_with_graph):
+            embedding = _forward(engine, step, index)
+        embeddings.append(embedding if is_kept else embedding.detach())
+    return embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +62,9 @@ def score(engine: ZeroEngine, objective: Objective, step: Step, embeddings: Sequ
         NonFiniteError: the loss or an embedding is not finite.
     """
     counts, schedule = step.texts_per_batch, step.schedule
-    without_padding = [embedding[:count].detach() for embedding, count in zip(embeddings, counts, strict=True)]
     local_RD = embeddings[0].new_zeros((schedule.rows_per_rank, embeddings[0].shape[1]))
-    local_RD[: sum(counts)] = torch.cat(without_padding)
+    for rows_RD, embedding in zip(local_RD[: sum(counts)].split(counts), embeddings, strict=True):
+        rows_RD.copy_(embedding[: len(rows_RD)].detach())  # without the padding row of a micro-batch without texts
     slot_T = torch.from_numpy(schedule.slot_T).to(engine.device)
     table_TD = comm.all_gather_rows(local_RD)[slot_T].requires_grad_()
 
@@ -86,12 +91,18 @@ def replay(engine: ZeroEngine, step: Step, embeddings: Sequence[Tensor], gradien
     probes = []
     for index, gradient in enumerate(gradients):
         engine.set_boundary(index == len(gradients) - 1)
-        embedding = embeddings[index] if step.reuses_graph else _forward(engine, step, index)
+        embedding = embeddings[index] if index < step.graphs_kept else _replayed(engine, step, index)
         padded = torch.zeros_like(embedding)
         padded[: len(gradient)] = gradient  # the padding row of a micro-batch without texts keeps a zero gradient
         probes.append(engine.accumulate(embedding, padded))
     if engine.precision != "fp16":
         check_gradients(step, probes)
+
+
+def _replayed(engine: ZeroEngine, step: Step, index: int) -> Tensor:
+    """The embeddings of a micro-batch, now with a graph, which is measured if the step has a meter."""
+    with nullcontext() if step.meter is None else step.meter.watch(index, step.batches[index]):
+        return _forward(engine, step, index)
 
 
 def _forward(engine: ZeroEngine, step: Step, index: int) -> Tensor:

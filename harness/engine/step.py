@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from harness import comm
 from harness.types import Schedule, StepPlan, TokenBatch
+
+
+class Meter(Protocol):
+    """The interface of `engine.graphs.GraphMeter`."""
+
+    def watch(self, index: int, batch: TokenBatch) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +25,9 @@ class Step:
     schedule: Schedule
     batches: Sequence[TokenBatch]  # this rank's micro-batches; one without texts holds a padding row
     seed: int  # of the run
-    keep_graph: bool = True  # the recipe's training.keep_graph
+    graphs_kept: int = 0  # so many micro-batches of every rank, from the first, keep their graphs for the replay phase
+    embeds_with_graph: bool = False  # without one, this model's embeddings would not be the same bits
+    meter: Meter | None = None  # measures graphs in the replay phase
     seconds_waiting: float = 0.0  # how long the trainer waited for the plan and the tokens of this step
 
     @property
@@ -29,8 +39,3 @@ class Step:
     def texts_per_batch(self) -> list[int]:
         """How many texts each of this rank's micro-batches holds."""
         return [len(rows) for rows in self.schedule.micro_batches[comm.rank()]]
-
-    @property
-    def reuses_graph(self) -> bool:
-        """Whether the graph of the embed phase is used again in the replay phase, which saves the second forward."""
-        return self.keep_graph and self.schedule.num_micro_batches == 1

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 
-import torch
-
+from harness.engine.budget import peak_memory_bytes
 from harness.engine.step import Step
 from harness.stopwatch import stopwatch
 
@@ -15,22 +12,22 @@ from harness.stopwatch import stopwatch
 class StepCost:
     """Measures a step from `start` until `metrics` is called."""
 
-    def __init__(self, step: Step, started: float) -> None:
-        self._step, self._started = step, started
+    def __init__(self, started: float) -> None:
+        self._started = started
 
     @classmethod
-    def start(cls, step: Step) -> StepCost:
+    def start(cls) -> StepCost:
         """Begin to measure now. The stopwatch forgets the evaluations and checkpoints before this step."""
         stopwatch.take()
-        return cls(step, time.perf_counter())
+        return cls(time.perf_counter())
 
-    def metrics(self) -> dict[str, float]:
-        """Seconds, rates and memory of the step on this rank.
+    def metrics(self, step: Step) -> dict[str, float]:
+        """Seconds, rates and memory of the step on this rank, and the share of its micro-batches whose graph was kept.
 
         `seconds/data` is the time that the trainer waited for the step's plan and tokens; `seconds` includes it. Rates
         count the texts and tokens of all ranks. `seconds/communication` is also included in the phases' seconds.
         """
-        plan, waited = self._step.plan, self._step.seconds_waiting
+        plan, waited = step.plan, step.seconds_waiting
         phases = {f"seconds/{name}": value for name, value in {"data": waited, **stopwatch.take()}.items()}
         seconds = waited + time.perf_counter() - self._started
         return {
@@ -39,12 +36,5 @@ class StepCost:
             "seconds": seconds,
             **phases,
             "memory_bytes": peak_memory_bytes(),
+            "graphs_kept": step.graphs_kept / step.schedule.num_micro_batches,
         }
-
-
-def peak_memory_bytes() -> int:
-    """The most memory this rank has held so far: GPU memory if it computes there, else resident memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB

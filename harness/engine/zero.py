@@ -16,6 +16,7 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime.base_optimizer import ZeROOptimizer
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from deepspeed.utils import safe_get_full_grad
 from pydantic import ValidationError
@@ -29,6 +30,7 @@ from harness.settings.recipe_file import show
 from harness.stopwatch import stopwatch
 from harness.types import TokenBatch
 
+_INPUTS_TO_PASS = "ds_grads_remaining"  # attribute of every module under ZeRO-3
 _FOLDER = "deepspeed"  # folder of DeepSpeed's files inside a checkpoint
 _LOSS_SCALE = "loss_scale"  # key of the engine's own state in these files
 
@@ -56,9 +58,15 @@ class ZeroEngine:
         self.device = comm.device()
         self._gradient_probe = torch.zeros((), device=self.device)  # of this call of `accumulate`
         self._step_probe = torch.zeros((), device=self.device)  # of all calls since the last update
+        self._inputs_to_pass: list[tuple[dict[str, Any], int]] = []
         for parameter in self.engine.module.parameters():
             if parameter.requires_grad:
                 parameter.register_hook(self._receive_gradient)
+
+    @property
+    def module(self) -> nn.Module:
+        """The model. ZeRO-3 has sharded its weights."""
+        return self.engine.module
 
     def train_mode(self, on: bool) -> None:
         """Switch dropout on or off."""
@@ -66,7 +74,11 @@ class ZeroEngine:
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Embeddings [B, D] as float32. Every rank must call it equally often, because ZeRO-3 gathers weights in it."""
-        return self.engine(*batch.on(self.device)).float()
+        embedding_BD = self.engine(*batch.on(self.device)).float()
+        if self.stage == 3 and embedding_BD.requires_grad:
+            counts = [(module.__dict__, module.__dict__.get(_INPUTS_TO_PASS)) for module in self.module.modules()]
+            self._inputs_to_pass = [(attributes, count) for attributes, count in counts if count is not None]
+        return embedding_BD
 
     def forward_without_autocast(self, batch: TokenBatch) -> Tensor:
         """Like `forward`, but computed in the dtype of the weights: what a reader of the exported model computes."""
@@ -84,8 +96,11 @@ class ZeroEngine:
     def accumulate(self, embedding_BD: Tensor, gradient_BD: Tensor) -> Tensor:
         """Backpropagate `gradient_BD` through `embedding_BD`. Every rank must call it equally often.
 
+        Other forwards and other backwards may lie between this and the forward that made `embedding_BD`.
+
         Returns a scalar that is finite if all parameter gradients of this call are finite.
         """
+        self._end_last_backward()
         self._gradient_probe.zero_()
         surrogate = (embedding_BD * gradient_BD).sum() * self._loss_scale.before_backward(comm.world_size())
         self.engine.backward(surrogate, scale_wrt_gas=False)
@@ -154,6 +169,17 @@ class ZeroEngine:
         if loaded is None:
             raise ValueError(f"{folder}: got no DeepSpeed state; set checkpoint.resume: never to start afresh")
         self._loss_scale.load_state(state[_LOSS_SCALE])
+
+    def _end_last_backward(self) -> None:
+        """Do what DeepSpeed leaves to the next forward, which does not come between the backwards of kept graphs.
+
+        Otherwise stage 3 takes all of them for one, and replaces gradients instead of adding them. It also counts how
+        many inputs of a module a backward still has to pass before it releases the module's weights.
+        """
+        if isinstance(self.engine.optimizer, ZeROOptimizer):
+            self.engine.optimizer.clear_backward_seen_flag()
+        for attributes, count in self._inputs_to_pass:
+            attributes[_INPUTS_TO_PASS] = count
 
     def _receive_gradient(self, gradient: Tensor) -> Tensor | None:
         """Probe a weight's gradient of this micro-batch, and undo fp16's loss scale before anybody adds it up."""

@@ -15,11 +15,13 @@ from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.load import load_encoder
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.checkpoint import Checkpoint
+from harness.engine.graphs import GraphChoice
 from harness.engine.zero import ZeroEngine, check_deepspeed_json
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import load_guide
 from harness.mining.remine import Reranking
 from harness.mining.upcoming import Upcoming
+from harness.report.messages import say
 from harness.run.encoders import TextEncoders
 from harness.run.objective import build_objective
 from harness.run.run import Run
@@ -65,6 +67,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
         objective=build_objective(config, comm.world_size(), encoder.dim),
         guide=guide,
         engine=engine,
+        graphs=GraphChoice(config.training.activation_memory, engine, say),
         encoder=encoder,
         micro_batch_tokens=budget,
         encoders=encoders,
@@ -72,8 +75,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
         reranking=reranking,
         evaluation_data=evaluation_data,
     )
-    _check_same_inputs_on_all_ranks(run)
-    return run
+    return _with_same_inputs_on_all_ranks(run)
 
 
 def _micro_batch_tokens(config: RunConfig, encoder: Encoder, checkpoint: Checkpoint | None) -> int:
@@ -117,7 +119,8 @@ def _build_reranking(config: RunConfig, encoder: Encoder, encoders: TextEncoders
     )
 
 
-def _check_same_inputs_on_all_ranks(run: Run) -> None:
+def _with_same_inputs_on_all_ranks(run: Run) -> Run:
+    """The same run, after a check that all ranks have read the same."""
     hashes_of_ranks = comm.gather_objects(run.input_hashes())
     different_ranks = [rank for rank, hashes in enumerate(hashes_of_ranks) if hashes != run.input_hashes()]
     if different_ranks:
@@ -125,3 +128,4 @@ def _check_same_inputs_on_all_ranks(run: Run) -> None:
             f"data: ranks {different_ranks} read other data or another tokenizer than rank {comm.rank()}, expected the "
             "same files on every host"
         )
+    return run

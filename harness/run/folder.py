@@ -33,7 +33,7 @@ MAY_CHANGE_BETWEEN_STARTS = (
     "data.cache",
     "training.steps",
     "training.micro_batch_tokens",
-    "training.keep_graph",
+    "training.activation_memory",
 )
 
 

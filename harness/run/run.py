@@ -19,6 +19,7 @@ from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.demo.corpus import corpus_hash
 from harness.encoder.encoder import Encoder
+from harness.engine.graphs import GraphChoice
 from harness.engine.step import Step
 from harness.engine.zero import ZeroEngine
 from harness.evaluation.runner import LoadedData
@@ -42,6 +43,7 @@ class Run:
     objective: Objective
     guide: Guide | None
     engine: ZeroEngine
+    graphs: GraphChoice
     encoder: Encoder  # the module that the engine drives; ZeRO-3 shards its weights
     micro_batch_tokens: int
     encoders: TextEncoders
@@ -73,7 +75,7 @@ class Run:
         step_plan = plan(self.tasks, seed=training.seed, step=number, balance=self.config.loss.balance)
         schedule = deal(step_plan.texts.length_T, comm.world_size(), self.micro_batch_tokens)
         batches = token_batches(step_plan, schedule.micro_batches[comm.rank()], self.tasks, self.tokeniser)
-        return Step(step_plan, schedule, batches, training.seed, keep_graph=training.keep_graph)
+        return Step(step_plan, schedule, batches, training.seed)
 
     @stopwatch("mining")
     def mask_with_guide(self, step: Step) -> Step:

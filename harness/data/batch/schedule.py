@@ -12,7 +12,8 @@ from harness.types import Schedule
 
 # How often the tokens of a micro-batch pass through the model: the embed phase's forward, the replay's forward, and a
 # backward, which counts as two (Korthikanti et al. 2022, arXiv 2205.05198). A single micro-batch needs no second
-# forward, because the graph of the first is kept.
+# forward, because its graph fits into memory. How many of several are kept depends on free memory. The schedule must
+# not: dropout masks follow it.
 _PASSES, _PASSES_OF_A_SINGLE_ONE = 4, 3
 
 

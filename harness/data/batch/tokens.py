@@ -15,7 +15,7 @@ def token_batches(
     plan: StepPlan, micro_batches: Sequence[np.ndarray], tasks: Sequence[Task], tokeniser: Tokeniser
 ) -> list[TokenBatch]:
     """One padded batch per micro-batch; an empty micro-batch gives a dummy of one padding token."""
-    return [tokeniser.pad(_token_ids(plan.texts, rows, tasks, tokeniser)) for rows in micro_batches]
+    return [tokeniser.pad(_token_ids(plan.texts, rows, tasks, tokeniser)).packed() for rows in micro_batches]
 
 
 def _token_ids(texts: StepTexts, row_M: np.ndarray, tasks: Sequence[Task], tokeniser: Tokeniser) -> list[list[int]]:

@@ -27,19 +27,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def step_of(lengths: list[int], seconds_waiting: float = 0.0) -> SimpleNamespace:
     zeros = np.zeros(len(lengths), dtype=np.int64)
     plan = StepPlan(3, StepTexts(zeros.astype(np.int32), zeros, np.array(lengths)), ())
-    return SimpleNamespace(plan=plan, seconds_waiting=seconds_waiting)
+    schedule = SimpleNamespace(num_micro_batches=4)
+    return SimpleNamespace(plan=plan, seconds_waiting=seconds_waiting, schedule=schedule, graphs_kept=1)
 
 
 def test_seconds_hold_the_phases_and_the_waiting_but_nothing_before_the_step(clock: list[float]) -> None:
     with process_stopwatch("communication"):  # an evaluation before the step
         clock[0] += 50.0
-    cost = StepCost.start(step_of([5, 10, 25], seconds_waiting=1.5))
+    cost = StepCost.start()
     with process_stopwatch("embed"):
         clock[0] += 2.0
         with process_stopwatch("communication"):
             clock[0] += 0.25
     clock[0] += 0.25  # time outside of all phases
-    metrics = cost.metrics()
+    metrics = cost.metrics(step_of([5, 10, 25], seconds_waiting=1.5))
     assert {name: value for name, value in metrics.items() if name.startswith("seconds")} == {
         "seconds": 4.0,
         "seconds/data": 1.5,
@@ -49,16 +50,20 @@ def test_seconds_hold_the_phases_and_the_waiting_but_nothing_before_the_step(clo
 
 
 def test_rates_are_texts_and_tokens_per_second(clock: list[float]) -> None:
-    cost = StepCost.start(step_of([5, 10, 25]))
+    cost = StepCost.start()
     clock[0] += 2.0
-    metrics = cost.metrics()
+    metrics = cost.metrics(step_of([5, 10, 25]))
     assert (metrics["texts_per_second"], metrics["tokens_per_second"]) == (1.5, 20.0)
 
 
 def test_a_step_without_measurable_time_has_a_rate(clock: list[float]) -> None:
-    assert StepCost.start(step_of([5])).metrics()["texts_per_second"] > 0
+    assert StepCost.start().metrics(step_of([5]))["texts_per_second"] > 0
 
 
 def test_memory_is_counted_in_bytes() -> None:
     assert 2**24 < peak_memory_bytes() < 2**42
-    assert StepCost.start(step_of([5])).metrics()["memory_bytes"] >= peak_memory_bytes() / 2
+    assert StepCost.start().metrics(step_of([5]))["memory_bytes"] >= peak_memory_bytes() / 2
+
+
+def test_the_share_of_micro_batches_whose_graph_was_kept_is_a_metric() -> None:
+    assert StepCost.start().metrics(step_of([5]))["graphs_kept"] == 0.25
