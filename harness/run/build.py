@@ -15,7 +15,7 @@ from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.load import load_encoder
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.checkpoint import Checkpoint
-from harness.engine.zero import ZeroEngine, check_deepspeed_json
+from harness.engine.zero import ZeroEngine, check_deepspeed_json, zero_stage
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import load_guide
 from harness.mining.remine import Reranking
@@ -49,7 +49,9 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     evaluation_data = check_recipe(loaded, comm.world_size())
     check_machine(loaded)
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
-    encoder = load_encoder(config.model, config.training.dropout, config.training.seed)
+    # ZeRO-3 converts and divides the weights one by one, so that no rank ever holds the whole model.
+    as_stored = zero_stage(deepspeed_json) == 3
+    encoder = load_encoder(config.model, config.training.dropout, config.training.seed, as_stored=as_stored)
     tasks = open_tasks(loaded, tokeniser)
     check_ranking(loaded, encoder, tokeniser, tasks)
     guide = None if config.guide is None else load_guide(config.guide, tasks)
