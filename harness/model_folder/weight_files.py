@@ -102,7 +102,7 @@ def check_weights_file(file: Path) -> int:
 
 
 def stored_type(folder: Path) -> str | None:
-    """The type, as torch calls it, of all weights in a folder's safetensors files; None: several types, or one that cannot be trained in.
+    """The type of all weights in a folder, as torch calls it; None: several types, or one that cannot be trained in.
 
     Integers, as positions, do not count.
     """
