@@ -35,7 +35,7 @@ class ZeroEngine:
 
     def __init__(self, module: nn.Module, training: TrainingConfig, deepspeed_json: dict[str, Any]) -> None:
         comm.initialise()
-        _skip_slow_compilation()
+        skip_slow_compilation()
         self.stage = zero_stage(deepspeed_json)
         self.precision, self._training = training.precision, training
         if self.stage == 0 and training.precision != "fp32":
@@ -235,7 +235,7 @@ def _print_to_log() -> Iterator[None]:
     logging.getLogger("DeepSpeed").info(printed.getvalue().strip())
 
 
-def _skip_slow_compilation() -> None:
+def skip_slow_compilation() -> None:
     if not torch.cuda.is_available():
         # Otherwise DeepSpeed compiles its own all-reduce for 25 s at the start; at these sizes gloo's is as fast.
         from deepspeed.ops import __compatible_ops__

@@ -62,7 +62,7 @@ class Guide:
     def mask(self, plan: StepPlan) -> StepPlan:
         """A copy of the plan; in guided tasks it excludes d for q if guide(q, d) > guide(q, lowest positive) + margin.
 
-        The ranks share the queries, and each gets what all have found. In the paper a query has one positive. With several
+        The ranks share the queries; each gets what all have found. In the paper a query has one positive. With several
         positives, d is excluded if it is more similar than any one of them. The result is the same as if the query
         formed one pair with each positive. For this reason a single wrong positive excludes most negatives of its
         query; with `positives: one`, this happens only in the steps that draw the wrong positive.

@@ -45,7 +45,7 @@ def start(config: ModelConfig) -> dict:
     expected, num_bytes = fingerprint(whole.state_dict()), sum(p.numel() * 4 for p in whole.parameters())
     largest = max(p.numel() * 4 for p in whole.parameters())
     del whole
-    zero._skip_slow_compilation()
+    zero.skip_slow_compilation()
     with PeakBytes() as memory:
         encoder = load_encoder(config, seed=5, as_stored=True)
         zero.divide_weights(encoder, zero.engine_json(ZERO3, TRAINING))
