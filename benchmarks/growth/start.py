@@ -17,7 +17,7 @@ from benchmarks.growth.on_ranks import measured, on_ranks
 from benchmarks.growth.row import Row
 
 LAYERS, WIDTH, VOCABULARY = 10, 768, 8_000  # a decoder of 290 MiB in fp32, stored in bf16
-TEXTS, DIMS, RANKS = 24_000, 384, 2
+TEXTS, DIMS, RANKS = 12_000, 384, 2
 _MIB = 2**20
 
 

@@ -173,7 +173,7 @@ def divide_weights(module: nn.Module, settings: dict[str, Any]) -> None:
         if parameter is first:
             deepspeed.zero.Init(module=nn.ParameterList([parameter]), config_dict_or_path=settings)
         else:
-            first.convert_to_zero_parameters(param_list=[parameter])
+            first.convert_to_zero_parameters(param_list=[parameter])  # type: ignore[attr-defined]
 
 
 def offloads_optimizer(deepspeed_json: dict[str, Any]) -> bool:
