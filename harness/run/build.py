@@ -49,9 +49,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     evaluation_data = check_recipe(loaded, comm.world_size())
     check_machine(loaded)
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
-    # ZeRO-3 converts and divides the weights one by one, so that no rank ever holds the whole model.
-    as_stored = zero_stage(deepspeed_json) == 3
-    encoder = load_encoder(config.model, config.training.dropout, config.training.seed, as_stored=as_stored)
+    encoder = _load_encoder(config, zero_stage(deepspeed_json))
     tasks = open_tasks(loaded, tokeniser)
     check_ranking(loaded, encoder, tokeniser, tasks)
     guide = None if config.guide is None else load_guide(config.guide, tasks)
@@ -76,6 +74,11 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     )
     _check_same_inputs_on_all_ranks(run)
     return run
+
+
+def _load_encoder(config: RunConfig, stage: int) -> Encoder:
+    """The model. ZeRO-3 converts and divides the weights one by one, so that no rank ever holds all of them."""
+    return load_encoder(config.model, config.training.dropout, config.training.seed, as_stored=stage == 3)
 
 
 def _micro_batch_tokens(config: RunConfig, encoder: Encoder, checkpoint: Checkpoint | None) -> int:
