@@ -24,6 +24,8 @@ class LossEntry:
     uses_negatives_options: the loss applies `margin`, `hardness`, `symmetric`, `same_tower` and `guide` of the recipe's
         `negatives`. The other options (`scope`, `per_query`, `bank`, `corpus`, `offset`) say which negatives a query
         has, whatever the loss.
+    passes_documents: the loss can be computed while documents pass from rank to rank (`loss.gather: ring`). The rows of
+        other losses are gathered on every rank.
     """
 
     kinds: tuple[TaskKind, ...]
@@ -31,11 +33,15 @@ class LossEntry:
     needs_ranker_scores: bool = False
     needs_own_negatives: bool = False
     uses_negatives_options: bool = False
+    passes_documents: bool = False
 
 
 LOSSES: dict[LossName, LossEntry] = {  # the first loss listed for a task kind is its default
     "info_nce": LossEntry(
-        ("retrieval", "classification"), "harness.losses.info_nce:info_nce_term", uses_negatives_options=True
+        ("retrieval", "classification"),
+        "harness.losses.info_nce:info_nce_term",
+        uses_negatives_options=True,
+        passes_documents=True,
     ),
     "margin_mse": LossEntry(
         ("retrieval",),
@@ -44,7 +50,7 @@ LOSSES: dict[LossName, LossEntry] = {  # the first loss listed for a task kind i
         needs_own_negatives=True,
     ),
     "kl": LossEntry(("retrieval",), "harness.losses.kl:kl_term", needs_ranker_scores=True, needs_own_negatives=True),
-    "cosent": LossEntry(("sts",), "harness.losses.cosent:cosent_term"),
+    "cosent": LossEntry(("sts",), "harness.losses.pairs:cosent_term"),
     "angle": LossEntry(("sts",), "harness.losses.angle:angle_term"),
 }
 DISTILLATION_LOSSES = tuple(name for name, entry in LOSSES.items() if entry.needs_ranker_scores)

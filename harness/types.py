@@ -141,6 +141,11 @@ class QueryPart:
         return owner, self.excluded_BX[owner, column]
 
     @property
+    def table_rows(self) -> np.ndarray:
+        """The rows of the embedding table that the part uses; a text that is query and document stands there twice."""
+        return np.concatenate([self.query_B, self.document_N])
+
+    @property
     def num_references(self) -> int:
         """Number of queries, positives and negatives, repeated texts counted each time."""
         return len(self.query_B) + int((self.positive_BP >= 0).sum()) + int((self.negative_BM >= 0).sum())
@@ -155,6 +160,11 @@ class PairPart:
     text1_S: np.ndarray  # int64, rows of the table
     text2_S: np.ndarray  # int64, rows of the table
     score_S: np.ndarray  # float32
+
+    @property
+    def table_rows(self) -> np.ndarray:
+        """The rows of the embedding table that the part uses."""
+        return np.concatenate([self.text1_S, self.text2_S])
 
     @property
     def num_references(self) -> int:

@@ -54,11 +54,13 @@ class Case:
     implementation: str = "chunked"  # of the loss; plain autograd always uses the reference
     mixture: Mixture | None = None  # replaces the tasks and losses of `tiny_plan`
     backbone: Backbone = "bert"
+    gather: str = "table"  # loss.gather
     negatives: bool = False  # switches on all options of negatives: symmetric, same tower, hardness, guide
 
     def __str__(self) -> str:
         marks = [name for name in ("shuffled", "offload") if getattr(self, name)]
         marks += [self.mixture] if self.mixture else []
+        marks += [self.gather] if self.gather != "table" else []
         marks += ["negatives"] if self.negatives else []
         marks += [self.implementation] if self.implementation != "chunked" else []
         marks += ["dropout"] if self.dropout else []
@@ -106,12 +108,15 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
     return StepPlan(1, texts, (faq, intents, similar, alike))
 
 
-def tiny_objective(implementation: str, mixture: Mixture | None = None, *, negatives: bool = False) -> Objective:
+def tiny_objective(
+    implementation: str, mixture: Mixture | None = None, *, negatives: bool = False, gather: str = "table"
+) -> Objective:
     tasks = [TaskLossSettings("faq", 0.05, 1.0, 0.3), TaskLossSettings("intents", 0.1, 2.0, None)]
     tasks += [TaskLossSettings(name, 0.05, losses=("cosent",)) for name in ("similar", "alike")]
     tasks = mixed_loss_settings() if mixture else tasks
     tasks = with_all_options(tasks) if negatives else tasks
-    return Objective(tasks, LossConfig(implementation=implementation), (8, 16, 24), (0.5, 1.0, 1.0))  # type: ignore[arg-type]
+    loss = LossConfig(implementation=implementation, gather=gather)  # type: ignore[arg-type]
+    return Objective(tasks, loss, (8, 16, 24), (0.5, 1.0, 1.0))  # type: ignore[arg-type]
 
 
 def pad(ids: list[list[int]]) -> TokenBatch:
@@ -150,7 +155,7 @@ def engine_gradients(case: Case) -> dict[str, Tensor]:
         plan = tiny_guide(tiny_encoder(seed=8), texts).mask(plan)
     batches = [pad([texts[t] for t in rows]) for rows in scheduled.micro_batches[comm.rank()]]
     step = Step(plan, scheduled, batches, seed=5, graphs_kept=graphs_kept(case, scheduled))
-    objective = tiny_objective(case.implementation, case.mixture, negatives=case.negatives)
+    objective = tiny_objective(case.implementation, case.mixture, negatives=case.negatives, gather=case.gather)
     compute_gradients(engine, objective, step)
     return engine.full_gradients()
 
@@ -239,7 +244,9 @@ def errors_on_ranks(cases: list[Case]) -> list[float]:
     truths: dict[Case, dict[str, Tensor]] = {}
     errors = []
     for case in cases:
-        key = replace(case, stage=0, precision="fp32", offload=False, kept="none", implementation="chunked")
+        key = replace(
+            case, stage=0, precision="fp32", offload=False, kept="none", implementation="chunked", gather="table"
+        )
         if key not in truths:
             truths[key] = plain_gradients(key)
         errors.append(relative_error(engine_gradients(case), truths[key]))
@@ -250,7 +257,8 @@ def limit(case: Case) -> float:
     """Largest allowed error of a case."""
     if case.precision == "fp32":
         return 1e-5
-    return 1.5 * naive_error(replace(case, stage=0, offload=False, kept="none", implementation="chunked"))
+    naive = replace(case, stage=0, offload=False, kept="none", implementation="chunked", gather="table")
+    return 1.5 * naive_error(naive)
 
 
 @cache
@@ -283,6 +291,10 @@ def cases(world: int) -> list[Case]:
         all_cases.append(Case(world, stage, implementation="triton"))
     all_cases += [Case(world, stage, negatives=True) for stage in (1, 3)]
     all_cases += [Case(world, 2, mixture=mixture) for mixture in get_args(Mixture)]
+    ring = [Case(world, 1, gather="ring"), Case(world, 1, precision="bf16", gather="ring")]
+    ring += [Case(world, 1, shuffled=world > 1, negatives=True, gather="ring")]
+    ring += [Case(world, 2, mixture=mixture, gather="ring") for mixture in get_args(Mixture)]
+    all_cases += [*ring, Case(world, 2, mixture="shared", negatives=True, gather="ring")]
     if world == 2:
         all_cases += [Case(world, stage, backbone=name) for stage in (1, 3) for name in ("t5", "albert", "qwen3")]
         all_cases += [Case(world, stage, precision="fp16") for stage in (0, 1, 2, 3)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -22,14 +23,20 @@ from harness.model_folder.configuration import backbone_config, check_text_lengt
 from harness.model_folder.find import resolve_model, words_of
 from harness.model_folder.layout import Layout, backbone_folder, read_layout
 from harness.model_folder.pooling import PoolingMode
+from harness.model_folder.weight_files import stored_type
 
 
-def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 0) -> Encoder:
+def load_encoder(
+    config: ModelConfig, dropout: float | None = None, seed: int = 0, *, as_stored: bool = False
+) -> Encoder:
     """Load an encoder in float32 from safetensors, with the pooling and the head of its folder.
 
     With `projection_dim`, a folder without a Dense layer gets a new one with random weights from `seed`. Another
     pooling than the folder's, or longer texts, give a UserWarning. `dropout` replaces the dropout rates of the loaded
     modules. The backbone's config keeps the original rates, so that an export stores them.
+
+    as_stored: give the backbone's weights the type that they have in the model's files, if it is one type. They are
+        then views of the mapped files, which take no memory of this process until they are converted.
 
     Raises:
         ValueError: no such model, no safetensors weights, lengths or dims that do not fit, modules that cannot be
@@ -38,7 +45,7 @@ def load_encoder(config: ModelConfig, dropout: float | None = None, seed: int = 
     folder = resolve_model(config.name_or_path, config.trust_remote_code)
     layout = read_layout(folder)
     check_text_length(config.longest_text, config.name_or_path, config.trust_remote_code)
-    backbone = _load_backbone(config, backbone_folder(folder), dropout)
+    backbone = _load_backbone(config, backbone_folder(folder), dropout, as_stored)
     unused_state = _remove_pooler(backbone)
     if config.attention != "flash_attention_2":  # which does not run on a CPU, where the model is now
         check_padding(backbone, config.name_or_path)
@@ -91,31 +98,41 @@ def _first_known(*values: bool | None) -> bool:
     return next(value for value in values if value is not None)
 
 
-def _load_backbone(config: ModelConfig, folder: str, dropout: float | None) -> PreTrainedModel:
-    """The backbone in float32, with the recipe's options: dropout, attention, gradient checkpointing."""
+def _load_backbone(config: ModelConfig, folder: str, dropout: float | None, as_stored: bool) -> PreTrainedModel:
+    """The backbone in float32 or as stored, with the recipe's options: dropout, attention, gradient checkpointing."""
     settings = copy.deepcopy(backbone_config(folder, config.trust_remote_code))
     own_dropout = {} if dropout is None else _set_dropout(settings, dropout, config.name_or_path)
     _switch_cache_off(settings)
     options: dict = {
         "trust_remote_code": config.trust_remote_code,
         "use_safetensors": True,
-        "dtype": torch.float32,
     }
     if config.attention != "auto":
         options["attn_implementation"] = config.attention
+    options["dtype"] = dtype = getattr(torch, (stored_type(Path(folder)) if as_stored else None) or "float32")
     try:
-        backbone = load_whole(text_model_class(settings), folder, config.name_or_path, config=settings, **options)
+        model_class = text_model_class(settings)
+        backbone = load_whole(model_class, folder, config.name_or_path, config=settings, **options)
+        if dtype != torch.float32 and not _has_float32_buffers(backbone):
+            options["dtype"] = torch.float32
+            backbone = load_whole(model_class, folder, config.name_or_path, config=settings, **options)
     except OSError as error:
         reason = words_of(error)
         raise ValueError(
             f"model.name_or_path: got {config.name_or_path}, expected a folder or hub name with safetensors "
             f"weights ({reason}); convert .bin weights with safetensors first"
         ) from error
+    backbone.config.dtype = torch.float32  # of the weights that are trained and exported
     for name, value in own_dropout.items():
         setattr(backbone.config, name, value)
     if config.gradient_checkpointing:
         backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return backbone
+
+
+def _has_float32_buffers(backbone: PreTrainedModel) -> bool:
+    """Whether no buffer was rounded: some models (as Gemma) compute numbers in the type that they are loaded in."""
+    return all(buffer.dtype == torch.float32 for buffer in backbone.buffers() if buffer.is_floating_point())
 
 
 def _switch_cache_off(settings: PreTrainedConfig) -> None:
@@ -138,7 +155,7 @@ def _remove_pooler(backbone: PreTrainedModel) -> dict[str, Tensor]:
     backbone.pooler = nn.Identity()
     if backbone.pooler_is_random:
         return {}
-    return {f"pooler.{name}": value.clone() for name, value in pooler.state_dict().items()}
+    return {f"pooler.{name}": value.float().clone() for name, value in pooler.state_dict().items()}
 
 
 def _set_dropout(settings: object, dropout: float, model: str) -> dict[str, float]:

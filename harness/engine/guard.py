@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness import comm
 from harness.engine.step import Step
-from harness.types import PairPart, QueryPart, StepPlan
+from harness.types import StepPlan
 
 _MOST_NAMED_TEXTS = 8
 
@@ -25,21 +25,22 @@ class NonFiniteError(ValueError):
         self.text_rows, self.num_texts = text_rows[:_MOST_NAMED_TEXTS], len(text_rows)
 
 
-def check_loss(plan: StepPlan, metrics: dict[str, float], table_TD: Tensor) -> None:
+def check_loss(plan: StepPlan, metrics: dict[str, float], finite_T: Tensor) -> None:
     """Check the step's loss and embeddings, which are the same on every rank.
 
     metrics: sums over all ranks; they hold `loss` and the `loss/<task>` of every task in the step.
+    finite_T: whether the embedding of each text is finite.
 
     Raises:
         NonFiniteError: the loss or an embedding is not finite.
     """
-    if np.isfinite(metrics["loss"]) and bool(table_TD.isfinite().all()):
+    if np.isfinite(metrics["loss"]) and bool(finite_T.all()):
         return
     tasks = [p.task for p in plan.parts if not np.isfinite(metrics[f"loss/{p.task}"])] or [p.task for p in plan.parts]
-    bad_rows = torch.nonzero(~table_TD.isfinite().all(dim=1)).flatten().cpu().numpy()
+    bad_rows = torch.nonzero(~finite_T).flatten().cpu().numpy()
     if len(bad_rows):
         raise NonFiniteError(plan, "an embedding", tasks, bad_rows)
-    used_rows = np.unique(np.concatenate([_text_rows(part) for part in plan.parts if part.task in tasks]))
+    used_rows = np.unique(np.concatenate([part.table_rows for part in plan.parts if part.task in tasks]))
     raise NonFiniteError(plan, "the loss", tasks, used_rows)
 
 
@@ -55,12 +56,5 @@ def check_gradients(step: Step, probes: Sequence[Tensor]) -> None:
     bad_batches = torch.nonzero(~finite).flatten().tolist()
     rows_of_this_rank = [step.schedule.micro_batches[comm.rank()][index] for index in bad_batches]
     rows = np.unique(np.concatenate([rows for ranks in comm.gather_objects(rows_of_this_rank) for rows in ranks]))
-    tasks = [part.task for part in step.plan.parts if np.isin(_text_rows(part), rows).any()]
+    tasks = [part.task for part in step.plan.parts if np.isin(part.table_rows, rows).any()]
     raise NonFiniteError(step.plan, "a parameter's gradient", tasks, rows)
-
-
-def _text_rows(part: QueryPart | PairPart) -> np.ndarray:
-    """The rows of the embedding table that a part of the step uses."""
-    if isinstance(part, QueryPart):
-        return np.concatenate([part.query_B, part.document_N])
-    return np.concatenate([part.text1_S, part.text2_S])

@@ -1,7 +1,7 @@
 """A step in three phases: embed → score → replay (gradient cache; Gao et al. 2021, arXiv 2101.06983).
 
 embed   encode every micro-batch; only the embeddings are kept, and the graphs of as many as memory allows (graphs.py)
-score   gather the embeddings of all ranks, compute all losses and their gradient with respect to the embeddings
+score   share the embeddings with all ranks (losses/table.py), compute all losses and their gradient by the embeddings
 replay  backpropagate the gradient of the embeddings, micro-batch by micro-batch; one without a graph is encoded again
 
 Peak memory is that of one micro-batch and of the graphs that are kept, however many texts a step has. All ranks run the
@@ -29,6 +29,7 @@ from harness.engine.guard import check_gradients, check_loss
 from harness.engine.step import Step
 from harness.engine.zero import ZeroEngine
 from harness.losses.objective import Objective, ObjectiveOutput, step_metrics
+from harness.losses.table import DividedTable, WholeTable, choose_gather
 from harness.stopwatch import stopwatch
 
 
@@ -56,7 +57,7 @@ class Scores:
 
 @stopwatch("score")
 def score(engine: ZeroEngine, objective: Objective, step: Step, embeddings: Sequence[Tensor]) -> Scores:
-    """Phase 2: the step's loss over the gathered embeddings; each rank computes its share of the queries.
+    """Phase 2: the step's loss over the embeddings of all ranks; each rank computes its share of the queries.
 
     Raises:
         NonFiniteError: the loss or an embedding is not finite.
@@ -65,20 +66,25 @@ def score(engine: ZeroEngine, objective: Objective, step: Step, embeddings: Sequ
     local_RD = embeddings[0].new_zeros((schedule.rows_per_rank, embeddings[0].shape[1]))
     for rows_RD, embedding in zip(local_RD[: sum(counts)].split(counts), embeddings, strict=True):
         rows_RD.copy_(embedding[: len(rows_RD)].detach())  # without the padding row of a micro-batch without texts
-    slot_T = torch.from_numpy(schedule.slot_T).to(engine.device)
-    table_TD = comm.all_gather_rows(local_RD)[slot_T].requires_grad_()
+    table = _share_embeddings(objective, step, local_RD)
 
     share = comm.rank(), comm.world_size()
-    output = objective.backward(step.plan, table_TD, share, peers=comm.RingPeers())
+    rows = table if isinstance(table, DividedTable) else table.row_TD
+    output = objective.backward(step.plan, rows, share, peers=comm.RingPeers())
 
-    assert table_TD.grad is not None  # the objective always sets it: zero if this rank's share has no loss
-    # The gradient at the places [W * R, D] of the gathered embeddings; each rank gets the sum for its own R rows.
-    gathered_gradient = local_RD.new_zeros((comm.world_size() * schedule.rows_per_rank, table_TD.shape[1]))
-    gathered_gradient[slot_T] = table_TD.grad
-    gradient_RD = comm.reduce_scatter_rows(gathered_gradient)
+    gradient_RD = table.gradient()
     metrics, own_similarity = _sum_over_ranks(output, engine.device)
-    check_loss(step.plan, metrics, table_TD.detach())
+    check_loss(step.plan, metrics, table.is_finite())
     return Scores(list(gradient_RD[: sum(counts)].split(counts)), step_metrics(metrics), own_similarity)
+
+
+def _share_embeddings(objective: Objective, step: Step, local_RD: Tensor) -> WholeTable | DividedTable:
+    """Gather the embeddings of all ranks, or only those that cannot pass from rank to rank (`loss.gather`)."""
+    gathered_rows, dim = objective.gathered_rows(step.plan), local_RD.shape[1]
+    num_texts, num_gathered = len(step.plan.texts), len(gathered_rows)
+    if choose_gather(objective.loss.gather, num_texts, num_gathered, dim, comm.world_size()) == "ring":
+        return DividedTable(local_RD, step.schedule, gathered_rows)
+    return WholeTable(local_RD, step.schedule)
 
 
 @stopwatch("replay")

@@ -40,19 +40,22 @@ class ZeroEngine:
 
     def __init__(self, module: nn.Module, training: TrainingConfig, deepspeed_json: dict[str, Any]) -> None:
         comm.initialise()
-        _skip_slow_compilation()
-        self.stage = int(deepspeed_json.get("zero_optimization", {}).get("stage", 0))
+        skip_slow_compilation()
+        self.stage = zero_stage(deepspeed_json)
         self.precision, self._training = training.precision, training
         problem = problem_of_stage(training.precision, self.stage)
         if problem is not None:
             raise ValueError(problem)
-        module.to(comm.device())
         self._autocast, self._loss_scale = Autocast(module, training.precision), LossScale(training.precision)
+        settings = engine_json(deepspeed_json, training)
         with _print_to_log():  # the bf16 optimizer prints memory reports at every log level
+            if self.stage == 3:
+                divide_weights(module, settings)
+            module.to(comm.device())  # of divided weights nothing is left to move
             self.engine, *_ = deepspeed.initialize(
                 model=module,
                 optimizer=build_optimizer(module, training, on_cpu=offloads_optimizer(deepspeed_json)),
-                config=engine_json(deepspeed_json, training),
+                config=settings,
                 dist_init_required=False,
             )
         self.device = comm.device()
@@ -145,7 +148,11 @@ class ZeroEngine:
         Every rank must call it.
         """
         state: dict[str, Tensor] = {}
+        first_name: dict[int, str] = {}  # tied weights, which have several names, are copied once
         for name, tensor in self.engine.module.state_dict(keep_vars=True).items():
+            if first_name.setdefault(id(tensor), name) != name:
+                state |= {name: state[first_name[id(tensor)]]} if comm.is_main() else {}
+                continue
             sharded = [tensor] if hasattr(tensor, "ds_id") else []
             with deepspeed.zero.GatheredParameters(sharded, enabled=bool(sharded)):
                 if comm.is_main():
@@ -214,6 +221,31 @@ class ZeroEngine:
         return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
 
 
+def zero_stage(deepspeed_json: dict[str, Any]) -> int:
+    """The ZeRO stage of a file of ds_configs/."""
+    return int(deepspeed_json.get("zero_optimization", {}).get("stage", 0))
+
+
+def divide_weights(module: nn.Module, settings: dict[str, Any]) -> None:
+    """Divide the weights among the ranks for ZeRO-3, one after the other, so that a rank never holds all of them.
+
+    A weight that still lies in the model's file (`load_encoder(as_stored=True)`) is read here. All ranks get rank 0's
+    values. deepspeed.initialize would do the same, but only after it has moved the whole model to the device.
+    """
+    deepspeed.init_distributed(dist_init_required=False)  # joins the group of comm
+    first, *others = module.parameters()
+    dtype = deepspeed.zero.Init(config_dict_or_path=settings).dtype
+    # One buffer for all weights: memory that is taken and given back for each would be left in pieces. Nor may
+    # DeepSpeed's broadcast write into a mapped file, whose changed pages stay until all of the file is unmapped.
+    buffer = torch.empty(max(p.numel() for p in (first, *others)), dtype=dtype, device=comm.device())
+    for parameter in (first, *others):
+        parameter.data = buffer[: parameter.numel()].view(parameter.shape).copy_(parameter.detach())
+        if parameter is first:
+            deepspeed.zero.Init(module=nn.ParameterList([parameter]), config_dict_or_path=settings)
+        else:
+            first.convert_to_zero_parameters(param_list=[parameter])  # type: ignore[attr-defined]
+
+
 def offloads_optimizer(deepspeed_json: dict[str, Any]) -> bool:
     """Whether the optimizer runs on the CPU: its state is kept in CPU memory or on a disk."""
     offload = (deepspeed_json.get("zero_optimization") or {}).get("offload_optimizer") or {}
@@ -271,7 +303,7 @@ def _print_to_log() -> Iterator[None]:
     logging.getLogger("DeepSpeed").info(printed.getvalue().strip())
 
 
-def _skip_slow_compilation() -> None:
+def skip_slow_compilation() -> None:
     if not torch.cuda.is_available():
         # Otherwise DeepSpeed compiles its own all-reduce for 25 s at the start; at these sizes gloo's is as fast.
         from deepspeed.ops import __compatible_ops__

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
@@ -39,26 +39,28 @@ def write_model(
     prompts: ModelPrompts,
     card: str,
 ) -> None:
-    """Write a sentence-transformers folder. It replaces `out` after all files are written.
+    """Write a sentence-transformers folder, each weight once. It replaces `out` after all files are written.
 
     state: all weights of the encoder (not one rank's part of them), float32. card: the text of README.md.
     """
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    backbone = temporary / "backbone"
-    _write_backbone(backbone, encoder, state, tokenizer)
-    transformer = _transformer(backbone, config, encoder.unused_backbone_state)
-    modules: list[nn.Module] = [transformer, _pooling(encoder), *_head(encoder, state)]
+    _write_backbone(temporary, encoder, state, tokenizer)
+    modules: list[nn.Module] = [_transformer(temporary, config, encoder), _pooling(encoder), *_head(encoder, state)]
     if encoder.normalize:
         modules.append(Normalize())
     stored, default = dict(prompts.named) or None, prompts.default_name
     model = SentenceTransformer(modules=modules, device="cpu", prompts=stored, default_prompt_name=default)
-    model.save_pretrained(str(temporary / "model"), create_model_card=False)
-    _write_text_settings(temporary / "model" / "sentence_bert_config.json", config, encoder)
-    (temporary / "model" / "README.md").write_text(card, encoding="utf-8")
+    model.save_pretrained(str(temporary), create_model_card=False)
+    _change_json(
+        # Two keys that sentence-transformers reads, but since 5.4 does not write.
+        temporary / "sentence_bert_config.json",
+        max_seq_length=config.longest_text,
+        do_lower_case=encoder.layout.lower_case,
+    )
+    (temporary / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
-    (temporary / "model").rename(out)
-    shutil.rmtree(temporary)
+    temporary.rename(out)
 
 
 def verify_model(out: Path, texts: Sequence[str], expected_BD: np.ndarray, config: ModelConfig) -> float:
@@ -105,32 +107,48 @@ def _write_backbone(
     weights |= encoder.unused_backbone_state
     folder.mkdir(parents=True)
     encoder.backbone.save_pretrained(folder, state_dict=weights)
+    # save_pretrained takes the type of the module's weights, which may be trained in half precision, for that of these.
+    _change_json(folder / "config.json", dtype="float32")
     tokenizer.save_pretrained(folder)
 
 
-def _transformer(folder: Path, config: ModelConfig, unused_state: Mapping[str, Tensor]) -> Transformer:
+class _Architecture(nn.Module):
+    """What sentence-transformers asks of a backbone whose weights it shall neither load, nor move, nor write."""
+
+    def __init__(self, backbone: PreTrainedModel) -> None:
+        super().__init__()
+        self.config, self.forward = backbone.config, backbone.forward
+
+
+def _transformer(folder: Path, config: ModelConfig, encoder: Encoder) -> Transformer:
+    """The first module of the folder, whose backbone is written already."""
+
+    class Written(Transformer):
+        def _load_model(self, *_: Any, **__: Any) -> Any:
+            return _Architecture(encoder.backbone)
+
+        def save(self, output_path: str, *_: Any, **__: Any) -> None:
+            self.processor.save_pretrained(output_path)
+            self.save_config(output_path)
+
+    # modules.json names the class, and readers know only this one.
+    Written.__module__, Written.__name__ = Transformer.__module__, Transformer.__name__
     trust: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     # Without these two, a tokenizer with a chat template would put every text into that template.
     plain_text: Any = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
-    transformer = Transformer(
+    return Written(
         str(folder),
         max_seq_length=config.longest_text,
-        model_kwargs={**trust, "dtype": torch.float32},
         config_kwargs=trust,
         processor_kwargs=trust,
         modality_config=plain_text,
         module_output_name="token_embeddings",
     )
-    if not unused_state and getattr(transformer.auto_model, "pooler", None) is not None:
-        transformer.auto_model.pooler = None  # it has random numbers, which must not come into the exported folder
-    return transformer
 
 
-def _write_text_settings(path: Path, config: ModelConfig, encoder: Encoder) -> None:
-    """Add the two keys that sentence-transformers reads, but since 5.4 does not write: length and lower case."""
+def _change_json(path: Path, **changes: Any) -> None:
     settings = json.loads(path.read_text(encoding="utf-8"))
-    settings |= {"max_seq_length": config.longest_text, "do_lower_case": encoder.layout.lower_case}
-    path.write_text(json.dumps(settings, indent=4), encoding="utf-8")
+    path.write_text(json.dumps(settings | changes, indent=2), encoding="utf-8")
 
 
 def _pooling(encoder: Encoder) -> Pooling:

@@ -21,6 +21,9 @@ class LossConfig(Section):
     implementation: how losses are computed; `reference` is simple and slow, `auto` is the fastest that runs here.
         On a GPU that is `triton`, if its kernels pass a check at the start (`harness/losses/self_check.py`), else
         `chunked`; run.json says which.
+    gather: how a rank gets the embeddings of other ranks' texts. `table`: every rank holds those of the whole step.
+        `ring`: the documents of InfoNCE pass from rank to rank, and only the texts of other losses are gathered.
+        `auto`: the table if it takes at most 1 GiB per rank, else what takes less memory.
     """
 
     temperature: float = Field(0.05, gt=0)
@@ -28,3 +31,4 @@ class LossConfig(Section):
     beta: float = Field(0.8, ge=0)
     balance: Balance = "cbb"
     implementation: Literal["auto", "reference", "chunked", "triton"] = "auto"
+    gather: Literal["auto", "table", "ring"] = "auto"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from fused_contrastive import InfoNCEOutput, InfoNCEStats, Negatives, Towers, info_nce
+from fused_contrastive import InfoNCEOutput, InfoNCEStats, Negatives, Peers, Towers, info_nce
 from torch import Tensor
 
 from harness.losses.interface import (
@@ -14,6 +14,7 @@ from harness.losses.interface import (
     embeddings_at,
     on_device_of,
 )
+from harness.losses.table import HeldPart
 from harness.types import QueryPart
 
 
@@ -22,14 +23,16 @@ def info_nce_term(task: TaskLossSettings, part: QueryPart, table_TD: Tensor, sha
 
     See `fused_contrastive.info_nce` for several positives, Matryoshka levels and the options of `negatives`.
     """
-    queries = part.share(share.index, share.count)
-    # A symmetric task sums over the queries of all ranks, so a rank without queries must join its collectives, too.
-    if queries.start == queries.stop and not task.symmetric:
+    held = share.held(part)
+    # Some tasks sum over the queries of all ranks or pass documents on, so a rank without queries joins, too.
+    calls_peers = task.symmetric or held.shard is not None
+    if held.queries.start == held.queries.stop and not calls_peers:
         return LossTerm.without_queries(table_TD, *part.negative_BM.shape)
-    loss, stats = _info_nce(task, part, table_TD, share, queries)
+    loss, stats = _info_nce(task, held, table_TD, share, share.peers if calls_peers else None)
     own_negative_BM = table_TD.new_zeros(part.negative_BM.shape)
     if stats.negative_similarity_BM is not None:
         assert stats.negative_kept_BM is not None
+        queries = on_device_of(table_TD, held.query_order_B[held.queries])
         own_negative_BM[queries] = stats.negative_similarity_BM.masked_fill(~stats.negative_kept_BM, torch.nan)
     negative_B = _negative_similarity(stats)
     similarities = QuerySimilarities(
@@ -43,16 +46,17 @@ def info_nce_term(task: TaskLossSettings, part: QueryPart, table_TD: Tensor, sha
 
 
 def _info_nce(
-    task: TaskLossSettings, part: QueryPart, table_TD: Tensor, share: StepShare, queries: slice
+    task: TaskLossSettings, held: HeldPart, table_TD: Tensor, share: StepShare, peers: Peers | None
 ) -> InfoNCEOutput:
-    """Call the kernel for a slice of the task's queries and all documents of the task.
+    """Call the kernel for a slice of the task's queries and all documents of the task, or the part that is at hand.
 
     `document_N` already holds exactly the documents of the recipe's negatives scope, because the plan has chosen them.
     """
+    part, queries = held.part, held.queries
     query_BD = embeddings_at(table_TD, part.query_B[queries])
     return info_nce(
         query_BD,
-        embeddings_at(table_TD, part.document_N),
+        embeddings_at(table_TD, part.document_N[held.documents]),
         positive_BP=on_device_of(table_TD, part.positive_BP[queries]),
         temperature=share.query_temperature(task),
         weight_B=table_TD.new_full((len(query_BD),), task.weight),
@@ -66,7 +70,8 @@ def _info_nce(
             hardness=task.hardness,
         ),
         towers=Towers(symmetric=task.symmetric, document_tower=task.document_tower),
-        peers=share.peers if task.symmetric else None,
+        peers=peers,
+        shard=held.shard,
         implementation=share.config.implementation,
     )
 

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from harness.loss_table import LOSSES, LossName, default_loss
 from harness.losses.config import LossConfig
+from harness.losses.table import DividedTable, HeldPart
+from harness.types import QueryPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,18 @@ class StepShare:
     sum_of_pair_task_weights: float  # over all pair tasks of the step
     pair_tasks: frozenset[str]  # the pair tasks of the step that are assigned to this share
     peers: Peers | None  # the ranks that compute the other shares
+    divided: DividedTable | None = None  # losses that pass documents on get the rows that this rank holds
 
     @property
     def matryoshka(self) -> Matryoshka | None:
         """The levels in the form that the kernels take."""
         return None if self.matryoshka_dims is None else Matryoshka(self.matryoshka_dims, self.matryoshka_weights)
+
+    def held(self, part: QueryPart) -> HeldPart:
+        """The queries of this share and the documents at hand, for a loss that passes documents on."""
+        if self.divided is not None:
+            return self.divided.held(part)
+        return HeldPart(part, part.share(self.index, self.count), slice(None), np.arange(len(part.query_B)))
 
     def query_temperature(self, task: TaskLossSettings) -> float:
         """The temperature of the task's query losses."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from typing import Any
 
+import numpy as np
 import torch
 from fused_contrastive import Peers
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch import Tensor
 from harness.loss_table import LOSSES, LossName
 from harness.losses.config import LossConfig
 from harness.losses.interface import LossFunction, StepShare, TaskLossSettings
+from harness.losses.table import DividedTable
 from harness.types import PairPart, QueryPart, StepPlan
 
 
@@ -74,8 +77,20 @@ class Objective:
         """Check that a step can be divided among `count` ranks.
 
         Raises:
-            ValueError: a symmetric task has the implementation `reference`, which sees the queries of one rank only.
+            ValueError: a symmetric task or a ring has the implementation `reference`, which sees one rank only, or
+                there is no loss for a ring.
         """
+        if self.loss.gather == "ring" and not any(map(passes_documents, self._functions)):
+            can = ", ".join(filter(passes_documents, LOSSES))
+            raise ValueError(
+                f"loss.gather: got ring, but no task has a loss that can pass documents on ({can}), expected one; set "
+                "loss.gather: auto"
+            )
+        if count > 1 and self.loss.gather == "ring" and self.loss.implementation == "reference":
+            raise ValueError(
+                f"loss.implementation: got reference on {count} ranks with loss.gather: ring, expected one that passes "
+                "documents on; set loss.implementation: auto, or loss.gather: table"
+            )
         symmetric = [name for name, task in self.tasks.items() if task.symmetric]
         if count > 1 and symmetric and self.loss.implementation == "reference":
             raise ValueError(
@@ -104,17 +119,33 @@ class Objective:
         return self._sum_terms(plan, table_TD, self._share(plan, share, peers), keep_graph=True)
 
     def backward(
-        self, plan: StepPlan, table_TD: Tensor, share: tuple[int, int] = (0, 1), peers: Peers | None = None
+        self,
+        plan: StepPlan,
+        table: Tensor | DividedTable,
+        share: tuple[int, int] = (0, 1),
+        peers: Peers | None = None,
     ) -> ObjectiveOutput:
-        """Like `__call__`, but add the loss's gradient to `table_TD.grad`; the returned loss has no graph.
+        """Like `__call__`, but add the loss's gradient to that of the table; the returned loss has no graph.
+
+        table: as `table_TD`, or divided among the ranks; then the queries of a share are those that the rank encoded.
 
         The gradient is computed term by term; a term is one loss of one task. The graph of a term, with copies of
         embeddings and their gradients, is freed before the next term is computed. So a step with many tasks needs no
         more memory than its largest term. Arguments and errors are those of `__call__`.
         """
-        return self._sum_terms(plan, table_TD, self._share(plan, share, peers), keep_graph=False)
+        divided = None if isinstance(table, Tensor) else table
+        terms_share = replace(self._share(plan, share, peers), divided=divided)
+        return self._sum_terms(plan, table, terms_share, keep_graph=False)
 
-    def _sum_terms(self, plan: StepPlan, table_TD: Tensor, share: StepShare, *, keep_graph: bool) -> ObjectiveOutput:
+    def gathered_rows(self, plan: StepPlan) -> np.ndarray:
+        """The rows of the table, ascending, that losses need which cannot pass documents on (`loss.gather: ring`)."""
+        needed = [part for part in plan.parts if not all(map(passes_documents, self.tasks[part.task].losses))]
+        return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(part.table_rows for part in needed)]))
+
+    def _sum_terms(
+        self, plan: StepPlan, table: Tensor | DividedTable, share: StepShare, *, keep_graph: bool
+    ) -> ObjectiveOutput:
+        table_TD = table if isinstance(table, Tensor) else table.local_RD
         metrics = self._metrics_before_any_term(plan, table_TD)
         own_similarity: dict[str, Tensor] = {}
         loss = table_TD[:0].sum()  # 0 with a graph, so that a share without losses has a (zero) gradient
@@ -122,7 +153,7 @@ class Objective:
         for part in plan.parts:
             task = self.tasks[part.task]
             for name in task.losses:
-                term = self._functions[name](task, part, table_TD, share)
+                term = self._functions[name](task, *_rows_for(name, part, table), share)
                 assert term.similarities is not None or not isinstance(part, QueryPart), (
                     f"loss {name}: got a LossTerm without similarities for the queries of task {part.task}, expected "
                     "them from a query loss; set similarities in its function"
@@ -186,6 +217,18 @@ def step_metrics(summed: Mapping[str, float]) -> dict[str, float]:
     count = summed["queries_with_negatives"]
     mean = summed["negative_similarity"] / count if count else math.nan
     return {**summed, "negative_similarity": mean}
+
+
+def passes_documents(name: LossName) -> bool:
+    """Whether the loss can be computed while documents pass from rank to rank."""
+    return LOSSES[name].passes_documents
+
+
+def _rows_for(name: LossName, part: QueryPart | PairPart, table: Tensor | DividedTable) -> tuple[Any, Tensor]:
+    """The part and the embeddings whose rows it names, as the loss takes them."""
+    if isinstance(table, Tensor):
+        return part, table
+    return (part, table.local_RD) if passes_documents(name) else (table.gathered(part), table.gathered_GD)
 
 
 def loss_function(name: LossName) -> LossFunction:

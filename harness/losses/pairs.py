@@ -1,13 +1,19 @@
-"""The common part of pair losses: one value for all scored pairs of a task becomes a term of the step's loss."""
+"""The loss `cosent`, and what pair losses share: one value for all pairs of a task becomes a term of the loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from fused_contrastive import cosent
 from torch import Tensor
 
 from harness.losses.interface import LossTerm, StepShare, TaskLossSettings, embeddings_at, on_device_of
 from harness.types import PairPart
+
+
+def cosent_term(task: TaskLossSettings, part: PairPart, table_TD: Tensor, share: StepShare) -> LossTerm:
+    """log(1 + sum over pairs i, j with score_i > score_j of e^((cosine_j - cosine_i) / temperature))."""
+    return pair_term(cosent, task, part, table_TD, share)
 
 
 def pair_term(

@@ -62,7 +62,7 @@ class Guide:
     def mask(self, plan: StepPlan) -> StepPlan:
         """A copy of the plan; in guided tasks it excludes d for q if guide(q, d) > guide(q, lowest positive) + margin.
 
-        A rank judges only the queries whose loss it computes. In the paper a query has one positive. With several
+        The ranks share the queries; each gets what all have found. In the paper a query has one positive. With several
         positives, d is excluded if it is more similar than any one of them. The result is the same as if the query
         formed one pair with each positive. For this reason a single wrong positive excludes most negatives of its
         query; with `positives: one`, this happens only in the steps that draw the wrong positive.
@@ -123,7 +123,7 @@ class Guide:
         return raw
 
     def _masked(self, part: QueryPart, embedded: _Embedded, role_T: np.ndarray) -> QueryPart:
-        """A copy of the part in which more documents are excluded for the queries of this rank."""
+        """A copy of the part in which more documents are excluded. Every rank judges its share of the queries."""
         rows = part.share(comm.rank(), comm.world_size())
         query_BD = embedded.of(part.query_B[rows], self._query_role(part))
         document_ND = embedded.of(part.document_N, role_T[part.document_N])
@@ -132,7 +132,8 @@ class Guide:
             pairs_above = _own_negatives_above(query_BD, document_ND, limit_B, part.negative_BM[rows])
         else:
             pairs_above = _documents_above(query_BD, document_ND, limit_B)
-        too_near = [(query + rows.start, document) for query, document in pairs_above]
+        found = [(query + rows.start, document) for query, document in pairs_above]
+        too_near = [pairs for found_by_rank in comm.gather_objects(found) for pairs in found_by_rank]
         query, document = merge_pairs(part.excluded_pairs(), *too_near)
         is_negative = ~(document[:, None] == part.positive_BP[query]).any(1)
         excluded_BX = RaggedLists.of_pairs(query[is_negative], document[is_negative], len(part.query_B))

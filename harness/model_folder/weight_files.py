@@ -15,6 +15,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 _FETCH_AGAIN = "fetch this file again"
 # Numbers that need a scale beside them: transformers would take the bare numbers for the weights.
+_TRAINABLE_TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # as torch calls them
 _SCALED_TYPES = ("I8", "U8", "F8_E4M3", "F8_E5M2", "F4")
 
 
@@ -98,6 +99,19 @@ def check_weights_file(file: Path) -> int:
             "model that they were made from"
         )
     return num_weights
+
+
+def stored_type(folder: Path) -> str | None:
+    """The type of all weights in a folder, as torch calls it; None: several types, or one that cannot be trained in.
+
+    Integers, as positions, do not count.
+    """
+    types: set[str] = set()
+    for file in _files(folder):
+        with safe_open(file, framework="pt") as weights:
+            types |= {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118 (no mapping)
+    floating = {name for name in types if name.startswith(("F", "BF"))}
+    return _TRAINABLE_TYPES.get(floating.pop()) if len(floating) == 1 else None
 
 
 def _is_scaled(name: str, dtype: str) -> bool:

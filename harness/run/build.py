@@ -16,7 +16,7 @@ from harness.encoder.load import load_encoder
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.checkpoint import Checkpoint
 from harness.engine.graphs import GraphChoice
-from harness.engine.zero import ZeroEngine, check_deepspeed_json
+from harness.engine.zero import ZeroEngine, check_deepspeed_json, zero_stage
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import load_guide
 from harness.mining.remine import Reranking
@@ -51,7 +51,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     evaluation_data = check_recipe(loaded, comm.world_size())
     check_machine(loaded)
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
-    encoder = load_encoder(config.model, config.training.dropout, config.training.seed)
+    encoder = _load_encoder(config, zero_stage(deepspeed_json))
     tasks = open_tasks(loaded, tokeniser)
     check_ranking(loaded, encoder, tokeniser, tasks)
     guide = None if config.guide is None else load_guide(config.guide, tasks)
@@ -76,6 +76,11 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
         evaluation_data=evaluation_data,
     )
     return _with_same_inputs_on_all_ranks(run)
+
+
+def _load_encoder(config: RunConfig, stage: int) -> Encoder:
+    """The model. ZeRO-3 converts and divides the weights one by one, so that no rank ever holds all of them."""
+    return load_encoder(config.model, config.training.dropout, config.training.seed, as_stored=stage == 3)
 
 
 def _micro_batch_tokens(config: RunConfig, encoder: Encoder, checkpoint: Checkpoint | None) -> int:

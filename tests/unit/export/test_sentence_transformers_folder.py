@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedModel, modeling_utils
 
 from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.load import load_encoder
 from harness.export.sentence_transformers_folder import verify_model, write_model
 from harness.model_folder.pooling import POOLINGS
 from harness.prompts import ModelPrompts
@@ -63,3 +65,24 @@ def test_the_head_is_exported_from_the_gathered_weights_alone(folder, tmp_path):
     )
     assert verify_model(tmp_path / "out", TEXTS, expected, settings) < 1e-5
     assert all(parameter.numel() == 0 for parameter in encoder.head.parameters())
+
+
+def test_an_export_writes_each_weight_once_and_loads_none(folder, tmp_path, monkeypatch):
+    """All ranks wait while rank 0 writes a checkpoint's model."""
+    encoder = load_encoder(config(folder, projection_dim=20))
+    written: list[int] = []
+    save = modeling_utils.safe_save_file
+    monkeypatch.setattr(
+        modeling_utils,
+        "safe_save_file",
+        lambda state, *rest, **options: (
+            written.append(sum(map(torch.numel, state.values()))),
+            save(state, *rest, **options),
+        ),
+    )
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", None)
+    state, tokenizer, settings = encoder.state_dict(), Tokeniser(str(folder)).tokenizer, config(folder)
+    write_model(tmp_path / "out", encoder, state, tokenizer, settings, prompts=ModelPrompts(), card="card")
+    of_backbone = [*encoder.backbone.parameters(), *encoder.unused_backbone_state.values()]
+    assert written == [sum(map(torch.numel, of_backbone))]
+    assert load_file(tmp_path / "out" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
