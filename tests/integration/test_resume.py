@@ -17,7 +17,8 @@ from tests.tiny import text, write_jsonl
 pytestmark = pytest.mark.distributed
 
 MINING = ("negative_similarity_start", "negatives_replaced", "negatives_exhausted", "false_negatives_masked")
-MEASURED = ("seconds", "texts_per_second", "tokens_per_second", "memory")  # these columns depend on the machine
+# These columns depend on the machine.
+MEASURED = ("seconds", "texts_per_second", "tokens_per_second", "memory", "graphs_kept")
 
 
 def train(folder: str, output: str, settings: tuple[str, ...] = (), kill: str = "") -> None:
