@@ -1,7 +1,7 @@
 """Tells the C library's allocator to keep the memory that is freed, for a command that encodes on a CPU.
 
-Every micro-batch allocates the activations of the last one again. glibc returns large blocks to the system when they are
-freed, so each time the system maps and zeroes them anew, page by page. Only the standard library is imported here.
+Every micro-batch allocates the activations of the last one again. glibc returns large blocks to the system when they
+are freed, so each time the system maps and zeroes them anew, page by page. Only the standard library is imported here.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from functools import cache
 
 SETTING = "HARNESS_ALLOCATOR"
 _MIB = 1 << 20
-# Numbers of mallopt(3). Blocks below the mmap threshold are taken from the heap, where they are found again; larger ones
-# still go back to the system at once. The heap is cut when more than the trim threshold is free at its end.
+# Numbers of mallopt(3). Blocks below the mmap threshold are taken from the heap, where they are found again; larger
+# ones still go back to the system at once. The heap is cut when more than the trim threshold is free at its end.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _MMAP_BYTES, _TRIM_BYTES, _TOP_PAD_BYTES = 64 * _MIB, 128 * _MIB, 0
 _MMAP_BYTES_OF_OLD_GLIBC = 32 * _MIB  # the most that older versions of glibc take; 2.36 takes more
@@ -54,10 +54,10 @@ def _settings_of_the_user() -> str | None:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """glibc, if this process allocates with it; None with musl, on macOS, and where LD_PRELOAD brings another malloc."""
+    """glibc, if this process allocates with it; None with musl, on macOS, and with another malloc by LD_PRELOAD."""
     try:
         libc, process = ctypes.CDLL("libc.so.6"), ctypes.CDLL(None)
-        libc.gnu_get_libc_version, libc.mallopt  # noqa: B018: an AttributeError if it is not glibc
+        libc.gnu_get_libc_version()  # an AttributeError if it is not glibc
     except (OSError, AttributeError, TypeError):
         return None
     ours, theirs = (ctypes.cast(library.malloc, ctypes.c_void_p).value for library in (process, libc))

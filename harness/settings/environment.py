@@ -1,6 +1,7 @@
-"""The environment of a command: accelerator, memory allocator, PATH, silent libraries. Set before torch and transformers are imported.
+"""The environment of a command: accelerator, memory allocator, PATH, silent libraries.
 
-Nothing but the standard library is imported here. Variables that the user has set stay as they are.
+It is set before torch and transformers are imported. Nothing but the standard library is imported here. Variables that
+the user has set stay as they are.
 """
 
 from __future__ import annotations
