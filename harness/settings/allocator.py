@@ -15,7 +15,7 @@ _MIB = 1 << 20
 # Numbers of mallopt(3). Blocks below the mmap threshold are taken from the heap, where they are found again; larger
 # ones still go back to the system at once. The heap is cut when more than the trim threshold is free at its end.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-_MMAP_BYTES, _TRIM_BYTES, _TOP_PAD_BYTES = 64 * _MIB, 128 * _MIB, 0
+_MMAP_BYTES, _TRIM_BYTES, _TOP_PAD_BYTES = 64 * _MIB, 512 * _MIB, 16 * _MIB
 _MMAP_BYTES_OF_OLD_GLIBC = 32 * _MIB  # the most that older versions of glibc take; 2.36 takes more
 _OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
 _OWN_TUNABLES = ("mmap_threshold", "mmap_max", "trim_threshold", "top_pad")
