@@ -16,6 +16,7 @@ from harness.run.run import Run
 from harness.run.save import LongRunWarning, save_checkpoint, save_trained_model
 from harness.run.start import start_or_continue
 from harness.run.stop import explain_non_finite
+from harness.settings.allocator import keep_freed_memory
 
 
 def train(loaded: LoadedRecipe) -> None:
@@ -67,7 +68,10 @@ def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
         trained_steps,
         run.data_facts(),
         run.evaluation_data.facts,
-        {"loss_implementation": run.objective.loss.implementation},
+        {
+            "loss_implementation": run.objective.loss.implementation,
+            "allocator": keep_freed_memory() if run.engine.device.type == "cpu" else None,
+        },
         watch=LongRunWarning(run.config, trained_steps).message,
     )
 

@@ -28,8 +28,8 @@ def mistakes_in_one_line(verbose: bool) -> Iterator[None]:
 
     Commands import torch and similar libraries inside this context, because they read the environment at import.
     """
-    prepare_environment(verbose)
     try:
+        prepare_environment(verbose)
         yield
     except ValueError as error:
         message = str(error)

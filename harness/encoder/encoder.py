@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import xxhash
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from harness.encoder.dropout import CheapDropout
 from harness.model_folder.layout import Layout
 from harness.model_folder.pooling import POOLINGS, PoolingMode
 
@@ -47,6 +49,13 @@ class Encoder(nn.Module):
         dtype of its weights. Autocast, where it is on, ends with the backbone's last state.
         pooling_mask_BL: the attention mask without the tokens that are not pooled; None: all of it is pooled.
         """
+        with self._dropout(input_ids_BL):
+            return self._embed(input_ids_BL, attention_mask_BL, pooling_mask_BL)
+
+    def _dropout(self, input_ids_BL: Tensor) -> AbstractContextManager[object]:
+        return CheapDropout() if self.training and input_ids_BL.device.type == "cpu" else nullcontext()
+
+    def _embed(self, input_ids_BL: Tensor, attention_mask_BL: Tensor, pooling_mask_BL: Tensor | None) -> Tensor:
         mask_BL = attention_mask_BL if pooling_mask_BL is None else pooling_mask_BL
         state_BLD = self.backbone(input_ids=input_ids_BL, attention_mask=attention_mask_BL).last_hidden_state
         with torch.autocast(state_BLD.device.type, enabled=False):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from harness.encoder.config import ModelConfig
+from harness.encoder.dropout import cheap_dropout_again
 from harness.encoder.encoder import Encoder
 from harness.encoder.head import build_head
 from harness.encoder.text_model import check_padding, text_model_class
@@ -126,7 +127,9 @@ def _load_backbone(config: ModelConfig, folder: str, dropout: float | None, as_s
     for name, value in own_dropout.items():
         setattr(backbone.config, name, value)
     if config.gradient_checkpointing:
-        backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        backbone.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": cheap_dropout_again}
+        )
     return backbone
 
 

@@ -15,6 +15,7 @@ from harness.run.build import build_run
 from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.run.tasks import settings_without_effect
+from harness.settings.allocator import keep_freed_memory
 
 
 def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int]:
@@ -28,6 +29,8 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
     folder.refuse_other_recipe()
     ranks = f"{comm.world_size()} rank{'s' if comm.world_size() > 1 else ''}"
     say(f"{ranks} on {comm.device().type}: loading the model, then the data")
+    if comm.device().type == "cpu":
+        say(f"memory allocator: {keep_freed_memory()}")
     checkpoint = folder.newest_checkpoint()
     show_prompts(loaded.config, folder.config)
     run = build_run(loaded, checkpoint)

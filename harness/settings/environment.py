@@ -1,6 +1,7 @@
-"""The environment of a command: accelerator, PATH, silent libraries. Set before torch and transformers are imported.
+"""The environment of a command: accelerator, memory allocator, PATH, silent libraries.
 
-Only the standard library is imported here. Variables that the user has set stay as they are.
+It is set before torch and transformers are imported. Nothing but the standard library is imported here. Variables that
+the user has set stay as they are.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
+
+from harness.settings.allocator import keep_freed_memory
 
 _QUIET_ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -40,12 +43,17 @@ def has_gpu() -> bool:
 def prepare_environment(verbose: bool = False) -> None:
     """Choose DeepSpeed's accelerator, put the programs of this Python first on PATH, and silence the libraries.
 
+    On a CPU, the memory that is freed is kept (`allocator.py`).
     verbose: leave the libraries' output as it is. Warnings and log lines of this project are shown in either case.
+
+    Raises:
+        ValueError: a variable of this project has a value that is not known.
     """
     if not has_gpu():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if os.environ.get("DS_ACCELERATOR") == "cpu":  # DeepSpeed's launcher sets this for CPU ranks, too
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        keep_freed_memory()
     # DeepSpeed builds its ops with the first ninja on PATH, and rebuilds them if the last build used another ninja. So
     # the first ninja must not depend on how the command is started (over ssh, for example, PATH differs).
     programs = str(Path(sys.executable).parent)

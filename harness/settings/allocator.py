@@ -1,0 +1,64 @@
+"""Tells the C library's allocator to keep the memory that is freed, for a command that encodes on a CPU.
+
+Every micro-batch allocates the activations of the last one again. glibc returns large blocks to the system when they
+are freed, so each time the system maps and zeroes them anew, page by page. Only the standard library is imported here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+
+SETTING = "HARNESS_ALLOCATOR"
+_MIB = 1 << 20
+# Numbers of mallopt(3). Blocks below the mmap threshold are taken from the heap, where they are found again; larger
+# ones still go back to the system at once. The heap is cut when more than the trim threshold is free at its end.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_MMAP_BYTES, _TRIM_BYTES, _TOP_PAD_BYTES = 64 * _MIB, 512 * _MIB, 16 * _MIB
+_MMAP_BYTES_OF_OLD_GLIBC = 32 * _MIB  # the most that older versions of glibc take; 2.36 takes more
+_OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+_OWN_TUNABLES = ("mmap_threshold", "mmap_max", "trim_threshold", "top_pad")
+
+
+@cache
+def keep_freed_memory() -> str:
+    """Set glibc's thresholds once, unless the user has set the allocator. Returns what was done, in words.
+
+    Raises:
+        ValueError: `HARNESS_ALLOCATOR` is neither `tuned` nor `system`.
+    """
+    setting = os.environ.get(SETTING, "tuned")
+    if setting not in ("tuned", "system"):
+        raise ValueError(f"{SETTING}: got {setting!r}, expected tuned or system; leave it out for tuned")
+    if setting == "system":
+        return f"as the system sets it ({SETTING}=system)"
+    own = _settings_of_the_user()
+    if own is not None:
+        return f"as the user sets it ({own})"
+    libc = _glibc()
+    if libc is None:
+        return "as the system sets it (not glibc's)"
+    if not libc.mallopt(_MMAP_THRESHOLD, _MMAP_BYTES):
+        libc.mallopt(_MMAP_THRESHOLD, _MMAP_BYTES_OF_OLD_GLIBC)
+    libc.mallopt(_TRIM_THRESHOLD, _TRIM_BYTES)
+    libc.mallopt(_TOP_PAD, _TOP_PAD_BYTES)
+    return f"freed memory is kept for the next micro-batch ({SETTING}=system: the system's own way)"
+
+
+def _settings_of_the_user() -> str | None:
+    """The variable with which the user has set what is set here; None if there is none."""
+    name = next((name for name in _OWN_SETTINGS if name in os.environ), None)
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    return name or ("GLIBC_TUNABLES" if any(f"glibc.malloc.{key}=" in tunables for key in _OWN_TUNABLES) else None)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """glibc, if this process allocates with it; None with musl, on macOS, and with another malloc by LD_PRELOAD."""
+    try:
+        libc, process = ctypes.CDLL("libc.so.6"), ctypes.CDLL(None)
+        libc.gnu_get_libc_version()  # an AttributeError if it is not glibc
+    except (OSError, AttributeError, TypeError):
+        return None
+    ours, theirs = (ctypes.cast(library.malloc, ctypes.c_void_p).value for library in (process, libc))
+    return libc if ours == theirs else None
