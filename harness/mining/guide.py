@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness import comm
-from harness.data.plan.known_positives import merge_pairs
+from harness.data.distinct import merge_pairs, pairs_among
 from harness.data.plan.task import Task, text_sources
 from harness.data.table.index import TaskData
 from harness.data.table.tokenisation import Tokeniser
