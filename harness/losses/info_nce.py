@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from fused_contrastive import InfoNCEOutput, InfoNCEStats, Negatives, Towers, info_nce
+from fused_contrastive import RaggedLists as DeviceRaggedLists
 from torch import Tensor
 
 from harness.losses.interface import (
@@ -14,7 +15,7 @@ from harness.losses.interface import (
     embeddings_at,
     on_device_of,
 )
-from harness.types import QueryPart
+from harness.types import QueryPart, RaggedLists
 
 
 def info_nce_term(task: TaskLossSettings, part: QueryPart, table_TD: Tensor, share: StepShare) -> LossTerm:
@@ -61,7 +62,7 @@ def _info_nce(
         negatives=Negatives(
             scope="own" if part.own_negatives_only else "all",
             own_BM=on_device_of(table_TD, part.negative_BM[queries]),
-            excluded_BX=on_device_of(table_TD, part.excluded_BX[queries]),
+            excluded_BX=_ragged_on_device_of(table_TD, part.excluded_BX[queries]),
             margin=task.margin,
             hardness=task.hardness,
         ),
@@ -69,6 +70,10 @@ def _info_nce(
         peers=share.peers if task.symmetric else None,
         implementation=share.config.implementation,
     )
+
+
+def _ragged_on_device_of(table_TD: Tensor, lists: RaggedLists) -> DeviceRaggedLists:
+    return DeviceRaggedLists(on_device_of(table_TD, lists.start_B1), on_device_of(table_TD, lists.value_E))
 
 
 def _negative_similarity(stats: InfoNCEStats) -> Tensor:

@@ -134,7 +134,8 @@ class Guide:
             pairs_above = _documents_above(query_BD, document_ND, limit_B)
         too_near = [(query + rows.start, document) for query, document in pairs_above]
         query, document = merge_pairs(part.excluded_pairs(), *too_near)
-        is_negative = ~(document[:, None] == part.positive_BP[query]).any(1)
+        owner, column = np.nonzero(part.positive_BP >= 0)
+        is_negative = ~pairs_among(query, document, (owner, part.positive_BP[owner, column]))
         excluded_BX = RaggedLists.of_pairs(query[is_negative], document[is_negative], len(part.query_B))
         return replace(part, excluded_BX=excluded_BX)
 

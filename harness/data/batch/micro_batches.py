@@ -116,8 +116,8 @@ def _begin_at_text_of_this_length(cost: np.ndarray, begin: np.ndarray, lengths: 
     """Lower cost and begin after each text of length v, where a last micro-batch of texts of this length is cheaper.
 
     It begins `most` texts before, or at the first text of this length. With c_k the cost `most` · k texts further on
-    and s the cost of a full micro-batch, c_k = min(c_k, c_(k-1) + s) over all k is a running minimum of c_k - k · s. All
-    costs are multiples of 1/32 far below 2^53, so this is exact in any order.
+    and s the cost of a full micro-batch, c_k = min(c_k, c_(k-1) + s) over all k is a running minimum of c_k - k · s.
+    All costs are multiples of 1/32 far below 2^53, so this is exact in any order.
     """
     start, stop, length = int(lengths.start_V[v]), int(lengths.stop_V[v]), int(lengths.length_V[v])
     most = min(int(lengths.most_V[v]), stop - start)

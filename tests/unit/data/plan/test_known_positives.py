@@ -110,8 +110,8 @@ def test_with_scope_own_just_the_known_positives_among_a_querys_own_negatives_ar
     for step in range(1, 4):
         step_plan = plan(tasks, seed=0, step=step)
         for part in step_plan.parts:
-            assert part.excluded_BX[:].shape[1] <= part.negative_BM.shape[1]
             for i, query in enumerate(raw_texts(tasks, step_plan, part.query_B)):
+                assert len(part.excluded_BX[i]) <= part.negative_BM.shape[1]
                 known = {query} | {p for row in rows if row["query"] == query for p in np.atleast_1d(row["positive"])}
                 labels = {row["label"] for row in labelled if row["text"] == query}
                 known |= {row["text"] for row in labelled if row["label"] in labels}
