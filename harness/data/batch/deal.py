@@ -19,7 +19,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from harness.data.batch.micro_batches import equal_value_ranges, longest_first, padded_length
+from harness.data.batch.micro_batches import KnownSplits, equal_value_ranges, longest_first, padded_length
 from harness.data.batch.schedule import padded_per_rank, passes, schedule
 from harness.data.table.tokenisation import PAD_TO_MULTIPLE_OF
 from harness.types import Schedule
@@ -46,9 +46,10 @@ def deal(length_T: np.ndarray, world_size: int, micro_batch_tokens: int) -> Sche
     candidates = _block_deals(padded_length(length_T[order]), world_size, micro_batch_tokens)
     rank_T = np.empty(len(length_T), dtype=np.int64)
     most_even, least_unevenness = None, np.inf
+    known: KnownSplits = {}
     for blocks in sorted(candidates, key=lambda blocks: blocks.cost):
         rank_T[order] = np.repeat(blocks.rank_Z, blocks.num_texts_Z)
-        scheduled = schedule(length_T, rank_T, world_size, micro_batch_tokens)
+        scheduled = schedule(length_T, rank_T, world_size, micro_batch_tokens, known)
         padded_W = padded_per_rank(scheduled, length_T)
         unevenness = padded_W.max() / padded_W.mean()
         if unevenness < least_unevenness:

@@ -17,6 +17,7 @@ from harness.data.table.tokenisation import PAD_TO_MULTIPLE_OF
 # CPU, where the budget is 1,024 tokens, the measured cost was 25 to 45 tokens (one thread, all-MiniLM-L6-v2, both
 # forward passes and the backward pass).
 _FIXED_SHARE_OF_BUDGET = 1 / 32
+KnownSplits = dict[bytes, list[int]]  # the start of each micro-batch, by the padded lengths of the sorted texts
 _TEXTS_AT_ONCE = 1 << 13  # for which the candidates of all lengths are compared at a time, so that memory stays small
 
 
@@ -46,15 +47,23 @@ def equal_value_ranges(value_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return start_V, np.append(start_V[1:], len(value_R))
 
 
-def split_into_micro_batches(text_R: np.ndarray, length_T: np.ndarray, micro_batch_tokens: int) -> list[np.ndarray]:
+def split_into_micro_batches(
+    text_R: np.ndarray, length_T: np.ndarray, micro_batch_tokens: int, known: KnownSplits | None = None
+) -> list[np.ndarray]:
     """Split the texts `text_R`, longest first, so that Σ (padded tokens + `fixed_cost`) over micro-batches is minimal.
 
-    No micro-batch has more than `micro_batch_tokens` padded tokens; a longer text is alone in its micro-batch.
+    No micro-batch has more than `micro_batch_tokens` padded tokens; a longer text is alone in its micro-batch. known:
+    splits of other ranks with this budget, to which this one is added. Of 1,024 ranks most have equal padded lengths.
     """
     if not len(text_R):
         return []
     sorted_R = longest_first(text_R, length_T)
-    return np.split(sorted_R, _cheapest_starts(padded_length(length_T[sorted_R]), micro_batch_tokens)[1:])
+    padded_R = padded_length(length_T[sorted_R])
+    known = {} if known is None else known
+    starts = known.get(padded_R.tobytes())
+    if starts is None:
+        starts = known[padded_R.tobytes()] = _cheapest_starts(padded_R, micro_batch_tokens)
+    return np.split(sorted_R, starts[1:])
 
 
 def _cheapest_starts(padded_R: np.ndarray, micro_batch_tokens: int) -> list[int]:
