@@ -42,8 +42,9 @@ class Table:
 
 
 def keys_of(texts: list[Text]) -> TextKeys:
-    both = np.array(texts, dtype=np.uint64).reshape(-1, 2) << np.uint64(52)  # spread over all bits, as hashes are
-    return TextKeys(both[:, 0].copy(), both[:, 1].copy())
+    raw_E, token_E = np.array(texts, dtype=np.uint64).reshape(-1, 2).T
+    # Spread over the high bits, as hashes are, and no hash of a raw text equals one of tokens.
+    return TextKeys(raw_E << np.uint64(52), (token_E + np.uint64(100)) << np.uint64(52))
 
 
 class Loops:
