@@ -144,9 +144,7 @@ def _query_part(
         keys_B = task.data.keys(examples.query_B)
         same = same_meaning_pairs([t.data for t in tasks], keys_B, keys_Q, positions.of(row_Q), links)
         query, document = merge_pairs((query, document), same)
-    owner, column = np.nonzero(positive_BP >= 0)
-    is_used = pairs_among(query, document, (owner, positive_BP[owner, column]))  # positives of this step: not excluded
-    query, document = query[~is_used], document[~is_used]
+    excluded_BX = _excluded(query, document, positive_BP)
     positive_score_BP, negative_score_BM = _ranker_scores(task, examples)
     return QueryPart(
         task=task.config.name,
@@ -156,11 +154,18 @@ def _query_part(
         positive_BP=positive_BP,
         negative_BM=negative_BM,
         rank_BM=examples.rank_BM,
-        excluded_BX=RaggedLists.of_pairs(query, document, len(examples.row_B)),
+        excluded_BX=excluded_BX,
         own_negatives_only=task.config.scope == "own",
         positive_score_BP=positive_score_BP,
         negative_score_BM=negative_score_BM,
     )
+
+
+def _excluded(query: np.ndarray, document: np.ndarray, positive_BP: np.ndarray) -> RaggedLists:
+    """The lists of known positives, given as pairs, without the positives that are used in this step."""
+    owner, column = np.nonzero(positive_BP >= 0)
+    is_used = pairs_among(query, document, (owner, positive_BP[owner, column]))
+    return RaggedLists.of_pairs(query[~is_used], document[~is_used], len(positive_BP))
 
 
 class _Positions:
