@@ -131,11 +131,10 @@ def _query_part(
     """
     task = tasks[examples.task]
     documents = [source_and_ids for other in compared for source_and_ids in other.document_ids()]
-    with_query_tower = task.config.negatives.query_tower
-    queries = [(other.task, distinct(other.query_B)) for other in compared] if with_query_tower else []
+    joining = compared if task.config.negatives.query_tower else []
+    queries = [(other.task, distinct(other.query_B)) for other in joining]
     row_E, keys_E = lookup.rows_and_keys(documents + queries)
-    document_N = distinct(row_E)
-    positions = _Positions(document_N)
+    positions = _Positions(distinct(row_E))
     positive_BP = positions.of(lookup.rows(examples.task, examples.positive_BP))
     negative_BM = positions.of(lookup.rows(examples.negative_source, examples.negative_BM))
     query, document = _known_positives(tasks, examples, keys_E, positions.of(row_E), negative_BM, links)
@@ -144,17 +143,16 @@ def _query_part(
         keys_B = task.data.keys(examples.query_B)
         same = same_meaning_pairs([t.data for t in tasks], keys_B, keys_Q, positions.of(row_Q), links)
         query, document = merge_pairs((query, document), same)
-    excluded_BX = _excluded(query, document, positive_BP)
     positive_score_BP, negative_score_BM = _ranker_scores(task, examples)
     return QueryPart(
         task=task.config.name,
         row_B=examples.row_B,
         query_B=lookup.rows(examples.task, examples.query_B),
-        document_N=document_N,
+        document_N=positions.document_N,
         positive_BP=positive_BP,
         negative_BM=negative_BM,
         rank_BM=examples.rank_BM,
-        excluded_BX=excluded_BX,
+        excluded_BX=_excluded(query, document, positive_BP),
         own_negatives_only=task.config.scope == "own",
         positive_score_BP=positive_score_BP,
         negative_score_BM=negative_score_BM,
@@ -172,6 +170,7 @@ class _Positions:
     """Tells the position of each table row among some documents."""
 
     def __init__(self, document_N: np.ndarray) -> None:
+        self.document_N = document_N
         self._position_T1 = np.full(int(document_N.max(initial=-1)) + 2, -1)
         self._position_T1[document_N] = np.arange(len(document_N))
 
