@@ -3,7 +3,7 @@
 Shape legend, used as suffixes everywhere:
     B  queries of a task in this step        N  documents of a task in this step
     P  positives per query (-1 padded)       M  negatives per query (-1 padded)
-    X  excluded documents per query (-1 padded)
+    X  excluded documents per query (ragged)
     S  STS pairs of a task in this step      T  unique texts of the step (rows of the embedding table)
     L  tokens                                D  embedding dimensions
     K  Matryoshka levels                     W  ranks
@@ -18,7 +18,7 @@ rank encodes which text in which micro-batch. The loss depends on the `StepPlan`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
@@ -80,8 +80,7 @@ class StepTexts:
 class RaggedLists:
     """One list of indices per query; the lists may differ in length. `lists[i]` is the list of query i, int64.
 
-    `lists[start:stop]` is a matrix [stop - start, X] padded with -1, where X is the length of the longest of these
-    lists. One long list makes the whole matrix wide, so slice only the queries that are needed.
+    `lists[start:stop]` are the lists of these queries. No list is padded: a long one costs its own length only.
     """
 
     start_B1: np.ndarray  # int64: query i's list is value_E[start[i] : start[i + 1]]
@@ -92,17 +91,25 @@ class RaggedLists:
         """Build the lists from (query, index) pairs that are sorted by query."""
         return cls(np.searchsorted(owner_E, np.arange(num_queries + 1)), value_E)
 
+    @classmethod
+    def of_padded(cls, index_BX: np.ndarray) -> RaggedLists:
+        """The lists in the rows of a matrix that is padded with -1."""
+        owner_E, column_E = np.nonzero(index_BX >= 0)
+        return cls.of_pairs(owner_E, index_BX[owner_E, column_E], len(index_BX))
+
     def __len__(self) -> int:
         return len(self.start_B1) - 1
 
-    def __getitem__(self, rows: int | slice) -> np.ndarray:
+    @overload
+    def __getitem__(self, rows: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, rows: slice) -> RaggedLists: ...
+    def __getitem__(self, rows: int | slice) -> np.ndarray | RaggedLists:
         if not isinstance(rows, slice):
             return self.value_E[self.start_B1[:-1][rows] : self.start_B1[1:][rows]]
-        start_R, stop_R = self.start_B1[:-1][rows], self.start_B1[1:][rows]
-        padded_RX = np.full((len(start_R), int((stop_R - start_R).max(initial=0))), -1, dtype=np.int64)
-        for padded_X, start, stop in zip(padded_RX, start_R, stop_R, strict=True):
-            padded_X[: stop - start] = self.value_E[start:stop]
-        return padded_RX
+        first, stop, _ = rows.indices(len(self))
+        start_R1 = self.start_B1[first : max(first, stop) + 1]
+        return RaggedLists(start_R1 - start_R1[0], self.value_E[start_R1[0] : start_R1[-1]])
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """(query, index) of every entry, sorted by query."""
@@ -124,7 +131,7 @@ class QueryPart:
     positive_BP: np.ndarray  # int64, into document_N, -1 padded, at least one in every row
     negative_BM: np.ndarray  # int64, into document_N, -1 padded
     rank_BM: np.ndarray  # int64, rank of each negative among the query's ranked candidates, -1 where there is none
-    excluded_BX: RaggedLists | np.ndarray  # int64, into document_N, -1 padded: never negatives of the query
+    excluded_BX: RaggedLists  # into document_N: never negatives of the query
     own_negatives_only: bool  # True: the other documents of the step are not negatives of a query
     positive_score_BP: np.ndarray | None = None  # float32, NaN where padded
     negative_score_BM: np.ndarray | None = None  # float32, NaN where padded
@@ -135,10 +142,7 @@ class QueryPart:
 
     def excluded_pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """(query, excluded document) of every exclusion, sorted by query."""
-        if isinstance(self.excluded_BX, RaggedLists):
-            return self.excluded_BX.pairs()
-        owner, column = np.nonzero(self.excluded_BX >= 0)
-        return owner, self.excluded_BX[owner, column]
+        return self.excluded_BX.pairs()
 
     @property
     def table_rows(self) -> np.ndarray:

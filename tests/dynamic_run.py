@@ -13,7 +13,7 @@ from harness.data.bank.negatives import NegativeBank
 from harness.mining.config import MiningConfig, build_rule
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.upcoming import UpcomingScores
-from harness.types import QueryPart, StepPlan, StepTexts
+from harness.types import QueryPart, RaggedLists, StepPlan, StepTexts
 
 NO_TEXTS = StepTexts(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
 
@@ -116,7 +116,9 @@ class Run:
         rank_BM = bank.ranks(row_B, step)
         negative_BM = bank.candidates.text_ids(row_B, rank_BM)
         none = np.full((len(rows), 0), -1)
-        part = QueryPart("faq", row_B, row_B, np.arange(9), row_B[:, None], negative_BM, rank_BM, none, False)
+        part = QueryPart(
+            "faq", row_B, row_B, np.arange(9), row_B[:, None], negative_BM, rank_BM, RaggedLists.of_padded(none), False
+        )
         return StepPlan(step, NO_TEXTS, (part,) if rows else ())
 
     def step(self, step: int, similarity: dict[int, list[float]]) -> dict[str, float]:

@@ -29,7 +29,7 @@ from harness.losses.config import LossConfig
 from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
 from harness.settings.environment import prepare_environment
-from harness.types import PairPart, QueryPart, Schedule, StepPlan, StepTexts, TokenBatch
+from harness.types import PairPart, QueryPart, RaggedLists, Schedule, StepPlan, StepTexts, TokenBatch
 from tests.golden_encoders import VOCABULARY, Backbone, tiny_encoder
 from tests.golden_mixtures import Mixture, mixed_loss_settings, mixed_plan
 from tests.golden_negatives import masked_by_loops, tiny_guide, with_all_options, with_queries_joined
@@ -89,7 +89,7 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
         positive_BP=rows(0, 5)[:, None],
         negative_BM=np.array([[5, 6], [7, -1], [8, 9], [10, 11], [5, 10]]),
         rank_BM=np.tile(rows(2), (5, 1)),
-        excluded_BX=np.array([[1, 2], [-1, -1], [3, -1], [-1, -1], [6, -1]]),
+        excluded_BX=RaggedLists.of_padded(np.array([[1, 2], [-1, -1], [3, -1], [-1, -1], [6, -1]])),
         own_negatives_only=False,
     )
     intents = QueryPart(
@@ -100,7 +100,7 @@ def tiny_plan(lengths: list[int]) -> StepPlan:
         positive_BP=rows(0, 3)[:, None],
         negative_BM=np.array([[3, 4], [4, 5], [5, 3]]),
         rank_BM=np.full((3, 2), -1),
-        excluded_BX=np.full((3, 0), -1),
+        excluded_BX=RaggedLists.of_padded(np.full((3, 0), -1)),
         own_negatives_only=True,
     )
     similar = PairPart("similar", rows(3), np.array([25, 26, 27]), np.array([28, 29, 30]), np.float32([0.1, 3.0, 5.0]))

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from harness.losses.interface import TaskLossSettings
-from harness.types import PairPart, QueryPart, StepPlan, StepTexts
+from harness.types import PairPart, QueryPart, RaggedLists, StepPlan, StepTexts
 
 Mixture = Literal["uneven", "alternate", "homogeneous", "shared", "alike"]
 
@@ -75,7 +75,9 @@ def _alike() -> QueryPart:
     )
     negative_BM = part.negative_BM.copy()
     negative_BM[4] = 7, 9  # 7 is its positive
-    return replace(part, query_B=np.array([0, 0, 2, 3, 4]), negative_BM=negative_BM, excluded_BX=excluded_BX)
+    return replace(
+        part, query_B=np.array([0, 0, 2, 3, 4]), negative_BM=negative_BM, excluded_BX=RaggedLists.of_padded(excluded_BX)
+    )
 
 
 def _query_part(
@@ -87,7 +89,7 @@ def _query_part(
         for place in (positive_BP, negative_BM)
     ]
     number = np.arange(len(query_B))
-    excluded = np.full((len(number), 0), -1)
+    excluded = RaggedLists.of_padded(np.full((len(number), 0), -1))
     return QueryPart(
         task, number, query_B, document_N, positive_BP, negative_BM, negative_BM, excluded, False, scores[0], scores[1]
     )

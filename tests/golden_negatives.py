@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from harness.data.distinct import merge_pairs
 from harness.encoder.encoder import Encoder
 from harness.loss_table import LOSSES
 from harness.losses.interface import TaskLossSettings
@@ -43,12 +44,15 @@ def with_queries_joined(plan: StepPlan) -> StepPlan:
     def shifted(index: np.ndarray) -> np.ndarray:
         return np.where(index >= 0, index + count, -1)
 
+    query, document = part.excluded_pairs()
     part = replace(
         part,
         document_N=np.concatenate([part.query_B, part.document_N]),
         positive_BP=shifted(part.positive_BP),
         negative_BM=shifted(part.negative_BM),
-        excluded_BX=np.concatenate([np.arange(count)[:, None], shifted(part.excluded_BX)], axis=1),
+        excluded_BX=RaggedLists.of_pairs(
+            *merge_pairs((np.arange(count), np.arange(count)), (query, document + count)), count
+        ),
     )
     return replace(plan, parts=(part, *others))
 

@@ -30,7 +30,7 @@ from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import NegativeBank
 from harness.mining.config import MiningConfig
 from harness.mining.dynamic import DynamicNegatives
-from harness.types import QueryPart, StepPlan, StepTexts
+from harness.types import QueryPart, RaggedLists, StepPlan, StepTexts
 
 Rules = Literal["v1", "v2"]
 RULES: tuple[Rules, ...] = ("v1", "v2")
@@ -195,7 +195,7 @@ def _plan(step: int, row_B: np.ndarray, rank_BM: np.ndarray) -> StepPlan:
     """A step of one task. Its texts and documents are placeholders: watching does not read them."""
     none = np.empty((len(row_B), 0), dtype=np.int64)
     texts = StepTexts(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
-    part = QueryPart("task", row_B, row_B, row_B, row_B[:, None], rank_BM, rank_BM, none, False)
+    part = QueryPart("task", row_B, row_B, row_B, row_B[:, None], rank_BM, rank_BM, RaggedLists.of_padded(none), False)
     return StepPlan(step, texts, (part,))
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.growth.on_ranks import measured, on_ranks
 from benchmarks.growth.row import Row

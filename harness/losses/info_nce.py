@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from fused_contrastive import InfoNCEOutput, InfoNCEStats, Negatives, Peers, Towers, info_nce
+from fused_contrastive import RaggedLists as DeviceRaggedLists
 from torch import Tensor
 
 from harness.losses.interface import (
@@ -15,7 +16,7 @@ from harness.losses.interface import (
     on_device_of,
 )
 from harness.losses.table import HeldPart
-from harness.types import QueryPart
+from harness.types import QueryPart, RaggedLists
 
 
 def info_nce_term(task: TaskLossSettings, part: QueryPart, table_TD: Tensor, share: StepShare) -> LossTerm:
@@ -65,7 +66,7 @@ def _info_nce(
         negatives=Negatives(
             scope="own" if part.own_negatives_only else "all",
             own_BM=on_device_of(table_TD, part.negative_BM[queries]),
-            excluded_BX=on_device_of(table_TD, part.excluded_BX[queries]),
+            excluded_BX=_ragged_on_device_of(table_TD, part.excluded_BX[queries]),
             margin=task.margin,
             hardness=task.hardness,
         ),
@@ -74,6 +75,10 @@ def _info_nce(
         shard=held.shard,
         implementation=share.config.implementation,
     )
+
+
+def _ragged_on_device_of(table_TD: Tensor, lists: RaggedLists) -> DeviceRaggedLists:
+    return DeviceRaggedLists(on_device_of(table_TD, lists.start_B1), on_device_of(table_TD, lists.value_E))
 
 
 def _negative_similarity(stats: InfoNCEStats) -> Tensor:

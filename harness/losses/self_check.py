@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from fused_contrastive import InfoNCEOutput, Matryoshka, Negatives, Towers, info_nce
+from fused_contrastive import InfoNCEOutput, Matryoshka, Negatives, RaggedLists, Towers, info_nce
 from torch import Tensor
 
 from harness.losses.config import LossConfig
@@ -100,7 +100,7 @@ def _options(
         "negatives": Negatives(
             scope=scope,  # type: ignore[arg-type]
             own_BM=lists(_OWN),
-            excluded_BX=lists(2),
+            excluded_BX=RaggedLists.of_padded(lists(2)),
             margin=task.margin,
             hardness=task.hardness,
         ),

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness import comm
-from harness.data.plan.known_positives import merge_pairs
+from harness.data.distinct import merge_pairs, pairs_among
 from harness.data.plan.task import Task, text_sources
 from harness.data.table.index import TaskData
 from harness.data.table.tokenisation import Tokeniser
@@ -135,7 +135,8 @@ class Guide:
         found = [(query + rows.start, document) for query, document in pairs_above]
         too_near = [pairs for found_by_rank in comm.gather_objects(found) for pairs in found_by_rank]
         query, document = merge_pairs(part.excluded_pairs(), *too_near)
-        is_negative = ~(document[:, None] == part.positive_BP[query]).any(1)
+        owner, column = np.nonzero(part.positive_BP >= 0)
+        is_negative = ~pairs_among(query, document, (owner, part.positive_BP[owner, column]))
         excluded_BX = RaggedLists.of_pairs(query[is_negative], document[is_negative], len(part.query_B))
         return replace(part, excluded_BX=excluded_BX)
 

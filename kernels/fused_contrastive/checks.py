@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fused_contrastive.options import Matryoshka
+from fused_contrastive.ragged import RaggedLists
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
@@ -175,6 +176,28 @@ def checked_lists(index: Tensor | None, argument: str, sizes: Sizes, values: Val
     require(index.ndim == 2, argument, describe(index), expected)
     checked = _checked_index(index, argument, (sizes.num_queries, index.shape[1]), sizes, values, lowest=-1)
     return checked if checked.shape[1] else None
+
+
+def checked_ragged_lists(
+    lists: RaggedLists | None, argument: str, sizes: Sizes, values: ValueChecks
+) -> RaggedLists | None:
+    """The lists as int64, one per query, with rows of the document table; None if there are no entries."""
+    if lists is None:
+        return None
+    got = describe(lists) if isinstance(lists, Tensor) else type(lists).__name__
+    wanted = "RaggedLists, one list per query; RaggedLists.of_padded makes them of a -1 padded matrix"
+    require(isinstance(lists, RaggedLists), argument, got, wanted)
+    start_B1, index_E = lists.start_B1, lists.index_E
+    fits = (
+        start_B1.dtype in _INTEGERS and start_B1.shape == (sizes.num_queries + 1,) and start_B1.device == sizes.device
+    )
+    expected = f"integers of shape [{sizes.num_queries + 1}] on {sizes.device}, a start per query and the end"
+    require(fits, f"{argument}.start_B1", describe(start_B1), expected)
+    ascends = (start_B1[0] == 0) & (start_B1[-1] == index_E.numel()) & (start_B1.diff() >= 0).all()
+    wanted = f"numbers that ascend from 0 to the {index_E.numel()} entries of index_E"
+    values.require(ascends, f"{argument}.start_B1", "other numbers", wanted)
+    index_E = _checked_index(index_E, f"{argument}.index_E", (index_E.numel(),), sizes, values, lowest=0)
+    return RaggedLists(start_B1.long(), index_E) if len(index_E) else None
 
 
 def checked_rows(

@@ -15,6 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fused_contrastive.problem import Problem
+from fused_contrastive.ragged import ListedCells
+
+_CELL_BYTES = 64  # of temporaries per excluded cell that is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,12 @@ class EqualKeys:
 class MaskRules:
     """The rules that drop cells of the similarity matrix, for all query rows and all documents.
 
-    Lists are padded with -1.
+    Lists of positives and own negatives are padded with -1.
     """
 
     positive_SP: Tensor
     own_SM: Tensor | None  # own negatives, which are candidates in any group; None if groups are not used
-    excluded_SX: Tensor | None
+    excluded: ListedCells | None
     group_S: Tensor | None  # scope `group`: only documents of this group, and own negatives, are candidates
     group_N: Tensor | None
     equal_keys: tuple[EqualKeys, ...]  # keys are numbered from 0; a query row without a key has -1
@@ -56,13 +59,10 @@ class MaskRules:
         # Several entries share one tensor of keys, which is expanded to the query rows only once.
         row_keys = {id(keys.query_key_S): keys.query_key_S[query_S] for keys in equal_keys}
         positive_SP = problem.positive_BP[query_S]
-        excluded_SX = rows(_excluded(problem))
-        if problem.hardness is not None:
-            excluded_SX = _with_own(problem, excluded_SX, query_S)
         return cls(
             positive_SP=positive_SP,
             own_SM=rows(problem.own_BM) if by_group else None,
-            excluded_SX=excluded_SX,
+            excluded=_excluded_cells(problem, query_S),
             group_S=rows(problem.query_group_B) if by_group else None,
             group_N=problem.document_group_N if by_group else None,
             equal_keys=tuple(replace(keys, query_key_S=row_keys[id(keys.query_key_S)]) for keys in equal_keys),
@@ -71,7 +71,7 @@ class MaskRules:
     @property
     def bytes_per_row(self) -> int:
         """Memory that `fill` needs per row in addition to the tile: copies of the row's index lists."""
-        lists = (self.positive_SP, self.own_SM, self.excluded_SX)
+        lists = (self.positive_SP, self.own_SM)
         return sum(24 * index.shape[1] for index in lists if index is not None)
 
     def fill(self, buffer: Tensor, rows: slice, columns: slice) -> None:
@@ -88,7 +88,8 @@ class MaskRules:
         else:
             buffer.zero_()
         scatter_listed(buffer, self.positive_SP, rows, columns, True)
-        scatter_listed(buffer, self.excluded_SX, rows, columns, True)
+        if self.excluded is not None:
+            self.excluded.write(mask_RC, rows, columns, True)
         for keys in self.equal_keys:
             mark_equal(mask_RC, keys, rows, columns)
 
@@ -112,22 +113,34 @@ def count_candidates(problem: Problem) -> Tensor:
     return count_B
 
 
-def _excluded(problem: Problem) -> Tensor | None:
-    """[B, X]: the excluded documents and, if it is among the documents, the query itself."""
-    optional_lists = [problem.excluded_BX, None if problem.query_row_B is None else problem.query_row_B[:, None]]
-    lists = [index for index in optional_lists if index is not None]
-    return torch.cat(lists, dim=1) if lists else None
+def _excluded_cells(problem: Problem, query_S: Tensor) -> ListedCells | None:
+    """The cells that no rule of keys or groups decides: excluded documents, the query itself, own negatives.
 
-
-def _with_own(problem: Problem, excluded_SX: Tensor | None, query_S: Tensor) -> Tensor:
-    """[S, X + M]: excluded documents and own negatives. The tiles skip own negatives: `ListedNegatives` scores them.
-
-    Tower rows, which come after the queries, do not exclude own negatives, because the tiles score these pairs.
+    With `hardness` the tiles skip own negatives, because `ListedNegatives` scores them. Tower rows, which come after
+    the queries, do not, because the tiles score these pairs.
     """
-    assert problem.own_BM is not None
-    own_SM = problem.own_BM[query_S]
-    own_SM[len(problem.query_BD) :] = -1
-    return own_SM if excluded_SX is None else torch.cat([excluded_SX, own_SM], dim=1)
+    rows, columns = [], []
+    host_query_S = query_S.cpu().numpy()
+    if problem.excluded_BX is not None:
+        start_B1, index_E = problem.excluded_BX.start_B1.cpu().numpy(), problem.excluded_BX.index_E.cpu().numpy()
+        length_S = np.diff(start_B1)[host_query_S]
+        row_E = np.repeat(np.arange(len(length_S)), length_S)
+        begin_S = start_B1[host_query_S] - (np.cumsum(length_S) - length_S)
+        rows.append(row_E)
+        columns.append(index_E[np.arange(len(row_E)) + begin_S[row_E]])
+    if problem.query_row_B is not None:
+        column_S = problem.query_row_B.cpu().numpy()[host_query_S]
+        rows.append(np.flatnonzero(column_S >= 0))
+        columns.append(column_S[column_S >= 0])
+    if problem.hardness is not None:
+        assert problem.own_BM is not None
+        own_BM = problem.own_BM.cpu().numpy()
+        rows.append(np.nonzero(own_BM >= 0)[0])
+        columns.append(own_BM[own_BM >= 0])
+    if not rows:
+        return None
+    at_once = max(1, problem.workspace_bytes // 16 // _CELL_BYTES)
+    return ListedCells(np.concatenate(rows), np.concatenate(columns), query_S.device, at_once)
 
 
 def _positives_and_query(problem: Problem) -> Tensor:
@@ -221,9 +234,10 @@ def _dropped(problem: Problem, index_BM: Tensor) -> Tensor:
     positive_BP = problem.positive_BP
     dropped_BM = torch.zeros_like(index_BM, dtype=torch.bool)
     listed_BM = index_BM.clamp_min(0)
-    excluded_BX = _excluded(problem)
-    if excluded_BX is not None:
-        dropped_BM |= _members(index_BM, excluded_BX, problem.workspace_bytes)
+    if problem.excluded_BX is not None:
+        dropped_BM |= problem.excluded_BX.contain(index_BM, problem.num_documents)
+    if problem.query_row_B is not None:
+        dropped_BM |= index_BM == problem.query_row_B[:, None]
     if problem.document_key_N is not None:
         key_BP = problem.document_key_N[positive_BP.clamp_min(0)]
         key_BP = key_BP.where(positive_BP >= 0, key_BP[:, :1])

@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
+from fused_contrastive.ragged import RaggedLists
+
 Implementation = Literal["auto", "reference", "chunked", "triton"]
 Scope = Literal["all", "group", "own"]
 MarginDims = Literal["level", "full"]
@@ -37,7 +39,7 @@ class Negatives:
         scope: `all`: every document; `group`: the documents of the query's group and the query's own negatives; `own`:
             the query's own negatives only, at a cost of B * M * D instead of B * N * D.
         own_BM: each query's own negatives, for example mined ones.
-        excluded_BX: documents that are never negatives of the query.
+        excluded_BX: for each query, a list of documents that are never its negatives.
         query_row_B: the row of the query itself among the documents (-1: it is not among them). This row is not a
             negative of the query, nor of queries with an equal `query_key_B`.
         query_group_B: the query's group, any integer. Required by scope `group`.
@@ -59,7 +61,7 @@ class Negatives:
 
     scope: Scope = "all"
     own_BM: Tensor | None = None
-    excluded_BX: Tensor | None = None
+    excluded_BX: RaggedLists | None = None
     query_row_B: Tensor | None = None
     query_group_B: Tensor | None = None
     document_group_N: Tensor | None = None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fused_contrastive.options import DocumentShard, MarginDims, Peers, Scope
+from fused_contrastive.ragged import RaggedLists
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Problem:
     dims: tuple[int, ...]
     level_weights: tuple[float, ...]
     own_BM: Tensor | None
-    excluded_BX: Tensor | None
+    excluded_BX: RaggedLists | None
     query_row_B: Tensor | None
     scope: Scope
     query_group_B: Tensor | None

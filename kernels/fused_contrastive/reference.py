@@ -118,7 +118,7 @@ def _documents(problem: Problem) -> _Documents:
         scope_BN = own_BN | (problem.query_group_B[:, None] == problem.document_group_N)
     else:
         scope_BN = ~nothing_BN
-    dropped_BN = itself_BN | _listed(problem.excluded_BX, nothing_BN)
+    dropped_BN = itself_BN | _excluded(problem, nothing_BN)
     if problem.document_key_N is not None:
         equal_NN = problem.document_key_N[:, None] == problem.document_key_N
         dropped_BN = dropped_BN | _any_of(positive_BN, equal_NN)
@@ -135,6 +135,13 @@ def _listed(index_BM: Tensor | None, nothing_BN: Tensor) -> Tensor:
         return nothing_BN
     query_E, place_E = (index_BM >= 0).nonzero(as_tuple=True)
     return nothing_BN.index_put((query_E, index_BM[query_E, place_E]), nothing_BN.new_ones(()))
+
+
+def _excluded(problem: Problem, nothing_BN: Tensor) -> Tensor:
+    """[B, N]: whether document n is in query b's list of excluded documents."""
+    if problem.excluded_BX is None:
+        return nothing_BN
+    return nothing_BN.index_put(problem.excluded_BX.pairs(), nothing_BN.new_ones(()))
 
 
 def _any_of(left: Tensor, right: Tensor) -> Tensor:

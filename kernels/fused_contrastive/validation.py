@@ -16,6 +16,7 @@ from fused_contrastive.checks import (
     checked_labels,
     checked_lists,
     checked_matryoshka,
+    checked_ragged_lists,
     checked_rows,
     checked_temperature,
     checked_weights,
@@ -109,7 +110,7 @@ def _checked_negatives(negatives: Negatives, sizes: Sizes, values: ValueChecks) 
     return replace(
         negatives,
         own_BM=own_BM,
-        excluded_BX=lists("excluded_BX"),
+        excluded_BX=checked_ragged_lists(negatives.excluded_BX, "negatives.excluded_BX", sizes, values),
         query_row_B=checked_rows(negatives.query_row_B, "negatives.query_row_B", sizes, values),
         query_group_B=labels("query_group_B", sizes.num_queries),
         document_group_N=labels("document_group_N", sizes.num_documents),

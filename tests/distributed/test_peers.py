@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from fused_contrastive import DocumentShard, InfoNCEOutput, info_nce
+from fused_contrastive import DocumentShard, InfoNCEOutput, RaggedLists, info_nce
 from torch import Tensor
 
 from harness import comm
@@ -18,7 +18,7 @@ from tests.ranks import run_ranks
 pytestmark = pytest.mark.distributed
 
 NUM_QUERIES, NUM_DOCUMENTS, WIDTH = 11, 23, 12
-BY_QUERY = ("query_BD", "positive_BP", "temperature", "weight_B", "own_BM", "excluded_BX", "query_group_B")
+BY_QUERY = ("query_BD", "positive_BP", "temperature", "weight_B", "own_BM", "query_group_B")
 CASES = [
     case
     for case in product(("all", "group", "own"), (False, True), (False, True), (None, 3.0))
@@ -44,7 +44,7 @@ def _arguments(scope: str, symmetric: bool, document_tower: bool, hardness: floa
         "temperature": random_floats(NUM_QUERIES) + 0.05,
         "weight_B": random_floats(NUM_QUERIES),
         "own_BM": random_integers(-1, NUM_DOCUMENTS, NUM_QUERIES, 4),
-        "excluded_BX": random_integers(-1, NUM_DOCUMENTS, NUM_QUERIES, 2),
+        "excluded_BX": RaggedLists.of_padded(random_integers(-1, NUM_DOCUMENTS, NUM_QUERIES, 2)),
         "query_group_B": random_integers(0, 2, NUM_QUERIES),
         "document_group_N": random_integers(0, 2, NUM_DOCUMENTS),
         "document_key_N": random_integers(0, 15, NUM_DOCUMENTS),
@@ -61,6 +61,13 @@ def _part(length: int) -> slice:
     """This rank's part of `length` rows. The parts are unequal; of three ranks the second has no row."""
     edges = {1: (0, length), 2: (0, 4, length), 3: (0, 5, 5, length)}[comm.world_size()]
     return slice(edges[comm.rank()], edges[comm.rank() + 1])
+
+
+def _of_queries(arguments: dict[str, Any], queries: slice) -> dict[str, Any]:
+    """The arguments for some of the queries."""
+    start_R1 = arguments["excluded_BX"].start_B1[queries.start : queries.stop + 1]
+    excluded = RaggedLists(start_R1 - start_R1[0], arguments["excluded_BX"].index_E[start_R1[0] : start_R1[-1]])
+    return arguments | {name: arguments[name][queries] for name in BY_QUERY} | {"excluded_BX": excluded}
 
 
 def _loss_and_gradients(arguments: dict[str, Any], **options: Any) -> tuple[InfoNCEOutput, tuple[Tensor, ...]]:
@@ -84,7 +91,7 @@ def _error(case: Case, ring: bool, workspace: int | None) -> float:
     all_arguments = _arguments(*case)
     truth, (query_BD, document_ND, temperature_B) = _truth(case, workspace)
     queries, documents = _part(NUM_QUERIES), _part(NUM_DOCUMENTS)
-    my_arguments = all_arguments | {name: all_arguments[name][queries] for name in BY_QUERY}
+    my_arguments = _of_queries(all_arguments, queries)
     options = {"peers": comm.RingPeers(), "denominator": all_arguments["weight_B"].sum(), "workspace_bytes": workspace}
     if ring:
         my_arguments["document_ND"] = all_arguments["document_ND"][documents]
@@ -112,7 +119,7 @@ def _errors() -> dict[str, float]:
 
 def _gap() -> str:
     arguments = _arguments("all", False, False, None)
-    my_arguments = arguments | {name: arguments[name][_part(NUM_QUERIES)] for name in BY_QUERY}
+    my_arguments = _of_queries(arguments, _part(NUM_QUERIES))
     my_arguments["document_ND"] = arguments["document_ND"][_part(NUM_DOCUMENTS)]
     first = _part(NUM_DOCUMENTS).start - comm.rank()  # on the second rank one too low
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from fused_contrastive import InfoNCEOutput, InfoNCEStats, Matryoshka, Negatives, Towers, info_nce
+from fused_contrastive import InfoNCEOutput, InfoNCEStats, Matryoshka, Negatives, RaggedLists, Towers, info_nce
 from torch import Tensor
 
 LEAVES = ("query_BD", "document_ND", "temperature")
@@ -106,7 +106,7 @@ def make_case(
     if "own" in features:
         arguments["own_BM"] = random_integers(-1, num_documents, num_queries, 5)
     if "excluded" in features:
-        arguments["excluded_BX"] = random_integers(-1, num_documents, num_queries, 3)
+        arguments["excluded_BX"] = RaggedLists.of_padded(random_integers(-1, num_documents, num_queries, 3))
     if "query_key" in features:
         arguments["query_key_B"] = random_integers(0, 1 + num_queries // 3, num_queries)
     if "document_key" in features:
@@ -236,7 +236,8 @@ def _negatives(a: dict[str, Any], i: int, row: list[float], margin_dim: int) -> 
     positives_and_itself = [positives[o] | itself[o] for o in range(len(positives))]
     kept = _candidates(a, i) - positives_and_itself[i]
     if "excluded_BX" in a:
-        kept = kept - set(a["excluded_BX"][i].tolist())
+        start, stop = a["excluded_BX"].start_B1[i : i + 2].tolist()
+        kept = kept - set(a["excluded_BX"].index_E[start:stop].tolist())
     if "document_key_N" in a:
         kept = {j for j in kept if all(a["document_key_N"][j] != a["document_key_N"][p] for p in positives[i])}
     if "query_key_B" in a:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from fused_contrastive import info_nce
+from fused_contrastive import RaggedLists, info_nce
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,7 +88,8 @@ def test_the_weight_of_a_hard_negative_takes_no_gradient(scope: str) -> None:
             own = set(a["own_BM"][i].tolist()) - {-1}
             group = range(17) if scope != "group" else (a["document_group_N"] == a["query_group_B"][i]).nonzero()[:, 0]
             kept = sorted((own if scope == "own" else own | {int(j) for j in group}) - {positive})
-            kept = [j for j in kept if j not in a["excluded_BX"][i].tolist()]
+            start, stop = a["excluded_BX"].start_B1[i : i + 2].tolist()
+            kept = [j for j in kept if j not in a["excluded_BX"].index_E[start:stop].tolist()]
             weight = torch.tensor(
                 [math.exp(3 * cosine[i, j].item()) if j in own else 1.0 for j in kept], dtype=torch.float64
             )
@@ -102,7 +103,7 @@ def test_the_weight_of_a_hard_negative_takes_no_gradient(scope: str) -> None:
 def test_a_hard_negative_that_is_excluded_stays_out() -> None:
     """Its weight must not bring it back."""
     case = make_case({"own", "hardness"})
-    everything = torch.arange(17).expand(7, 17)
+    everything = RaggedLists.of_padded(torch.arange(17).expand(7, 17))
     assert case.run("reference", excluded_BX=everything)[0].loss == 0
 
 
@@ -172,7 +173,7 @@ def test_one_positive_is_the_same_in_either_argument_and_in_both(scope: str) -> 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_query_whose_every_candidate_is_dropped_has_loss_zero_and_no_gradient(scope: str) -> None:
     case = make_case({"own", "levels", "symmetric", "positives"}, scope)
-    excluded = torch.arange(17).expand(7, 17)
+    excluded = RaggedLists.of_padded(torch.arange(17).expand(7, 17))
     output, gradients = case.run("reference", excluded_BX=excluded)
     assert output.loss == 0
     assert all(gradient.abs().max() < 1e-16 for gradient in gradients)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from fused_contrastive import DocumentShard, info_nce
+from fused_contrastive import DocumentShard, RaggedLists, info_nce
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -53,8 +53,30 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("negatives.own_BM", {"own_BM": torch.zeros(7, dtype=torch.int64)}, r"\[7, any\]"),
     ("negatives.own_BM", {"own_BM": torch.full((7, 2), 17)}, r"-1 to 16 \(-1 pads\)"),
-    ("negatives.excluded_BX", {"excluded_BX": torch.full((7, 2), -2)}, "-1 to 16"),
-    ("negatives.excluded_BX", {"excluded_BX": torch.zeros(6, 2, dtype=torch.int64)}, r"\[6, 2\]"),
+    ("negatives.excluded_BX", {"excluded_BX": torch.zeros(7, 2, dtype=torch.int64)}, "RaggedLists.of_padded"),
+    ("negatives.excluded_BX", {"excluded_BX": [[1], [2]]}, "RaggedLists, one list per query"),
+    ("negatives.excluded_BX.start_B1", {"excluded_BX": RaggedLists(torch.arange(7), torch.zeros(6).long())}, r"\[8\]"),
+    ("negatives.excluded_BX.start_B1", {"excluded_BX": RaggedLists(torch.zeros(8), torch.zeros(0).long())}, r"\[8\]"),
+    (
+        "negatives.excluded_BX.start_B1",
+        {"excluded_BX": RaggedLists(torch.tensor([0, 2, 1, 3, 3, 3, 3, 3]), torch.zeros(3).long())},
+        "from 0 to the 3 entries",
+    ),
+    (
+        "negatives.excluded_BX.start_B1",
+        {"excluded_BX": RaggedLists(torch.arange(8), torch.zeros(8).long())},
+        "from 0 to the 8 entries",
+    ),
+    (
+        "negatives.excluded_BX.index_E",
+        {"excluded_BX": RaggedLists(torch.arange(8), torch.full((7,), 17))},
+        "0 to 16",
+    ),
+    (
+        "negatives.excluded_BX.index_E",
+        {"excluded_BX": RaggedLists(torch.arange(8), torch.zeros(7, 1).long())},
+        r"\[7, 1\]",
+    ),
     ("negatives.query_row_B", {"query_row_B": torch.zeros(6, dtype=torch.int64)}, r"\[6\]"),
     ("negatives.query_row_B", {"query_row_B": torch.full((7,), 17)}, "-1 to 16"),
     ("temperature", {"temperature": 0.0}, "above 0"),

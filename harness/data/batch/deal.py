@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heapify, heappush, heapreplace
+from itertools import accumulate
+from operator import itemgetter
 
 import numpy as np
 
-from harness.data.batch.micro_batches import equal_value_ranges, longest_first, padded_length
+from harness.data.batch.micro_batches import KnownSplits, equal_value_ranges, longest_first, padded_length
 from harness.data.batch.schedule import padded_per_rank, passes, schedule
 from harness.data.table.tokenisation import PAD_TO_MULTIPLE_OF
 from harness.types import Schedule
@@ -43,9 +46,10 @@ def deal(length_T: np.ndarray, world_size: int, micro_batch_tokens: int) -> Sche
     candidates = _block_deals(padded_length(length_T[order]), world_size, micro_batch_tokens)
     rank_T = np.empty(len(length_T), dtype=np.int64)
     most_even, least_unevenness = None, np.inf
+    known: KnownSplits = {}
     for blocks in sorted(candidates, key=lambda blocks: blocks.cost):
         rank_T[order] = np.repeat(blocks.rank_Z, blocks.num_texts_Z)
-        scheduled = schedule(length_T, rank_T, world_size, micro_batch_tokens)
+        scheduled = schedule(length_T, rank_T, world_size, micro_batch_tokens, known)
         padded_W = padded_per_rank(scheduled, length_T)
         unevenness = padded_W.max() / padded_W.mean()
         if unevenness < least_unevenness:
@@ -125,12 +129,16 @@ def _smallest_block_tokens(length_V: list[int], count_V: list[int], num_blocks: 
 
 
 def _halve_largest(sizes: list[int], num_blocks: int) -> list[int]:
-    """Repeatedly halve the block with the most texts until there are `num_blocks` blocks."""
-    while len(sizes) < num_blocks:
-        largest = sizes.index(max(sizes))
-        num_texts = sizes[largest]
-        sizes[largest : largest + 1] = [num_texts - num_texts // 2, num_texts // 2]
-    return sizes
+    """Repeatedly halve the block with the most texts, the first of equal ones, until there are `num_blocks` blocks."""
+    if len(sizes) >= num_blocks:
+        return sizes
+    largest_first = [(-size, end - size) for size, end in zip(sizes, accumulate(sizes), strict=True)]  # (size, start)
+    heapify(largest_first)
+    while len(largest_first) < num_blocks:
+        size, start = -largest_first[0][0], largest_first[0][1]
+        heapreplace(largest_first, (size // 2 - size, start))
+        heappush(largest_first, (-(size // 2), start + size - size // 2))
+    return [-size for size, _ in sorted(largest_first, key=itemgetter(1))]
 
 
 def _longest_of_block(padded_T: np.ndarray, num_texts_Z: np.ndarray) -> np.ndarray:
@@ -149,12 +157,15 @@ def _give_to_ranks(padded_T: np.ndarray, num_texts_Z: np.ndarray, world_size: in
     """
     num_texts_MW = num_texts_Z.reshape(-1, world_size).copy()
     padded_MW = num_texts_MW * _longest_of_block(padded_T, num_texts_Z).reshape(num_texts_MW.shape)
+    largest_first_MW = np.argsort(-padded_MW, axis=1, kind="stable")
+    sorted_MW, receiver_MW = np.take_along_axis(padded_MW, largest_first_MW, 1), np.empty_like(num_texts_MW)
+    tokens_W = np.zeros(world_size, dtype=np.int64)
+    for m in np.argsort(-np.ptp(padded_MW[:-1], axis=1), kind="stable").tolist():
+        receiver_MW[m] = rank_W = tokens_W.argsort(kind="stable")
+        tokens_W[rank_W] += sorted_MW[m]
     rank_MW = np.empty_like(num_texts_MW)
-    tokens_W, texts_W = np.zeros(world_size, dtype=np.int64), np.zeros(world_size, dtype=np.int64)
-    for m in np.argsort(-np.ptp(padded_MW[:-1], axis=1), kind="stable"):
-        rank_MW[m, np.argsort(-padded_MW[m], kind="stable")] = np.argsort(tokens_W, kind="stable")
-        tokens_W[rank_MW[m]] += padded_MW[m]
-        texts_W[rank_MW[m]] += num_texts_MW[m]
+    np.put_along_axis(rank_MW[:-1], largest_first_MW[:-1], receiver_MW[:-1], 1)
+    texts_W = np.bincount(rank_MW[:-1].ravel(), num_texts_MW[:-1].ravel(), world_size).astype(np.int64)
     rank_MW[-1] = np.argsort(-texts_W, kind="stable")
     shortest = padded_T[num_texts_MW[:-1].sum() :].tolist()
     num_texts_MW[-1] = _even_out(shortest, tokens_W[rank_MW[-1]].tolist())

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.data.batch.micro_batches import fixed_cost, padded_tokens, split_into_micro_batches
+from harness.data.batch.micro_batches import (
+    KnownSplits,
+    fixed_cost,
+    padded_length,
+    padded_tokens,
+    split_into_micro_batches,
+)
 from harness.types import Schedule
 
 # How often the tokens of a micro-batch pass through the model: the embed phase's forward, the replay's forward, and a
@@ -17,17 +23,23 @@ from harness.types import Schedule
 _PASSES, _PASSES_OF_A_SINGLE_ONE = 4, 3
 
 
-def schedule(length_T: np.ndarray, rank_T: np.ndarray, world_size: int, micro_batch_tokens: int) -> Schedule:
+def schedule(
+    length_T: np.ndarray,
+    rank_T: np.ndarray,
+    world_size: int,
+    micro_batch_tokens: int,
+    known: KnownSplits | None = None,
+) -> Schedule:
     """Split each rank's texts, longest first, into micro-batches of at most `micro_batch_tokens` padded tokens.
 
     A text longer than the budget is alone in its micro-batch. Ranks with fewer micro-batches than others get empty
     ones. If the texts of every rank fit into one micro-batch, they are not split, unless the padding of the single
-    micro-batch costs more than its kept graph saves.
+    micro-batch costs more than its kept graph saves. known: see `split_into_micro_batches`.
     """
-    by_rank = [
-        split_into_micro_batches(np.flatnonzero(rank_T == rank), length_T, micro_batch_tokens)
-        for rank in range(world_size)
-    ]
+    end_W = np.cumsum(np.bincount(rank_T, minlength=world_size))
+    texts_of_ranks = np.split(np.argsort(rank_T, kind="stable"), end_W[:-1])
+    known = {} if known is None else known
+    by_rank = [split_into_micro_batches(text_R, length_T, micro_batch_tokens, known) for text_R in texts_of_ranks]
     in_several = _schedule_of(by_rank, rank_T)
     if in_several.num_micro_batches == 1:
         return in_several
@@ -54,8 +66,11 @@ def passes(padded: float, micro_batches: int, micro_batch_tokens: int) -> float:
 
 
 def padded_per_rank(scheduled: Schedule, length_T: np.ndarray) -> np.ndarray:
-    """Padded tokens of each rank, int64 [W]."""
-    return np.array([sum(padded_tokens(rows, length_T) for rows in batches) for batches in scheduled.micro_batches])
+    """Padded tokens of each rank, int64 [W]. The first text of a micro-batch is its longest."""
+    batches = [rows for of_rank in scheduled.micro_batches for rows in of_rank]
+    length_Z = np.append(length_T, 0)[[int(rows[0]) if len(rows) else -1 for rows in batches]]
+    padded_Z = padded_length(length_Z) * [len(rows) for rows in batches]
+    return padded_Z.reshape(len(scheduled.micro_batches), -1).sum(1)
 
 
 def _schedule_of(by_rank: list[list[np.ndarray]], rank_T: np.ndarray) -> Schedule:

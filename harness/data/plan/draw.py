@@ -13,6 +13,7 @@ from math import gcd
 
 import numpy as np
 
+from harness.data.distinct import distinct
 from harness.data.plan.permutation import derive_key, permute
 from harness.data.plan.task import Task, negative_source
 from harness.data.pseudo_random import mix64
@@ -39,13 +40,13 @@ class DrawnExamples:
         positives = self.positive_BP[self.positive_BP >= 0]
         negatives = self.negative_BM[self.negative_BM >= 0]
         if self.negative_source == self.task:
-            return [(self.task, np.unique(np.concatenate([positives, negatives])))]
-        return [(self.task, np.unique(positives)), (self.negative_source, np.unique(negatives))]
+            return [(self.task, distinct(np.concatenate([positives, negatives])))]
+        return [(self.task, distinct(positives)), (self.negative_source, distinct(negatives))]
 
     def text_ids(self) -> list[tuple[int, np.ndarray]]:
         """(source, text ids) of all texts; sources distinct, text ids ascending and distinct."""
         (own, documents), *others = self.document_ids()
-        return [(own, np.unique(np.concatenate([self.query_B, documents]))), *others]
+        return [(own, distinct(np.concatenate([self.query_B, documents]))), *others]
 
 
 def draw_examples(tasks: Sequence[Task], *, seed: int, step: int, balance: Balance) -> list[DrawnExamples]:
@@ -146,7 +147,7 @@ def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> t
     label_B = data.label_R[row_B]
     start_B, stop_B = data.label_start_C1[label_B], data.label_start_C1[label_B + 1]
     size_B = (stop_B - start_B).astype(np.int64)
-    place_B = np.array([_place_in_label(data, row, label) for row, label in zip(row_B, label_B, strict=True)])
+    place_B = _place_in_label(data.label_order_R, row_B, start_B, size_B)
     random_B = mix64(mix64(row_B, key), 1) + epoch_B.astype(np.uint64)
     jump_B = (random_B % (size_B - 1).astype(np.uint64)).astype(np.int64)
     positive_B = _another_text(data, row_B, start_B, size_B, place_B, jump_B)
@@ -199,9 +200,17 @@ def _sample_without_replacement(size_B: np.ndarray, count: int, key_B: np.ndarra
     return chosen_BM
 
 
-def _place_in_label(data: TaskData, row: int, label: int) -> int:
-    """Position of a row among the rows of its label."""
-    assert data.label_order_R is not None
-    assert data.label_start_C1 is not None
-    block = data.label_order_R[data.label_start_C1[label] : data.label_start_C1[label + 1]]
-    return int(np.searchsorted(block, row))
+def _place_in_label(
+    label_order_R: np.ndarray, row_B: np.ndarray, start_B: np.ndarray, size_B: np.ndarray
+) -> np.ndarray:
+    """Position of each row among the `size` rows of its label from `start` on, which are ascending: int64 [B].
+
+    A binary search of all rows at once.
+    """
+    low_B, high_B = np.zeros_like(size_B), size_B - 1
+    while (low_B < high_B).any():
+        middle_B = (low_B + high_B) // 2
+        is_before_B = label_order_R[start_B + middle_B] < row_B
+        low_B = np.where(is_before_B & (low_B < high_B), middle_B + 1, low_B)
+        high_B = np.where(is_before_B, high_B, middle_B)
+    return low_B

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.data.ragged import expand_ranges, matches
+from harness.data.distinct import Pairs, distinct_pairs, is_among, merge_pairs, pairs_among
+from harness.data.plan.query_texts import NO_LINKS, QueryTexts, RowsOfTexts, query_texts, without_repeats
+from harness.data.ragged import matches
 from harness.data.table.identity import TextKeys, identities
 from harness.data.table.index import TaskData
 
-Pairs = tuple[np.ndarray, np.ndarray]  # two arrays of equal length
-NO_LINKS = TextKeys(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint64))
+_MOST_BITS = 25  # of the numbers by which `_Filter` looks up hashes: 32 MB
 
 
 def known_positive_pairs(
@@ -39,14 +40,14 @@ def known_positive_pairs(
     With a classification task among `all_data`, every two texts with the same label are a pair. Time and memory then
     grow with (queries x documents / labels), at least 16 bytes per pair.
     """
-    known = _KnownTexts(all_data, query, document, links)
-    pairs = [_join(known.query_F, known.identity_F, known.other_identity_E, document_E)]  # sorts the documents once
+    known = _KnownTexts(all_data, query_texts(all_data, query, links), document, links)
+    pairs = [_join(known.group_F, known.identity_F, known.other_identity_E, document_E)]
     for data in all_data:
         if data.kind == "classification":
-            query_L, label_L = known.labels_of_queries(data)
+            group_L, label_L = known.labels_of_groups(data)
             entry, document_label = known.labels_of_others(data)
-            pairs.append(_join(query_L, label_L, document_label, document_E[entry]))
-    return merge_pairs(*pairs)
+            pairs.append(_join(group_L, label_L, document_label, document_E[entry]))
+    return _of_members(merge_pairs(*pairs), known.texts.group_B)
 
 
 def known_positives_among(
@@ -60,21 +61,22 @@ def known_positives_among(
     """The pairs of `known_positive_pairs` whose document is a candidate of its query.
 
     candidate_BM: positions of documents, -1 padded. Time and memory grow with the number of candidates and of the
-    queries' listed positives, but not with the number of texts per label.
+    distinct queries' rows, but not with the number of texts per label.
     """
     owner, column = np.nonzero(candidate_BM >= 0)
-    owner, candidate = _unique_pairs(owner, candidate_BM[owner, column])
+    owner, candidate = distinct_pairs(owner, candidate_BM[owner, column])
     entry, place = matches(candidate, document_E)
     owner, candidate = owner[entry], candidate[entry]
-    known = _KnownTexts(all_data, query, document, links)
-    is_positive = _is_in(owner, known.other_identity_E[place], known.query_F, known.identity_F)
+    known = _KnownTexts(all_data, query_texts(all_data, query, links), document, links)
+    group = known.texts.group_B[owner]
+    is_positive = pairs_among(group, known.other_identity_E[place], (known.group_F, known.identity_F))
     for data in all_data:
         if data.kind == "classification":
             labelled, label = known.labels_of_others(data)
             entry, which = matches(place, labelled)
-            shares_label = _is_in(owner[entry], label[which], *known.labels_of_queries(data))
+            shares_label = pairs_among(group[entry], label[which], known.labels_of_groups(data))
             is_positive[entry[shares_label]] = True
-    return _unique_pairs(owner[is_positive], candidate[is_positive])
+    return distinct_pairs(owner[is_positive], candidate[is_positive])
 
 
 def same_meaning_pairs(
@@ -86,42 +88,57 @@ def same_meaning_pairs(
     positive. They share one if they have a listed positive in common, or a label. A query has the labels of its own
     text and of its listed positives.
     """
-    entry, other_keys, _ = _texts_and_positives(all_data, other, links)
-    known = _KnownTexts(all_data, query, other_keys, links)
-    pairs = [_join(known.query_F, known.identity_F, known.other_identity_E, other_E[entry])]
+    others = query_texts(all_data, other, links)
+    group_E, keys_E = others.positives(_all_wanted)
+    group_E = np.concatenate([others.group_Z, group_E])
+    has_labels = any(data.kind == "classification" for data in all_data)
+    texts = query_texts(all_data, query, links)
+    known = _KnownTexts(all_data, texts, TextKeys.concatenate([others.keys, keys_E]), links, all_positives=has_labels)
+    pairs = [_join(known.group_F, known.identity_F, known.other_identity_E, group_E)]
     for data in all_data:
         if data.kind == "classification":
-            query_L, label_L = known.labels_of_queries(data, with_positives=True)
-            place, other_label = known.labels_of_others(data)
-            pairs.append(_join(query_L, label_L, other_label, other_E[entry[place]]))
-    return merge_pairs(*pairs)
-
-
-def merge_pairs(*pairs: Pairs) -> Pairs:
-    """The union of the given pairs, sorted and distinct."""
-    first, second = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
-    return _unique_pairs(first, second)
+            group_L, label_L = known.labels_of_groups(data, with_positives=True)
+            entry, other_label = known.labels_of_others(data)
+            pairs.append(_join(group_L, label_L, other_label, group_E[entry]))
+    query_group, other_group = merge_pairs(*pairs)
+    entry, place = matches(other_group, others.group_B)
+    return _of_members((query_group[entry], other_E[place]), texts.group_B)
 
 
 class _KnownTexts:
     """The texts of queries and their listed positives, and which of the others (documents, queries) they are one with.
 
-    Suffix F: an entry for each text of a query (its own, in all spellings that are one text with it, then its listed
-    positives). `query_F` is its query.
+    Suffix F: an entry for each text of a group of queries that are one text: its own, in all spellings that are one
+    text with it, then its listed positives. `group_F` is the group.
     """
 
-    def __init__(self, all_data: Sequence[TaskData], query: TextKeys, other: TextKeys, links: TextKeys) -> None:
-        self.query_F, keys, self._num_own = _texts_and_positives(all_data, query, links)
-        self._keys = TextKeys.concatenate([keys, other, links])
+    def __init__(
+        self,
+        all_data: Sequence[TaskData],
+        texts: QueryTexts,
+        other: TextKeys,
+        links: TextKeys,
+        *,
+        all_positives: bool = False,
+    ) -> None:
+        """all_positives: also those that no other text is one with. Only their labels can matter."""
+        self.texts, self._num_own = texts, len(texts.keys)
+        group, positives = (
+            texts.positives(_all_wanted)
+            if all_positives
+            else _positives_that_meet(texts, TextKeys.concatenate([texts.keys, other, links]))
+        )
+        self.group_F = np.concatenate([texts.group_Z, group])
+        self._keys = TextKeys.concatenate([texts.keys, positives, other, links])
         self._identity = identities(self._keys)
-        self._other = slice(len(keys), len(keys) + len(other))
-        self.identity_F, self.other_identity_E = self._identity[: len(keys)], self._identity[self._other]
+        self._other = slice(len(self.group_F), len(self.group_F) + len(other))
+        self.identity_F, self.other_identity_E = self._identity[: len(self.group_F)], self._identity[self._other]
 
-    def labels_of_queries(self, data: TaskData, *, with_positives: bool = False) -> Pairs:
-        """(query, label) of each query that occurs in `data`. with_positives: also where a listed positive does."""
+    def labels_of_groups(self, data: TaskData, *, with_positives: bool = False) -> Pairs:
+        """(group, label) of each group that occurs in `data`. with_positives: also where a listed positive does."""
         entry, label = self._labels(data)
-        is_counted = entry < (len(self.query_F) if with_positives else self._num_own)
-        return self.query_F[entry[is_counted]], label[is_counted]
+        is_counted = entry < (len(self.group_F) if with_positives else self._num_own)
+        return distinct_pairs(self.group_F[entry[is_counted]], label[is_counted])
 
     def labels_of_others(self, data: TaskData) -> Pairs:
         """(entry of `other`, label) of each of the others that occurs in `data`."""
@@ -132,84 +149,72 @@ class _KnownTexts:
     def _labels(self, data: TaskData) -> Pairs:
         """(entry of all texts, label): a text has the labels of all texts that it is one with, maybe several."""
         assert data.label_R is not None
-        entry, row = data.rows_with_query(self._keys)
-        identity, label = _unique_pairs(self._identity[entry], data.label_R[row].astype(np.int64))
-        text, place = matches(self._identity, identity)
-        return text, label[place]
+        identity, keys = without_repeats(self._identity, self._keys)
+        pairs = [(identity[:0], identity[:0])]
+        for text, row in RowsOfTexts(data, keys).visit():
+            pairs.append(distinct_pairs(identity[text], data.label_R[row].astype(np.int64)))
+        identity, label = merge_pairs(*pairs)
+        entry, place = matches(self._identity, identity)
+        return entry, label[place]
 
 
-def _texts_and_positives(
-    all_data: Sequence[TaskData], query: TextKeys, links: TextKeys
-) -> tuple[np.ndarray, TextKeys, int]:
-    """(query, keys of a text) of each query's own texts, then of its listed positives; and the number of own texts."""
-    owner, keys, rows = _rows_of_same_query(all_data, query, links)
-    owners, texts = [owner], [keys]
-    for data, (row_owner, row) in zip(all_data, rows, strict=True):
-        if data.kind == "retrieval":
-            first = data.row_start_R1[row] + 1
-            entry, text_id = expand_ranges(first, first + data.num_positives_R[row])
-            owners.append(row_owner[entry])
-            texts.append(data.keys(text_id))
-    return np.concatenate(owners), TextKeys.concatenate(texts), len(owner)
+class _Filter:
+    """Tells which texts may have a hash in common with some texts: nearly all that have none are recognised."""
+
+    def __init__(self, keys: TextKeys) -> None:
+        bits = min(max(20, (64 * len(keys)).bit_length()), _MOST_BITS)
+        self._shift = np.uint64(64 - bits)
+        self._is_hash = np.zeros(1 << bits, dtype=bool)
+        self.add(keys)
+
+    def add(self, keys: TextKeys) -> None:
+        for hash_E in (keys.raw_E, keys.token_E):
+            self._is_hash[self._place(hash_E)] = True
+
+    def may_have(self, hash_E: np.ndarray) -> np.ndarray:
+        return self._is_hash[self._place(hash_E)]
+
+    def may_meet(self, keys: TextKeys) -> np.ndarray:
+        return self.may_have(keys.token_E) | self.may_have(keys.raw_E)
+
+    def _place(self, hash_E: np.ndarray) -> np.ndarray:
+        return (hash_E >> self._shift).astype(np.int64)
 
 
-def _rows_of_same_query(
-    all_data: Sequence[TaskData], query: TextKeys, links: TextKeys
-) -> tuple[np.ndarray, TextKeys, list[Pairs]]:
-    """All texts that are one with a query, as (query, keys); and, per source, the (query, row) pairs of rows with it.
+def _positives_that_meet(texts: QueryTexts, others: TextKeys) -> tuple[np.ndarray, TextKeys]:
+    """(group, keys) of all listed positives that are one with one of the others, and maybe of some more.
 
-    A row that is found through one hash may have another second hash. Rows with that hash are searched next, until
-    there is none left. A row that reads alike and also encodes alike, as nearly all do, needs no second search.
+    A positive that reads like another text but encodes otherwise may join further positives to it. Then all positives
+    are examined again with its hashes.
     """
-    owner, keys = np.arange(len(query)), query
-    new_owner, new = owner, keys
-    rows: list[list[Pairs]] = [[(owner[:0], owner[:0])] for _ in all_data]
-    while len(new_owner):
-        found = [_linked(new, links)] if len(links) else []
-        for pairs, data in zip(rows, all_data, strict=True):
-            if data.kind in ("retrieval", "classification"):
-                entry, row = data.rows_with_query(new)
-                pairs.append((new_owner[entry], row))
-                found.append((entry, data.keys(data.row_start_R1[row])))
-        new_owner, new = _not_yet_known(new_owner, new, found)
-        is_known = _is_in(new_owner, new.raw_E, owner, keys.raw_E) & _is_in(new_owner, new.token_E, owner, keys.token_E)
-        new_owner, new = new_owner[~is_known], new[~is_known]
-        owner, keys = np.concatenate([owner, new_owner]), TextKeys.concatenate([keys, new])
-    return owner, keys, [merge_pairs(*pairs) for pairs in rows]
+    known = _Filter(others)
+    while True:
+        group, keys = texts.positives(known.may_meet)
+        has_new = np.flatnonzero(~(known.may_have(keys.raw_E) & known.may_have(keys.token_E)))
+        if len(has_new):  # the filter may err, so look for the other hash itself
+            is_raw, is_token = (
+                is_among(one[has_new], other)
+                for one, other in ((keys.raw_E, others.raw_E), (keys.token_E, others.token_E))
+            )
+            has_new = has_new[is_raw | is_token]
+        if not len(has_new):
+            return group, keys
+        others = TextKeys.concatenate([others, keys[has_new]])
+        known.add(keys[has_new])
 
 
-def _not_yet_known(
-    owner: np.ndarray, keys: TextKeys, found: Sequence[tuple[np.ndarray, TextKeys]]
-) -> tuple[np.ndarray, TextKeys]:
-    """(query, keys) of the found texts that differ in a hash from the text that they were found by."""
-    differs = [np.flatnonzero(~texts.agree(keys[entry])) for entry, texts in found]
-    owners = [owner[entry[places]] for (entry, _), places in zip(found, differs, strict=True)]
-    texts = [texts[places] for (_, texts), places in zip(found, differs, strict=True)]
-    return np.concatenate([owner[:0], *owners]), TextKeys.concatenate([NO_LINKS, *texts])
+def _all_wanted(keys: TextKeys) -> np.ndarray:
+    return np.ones(len(keys), dtype=bool)
 
 
-def _linked(keys: TextKeys, links: TextKeys) -> tuple[np.ndarray, TextKeys]:
-    """(position in `keys`, keys of a link) of every link that reads or encodes like one of the texts."""
-    by_raw, by_token = matches(keys.raw_E, links.raw_E), matches(keys.token_E, links.token_E)
-    entry, place = merge_pairs(by_raw, by_token)
-    return entry, links[place]
+def _of_members(pairs: Pairs, group_B: np.ndarray) -> Pairs:
+    """The pairs (query, value) of every query of a group, from pairs (group, value); sorted and distinct."""
+    group, value = pairs
+    entry, query = matches(group, group_B)
+    return distinct_pairs(query, value[entry])
 
 
 def _join(value: np.ndarray, key: np.ndarray, other_key: np.ndarray, other: np.ndarray) -> Pairs:
-    """All pairs (value, other) whose keys are equal."""
+    """All distinct pairs (value, other) whose keys are equal."""
     entry, place = matches(key, other_key)
     return value[entry], other[place]
-
-
-def _is_in(first: np.ndarray, second: np.ndarray, other_first: np.ndarray, other_second: np.ndarray) -> np.ndarray:
-    """For each pair (first, second), whether it is among the pairs (other_first, other_second)."""
-    values, code = np.unique(np.concatenate([second, other_second]), return_inverse=True)
-    packed = np.concatenate([first, other_first]) * len(values) + code
-    return np.isin(packed[: len(first)], packed[len(first) :])
-
-
-def _unique_pairs(first: np.ndarray, second: np.ndarray) -> Pairs:
-    """Pairs of positions, sorted and distinct. Each pair is packed into one int64, which sorts far faster."""
-    width = int(second.max(initial=0)) + 1
-    packed = np.unique(first * width + second)
-    return packed // width, packed % width

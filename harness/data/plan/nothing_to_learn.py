@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from harness.data.distinct import merge_pairs, pairs_among
 from harness.data.plan.plan import plan
 from harness.data.plan.task import Task
 from harness.data.pseudo_random import mix64
@@ -19,6 +20,7 @@ from harness.types import Balance, QueryPart
 
 CHUNK_ROWS = 1 << 20
 LOOKED_AT_QUERIES, LOOKED_AT_STEPS = 8192, 64  # of the plan, at most; an epoch at most
+LOOKED_AT_TEXTS = 1 << 18  # of the plan: no further step is planned after so many, which takes less than a second
 _NEARLY_ALL = 0.9  # of the rows
 _SAME_QUERY = "all {:,} rows have the same query, so it has no negatives but its own; give more data"
 
@@ -170,11 +172,14 @@ def _queries_without_negatives(
     judged = {task.config.name: task for task in tasks if _needs_negatives(task)}
     seen: dict[str, set[int]] = {name: set() for name in judged}  # rows
     without: dict[str, set[int]] = {name: set() for name in judged}
+    num_texts = 0
     for step in range(1, min(num_steps, LOOKED_AT_STEPS) + 1):
         is_epoch = all(len(seen[name]) == task.data.num_rows for name, task in judged.items())
-        if is_epoch or sum(map(len, seen.values())) >= LOOKED_AT_QUERIES:
+        if is_epoch or sum(map(len, seen.values())) >= LOOKED_AT_QUERIES or num_texts >= LOOKED_AT_TEXTS:
             break
-        for part in plan(tasks, seed=seed, step=step, balance=balance).parts:
+        step_plan = plan(tasks, seed=seed, step=step, balance=balance)
+        num_texts += len(step_plan.texts)
+        for part in step_plan.parts:
             if part.task in judged:
                 assert isinstance(part, QueryPart)
                 seen[part.task].update(part.row_B.tolist())
@@ -206,14 +211,13 @@ def _needs_negatives(task: Task) -> bool:
 
 def _has_negative(part: QueryPart) -> np.ndarray:
     """Whether each query of the part has a document that is neither its positive nor excluded, bool [B]."""
-    has_B = np.empty(len(part.query_B), dtype=bool)
-    for i, (positive_P, negative_M) in enumerate(zip(part.positive_BP, part.negative_BM, strict=True)):
-        left_out = {-1, *positive_P.tolist(), *part.excluded_BX[i].tolist()}
-        if part.own_negatives_only:
-            has_B[i] = not left_out.issuperset(negative_M.tolist())
-        else:
-            has_B[i] = len(left_out) - 1 < len(part.document_N)
-    return has_B
+    owner, column = np.nonzero(part.positive_BP >= 0)
+    left_out = merge_pairs((owner, part.positive_BP[owner, column]), part.excluded_pairs())
+    if not part.own_negatives_only:
+        return np.bincount(left_out[0], minlength=len(part.query_B)) < len(part.document_N)
+    owner, column = np.nonzero(part.negative_BM >= 0)
+    is_left_out = pairs_among(owner, part.negative_BM[owner, column], left_out)
+    return np.bincount(owner[~is_left_out], minlength=len(part.query_B)) > 0
 
 
 def _groups_of_equal_queries(data: TaskData) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from harness.data.distinct import distinct, merge_pairs, pairs_among
 from harness.data.plan.draw import DrawnExamples, draw_examples
 from harness.data.plan.known_positives import (
     NO_LINKS,
     known_positive_pairs,
     known_positives_among,
-    merge_pairs,
     same_meaning_pairs,
 )
 from harness.data.plan.task import Task, TextSource, text_sources
@@ -131,38 +131,52 @@ def _query_part(
     """
     task = tasks[examples.task]
     documents = [source_and_ids for other in compared for source_and_ids in other.document_ids()]
-    with_query_tower = task.config.negatives.query_tower
-    queries = [(other.task, np.unique(other.query_B)) for other in compared] if with_query_tower else []
+    joining = compared if task.config.negatives.query_tower else []
+    queries = [(other.task, distinct(other.query_B)) for other in joining]
     row_E, keys_E = lookup.rows_and_keys(documents + queries)
-    document_N = np.unique(row_E)
-    positive_BP = _positions(document_N, lookup.rows(examples.task, examples.positive_BP))
-    negative_BM = _positions(document_N, lookup.rows(examples.negative_source, examples.negative_BM))
-    query, document = _known_positives(tasks, examples, keys_E, _positions(document_N, row_E), negative_BM, links)
+    positions = _Positions(distinct(row_E))
+    positive_BP = positions.of(lookup.rows(examples.task, examples.positive_BP))
+    negative_BM = positions.of(lookup.rows(examples.negative_source, examples.negative_BM))
+    query, document = _known_positives(tasks, examples, keys_E, positions.of(row_E), negative_BM, links)
     if queries:  # a query has no negative that means the same, and so not itself
         row_Q, keys_Q = lookup.rows_and_keys(queries)
         keys_B = task.data.keys(examples.query_B)
-        same = same_meaning_pairs([t.data for t in tasks], keys_B, keys_Q, _positions(document_N, row_Q), links)
+        same = same_meaning_pairs([t.data for t in tasks], keys_B, keys_Q, positions.of(row_Q), links)
         query, document = merge_pairs((query, document), same)
-    is_other = ~(document[:, None] == positive_BP[query]).any(1)  # the positives used in this step are not excluded
     positive_score_BP, negative_score_BM = _ranker_scores(task, examples)
     return QueryPart(
         task=task.config.name,
         row_B=examples.row_B,
         query_B=lookup.rows(examples.task, examples.query_B),
-        document_N=document_N,
+        document_N=positions.document_N,
         positive_BP=positive_BP,
         negative_BM=negative_BM,
         rank_BM=examples.rank_BM,
-        excluded_BX=RaggedLists.of_pairs(query[is_other], document[is_other], len(examples.row_B)),
+        excluded_BX=_excluded(query, document, positive_BP),
         own_negatives_only=task.config.scope == "own",
         positive_score_BP=positive_score_BP,
         negative_score_BM=negative_score_BM,
     )
 
 
-def _positions(document_N: np.ndarray, row_BM: np.ndarray) -> np.ndarray:
-    """The position of each table row among the documents; -1 stays -1."""
-    return np.where(row_BM >= 0, np.searchsorted(document_N, row_BM), -1)
+def _excluded(query: np.ndarray, document: np.ndarray, positive_BP: np.ndarray) -> RaggedLists:
+    """The lists of known positives, given as pairs, without the positives that are used in this step."""
+    owner, column = np.nonzero(positive_BP >= 0)
+    is_used = pairs_among(query, document, (owner, positive_BP[owner, column]))
+    return RaggedLists.of_pairs(query[~is_used], document[~is_used], len(positive_BP))
+
+
+class _Positions:
+    """Tells the position of each table row among some documents."""
+
+    def __init__(self, document_N: np.ndarray) -> None:
+        self.document_N = document_N
+        self._position_T1 = np.full(int(document_N.max(initial=-1)) + 2, -1)
+        self._position_T1[document_N] = np.arange(len(document_N))
+
+    def of(self, row_BM: np.ndarray) -> np.ndarray:
+        """The position of each row, which must be a document's; -1 stays -1, because the last entry belongs to it."""
+        return self._position_T1[row_BM]
 
 
 def _known_positives(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.data.distinct import is_first_of_equal, numbered
+
 
 @dataclass(frozen=True, slots=True)
 class TextKeys:
@@ -41,15 +43,20 @@ class TextKeys:
 
 def identities(keys: TextKeys) -> np.ndarray:
     """A number for each text, int64 [E]; equal numbers mean one text, be it through other texts of `keys`."""
-    tokens, token_E = np.unique(keys.token_E, return_inverse=True)
-    _, first_U, raw_E = np.unique(keys.raw_E, return_index=True, return_inverse=True)
-    if (token_E[first_U][raw_E] == token_E).all():  # equal raw texts always have equal tokens: without several prompts
+    token_E, _ = numbered(keys.token_E)
+    order_E = np.argsort(keys.raw_E)
+    is_first_E = is_first_of_equal(keys.raw_E[order_E])
+    in_order_E = token_E[order_E]
+    if (is_first_E[1:] | (in_order_E[1:] == in_order_E[:-1])).all():  # equal raw texts have equal tokens
         return token_E
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     # A graph whose nodes are the distinct token hashes, then the distinct raw hashes; every text joins two of them.
-    num_nodes = len(tokens) + len(first_U)
-    edges = np.ones(len(keys), dtype=np.int8), (token_E, len(tokens) + raw_E)
+    raw_E = np.empty(len(keys), dtype=np.int64)
+    raw_E[order_E] = np.cumsum(is_first_E) - 1
+    num_tokens = int(token_E.max()) + 1
+    num_nodes = num_tokens + int(raw_E.max()) + 1
+    edges = np.ones(len(keys), dtype=np.int8), (token_E, num_tokens + raw_E)
     _, component_of_node = connected_components(coo_array(edges, shape=(num_nodes, num_nodes)), directed=False)
     return component_of_node[token_E].astype(np.int64)

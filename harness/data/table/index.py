@@ -20,7 +20,6 @@ import xxhash
 
 from harness.data.config import TaskConfig
 from harness.data.data_config import DataConfig
-from harness.data.ragged import expand_ranges
 from harness.data.source.facts import FileFacts, ReadSettings
 from harness.data.source.locate import cache_root
 from harness.data.source.shards import source_files
@@ -91,19 +90,6 @@ class TaskData:
     def keys(self, text_ids: np.ndarray) -> TextKeys:
         """What tells the texts with these ids apart; see `harness/data/table/identity.py`."""
         return TextKeys(self.text_hash_G[text_ids], self.token_hash_G[text_ids])
-
-    def rows_with_query(self, keys: TextKeys) -> tuple[np.ndarray, np.ndarray]:
-        """(position in `keys`, row) of every row whose query has either hash of the text; sorted and distinct."""
-        found = []
-        for wanted_E, hash_R, row_R in (
-            (keys.raw_E, self.sorted_query_hash_R, self.sorted_query_row_R),
-            (keys.token_E, self.sorted_query_token_hash_R, self.sorted_query_token_row_R),
-        ):
-            wanted_E = np.asarray(wanted_E, dtype=np.uint64)
-            first_E, stop_E = np.searchsorted(hash_R, wanted_E, "left"), np.searchsorted(hash_R, wanted_E, "right")
-            entry, place = expand_ranges(first_E, stop_E)
-            found.append(entry * self.num_rows + row_R[place])
-        return np.divmod(np.unique(np.concatenate(found)), self.num_rows)
 
     def location(self, text_id: int) -> str:
         """`PATH:LINE` of the row that the text belongs to."""

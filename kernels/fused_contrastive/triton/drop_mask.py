@@ -47,6 +47,8 @@ class DropMask:
         parts = [slice(start, start + rows_at_once) for start in range(0, num_rows, rows_at_once)]
         for part in parts:
             self._scatter(marks[part], _within(rows, part), columns)
+        if self.rules.excluded is not None:
+            self.rules.excluded.write(marks, rows, columns, 1)
         if self._labels is not None:
             self._compare(drop_mask, rows, columns)
         for keys in self._by_torch:
@@ -62,7 +64,6 @@ class DropMask:
     def _scatter(self, marks: Tensor, rows: slice, columns: slice) -> None:
         scatter_listed(marks, self.rules.own_SM, rows, columns, 2)
         scatter_listed(marks, self.rules.positive_SP, rows, columns, 1)
-        scatter_listed(marks, self.rules.excluded_SX, rows, columns, 1)
 
     def _compare(self, drop_mask: Tensor, rows: slice, columns: slice) -> None:
         block = self.launcher.blocks.mark

@@ -32,7 +32,7 @@ class TileInputs:
         self._compares_margin_at_full_dims = (
             problem.margin is not None and problem.margin_dims == "full" and len(problem.dims) > 1
         )
-        lists = rules.own_SM, rules.excluded_SX, rules.group_S
+        lists = rules.own_SM, rules.excluded, rules.group_S
         several = rules.positive_SP.shape[1] > 1 or len(rules.equal_keys) > 0
         self.has_drop_mask = several or self._compares_margin_at_full_dims or any(rule is not None for rule in lists)
         self.drop_mask = DropMask(rules, problem.num_documents, launcher, problem.query_BD.device)

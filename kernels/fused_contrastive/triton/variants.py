@@ -14,6 +14,7 @@ from fused_contrastive.masks import MaskRules
 from fused_contrastive.one_pass.tiles import QueryRows, Shard, SlopeWeights
 from fused_contrastive.options import Matryoshka, Negatives, Towers
 from fused_contrastive.problem import Problem
+from fused_contrastive.ragged import RaggedLists
 from fused_contrastive.triton.launch import Architecture, Block, Launcher
 from fused_contrastive.triton.tiles import TritonTiles
 from fused_contrastive.validation import checked_problem
@@ -65,7 +66,7 @@ def all_variants(architecture: Architecture, dtype: torch.dtype) -> list[Variant
     """All variants that can be launched on an architecture for rows of a type, in a fixed order."""
     recorder = VariantRecorder(architecture, dtype)
     for dims in ((64,), (64, 128)):
-        for excluded_BX in (None, torch.zeros(_NUM_ROWS, 1, dtype=torch.int64)):
+        for excluded_BX in (None, RaggedLists.of_padded(torch.zeros(_NUM_ROWS, 1, dtype=torch.int64))):
             _launch_every_way(recorder, _problem(dtype, dims, Negatives(excluded_BX=excluded_BX)))
     _launch_every_way(recorder, _problem(dtype, (64, 128), Negatives(margin=0.0, margin_dims="full")))
     same_key_N = torch.zeros(_NUM_ROWS, dtype=torch.int64)

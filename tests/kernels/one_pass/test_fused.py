@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fused_contrastive import RaggedLists
 from fused_contrastive.one_pass import torch_tiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,7 +85,9 @@ def test_a_document_counts_once_however_often_a_query_names_it() -> None:
 def test_an_own_negative_that_is_the_positive_or_excluded_is_dropped() -> None:
     case = make_case({"own"}, "own")
     positive, own = case.arguments["positive_B"], case.arguments["own_BM"]
-    output, _ = case.run("chunked", own_BM=torch.stack([positive, own[:, 0]], dim=1), excluded_BX=own[:, :1])
+    output, _ = case.run(
+        "chunked", own_BM=torch.stack([positive, own[:, 0]], dim=1), excluded_BX=RaggedLists.of_padded(own[:, :1])
+    )
     assert output.loss == 0
     assert output.stats.masked_B.tolist() == ((own[:, 0] >= 0) & (own[:, 0] != positive)).tolist()
 

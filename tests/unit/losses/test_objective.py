@@ -15,7 +15,7 @@ from torch import Tensor
 from harness.losses.config import LossConfig
 from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
-from harness.types import NegativesScope, PairPart, QueryPart, StepPlan, StepTexts
+from harness.types import NegativesScope, PairPart, QueryPart, RaggedLists, StepPlan, StepTexts
 
 NUM_TEXTS, WIDTH = 60, 8
 TASKS = (
@@ -49,7 +49,7 @@ def info_nce_part(
         positive_BP=random.integers(0, num_documents, (num_queries, 1)),
         negative_BM=random.integers(-1, num_documents, (num_queries, num_own)),
         rank_BM=np.tile(np.arange(num_own), (num_queries, 1)),
-        excluded_BX=random.integers(-1, num_documents, (num_queries, 2)),
+        excluded_BX=RaggedLists.of_padded(random.integers(-1, num_documents, (num_queries, 2))),
         own_negatives_only=scope == "own",
     )
 

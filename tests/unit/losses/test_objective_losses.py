@@ -18,7 +18,7 @@ from harness.losses.config import LossConfig
 from harness.losses.interface import LossTerm, TaskLossSettings
 from harness.losses.margin_mse import margin_mse_term
 from harness.losses.objective import Objective
-from harness.types import PairPart, QueryPart, StepPlan, StepTexts
+from harness.types import PairPart, QueryPart, RaggedLists, StepPlan, StepTexts
 
 NUM_TEXTS, WIDTH = 40, 6
 DIMS, WEIGHTS = (3, 6), (0.5, 1.0)
@@ -42,7 +42,7 @@ def query_part(task: str, positive_BP: list[list[int]], negative_BM: list[list[i
     ]
     number = np.arange(len(positive))
     documents = np.arange(first + 2, first + 12)
-    excluded = NONE[: len(number)]
+    excluded = RaggedLists.of_padded(NONE[: len(number)])
     return QueryPart(
         task, number, first + number, documents, positive, negative, negative, excluded, True, scores[0], scores[1]
     )

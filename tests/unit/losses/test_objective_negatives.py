@@ -15,7 +15,7 @@ from harness import comm
 from harness.losses.config import LossConfig
 from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
-from harness.types import QueryPart, StepPlan, StepTexts
+from harness.types import QueryPart, RaggedLists, StepPlan, StepTexts
 from tests.ranks import run_ranks
 
 NUM_TEXTS, WIDTH, DIMS = 30, 8, (3, 8)
@@ -41,7 +41,7 @@ def step(scope: str, num_queries: int) -> StepPlan:
         positive_BP=random.integers(0, 12, (num_queries, 1)),
         negative_BM=random.integers(-1, 12, (num_queries, 3)),
         rank_BM=np.zeros((num_queries, 3), np.int64),
-        excluded_BX=random.integers(-1, 12, (num_queries, 2)),
+        excluded_BX=RaggedLists.of_padded(random.integers(-1, 12, (num_queries, 2))),
         own_negatives_only=scope == "own",
     )
     number = np.arange(NUM_TEXTS)

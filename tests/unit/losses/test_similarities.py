@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from harness.losses.objective import step_metrics
-from harness.types import QueryPart
+from harness.types import QueryPart, RaggedLists
 from tests.unit.losses.test_objective import objective, plan, table
 
 
@@ -52,7 +52,17 @@ def test_queries_without_own_negatives_report_their_denominator() -> None:
 def test_the_similarity_of_negatives_is_unknown_if_no_query_has_a_negative() -> None:
     """0 would read as: the negatives are as far from the queries as can be."""
     none = np.zeros((1, 0), np.int64)
-    part = QueryPart("intents", np.arange(1), np.array([3]), np.array([5]), np.array([[0]]), none, none, none, False)
+    part = QueryPart(
+        "intents",
+        np.arange(1),
+        np.array([3]),
+        np.array([5]),
+        np.array([[0]]),
+        none,
+        none,
+        RaggedLists.of_padded(none),
+        False,
+    )
     output = objective()(replace(plan(), parts=(part,)), table())
     assert output.loss == output.metrics["queries_with_negatives"] == 0
     assert math.isnan(step_metrics(output.metrics)["negative_similarity"])

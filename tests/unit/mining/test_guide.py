@@ -21,7 +21,7 @@ from harness.mining import guide as guide_module
 from harness.mining.config import GuideConfig
 from harness.mining.guide import Guide, load_guide
 from harness.run.tasks import open_tasks
-from harness.types import EncodingRole, QueryPart, StepPlan
+from harness.types import EncodingRole, QueryPart, RaggedLists, StepPlan
 from tests import golden
 from tests.golden_negatives import masked_by_loops, tiny_guide
 from tests.ranks import run_ranks
@@ -32,7 +32,7 @@ PLAN = golden.tiny_plan([len(text) for text in TEXTS])
 
 
 def excluded(part: QueryPart) -> list[set[int]]:
-    return [set(row.tolist()) - {-1} for row in part.excluded_BX[:]]
+    return [set(part.excluded_BX[i].tolist()) for i in range(len(part.excluded_BX))]
 
 
 @pytest.mark.parametrize("block_cells", [1 << 24, 1])
@@ -69,7 +69,9 @@ def test_a_copy_of_the_positive_is_not_above_it(monkeypatch):
     """Two micro-batches can round the same text differently; this must not change whether it is masked."""
     texts = [list(text) for text in TEXTS]
     texts[10] = texts[5]  # documents 5 and 0 of faq
-    part = replace(PLAN.parts[0], positive_BP=np.zeros((5, 1), np.int64), excluded_BX=np.full((5, 0), -1))
+    part = replace(
+        PLAN.parts[0], positive_BP=np.zeros((5, 1), np.int64), excluded_BX=RaggedLists.of_padded(np.full((5, 0), -1))
+    )
     guide = tiny_guide(golden.tiny_encoder(seed=8), texts, margin=0.0)
     exact, random = guide._encode.read_and_encode, np.random.default_rng(0)
 

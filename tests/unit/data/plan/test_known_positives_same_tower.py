@@ -96,7 +96,7 @@ def test_without_queries_in_the_tower_the_plan_is_unchanged(tasks_of):
         strict=True,
     ):
         assert np.array_equal(one.document_N, other.document_N)
-        assert np.array_equal(one.excluded_BX[:], other.excluded_BX[:])
+        assert np.array_equal(one.excluded_pairs(), other.excluded_pairs())
 
 
 def test_joining_the_queries_adds_no_text_to_the_step(tasks_of):

@@ -142,10 +142,12 @@ def test_queries_that_encode_alike_are_no_negatives_of_each_other_in_the_same_to
 
 def test_equal_tokens_cost_no_second_search(open_, monkeypatch):
     """Texts that read alike and encode alike, as nearly all do, are found in one lookup per source."""
-    from harness.data.table.index import TaskData
+    from harness.data.plan.query_texts import RowsOfTexts
 
-    calls, lookup = [], TaskData.rows_with_query
-    monkeypatch.setattr(TaskData, "rows_with_query", lambda data, keys: calls.append(len(keys)) or lookup(data, keys))
+    calls, search = [], RowsOfTexts.__init__
+    monkeypatch.setattr(
+        RowsOfTexts, "__init__", lambda rows, data, keys: calls.append(len(keys)) or search(rows, data, keys)
+    )
     task = open_("retrieval", [{"query": text(i), "positive": text(100 + i)} for i in range(6)], quota=6)
     plan([task], seed=0, step=1)
     assert calls == [6]

@@ -16,7 +16,11 @@ from tests.unit.data.plan.texts import raw_texts, source_rows
 
 def as_json(step_plan):
     def plain(value):
-        return np.asarray(value[:] if isinstance(value, RaggedLists) else value).tolist()
+        return (
+            [array.tolist() for array in value.pairs()]
+            if isinstance(value, RaggedLists)
+            else np.asarray(value).tolist()
+        )
 
     parts = [{f: plain(getattr(p, f)) for f in p.__dataclass_fields__} for p in step_plan.parts]
     return json.dumps(

@@ -16,6 +16,7 @@ import pytest
 
 from harness.data.config import PromptsConfig, TaskConfig
 from harness.data.data_config import DataConfig
+from harness.data.plan.query_texts import RowsOfTexts
 from harness.data.table import index
 from harness.data.table.identity import TextKeys
 from harness.data.table.index import open_task
@@ -37,8 +38,12 @@ def test_rows_whose_query_has_an_equal_text_or_equal_tokens_are_found(tmp_path: 
     data = open_data(write_lines(tmp_path / "a.jsonl", ROWS), query_max_length=24)
     hashes = np.array([text_hash(text) for text in ("ral tin 3", "nowhere", "ral tin 0")], dtype=np.uint64)
     tokens = np.array([token_hash([1]), token_hash([2]), data.token_hash_G[data.row_start_R1[1]]], dtype=np.uint64)
-    entry, row = data.rows_with_query(TextKeys(hashes, tokens))
-    found = [row[entry == e].tolist() for e in range(3)]
+    visited = [
+        (int(e), int(r))
+        for pairs in RowsOfTexts(data, TextKeys(hashes, tokens)).visit()
+        for e, r in zip(*pairs, strict=True)
+    ]
+    found = [sorted({row for text, row in visited if text == e}) for e in range(3)]
     rows_0_and_1 = sorted([*range(0, 60, 7), *range(1, 60, 7)])  # raw text "ral tin 0", or the tokens of row 1
     assert found == [list(range(3, 60, 7)), [], rows_0_and_1]
 
