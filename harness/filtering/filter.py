@@ -24,7 +24,7 @@ from harness.data.source.facts import ReadSettings
 from harness.data.table.identity import TextKeys
 from harness.data.table.index import TaskData
 from harness.data.table.tokenisation import Tokeniser
-from harness.data.table.writer import lengths_and_hashes
+from harness.data.table.tokens.write import tokenise
 from harness.filtering.config import FilterConfig
 from harness.filtering.consistency import excluded_rivals, is_consistent, kth_rival_scores, sample
 from harness.filtering.duplicates import is_near_duplicate, is_repeated, pair_text, write_signatures
@@ -63,7 +63,7 @@ class FilterRequest:
 
     def hash_tokens(self, texts: list[str], own_prompts: list[str | None], role_N: np.ndarray) -> np.ndarray:
         """See `HashTokens`: what the model reads of each text."""
-        return lengths_and_hashes(texts, own_prompts, role_N, self.tokeniser, self.prompts, self.max_lengths)[1]
+        return tokenise(texts, own_prompts, role_N, self.tokeniser, self.prompts, self.max_lengths).hashes()
 
     def facts(self) -> dict[str, Any]:
         """All that the result depends on, for the report. Every rank must call this; rank 0 hashes the source."""

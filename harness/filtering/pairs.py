@@ -19,9 +19,8 @@ from harness.data.source.facts import ReadSettings
 from harness.data.source.files import BadRow
 from harness.data.source.formats import read_formatted_rows
 from harness.data.source.shards import is_pattern, source_files
-from harness.data.table.identity import TextKeys
+from harness.data.table.identity import TextKeys, text_hash
 from harness.data.table.npy import ArrayFile, open_array
-from harness.data.table.tokenisation import text_hash
 from harness.filtering.config import RuleConfig
 from harness.filtering.duplicates import pair_hash
 from harness.filtering.junk_rules import broken_rule, normalised

@@ -1,4 +1,4 @@
-"""Turns the plan's text ids into the token batches of this rank. No other part of a step reads texts."""
+"""Turns the plan's text ids into the token batches of this rank, from the token ids that lie beside the texts."""
 
 from __future__ import annotations
 
@@ -8,27 +8,24 @@ import numpy as np
 
 from harness.data.plan.task import Task, text_sources
 from harness.data.table.tokenisation import Tokeniser
-from harness.types import ROLES, PromptedText, StepPlan, StepTexts, TokenBatch
+from harness.data.table.tokens.flat import FlatTokens
+from harness.types import StepPlan, StepTexts, TokenBatch
 
 
 def token_batches(
     plan: StepPlan, micro_batches: Sequence[np.ndarray], tasks: Sequence[Task], tokeniser: Tokeniser
 ) -> list[TokenBatch]:
-    """One padded batch per micro-batch; an empty micro-batch gives a dummy of one padding token."""
-    return [tokeniser.pad(_token_ids(plan.texts, rows, tasks, tokeniser)).packed() for rows in micro_batches]
+    """One padded batch per micro-batch; an empty micro-batch gives a dummy of one padding token.
+
+    tokeniser: pads; nothing is tokenised again.
+    """
+    return [tokeniser.pad_flat(_tokens(plan.texts, rows, tasks)).packed() for rows in micro_batches]
 
 
-def _token_ids(texts: StepTexts, row_M: np.ndarray, tasks: Sequence[Task], tokeniser: Tokeniser) -> list[list[int]]:
+def _tokens(texts: StepTexts, row_M: np.ndarray, tasks: Sequence[Task]) -> FlatTokens:
     """Token ids of the texts at rows `row_M` of the step's table: prompt + text, cut to the role's maximum length."""
-    ids: list[list[int]] = [[] for _ in row_M]
+    source_M, parts, places = texts.source_T[row_M], [], []
     for index, source in enumerate(text_sources(tasks)):
-        places = np.flatnonzero(texts.source_T[row_M] == index)
-        text_ids, task = texts.text_T[row_M[places]], source.task
-        read = source.data.read_texts(text_ids)
-        role_P = source.data.role_G[text_ids]
-        for code, role in enumerate(ROLES):
-            chosen = np.flatnonzero(role_P == code)
-            strings = [PromptedText(task.prompt(role, read[i][1]), read[i][0]) for i in chosen]
-            for i, encoded in zip(chosen, tokeniser.encode(strings, task.max_length(role)), strict=True):
-                ids[places[i]] = encoded
-    return ids
+        places.append(np.flatnonzero(source_M == index))
+        parts.append(source.data.read_tokens(texts.text_T[row_M[places[-1]]]))
+    return FlatTokens.joined(parts, np.argsort(np.concatenate(places), kind="stable"))

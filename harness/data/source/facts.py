@@ -31,7 +31,8 @@ class FileFacts:
     """What one file held. The counts are rows; a column counts where a row has it, even if it is null there.
 
     path: the file. rows: those that are used. used, unused: columns. skipped: by reason, rows that were left out.
-    notes: by remark, rows that are used but have something a reader should know.
+    notes: by remark, rows that are used but have something a reader should know. negatives: rows by their number of
+    negatives (retrieval). highest: the largest score without its sign (sts).
     """
 
     path: str = ""
@@ -41,6 +42,17 @@ class FileFacts:
     unused: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
+    negatives: dict[str, int] = field(default_factory=dict)
+    highest: float = 0.0
+
+    def add(self, later: FileFacts) -> None:
+        """Add the facts of rows that follow."""
+        self.rows, self.scored = self.rows + later.rows, self.scored + later.scored
+        self.highest = max(self.highest, later.highest)
+        for name in ("used", "unused", "skipped", "notes", "negatives"):
+            counts = getattr(self, name)
+            for key, count in getattr(later, name).items():
+                counts[key] = counts.get(key, 0) + count
 
     def skip(self, reason: str, rows: int = 1) -> None:
         """Count rows that are left out."""

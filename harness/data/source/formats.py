@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from harness.data.source.columns.cells import typed_row
 from harness.data.source.columns.documents import CorpusTexts
@@ -28,9 +28,18 @@ from harness.data.source.columns.labels import (
     split_by_labels,
 )
 from harness.data.source.columns.layout import Layout, check_watched, layout_of
-from harness.data.source.columns.row_format import FORMATS, LISTS, FormattedRow, RowFormat, detect_format, shown
+from harness.data.source.columns.row_format import (
+    FORMATS,
+    LISTS,
+    FormattedRow,
+    RowFormat,
+    detect_format,
+    shown,
+    with_header_hint,
+)
 from harness.data.source.facts import IGNORE, FileFacts, ReadSettings
 from harness.data.source.files import BadRow, Row, TextRow, read_file
+from harness.data.source.parts import FileHead, Part
 from harness.data.source.shards import source_files
 from harness.data.source.validation import validate
 from harness.types import Example, SourceKind
@@ -87,7 +96,7 @@ class SourceReader:
         self.files = source_files(path, split)
         self._split, self._kind, self._settings = split, kind, settings
         self._documents: CorpusTexts | None = None
-        self._seen: set[str] = set()  # columns of the files
+        self.seen: set[str] = set()  # columns of the files
         mapped = {ours: (name,) if isinstance(name, str) else name for ours, name in settings.columns.items()}
         self._ignored = frozenset(mapped.get(IGNORE, ()))
         self._extra_negatives = mapped.get("negative", ())
@@ -96,14 +105,38 @@ class SourceReader:
         self._known |= {"label", "score"} if kind in ("retrieval", "sts") else set()
         self._known |= {"prompt"} if kind != "corpus" else set()
 
-    def rows(self, file: str, facts: FileFacts | None) -> FormattedRows:
+    def head(self, part: Part) -> FileHead | None:
+        """What a file's first part decides for the others; None if they need the whole file, or the corpus."""
+        state = _FileState(part.path, None)
+        try:
+            for line, row in part.rows() if self._settings.corpus is None else ():
+                if not isinstance(row, BadRow):
+                    self._formatted(state, line, row)
+                if state.pairs is not None:
+                    break
+                if state.row_format is not None and (state.has_other_rows or self._kind != "retrieval"):
+                    return FileHead(state.row_format, state.foreign)
+        except ValueError:  # a mistake before it, if there is one, comes first: the reading of all rows finds it
+            pass
+        finally:
+            if state.pairs is not None:
+                state.pairs.close()
+        return None
+
+    def rows(
+        self, file: str, facts: FileFacts | None, part: Part | None = None, head: FileHead | None = None
+    ) -> FormattedRows:
         """Stream (line or row number, row) of one file. facts: gets what was found.
 
-        Without facts, a query that no text is a positive of gives a BadRow; with them it is counted there.
+        Without facts, a query that no text is a positive of gives a BadRow; with them it is counted there. part: the
+        rows to take, with the `head` of their file; None: all rows.
         """
         state = _FileState(file, facts)
+        if head is not None:
+            state.row_format, state.foreign, state.has_other_rows = head.row_format, head.foreign, True
+        source = read_file(file, self._split, self._settings.config_name) if part is None else part.rows()
         try:
-            for line, row in read_file(file, self._split, self._settings.config_name):
+            for line, row in source:
                 formatted = row if isinstance(row, BadRow) else self._formatted(state, line, row)
                 if formatted is not None:
                     yield line, formatted
@@ -121,8 +154,8 @@ class SourceReader:
             ValueError: one is not.
         """
         for name in (*self._ours_of_name, *self._extra_negatives, *sorted(self._ignored)):
-            if name not in self._seen:
-                raise ValueError(self._not_there(name, self.files[0], self._seen))
+            if name not in self.seen:
+                raise ValueError(self._not_there(name, self.files[0], self.seen))
 
     def _not_there(self, name: str, file: str, columns: set[str]) -> str:
         ours = self._ours_of_name.get(name, "negative" if name in self._extra_negatives else IGNORE)
@@ -177,17 +210,17 @@ class SourceReader:
                 for name, ours in self._ours_of_name.items():
                     if name not in row and ours not in _MAY_BE_MISSING_AT_FIRST:
                         raise ValueError(self._not_there(name, f"{state.path}:{line}", set(original)))
-                return _with_header_hint(detected, row)
+                return with_header_hint(detected, row)
             state.row_format = detected
         required = state.row_format.required
         is_complete = all(name in names for name in required)
         with_missing = {**{name: name for name in required}, **names}
         extra = [name for name in self._extra_negatives if name in row]
         layout = layout_of(with_missing, extra, state.row_format, self._known)
-        is_flag_embedding = state.row_format is LISTS and any(name in names for name in FLAG_EMBEDDING_SETTINGS)
+        is_flag_embedding = state.row_format == LISTS and any(name in names for name in FLAG_EMBEDDING_SETTINGS)
         if len(state.columns) >= _COLUMN_SETS_KEPT:
             _count_columns(state)
-        self._seen.update(original)
+        self.seen.update(original)
         found = state.columns[original, tuple(row)] = _Columns(layout, is_complete, is_flag_embedding)
         return found
 
@@ -248,14 +281,6 @@ class SourceReader:
             return BadRow("label", "0 for every text of this query", "a text with label 1")
         state.facts.skip(ONLY_NEGATIVES)
         return None
-
-
-def _with_header_hint(problem: BadRow, row: Row) -> BadRow:
-    """The problem, with what a csv or tsv file must have, if the row comes from one."""
-    if not isinstance(row, TextRow):
-        return problem
-    ids = "; ids name texts of other files: join these first" if all(name.isdecimal() for name in row) else ""
-    return replace(problem, expected=f"{problem.expected}; the first line must name the columns{ids}")
 
 
 def _count_columns(state: _FileState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -19,7 +20,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
     earlier, `folder` does not exist, and the next start builds it anew.
 
     Raises:
-        ValueError: the parent folder cannot be written.
+        ValueError: the parent folder cannot be written, or its disk is full.
     """
     if folder.is_dir():
         return
@@ -36,6 +37,13 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
                 sync(file)
             os.replace(unfinished, folder)
             sync(folder.parent)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise ValueError(
+                f"data.cache: got {str(folder.parent)!r}, whose disk became full ({os.strerror(error.errno)}), "
+                "expected room for about twice the unpacked data; free some, or name a folder on another disk"
+            ) from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     finally:

@@ -11,7 +11,7 @@ import numpy as np
 from harness.data.config import TaskConfig
 from harness.data.source.facts import FileFacts
 from harness.data.table.index import TaskData
-from harness.data.table.writer import BAD_ROW
+from harness.data.table.rows.pieces import BAD_ROW
 from harness.loss_table import DISTILLATION_LOSSES
 
 _SHOWN_COLUMNS = 12
@@ -51,8 +51,7 @@ def _different_scales(data: TaskData) -> list[str]:
     """That the scores of some files of one task lie within 0 to 1 and those of others do not."""
     if data.score_R is None:
         return []
-    last = np.cumsum([file.rows for file in data.files])
-    highest = [float(np.abs(part).max(initial=0)) for part in np.split(data.score_R, last[:-1])]
+    highest = [file.highest for file in data.files]
     low, high = int(np.argmin(highest)), int(np.argmax(highest))
     if not highest[low] <= 1 < highest[high]:
         return []
@@ -64,7 +63,7 @@ def _different_scales(data: TaskData) -> list[str]:
 
 
 def _unused_negatives(task: TaskConfig, data: TaskData) -> list[str]:
-    rows = int(np.count_nonzero(_num_negatives(data)))
+    rows = sum(count for file in data.files for number, count in file.negatives.items() if number != "0")
     if not rows or (task.negatives.per_query and task.negatives.bank is None):
         return []
     if task.negatives.bank is not None:
@@ -76,14 +75,19 @@ def _unused_negatives(task: TaskConfig, data: TaskData) -> list[str]:
 
 def negatives_per_row(data: TaskData) -> list[tuple[int, float, int]]:
     """For each file, the lowest, the median and the highest number of negatives in a row."""
-    number_R, last = _num_negatives(data), np.cumsum([file.rows for file in data.files])
-    parts = np.split(number_R, last[:-1])
-    return [(int(part.min()), float(np.median(part)), int(part.max())) if len(part) else (0, 0.0, 0) for part in parts]
+    return [_spread({int(number): rows for number, rows in file.negatives.items()}) for file in data.files]
 
 
-def _num_negatives(data: TaskData) -> np.ndarray:
-    """The number of negatives in each row, int64 [R]."""
-    return np.diff(data.row_start_R1) - 1 - data.num_positives_R
+def _spread(rows_of_number: Mapping[int, int]) -> tuple[int, float, int]:
+    """The lowest, the median and the highest of numbers that were counted."""
+    if not rows_of_number:
+        return 0, 0.0, 0
+    number_U, count_U = (np.array(values) for values in zip(*sorted(rows_of_number.items()), strict=True))
+    up_to_U = np.cumsum(count_U)
+    middle = [
+        int(number_U[np.searchsorted(up_to_U, place, "right")]) for place in ((up_to_U[-1] - 1) // 2, up_to_U[-1] // 2)
+    ]
+    return int(number_U[0]), sum(middle) / 2, int(number_U[-1])
 
 
 def columns(names: Sequence[str]) -> str:

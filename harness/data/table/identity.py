@@ -11,6 +11,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import xxhash
+
+
+def text_hash(text: str) -> int:
+    """A 64-bit hash of the raw text. It decides whether a document is a known positive of a query."""
+    return xxhash.xxh3_64_intdigest(text.encode("utf-8"))
+
+
+def token_hash(ids: Sequence[int]) -> int:
+    """A 64-bit hash of token ids, and of where pooling begins. Texts of a step with equal hashes are encoded once."""
+    return hash_of_ids(np.asarray(ids, dtype=np.int32).data, getattr(ids, "prompt_tokens", 0))
+
+
+def hash_of_ids(ids: memoryview, prompt_tokens: int) -> int:
+    """The token hash of ids in a buffer of int32."""
+    if not prompt_tokens:
+        return xxhash.xxh3_64_intdigest(ids)
+    return xxhash.xxh3_64_intdigest(bytes(ids) + np.int32(-prompt_tokens).tobytes())
 
 from harness.data.distinct import is_first_of_equal, numbered
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,15 @@ from harness.data.config import TaskConfig
 from harness.data.data_config import DataConfig
 from harness.data.source.facts import FileFacts, ReadSettings
 from harness.data.source.locate import cache_root
-from harness.data.source.shards import source_files
 from harness.data.table.build_once import build_once
 from harness.data.table.identity import TextKeys
 from harness.data.table.npy import open_array
+from harness.data.table.rows.pieces import TEXTS_FILE, BadRowError
+from harness.data.table.rows.writer import Progress, Source, write_rows
+from harness.data.table.source_state import SourceState, states_of
 from harness.data.table.tokenisation import Tokeniser
-from harness.data.table.writer import TEXTS_FILE, BadRowError, Progress, Source, write_rows, write_tokens
+from harness.data.table.tokens.flat import FlatTokens
+from harness.data.table.tokens.write import write_tokens
 from harness.prompts import Prompts
 from harness.types import SourceKind
 
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BadRowError", "TableConfig", "TaskData", "check_scores", "open_table", "open_task"]
 
-FORMAT_VERSION = 3
-TOKENS_VERSION = 1  # of the files in tokens-KEY/
+FORMAT_VERSION = 4
+TOKENS_VERSION = 2  # of the files in tokens-KEY/
 META_FILE = "meta.json"
 CHUNK_ROWS = 1 << 20
 
@@ -72,6 +74,9 @@ class TaskData:
     label_order_R: np.ndarray | None = None  # int64, rows sorted by label, then by row
     label_start_C1: np.ndarray | None = None  # int64, label c holds [start[c], start[c + 1]) of label_order_R
     document_score_G: np.ndarray | None = None  # float32, pos_scores and neg_scores, NaN elsewhere (retrieval)
+    token_E: np.ndarray | None = None  # uint16 or uint32, the token ids of all texts
+    token_start_G1: np.ndarray | None = None  # int64, text g has the ids [start[g], start[g + 1]) of token_E
+    prompt_tokens_G: np.ndarray | None = None  # int32, tokens that are not pooled; None: all are
     label_names: tuple[str, ...] = ()
     bad_rows: int = 0  # number of rows left out (data.on_bad_row: skip)
     bad_row_messages: tuple[str, ...] = ()  # what is wrong with the first of these rows
@@ -86,6 +91,25 @@ class TaskData:
         unique, inverse = np.unique(np.asarray(text_ids), return_inverse=True)
         columns = self.texts[unique.tolist()]
         return [(columns["text"][i], columns["prompt"][i]) for i in inverse]
+
+    def read_tokens(self, text_ids: np.ndarray) -> FlatTokens:
+        """The token ids of each text after prompt and truncation, in the order of `text_ids`; ids may repeat.
+
+        Raises:
+            ValueError: the ids are not those that were written: their hashes differ.
+        """
+        assert self.token_E is not None, "this TaskData was made without token ids"
+        assert self.token_start_G1 is not None
+        start_N, stop_N = self.token_start_G1[text_ids], self.token_start_G1[text_ids + 1]
+        prompts = None if self.prompt_tokens_G is None else self.prompt_tokens_G[text_ids]
+        is_whole = bool((stop_N - start_N == self.length_G[text_ids]).all()) and start_N.min(initial=0) >= 0
+        if is_whole and stop_N.max(initial=0) <= len(self.token_E):
+            _, place_E = expand_ranges(start_N, stop_N)
+            tokens = FlatTokens(self.token_E[place_E].astype(np.int32), stop_N - start_N, prompts)
+            if (tokens.hashes() == self.token_hash_G[text_ids]).all():
+                return tokens
+        folder = Path(str(getattr(self.token_E, "filename", ""))).parent
+        raise ValueError(_damaged(folder, "its token ids have other hashes"))
 
     def keys(self, text_ids: np.ndarray) -> TextKeys:
         """What tells the texts with these ids apart; see `harness/data/table/identity.py`."""
@@ -164,7 +188,7 @@ def open_table(
     Raises:
         BadRowError: a row is bad and `on_bad_row` is `stop`. ValueError: the source or the cache cannot be used.
     """
-    states = _states(path, table)
+    states = states_of(path, table.split, table.settings.corpus)
     key = _digest(
         [FORMAT_VERSION, *map(asdict, states), table.kind, table.split, data.on_bad_row, table.settings.key()]
     )
@@ -179,16 +203,17 @@ def open_table(
 
 
 def _build_rows(
-    folder: Path, table: TableConfig, path: Source, states: list[_SourceState], skip: bool, progress: Progress | None
+    folder: Path, table: TableConfig, path: Source, states: list[SourceState], skip: bool, progress: Progress | None
 ) -> None:
     """Write the rows of a source, and what is known about it, into `folder`."""
-    facts = write_rows(folder, path, table.kind, table.split, skip, progress, table.settings)
+    is_one_file = len(states) == 1 and states[0].is_file and not table.settings.columns  # with columns: of the rows
+    facts = write_rows(folder, path, table.kind, table.split, skip, progress, table.settings, hashed=not is_one_file)
     sources = [asdict(state) for state in states]
     meta = {**asdict(facts), "sources": sources, "kind": table.kind, "split": table.split}
-    if len(states) == 1 and states[0].is_file and not table.settings.columns:  # with columns: that of the rows
+    if is_one_file:
         with open(states[0].path, "rb") as stream:
             meta["content_hash"] = hashlib.file_digest(stream, "sha256").hexdigest()
-    if _states(path, table) != states:
+    if states_of(path, table.split, table.settings.corpus) != states:
         raise ValueError(
             f"{shown_path(path)}: got a source that changed while it was read, expected a finished one; start again"
         )
@@ -198,35 +223,6 @@ def _build_rows(
 def shown_path(path: Source) -> str:
     """The path of a source for messages; of several, the first one and their number."""
     return path if isinstance(path, str) else path[0] if len(path) == 1 else f"{path[0]} and {len(path) - 1} more"
-
-
-@dataclass(frozen=True)
-class _SourceState:
-    """Path, size and modification time of a source: they show that it has changed, without reading it."""
-
-    path: str
-    is_file: bool
-    size: int
-    mtime_ns: int
-
-    @staticmethod
-    def of(path: str) -> _SourceState:
-        place = Path(path)
-        if not place.exists():  # a hub name, or a wrong path that reading the source will report
-            return _SourceState(path, False, 0, 0)
-        # Ignore the cache-* files that `datasets` itself writes into a saved folder.
-        files = [place] if place.is_file() else [f for f in place.rglob("*") if not f.name.startswith("cache-")]
-        stats = [file.stat() for file in files if file.is_file()]
-        newest = max((stat.st_mtime_ns for stat in stats), default=0)
-        return _SourceState(os.path.abspath(path), place.is_file(), sum(stat.st_size for stat in stats), newest)
-
-
-def _states(path: Source, table: TableConfig) -> list[_SourceState]:
-    """The state of every file of a source, and of the corpus whose documents it names."""
-    sources = [*source_files(path, table.split)]
-    if table.settings.corpus is not None:
-        sources += source_files(table.settings.corpus, table.split)
-    return [_SourceState.of(file) for file in sources]
 
 
 def _digest(parts: list[Any]) -> str:
@@ -240,6 +236,8 @@ def _read(table: TableConfig, path: str, rows: Path, tokens: Path) -> TaskData:
     try:
         meta = json.loads((rows / META_FILE).read_text())
         arrays = {file.stem: open_array(file) for folder in (rows, tokens) for file in folder.glob("*.npy")}
+        texts = Dataset.from_file(str(rows / TEXTS_FILE))
+        _check_lengths(arrays, meta["num_rows"], meta["num_texts"], len(texts))
         return TaskData(
             name=table.name,
             kind=table.kind,
@@ -251,11 +249,29 @@ def _read(table: TableConfig, path: str, rows: Path, tokens: Path) -> TaskData:
             bad_rows=meta["bad_rows"],
             bad_row_messages=tuple(meta["messages"]),
             files=tuple(FileFacts(**facts) for facts in meta["files"]),
-            texts=Dataset.from_file(str(rows / TEXTS_FILE)),
+            texts=texts,
             **arrays,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"data.cache: got a damaged folder {str(rows)!r} ({type(error).__name__}), expected what an earlier start "
-            "wrote there; delete it"
-        ) from error
+        raise ValueError(_damaged(rows, type(error).__name__)) from error
+
+
+def _check_lengths(arrays: dict[str, np.ndarray], num_rows: int, num_texts: int, num_stored: int) -> None:
+    """Check that what lies in the cache belongs together, without reading it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    expected = {"_R": num_rows, "_R1": num_rows + 1, "_G": num_texts, "_G1": num_texts + 1}
+    lengths = {name: expected.get(name[name.rindex("_") :]) for name in arrays}
+    if num_stored != num_texts or any(n is not None and len(arrays[name]) != n for name, n in lengths.items()):
+        raise ValueError("arrays of other lengths than the table")
+    if arrays["token_start_G1"][-1] != len(arrays["token_E"]):
+        raise ValueError("token ids of another number than the table")
+
+
+def _damaged(folder: Path, what: str) -> str:
+    return (
+        f"data.cache: got a damaged folder {str(folder)!r} ({what}), expected what an earlier start wrote there; "
+        "delete it"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,5 +55,13 @@ def open_array(path: Path) -> np.ndarray:
 
 
 def create_array(path: Path, dtype: str, length: int) -> np.memmap:
-    """A new .npy file of known length, memory-mapped for writing."""
-    return npy_format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(length,))
+    """A new .npy file of known length, memory-mapped for writing.
+
+    Raises:
+        OSError: the disk has no room for it; without this check, writing to the map would kill the process.
+    """
+    array = npy_format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(length,))
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array

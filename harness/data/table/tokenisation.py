@@ -12,8 +12,10 @@ import numpy as np
 import torch
 import xxhash
 from tokenizers import normalizers
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from harness.data.table.tokens.flat import FlatTokens
+from harness.data.table.tokens.words import WordEncoder, word_encoder
 from harness.model_folder.configuration import backbone_config, position_limit
 from harness.model_folder.find import no_such_model, resolve_model
 from harness.model_folder.layout import backbone_folder, read_layout
@@ -53,6 +55,7 @@ class Tokeniser:
         # The backend stores the maximum length as state. Without a lock, one thread would change it for another one.
         self._encoding = copy.deepcopy(self.tokenizer)
         self._lock = Lock()
+        self._words = self._word_encoder()
         self._pools_prompt = layout.include_prompt
         self._special_ids = frozenset(self.tokenizer.all_special_ids)
         self._position_limit = _position_limit(name_or_path, trust_remote_code)
@@ -83,6 +86,33 @@ class Tokeniser:
             return []
         ids = self._encode(texts, max_length)
         return ids if self._pools_prompt else self._with_prompt_tokens(texts, ids, max_length)
+
+    def encode_flat(self, texts: Sequence[str], max_length: int) -> FlatTokens:
+        """As `encode`, in one array, and word by word where the tokenizer allows that: for many texts."""
+        if self._pools_prompt and self._words is not None and texts:
+            with self._lock:
+                found = self._words.encode(list(texts), max_length)
+            if found is not None:
+                return found
+        return FlatTokens.of_rows(self.encode(texts, max_length))
+
+    @property
+    def largest_id(self) -> int:
+        """The largest token id that a text can hold."""
+        return max(self.tokenizer.get_vocab().values())
+
+    def _word_encoder(self) -> WordEncoder | None:
+        methods = ("__call__", "_encode_plus", "_convert_encoding")
+        fast = PreTrainedTokenizerFast
+        if not isinstance(self.tokenizer, fast) or self.tokenizer.truncation_side != "right":
+            return None
+        if any(getattr(type(self.tokenizer), name) is not getattr(fast, name) for name in methods):
+            return None  # a class with an encoding of its own
+        backend = copy.deepcopy(self.tokenizer.backend_tokenizer)
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = self.tokenizer.split_special_tokens
+        return word_encoder(backend)
 
     def _encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         with self._lock:
@@ -121,26 +151,30 @@ class Tokeniser:
         return rows
 
     def pad(self, ids: Sequence[Sequence[int]]) -> TokenBatch:
+        """`pad_flat` of a list of ids for each text."""
+        return self.pad_flat(FlatTokens.of_rows(ids))
+
+    def pad_flat(self, tokens: FlatTokens) -> TokenBatch:
         """Pad on the right to the longest row, rounded up to a multiple of 8, but not beyond the model's positions.
 
-        An empty `ids` gives a dummy batch: one row with one padding token that the mask marks as a real token.
+        No text gives a dummy batch: one row with one padding token that the mask marks as a real token.
         """
-        rows = [np.asarray(row, dtype=np.int64) for row in ids] or [np.array([self.tokenizer.pad_token_id])]
-        longest = max(len(row) for row in rows)
+        if not len(tokens.length_N):
+            tokens = FlatTokens(np.array([self.tokenizer.pad_token_id], np.int32), np.ones(1, np.int64))
+        longest = int(tokens.length_N.max())
         width = -(-longest // PAD_TO_MULTIPLE_OF) * PAD_TO_MULTIPLE_OF
         if self._position_limit is not None:
             width = max(longest, min(width, self._position_limit))
-        input_ids = np.full((len(rows), width), self.tokenizer.pad_token_id, dtype=np.int64)
-        mask = np.zeros_like(input_ids)
-        for i, row in enumerate(rows):
-            input_ids[i, : len(row)] = row
-            mask[i, : len(row)] = 1
-        pooling_mask = None
+        place_L = np.arange(width)
+        is_token_NL = place_L < tokens.length_N[:, None]
+        ids_NL = np.full(is_token_NL.shape, self.tokenizer.pad_token_id, dtype=np.int64)
+        ids_NL[is_token_NL] = tokens.ids_E
+        pooled_NL = None
         if not self._pools_prompt:
-            pooling_mask = torch.from_numpy(mask.copy())
-            for i, ids_of_row in enumerate(ids):
-                pooling_mask[i, : getattr(ids_of_row, "prompt_tokens", 0)] = 0
-        return TokenBatch(torch.from_numpy(input_ids), torch.from_numpy(mask), pooling_mask)
+            prompts = tokens.prompt_tokens_N
+            start_N = np.zeros(len(tokens.length_N), np.int32) if prompts is None else prompts
+            pooled_NL = torch.from_numpy((is_token_NL & (place_L >= start_N[:, None])).astype(np.int64))
+        return TokenBatch(torch.from_numpy(ids_NL), torch.from_numpy(is_token_NL.astype(np.int64)), pooled_NL)
 
 
 # With these types, segments that are all 0 give other states than no segments.
@@ -181,15 +215,3 @@ def _position_limit(name_or_path: str, trust_remote_code: bool) -> int | None:
         return position_limit(name_or_path, trust_remote_code)
     except ValueError:  # the folder holds a tokenizer but no model
         return None
-
-
-def token_hash(ids: Sequence[int]) -> int:
-    """A 64-bit hash of token ids, and of where pooling begins. Texts of a step with equal hashes are encoded once."""
-    prompt_tokens = getattr(ids, "prompt_tokens", 0)
-    hashed = [*ids, -prompt_tokens] if prompt_tokens else ids
-    return xxhash.xxh3_64_intdigest(np.asarray(hashed, dtype=np.int32).tobytes())
-
-
-def text_hash(text: str) -> int:
-    """A 64-bit hash of the raw text. It decides whether a document is a known positive of a query."""
-    return xxhash.xxh3_64_intdigest(text.encode("utf-8"))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from harness.data.source.facts import ReadSettings
-from harness.data.table.tokenisation import Tokeniser, token_hash
+from harness.data.table.identity import token_hash
+from harness.data.table.tokenisation import Tokeniser
 from harness.filtering.config import FilterConfig, RuleConfig
 from harness.filtering.duplicates import is_repeated
 from harness.filtering.filter import FilterRequest

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from harness.data.source.containers.rows import BadRow, Row
+from harness.data.source.containers.rows import BadRow, Row, TextRow
 from harness.types import SourceKind
 
 
@@ -107,6 +107,14 @@ def detect_format(columns: Collection[str], kind: SourceKind) -> RowFormat | Bad
     if other_kinds:
         hint = f"; these columns fit kind: {' or '.join(sorted(other_kinds))}"
     return BadRow("columns", shown(columns), f"{' or '.join(map(str, formats))} for kind {kind}{hint}")
+
+
+def with_header_hint(problem: BadRow, row: Row) -> BadRow:
+    """The problem, with what a csv or tsv file must have, if the row comes from one."""
+    if not isinstance(row, TextRow):
+        return problem
+    ids = "; ids name texts of other files: join these first" if all(name.isdecimal() for name in row) else ""
+    return replace(problem, expected=f"{problem.expected}; the first line must name the columns{ids}")
 
 
 def shown(columns: Collection[str]) -> str:

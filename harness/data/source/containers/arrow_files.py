@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -20,15 +20,23 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 def parquet_rows(path: str) -> Rows:
     """The rows of a parquet file."""
-    line = 0
+    return _numbered(parquet_batches(path))
+
+
+def parquet_batches(path: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a parquet file, in batches.
+
+    Raises:
+        ValueError: the file ends before it is complete, or cannot be read.
+    """
+    num_rows = 0
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
             for batch in file.iter_batches(ARROW_BATCH_ROWS):
-                for row in _arrow_rows(batch):
-                    line += 1
-                    yield line, row
+                yield batch
+                num_rows += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(broken_off(path, line + 1, error)) from error
+        raise ValueError(broken_off(path, num_rows + 1, error)) from error
 
 
 def saved_dataset_rows(path: str, split: str) -> Rows:
@@ -74,21 +82,27 @@ def hub_rows(name: str, split: str, config_name: str | None, expected: str) -> R
 
 
 def _dataset_rows(dataset: Dataset) -> Rows:
-    line = 0
     # Arrow format, so that images and audio in columns that the harness ignores are not decoded.
-    for table in dataset.with_format("arrow").iter(ARROW_BATCH_ROWS):
-        for row in _arrow_rows(table):
-            line += 1
-            yield line, row
+    return _numbered(dataset.with_format("arrow").iter(ARROW_BATCH_ROWS))
 
 
-def _arrow_rows(table: pa.Table | pa.RecordBatch) -> Iterator[Row | BadRow]:
-    """The rows of an Arrow table. A row with strings that are not UTF-8 becomes a BadRow; the other rows are read."""
+def _numbered(batches: Iterable[pa.Table | pa.RecordBatch]) -> Rows:
+    line = 1
+    for batch in batches:
+        yield from arrow_rows(batch, line)
+        line += batch.num_rows
+
+
+def arrow_rows(table: pa.Table | pa.RecordBatch, first: int) -> Rows:
+    """(number, row) of the rows of an Arrow table, of which the first has the number `first`.
+
+    A row with strings that are not UTF-8 becomes a BadRow; the other rows are read.
+    """
     try:
-        yield from table.to_pylist()
+        rows: Iterable[Row | BadRow] = table.to_pylist()
     except UnicodeDecodeError:
-        for i in range(table.num_rows):
-            yield _arrow_row(table, i)
+        rows = (_arrow_row(table, i) for i in range(table.num_rows))
+    return zip(range(first, first + table.num_rows), rows, strict=True)
 
 
 def _arrow_row(table: pa.Table | pa.RecordBatch, i: int) -> Row | BadRow:

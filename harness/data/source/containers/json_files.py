@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any
 
-from harness.data.source.containers.lines import READ_ERRORS, open_bytes, read_lines
+from harness.data.source.containers.lines import READ_ERRORS, Lines, open_bytes, read_lines
 from harness.data.source.containers.rows import BadRow, Row, Rows, broken_off
 
 _CHUNK_BYTES = 1 << 20
@@ -16,25 +16,34 @@ _BLANK = " \t\r\n"
 _ONE_OBJECT_PER_LINE = "one JSON object per line"
 
 
-def json_line_rows(path: str) -> Rows:
-    """One JSON object per line."""
-    for line, content in read_lines(path):
+def json_line_rows(path: str, part: Lines | None = None) -> Rows:
+    """One JSON object per line. part: lines of the file that were read already."""
+    for line, content in read_lines(path, part):
         yield line, content if isinstance(content, BadRow) else _parse(content)
 
 
 def json_rows(path: str) -> Rows:
     """One JSON object per line, or one list of JSON objects, whose first one has number 1."""
+    return _list_rows(path) if is_one_list(path) else line_rows_of_json(path)
+
+
+def is_one_list(path: str) -> bool:
+    """Whether a JSON file begins a list.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
     try:
         with open_bytes(path) as stream:
             start = stream.read(_CHUNK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     except READ_ERRORS as error:
         raise ValueError(broken_off(path, 1, error)) from error
-    return _list_rows(path) if start == b"[" else _line_rows_of_json(path)
+    return start == b"["
 
 
-def _line_rows_of_json(path: str) -> Rows:
+def line_rows_of_json(path: str, part: Lines | None = None) -> Rows:
     """As `json_line_rows`; an object over several lines, or with the rows under a key, is refused with the remedy."""
-    for line, row in json_line_rows(path):
+    for line, row in json_line_rows(path, part):
         broken = isinstance(row, BadRow) and row.got.startswith("broken JSON")
         lists = [] if isinstance(row, BadRow) else [key for key, value in row.items() if _is_list_of_objects(value)]
         if line == 1 and (broken or (isinstance(row, dict) and len(row) == 1 and lists)):
@@ -107,7 +116,7 @@ def _expect_nothing_more(text: str) -> None:
 def _parse(text: str) -> Row | BadRow:
     """The JSON object on one line, or a BadRow that says why the line is not a JSON object."""
     try:
-        row = json.loads(text, object_pairs_hook=_with_each_key_once)
+        row = json.loads(text) if text.startswith("\ufeff") else _DECODER.decode(text)  # loads explains the mark
     except _RepeatedKeyError as error:
         return _twice(error)
     except json.JSONDecodeError as error:
@@ -135,3 +144,6 @@ def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_object(value: Any, expected: str) -> BadRow:
     return BadRow("row", f"a JSON {type(value).__name__}", expected)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_with_each_key_once)

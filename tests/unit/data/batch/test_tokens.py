@@ -17,14 +17,15 @@ from harness.data.config import PromptsConfig, TaskConfig
 from harness.data.data_config import DataConfig
 from harness.data.plan.plan import plan
 from harness.data.plan.task import Task
+from harness.data.table.identity import token_hash
 from harness.data.table.index import open_task
-from harness.data.table.tokenisation import Tokeniser, token_hash
+from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder
 from harness.encoder.load import config_of_folder, load_encoder
 from harness.prompts import NO_PROMPTS, Prompts
 from harness.search.embeddings import TableEmbeddings
 from harness.search.encode import TextEncoder
-from harness.types import PromptedText, TokenBatch
+from harness.types import ROLES, PromptedText, TokenBatch
 from tests.tiny import make_model, text, write_jsonl
 
 LENGTH = 16  # tokens; some texts are cut
@@ -118,3 +119,34 @@ def test_texts_of_equal_tokens_differ_where_pooling_begins_elsewhere(folder):
 def test_a_prompt_that_leaves_no_room_for_the_text_is_refused(folder):
     with pytest.raises(ValueError, match=r"include_prompt: got the prompt .* and no room for text in 4 tokens"):
         Tokeniser(str(folder)).encode([PromptedText("aral btin cmok dsul ", "aral")], 4)
+
+
+@pytest.mark.parametrize("pools_prompt", [True, False])
+def test_a_step_takes_the_ids_that_tokenising_afresh_gives(
+    folder, task, tokeniser, tmp_path, monkeypatch, pools_prompt
+):
+    """With prompts of the task and of rows, texts that are cut, and repeated texts; no step tokenises."""
+    used = tokeniser if pools_prompt else Tokeniser(str(folder))
+    if pools_prompt:
+        data = open_task(task.config, task.data.path, DataConfig(cache=str(tmp_path)), used, 9, LENGTH)
+        bank = BankHistory(NegativeBank(data.num_rows, ListedCandidates(data), 0))
+        task = Task(task.config, data, bank, 9, LENGTH)
+    step_plan = plan([task], seed=0, step=1)
+    row_M, text_M = np.arange(len(step_plan.texts))[::-1], step_plan.texts.text_T[::-1]
+    fresh = []
+    for text_id, (raw, own) in zip(text_M, task.data.read_texts(text_M), strict=True):
+        role = ROLES[task.data.role_G[text_id]]
+        fresh += used.encode([PromptedText(task.prompt(role, own), raw)], task.max_length(role))
+    expected = used.pad(fresh)
+    assert {9, LENGTH} & set(map(len, fresh)), "a text is cut"
+    monkeypatch.setattr(Tokeniser, "_encode", None)
+    monkeypatch.setattr(Tokeniser, "encode_flat", None)
+    batch, dummy = token_batches(step_plan, [row_M, row_M[:0]], [task], used)
+    assert torch.equal(batch.input_ids_BL, expected.input_ids_BL)
+    assert torch.equal(batch.attention_mask_BL, expected.attention_mask_BL)
+    if pools_prompt:
+        assert batch.pooling_mask_BL is None
+    else:
+        assert torch.equal(batch.pooling_mask_BL, expected.pooling_mask_BL)
+        assert not torch.equal(batch.pooling_mask_BL, batch.attention_mask_BL)
+    assert dummy.attention_mask_BL.tolist() == [[1, 0, 0, 0, 0, 0, 0, 0]]

@@ -16,7 +16,7 @@ from harness.cli.plan import _files_table
 from harness.data.config import NegativesConfig, TaskConfig
 from harness.data.plan.task import Task
 from harness.data.table.findings import negatives_per_row, remarks
-from harness.data.table.writer import BAD_ROW, BadRowError
+from harness.data.table.rows.pieces import BAD_ROW, BadRowError
 from tests.unit.data.table.sources import Open, write_lines
 
 LISTED = [{"query": "ral", "pos": ["mok"], "neg": ["sul", "dip"], "id": 1}, {"query": "tin", "pos": ["ven"], "neg": []}]

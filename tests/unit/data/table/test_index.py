@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from harness.data.config import PromptsConfig, TaskConfig
 from harness.data.data_config import DataConfig
 from harness.data.plan.query_texts import RowsOfTexts
 from harness.data.table import index
-from harness.data.table.identity import TextKeys
+from harness.data.table.findings import negatives_per_row, remarks
+from harness.data.table.identity import TextKeys, text_hash, token_hash
 from harness.data.table.index import open_task
-from harness.data.table.tokenisation import Tokeniser, text_hash, token_hash
-from harness.data.table.writer import BadRowError
+from harness.data.table.npy import ArrayFile
+from harness.data.table.rows.pieces import BadRowError
+from harness.data.table.tokenisation import Tokeniser
 from tests.tiny import make_model
 from tests.unit.data.table.sources import ROWS, Open, write_lines
 
@@ -136,8 +140,8 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
     path = write_lines(tmp_path / "a.jsonl", ROWS)
     write_rows = index.write_rows
 
-    def append_too(*arguments: Any) -> Any:
-        result = write_rows(*arguments)
+    def append_too(*arguments: Any, **options: Any) -> Any:
+        result = write_rows(*arguments, **options)
         path.write_text(path.read_text() + json.dumps(ROWS[0]) + "\n")
         return result
 
@@ -199,6 +203,76 @@ def test_a_damaged_cache_says_what_to_delete(tmp_path: Path, open_data: Open) ->
     assert open_data(path).num_rows == len(ROWS)
 
 
+@pytest.mark.parametrize("damage", ["ids", "start", "cut", "other length"])
+def test_damaged_token_ids_are_never_trained_on(tmp_path: Path, open_data: Open, damage: str) -> None:
+    """What opening does not see, because it reads nothing, is seen when the text is used."""
+    path = write_lines(tmp_path / "a.jsonl", ROWS)
+    data = open_data(path)
+    ids = np.arange(data.num_texts)
+    assert data.token_E is not None
+    assert data.token_E.dtype == np.uint16
+    assert (data.read_tokens(ids[::-1]).hashes() == data.token_hash_G[::-1]).all()
+    expected = data.read_tokens(ids).ids_E
+    (folder,) = (tmp_path / "cache" / "rows").glob("*/tokens-*/")
+    file = folder / ("token_start_G1.npy" if damage == "start" else "token_E.npy")
+    array = np.load(file)
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-2])
+    else:
+        array[7] += 1
+        np.save(file, array[:-1] if damage == "other length" else array)
+    with pytest.raises(ValueError, match=r"data\.cache: got a damaged folder '.*' \(.*\), expected .*delete it"):
+        open_data(path).read_tokens(ids)
+    shutil.rmtree(folder)
+    assert (open_data(path).read_tokens(ids).ids_E == expected).all()
+
+
+def test_a_vocabulary_beyond_two_bytes_takes_four(tmp_path: Path, open_data: Open, tokeniser: Tokeniser) -> None:
+    class Large(Tokeniser):
+        largest_id = 2**16
+
+        def __init__(self) -> None:
+            self.__dict__ = tokeniser.__dict__
+
+    path = write_lines(tmp_path / "a.jsonl", ROWS)
+    data = open_data(path, tokeniser=Large())
+    assert data.token_E is not None
+    assert data.token_E.dtype == np.uint32
+    assert (data.read_tokens(np.arange(data.num_texts)).hashes() == data.token_hash_G).all()
+
+
+def test_opening_reads_nothing_that_grows_with_the_rows(tmp_path: Path, open_data: Open) -> None:
+    """Beside the maps themselves, opening and describing 50 times as many rows takes no more memory."""
+    peaks = []
+    for count in (200, 10_000):
+        path = write_lines(
+            tmp_path / f"{count}.jsonl", [{"query": f"q{i}", "pos": ["p"], "neg": ["n"]} for i in range(count)]
+        )
+        data = open_data(path)
+        tracemalloc.start()
+        again = open_data(path)
+        task = TaskConfig(name="t", kind="retrieval", path=str(path), quota=1)
+        assert "rows have negatives that are not used" in remarks(task, again)[0]
+        assert negatives_per_row(again) == [(1, 1.0, 1)]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert again.num_rows == data.num_rows == count
+    assert peaks[1] < peaks[0] + 8 * 1000
+
+
+def test_a_full_disk_costs_one_line(tmp_path: Path, open_data: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_lines(tmp_path / "a.jsonl", ROWS)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ArrayFile, "append", full)
+    with pytest.raises(ValueError, match=r"^data\.cache: got .*whose disk became full.*on another disk$"):
+        open_data(path)
+    monkeypatch.undo()
+    assert open_data(path).num_rows == len(ROWS)
+
+
 def test_a_cache_that_cannot_be_written_names_the_key(tmp_path: Path, tokeniser: Tokeniser) -> None:
     path = write_lines(tmp_path / "a.jsonl", ROWS)
     task = TaskConfig(name="t", kind="retrieval", path=str(path), quota=1)
@@ -209,7 +283,7 @@ def test_a_cache_that_cannot_be_written_names_the_key(tmp_path: Path, tokeniser:
 def test_arrays_stay_on_disk(tmp_path: Path, open_data: Open) -> None:
     data = open_data(write_lines(tmp_path / "a.jsonl", ROWS))
     arrays = [value for value in vars(data).values() if isinstance(value, np.ndarray)]
-    assert len(arrays) == 12
+    assert len(arrays) == 14
     assert all(isinstance(array, np.memmap) and not array.flags.writeable for array in arrays)
 
 

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from harness.data.config import PromptsConfig
-from harness.data.table import writer as index_writer
-from harness.data.table.tokenisation import Tokeniser, text_hash, token_hash
-from harness.data.table.writer import BadRowError
+from harness.data.source import parts
+from harness.data.table.identity import text_hash, token_hash
+from harness.data.table.rows import pieces, writer
+from harness.data.table.rows.pieces import BadRowError
+from harness.data.table.tokenisation import Tokeniser
+from harness.data.table.tokens import write
 from tests.unit.data.table.sources import DOCUMENT_LENGTH, QUERY_LENGTH, ROWS, Open, labelled, write_lines
 
 
@@ -134,25 +137,26 @@ def test_every_text_is_reported_once_written_and_once_tokenised(tmp_path: Path, 
 def test_chunks_are_joined_without_a_seam(tmp_path: Path, open_data: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_lines(tmp_path / "a.jsonl", ROWS)
     in_one_chunk = open_data(path)
-    monkeypatch.setattr(index_writer, "CHUNK_TEXTS", 7)
-    monkeypatch.setattr(index_writer, "TOKENISE_TEXTS", 3)
-    pieces = open_data(shutil.copy(path, tmp_path / "b.jsonl"))
+    monkeypatch.setattr(pieces, "CHUNK_TEXTS", 7)
+    monkeypatch.setattr(write, "TOKENISE_TEXTS", 3)
+    joined = open_data(shutil.copy(path, tmp_path / "b.jsonl"))
     for name in ("row_start_R1", "text_hash_G", "token_hash_G", "length_G", "role_G", "sorted_query_row_R"):
-        assert np.array_equal(getattr(pieces, name), getattr(in_one_chunk, name)), name
+        assert np.array_equal(getattr(joined, name), getattr(in_one_chunk, name)), name
     ids = np.arange(in_one_chunk.num_texts)[::-1]
-    assert pieces.read_texts(ids) == in_one_chunk.read_texts(ids)
+    assert joined.read_texts(ids) == in_one_chunk.read_texts(ids)
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No list of all rows is kept: four times as many rows need about the same memory."""
-    monkeypatch.setattr(index_writer, "CHUNK_TEXTS", 2000)
+    monkeypatch.setattr(pieces, "CHUNK_TEXTS", 2000)
+    monkeypatch.setattr(parts, "PART_BYTES", 20_000)
     peaks = []
     for count in (2500, 10_000):
         folder = tmp_path / str(count)
         folder.mkdir()
         path = write_lines(folder / "a.jsonl", [{"query": f"q{i}", "positive": f"p{i}"} for i in range(count)])
         tracemalloc.start()
-        index_writer.write_rows(folder, str(path), "retrieval", "train", False)
+        writer.write_rows(folder, str(path), "retrieval", "train", False)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]

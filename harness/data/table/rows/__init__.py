@@ -1,0 +1,1 @@
+"""From the rows of a source to the files of a table, shared by processes where that pays."""
