@@ -16,7 +16,7 @@ from harness.search.encode import EncodeTexts
 from harness.search.unit_rows import unit_rows
 
 Data = TypeVar("Data")  # each has `counts`: what was counted while it was read (harness/evaluation/counts.py)
-Embeddings = tuple[np.ndarray, ...]  # one or several float32 [N, D], not normalised; equal on every rank
+Embeddings = tuple[np.ndarray, ...]  # one or several float32 [N, D], not normalised; see `encode`
 
 
 class Kind(ABC, Generic[Data]):
@@ -56,7 +56,11 @@ class Kind(ABC, Generic[Data]):
 
     @abstractmethod
     def encode(self, encode: EncodeTexts, data: Data) -> Embeddings:
-        """The embeddings that `scores` takes. Equal texts are encoded once. Every rank must call this."""
+        """The embeddings that `scores` takes. Equal texts are encoded once. Every rank must call this.
+
+        Where rank 0 alone scores, the other ranks get tables without rows. Where the data may be large, each rank gets
+        its share of the documents. Every table is [N, D] on every rank.
+        """
 
     def scores(self, data: Data, embeddings: Embeddings, dim: int | None = None) -> dict[str, float]:
         """All metrics of the embeddings, or of their first `dim` dimensions. Every rank must call this.
