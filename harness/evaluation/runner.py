@@ -73,10 +73,11 @@ class LoadedData:
             yield name, LoadedData({name: self.data[name]}, [fact], self.prompts)
 
 
-def load(paths: Sequence[str], *, ignore_identical_ids: bool = False) -> LoadedData:
-    """Read and check all data sets, and collect the facts about them.
+def load(paths: Sequence[str], *, ignore_identical_ids: bool = False, cache: str | None = None) -> LoadedData:
+    """Read and check all data sets, and collect the facts about them. Every rank must call this.
 
-    ignore_identical_ids: no query ranks the document with its id, even if their texts differ.
+    ignore_identical_ids: no query ranks the document with its id, even if their texts differ. cache: the folder for
+    derived files, in which the documents of retrieval data are kept; None: the user's cache folder.
 
     Raises:
         ValueError: a data set cannot be read, or is given twice.
@@ -85,7 +86,7 @@ def load(paths: Sequence[str], *, ignore_identical_ids: bool = False) -> LoadedD
     facts = []
     for name, path in zip(dataset_name(paths), paths, strict=True):
         kind, files = data_files(path)
-        dataset: EvaluationData = KINDS[kind].load(*files)
+        dataset: EvaluationData = KINDS[kind].load(*files, cache=cache)
         if ignore_identical_ids and isinstance(dataset, RetrievalData):
             dataset = Retrieval().without_identical_ids(dataset)
         data[name] = dataset

@@ -44,7 +44,7 @@ class Classification(Kind[ClassificationData]):
         train, test = file_called(path, "train"), file_called(path, "test")
         return (train, test) if train and test else None
 
-    def load(self, train: Path, test: Path) -> ClassificationData:
+    def load(self, train: Path, test: Path, cache: str | None = None) -> ClassificationData:
         train_texts, train_labels = labelled_texts(train, facts := FileFacts())
         test_texts, test_labels = labelled_texts(test, facts)
         if len(set(train_labels)) < 2:

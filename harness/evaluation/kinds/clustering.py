@@ -49,7 +49,7 @@ class Clustering(Kind[ClusteringData]):
     def recognises(self, row: Row) -> bool:
         return _columns(row) is not None
 
-    def load(self, file: Path) -> ClusteringData:
+    def load(self, file: Path, cache: str | None = None) -> ClusteringData:
         """Read the data; the columns are text and label, or sentences and labels as in mteb's data sets."""
         data, unused = ClusteringData([], []), Counter[str]()
         for line, row in read_rows(file):

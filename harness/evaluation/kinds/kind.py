@@ -29,7 +29,9 @@ class Kind(ABC, Generic[Data]):
     metrics: tuple[str, ...]  # mteb's names; the first is the main metric, which no other kind has
     # score(data, *unit rows) returns all metrics, NaN where one is not defined; called on rank 0 only
     score: Callable[..., dict[str, float]]
-    load: Callable[..., Data]  # load(*files) reads what `files` names; ValueError `FILE:LINE: FIELD: ...` for a bad row
+    # load(*files, cache=...) reads what `files` names; ValueError `FILE:LINE: FIELD: ...` for a bad row. cache: the
+    # folder for derived files; None: the user's
+    load: Callable[..., Data]
 
     @property
     def main_metric(self) -> str:

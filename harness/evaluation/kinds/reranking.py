@@ -49,7 +49,7 @@ class Reranking(Kind[RerankingData]):
             detect_format(row, "retrieval"), BadRow
         )
 
-    def load(self, file: Path) -> RerankingData:
+    def load(self, file: Path, cache: str | None = None) -> RerankingData:
         # A query without positives or without negatives leaves nothing to rank: it is not scored, as in mteb.
         data, count = RerankingData([], [], []), Counter[str]()
         for line, row in read_formatted(file, "retrieval", facts := FileFacts()):

@@ -62,7 +62,7 @@ class Retrieval(Kind[RetrievalData]):
         corpus, queries = file_called(path, "corpus"), file_called(path, "queries")
         return (corpus, queries, judgements_file(path)) if corpus and queries else None
 
-    def load(self, corpus: Path, queries: Path, judgements: Path) -> RetrievalData:
+    def load(self, corpus: Path, queries: Path, judgements: Path, cache: str | None = None) -> RetrievalData:
         """Read the data. A query that is a document (same id, same text) gets no credit for finding itself.
 
         BEIR's evaluator and several tasks of mteb go by the id alone, see `without_identical_ids`.
@@ -74,7 +74,7 @@ class Retrieval(Kind[RetrievalData]):
             )
         unused: Counter[str] = Counter()
         query_of = _queries(queries, unused)
-        documents = open_corpus(corpus)
+        documents = open_corpus(corpus, cache)
         qrels, counts = read_judgements(judgements, query_of, documents.numbers)
         scored = {name: query_of[name].text for name in qrels}
         same_id = documents.numbers(scored)

@@ -1,0 +1,1 @@
+"""Measure how seconds and memory grow with the data, operation by operation."""
