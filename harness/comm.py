@@ -135,6 +135,12 @@ def all_reduce_max(value: Tensor) -> Tensor:
     return value
 
 
+def sign_of_life() -> None:
+    """Exchange a message with all ranks, so that none of them waits for long in one call for a slower one."""
+    if not _alone():
+        all_reduce_max(torch.zeros(1, device=device()))
+
+
 @_communicates
 def broadcast_object(value: Any) -> Any:
     """Rank 0's value, on every rank."""

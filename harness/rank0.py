@@ -1,7 +1,7 @@
-"""Runs a function on rank 0 while the other ranks wait; every rank gets the function's value or its error.
+"""Runs a function on rank 0 while the other ranks wait, or on each rank until the last one is done.
 
-A rank that waits in one collective call fails after the process group's time limit. So rank 0 sends a message every
-second while the function runs, and the function may run for hours.
+A rank that waits in one collective call fails after the process group's time limit. So the ranks send a message every
+second while the function runs, and it may run for hours, on one rank longer than on others.
 """
 
 from __future__ import annotations
@@ -42,6 +42,29 @@ def by_main(work: Callable[[], Value]) -> Value:
             return future.result() if comm.is_main() else value
 
 
+def by_each(work: Callable[[], Value]) -> list[Value]:
+    """Run `work()` on every rank, its own share of a task; every rank gets the values of all ranks, in their order.
+
+    work: must not call collectives. Its value is sent to all ranks, so it should be small.
+
+    Raises:
+        ValueError: with the message of the first rank that failed, at once; a rank that failed raises its own error.
+    """
+    if comm.world_size() == 1:
+        return [work()]
+    future: Future[Value] = Future()
+    Thread(target=_run_into, args=(future, work), daemon=True).start()
+    while True:
+        signs = comm.gather_objects(_sign_of_life(future))
+        problems = [problem for _, _, problem in signs if problem is not None]
+        if problems:
+            if signs[comm.rank()][2] is not None:
+                future.result()  # raises this rank's own error
+            raise ValueError(problems[0])
+        if all(has_ended for has_ended, _, _ in signs):
+            return [value for _, value, _ in signs]
+
+
 def _run_into(future: Future[Value], work: Callable[[], Value]) -> None:
     """Store what `work()` returns or raises in the future."""
     try:
@@ -58,7 +81,11 @@ def _sign_of_life(future: Future[Any]) -> tuple[bool, Any, str | None]:
     error = future.exception()
     if error is None:
         return True, future.result(), None
-    return True, None, str(error) if isinstance(error, ValueError) else f"rank 0: {type(error).__name__}: {error}"
+    return True, None, str(error) if isinstance(error, ValueError) else _named(error)
+
+
+def _named(error: BaseException) -> str:
+    return f"rank {comm.rank()}: {type(error).__name__}: {error}"
 
 
 def made_by_main(path: Path, make: Callable[[Path], None]) -> Path:

@@ -134,9 +134,7 @@ def filter_data(
     from harness.cli.opened_model import open_model
     from harness.data.source.facts import ReadSettings
     from harness.filtering.filter import FilterRequest, earlier_report, filter_pairs
-    from harness.filtering.report import PAGE, summary
     from harness.report.console import MiningConsole, ReadingConsole
-    from harness.report.messages import say
 
     if "RANK" in os.environ:
         comm.initialise()
@@ -152,5 +150,15 @@ def filter_data(
     if (report := earlier_report(request, facts)) is None:
         with MiningConsole() as console:
             report = filter_pairs(opened.encode.without_prompts(), request, facts, console.progress)
-    say(f"{summary(report)}\nreport: {out / PAGE}")
+    _show(report, out)
     comm.shutdown()
+
+
+def _show(report: dict[str, Any], out: Path) -> None:
+    """Print how many rows were kept and dropped, and where the report lies."""
+    from harness.filtering.report import PAGE, summary, warnings
+    from harness.report.messages import say, warn
+
+    say(f"{summary(report)}\nreport: {out / PAGE}")
+    for line in warnings(report):
+        warn(line)

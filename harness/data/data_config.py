@@ -14,7 +14,7 @@ from harness.settings.section import Section
 class DataConfig(Section):
     """How data files are read, and how the examples of a step are divided among tasks that have a share.
 
-    cache: folder of the validated copies; default: the user's cache folder.
+    cache: folder of the validated copies, and of the documents of evaluation data; default: the user's cache folder.
     batch: number of examples in a step, over all tasks and ranks; required if a task has a share.
     size_temperature: a higher value makes the `auto` shares depend less on the size of the data (see
         `harness/data/plan/quotas.py`).

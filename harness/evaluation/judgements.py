@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from harness.evaluation.rows import bad_field, read_lines, read_rows
 
 TEXT_SUFFIXES = (".tsv", ".txt", ".qrels", ".tsv.gz", ".txt.gz", ".qrels.gz")
 Qrels = dict[str, dict[str, int]]  # query id → document id → grade
+KnownDocuments = Callable[[Collection[str]], Collection[str]]  # ids of documents → those that the corpus has
 _COLUMNS = ("query-id", "corpus-id", "score")
 _LARGEST_GRADE = 2**31 - 1
 # Names of the columns, without hyphens, underscores, blanks and capitals.
@@ -51,10 +52,10 @@ def judgements_file(folder: Path) -> Path:
     raise ValueError(f"{place}: got {names}, expected test.tsv or a single file ({', '.join(dict.fromkeys(suffixes))})")
 
 
-def read_judgements(file: Path, queries: Collection[str], documents: Collection[str]) -> tuple[Qrels, Counts]:
+def read_judgements(file: Path, queries: Collection[str], known: KnownDocuments) -> tuple[Qrels, Counts]:
     """The grades of the known queries, and what was counted.
 
-    A document that is not in `documents` stays: it counts as never found. A query that is not in `queries` is left out.
+    A document that is not known stays: it counts as never found. A query that is not in `queries` is left out.
 
     Raises:
         ValueError: a line is bad, gives another grade than an earlier line, or no judgement is left.
@@ -71,11 +72,13 @@ def read_judgements(file: Path, queries: Collection[str], documents: Collection[
         if earlier != grade:
             raise bad_field(file, line, "score", grade, f"{earlier} as in line {first}, which judges the same document")
         count["repeated_judgements"] += first != line
-        count["judgements_of_missing_documents"] += first == line and document not in documents
     if not qrels:
         unknown = count["judgements_of_unknown_queries"]
         got = f"{unknown} judgements of queries that the queries file lacks" if unknown else "no judgements"
         raise ValueError(f"{file}: got {got}, expected at least one of a known query")
+    documents = known({document for grades in qrels.values() for document in grades})
+    missing = sum(document not in documents for grades in qrels.values() for document in grades)
+    count["judgements_of_missing_documents"] = missing
     count["queries_without_judgements"] = len(queries) - len(qrels)
     count["queries_without_relevant_documents"] = sum(max(grades.values()) <= 0 for grades in qrels.values())
     return qrels, only_nonzero(**count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from harness.prompts import ModelPrompts, PromptChoice, Prompts
 from harness.prompts.model_prompts import has_pairs
 from harness.search.encode import EncodeTexts, TextEncoder
 
+_CHECKED_ROWS = 65_536  # at a time
 Results = dict[str, dict[str, float]]  # data set → metric → value; NaN (null in files): not defined
 
 
@@ -71,10 +73,11 @@ class LoadedData:
             yield name, LoadedData({name: self.data[name]}, [fact], self.prompts)
 
 
-def load(paths: Sequence[str], *, ignore_identical_ids: bool = False) -> LoadedData:
-    """Read and check all data sets, and collect the facts about them.
+def load(paths: Sequence[str], *, ignore_identical_ids: bool = False, cache: str | None = None) -> LoadedData:
+    """Read and check all data sets, and collect the facts about them. Every rank must call this.
 
-    ignore_identical_ids: no query ranks the document with its id, even if their texts differ.
+    ignore_identical_ids: no query ranks the document with its id, even if their texts differ. cache: the folder for
+    derived files, in which the documents of retrieval data are kept; None: the user's cache folder.
 
     Raises:
         ValueError: a data set cannot be read, or is given twice.
@@ -83,14 +86,13 @@ def load(paths: Sequence[str], *, ignore_identical_ids: bool = False) -> LoadedD
     facts = []
     for name, path in zip(dataset_name(paths), paths, strict=True):
         kind, files = data_files(path)
-        dataset: EvaluationData = KINDS[kind].load(*files)
+        dataset: EvaluationData = KINDS[kind].load(*files, cache=cache)
         if ignore_identical_ids and isinstance(dataset, RetrievalData):
             dataset = Retrieval().without_identical_ids(dataset)
         data[name] = dataset
         num_rows, counts = KINDS[kind].num_rows(dataset), dict(dataset.counts)
-        facts.append(
-            {"name": name, "path": path, "kind": kind, "rows": num_rows, "hash": _hash(files), "counts": counts}
-        )
+        digest = rank0.by_main(partial(_hash, files))
+        facts.append({"name": name, "path": path, "kind": kind, "rows": num_rows, "hash": digest, "counts": counts})
     return LoadedData(data, facts)
 
 
@@ -110,11 +112,11 @@ def evaluate(
 ) -> Results:
     """Metrics of every data set (loaded, or given as paths): `{data set: {metric: value}}`, with mteb's metric names.
 
-    `encode(texts, role)` returns float32 [N, D]; every rank calls it with the same texts and gets the same rows. Texts
-    that are neither queries nor documents have the role `sentence`. If the data has prompts (`with_prompts`), `encode`
-    must be a `TextEncoder`, which puts them before the texts. All ranks search, rank 0 computes the metrics, and all
-    ranks return them. With `matryoshka_dims` the main metric is also computed for each prefix of the embeddings, as
-    `METRIC@DIM` (`ndcg_at_10@128`); prefixes are normalised.
+    `encode(texts, role)` returns float32 [N, D]. Texts that are neither queries nor documents have the role `sentence`.
+    The ranks of a `TextEncoder` share the work; a plain function computes what the calling rank needs. If the data has
+    prompts (`with_prompts`), `encode` must be a `TextEncoder`, which puts them before the texts. All ranks search, rank
+    0 computes the metrics, and all ranks return them. With `matryoshka_dims` the main metric is also computed for each
+    prefix of the same embeddings, as `METRIC@DIM` (`ndcg_at_10@128`); prefixes are normalised.
 
     Raises:
         ValueError: a data set cannot be read, an embedding is not finite, or a Matryoshka dim is larger than D.
@@ -135,7 +137,7 @@ def _evaluate_one(
 ) -> dict[str, float]:
     kind = kind_of(data)
     embeddings = kind.encode(encode, data)
-    rank0.by_main(lambda: _check(name, embeddings, matryoshka_dims))
+    rank0.by_each(lambda: _check(name, embeddings, matryoshka_dims))
     metrics = kind.scores(data, embeddings)
     main = kind.main_metric
     for dim in matryoshka_dims:
@@ -146,7 +148,8 @@ def _evaluate_one(
 
 def _check(name: str, embeddings: Embeddings, matryoshka_dims: Sequence[int]) -> None:
     """Refuse embeddings that are not finite, and Matryoshka prefixes longer than the embeddings."""
-    if not all(np.isfinite(table_ND).all() for table_ND in embeddings):
+    blocks = ((table_ND, first) for table_ND in embeddings for first in range(0, len(table_ND), _CHECKED_ROWS))
+    if not all(np.isfinite(table_ND[first : first + _CHECKED_ROWS]).all() for table_ND, first in blocks):
         raise ValueError(
             f"{name}: got embeddings with inf or nan, expected finite numbers; lower training.learning_rate "
             "or set training.precision: fp32"

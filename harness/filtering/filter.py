@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.data.table.tokens.write import tokenise
 from harness.filtering.config import FilterConfig
 from harness.filtering.consistency import excluded_rivals, is_consistent, kth_rival_scores, sample
-from harness.filtering.duplicates import is_near_duplicate, is_repeated, pair_text, write_signatures
+from harness.filtering.duplicates import is_repeated, pair_text
+from harness.filtering.near.find import Compared, NearDuplicates
 from harness.filtering.output import write_rows
 from harness.filtering.pairs import PairTable, Verdicts, source_hash, write_pairs
 from harness.filtering.reasons import Reason
@@ -42,7 +43,7 @@ from harness.search.unique_texts import unique_texts
 from harness.settings.section import flat
 
 WORK_FOLDER, DATA_FILE = "work", "train.jsonl.gz"
-_WORK_VERSION = 2  # of the files in work/
+_WORK_VERSION = 3  # of the files in work/
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,9 @@ def filter_pairs(encode: Encode, request: FilterRequest, facts: dict[str, Any], 
 
     encode: returns unnormalised embeddings of texts that already start with their prompts. facts: `request.facts()`.
     """
-    table, verdicts = _Stages(encode, request, facts, progress).run()
+    stages = _Stages(encode, request, facts, progress)
+    table, verdicts = stages.run()
+    facts = {**facts, "near_duplicates": None if stages.compared is None else asdict(stages.compared)}
     return by_main(lambda: _write_result(request, facts, progress, table, verdicts))
 
 
@@ -124,6 +127,7 @@ class _Stages:
         digest = xxhash.xxh3_64_hexdigest(json.dumps([_WORK_VERSION, facts], sort_keys=True).encode())
         self._work = request.out / WORK_FOLDER / digest
         self._embed = TableEmbeddings(encode, request.prompts, self._work, self._key, progress)
+        self.compared: Compared | None = None  # how near duplicates were found, once they are
 
     def run(self) -> tuple[PairTable, Verdicts]:
         """All pairs and the verdict on each pair. Every rank must call this; only rank 0's verdicts are complete."""
@@ -160,27 +164,14 @@ class _Stages:
 
     def _drop_near_duplicates(self, table: PairTable, verdicts: Verdicts) -> None:
         pair_E = verdicts.kept()
-        total = len(pair_E)
 
         def read(position_E: np.ndarray) -> list[str]:
             ids = (text_P[pair_E[position_E]] for text_P in (table.query_P, table.positive_P))
             queries, positives = (table.read_texts(text_E) for text_E in ids)
             return [pair_text(query, positive) for (query, _), (positive, _) in zip(queries, positives, strict=True)]
 
-        def find(file: Path) -> None:
-            arrays = self._work / "bands"
-            shutil.rmtree(arrays, ignore_errors=True)  # left by a start that was killed
-            np.save(file, is_near_duplicate(signatures, self._config, arrays))
-            shutil.rmtree(arrays)
-
-        signatures = write_signatures(
-            self._work / "signatures",
-            read,
-            total,
-            self._config,
-            lambda done: self._progress("near duplicates", done, total),
-        )
-        is_near_E = np.load(made_by_main(self._work / "near_duplicates.npy", find))
+        stage = NearDuplicates(self._work / "near", len(pair_E), self._config, read, self._progress)
+        is_near_E, self.compared = stage.find()
         verdicts.reason_P[pair_E[is_near_E]] = Reason.NEAR_DUPLICATE
 
     def _drop_by_score_and_consistency(self, table: PairTable, verdicts: Verdicts) -> None:

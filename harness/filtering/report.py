@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.files import replace_file
+from harness.filtering.near.find import Compared
 from harness.filtering.reasons import EXPLAINED, Reason
 
 REPORT, PAGE = "report.json", "report.md"
@@ -55,6 +56,13 @@ def summary(report: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"  {number:>12,} {label}" for label, number in rows["dropped"].items())])
 
 
+def warnings(report: dict[str, Any]) -> list[str]:
+    """What the user must know about how the pairs were filtered."""
+    found = report.get("near_duplicates")  # null if near duplicates were not looked for
+    warning = None if found is None else Compared(**found).warning()
+    return [] if warning is None else [warning]
+
+
 def page(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     rows, pairs = report["rows"], report["pairs"]
@@ -66,6 +74,7 @@ def page(report: dict[str, Any]) -> str:
         dropped = (rows["dropped"].get(reason.label, 0), pairs["dropped"].get(reason.label, 0))
         if any(dropped):
             lines.append(f"| {reason.label} | {dropped[0]:,} | {dropped[1]:,} | {meaning} |")
+    lines += _near_duplicates(report)
     lines += [
         "",
         "## Scores",
@@ -84,6 +93,19 @@ def page(report: dict[str, Any]) -> str:
     facts = {key: report[key] for key in ("settings", "model", "data", "corpus")}
     lines += ["", "## Made with", "", "```json", json.dumps(facts, indent=2, ensure_ascii=False), "```", ""]
     return "\n".join(lines)
+
+
+def _near_duplicates(report: dict[str, Any]) -> list[str]:
+    """How near duplicates were looked for; nothing if they were not."""
+    if report.get("near_duplicates") is None:
+        return []
+    found = Compared(**report["near_duplicates"])
+    line = (
+        f"{found.comparisons:,} comparisons of pairs by sketches, {found.exact:,} of them by their texts. "
+        f"{found.missed_at_threshold:.2%} of the near duplicates exactly at near_threshold are not found, of more "
+        "similar ones fewer."
+    )
+    return ["", "## Near duplicates", "", line, *(part for warning in warnings(report) for part in ("", warning))]
 
 
 def _count(reason_X: np.ndarray) -> dict[str, Any]:

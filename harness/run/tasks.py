@@ -54,7 +54,7 @@ def check_recipe(loaded: LoadedRecipe, num_ranks: int) -> LoadedData:
     check_divisible(config, num_ranks)
     evaluation = config.evaluation
     paths = [locate_for(loaded, entry.path, allow_hub=False) for entry in evaluation.data]
-    data = load(paths, ignore_identical_ids=evaluation.ignore_identical_ids)
+    data = load(paths, ignore_identical_ids=evaluation.ignore_identical_ids, cache=config.data.cache)
     show_counts(data.count_lines())
     check_main_metric(data, evaluation.main_metric, config.model.matryoshka_dims or ())
     return data.with_prompts(inference_prompts(config), [entry.choice for entry in evaluation.data])

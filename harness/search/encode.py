@@ -23,6 +23,7 @@ ReadTexts = Callable[[np.ndarray], Sequence[str]]  # text numbers → texts
 EncodeTexts = Callable[[Sequence[str], EncodingRole], np.ndarray]  # texts, role → embeddings float32 [N, D]
 
 BLOCK_TEXTS = 65_536  # number of texts, over all ranks, whose token ids and embeddings are in memory at a time
+PASSES_PER_SIGN = 8  # forward passes between two messages of the ranks, so that none waits long for a slower one
 
 
 class Encode(Protocol):
@@ -38,6 +39,26 @@ def encode_each_once(encode: EncodeTexts, texts: Sequence[str], role: EncodingRo
     position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     row_UD = encode(list(position), role)
     return row_UD if len(position) == len(texts) else row_UD[[position[text] for text in texts]]
+
+
+def encode_on_main(encode: EncodeTexts, texts: Sequence[str], role: EncodingRole) -> np.ndarray:
+    """As `encode_each_once` on rank 0; the other ranks, which take part in the work, get no rows: [0, D]."""
+    position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    unique = list(position)
+    row_UD = encode.on_main(unique, role) if isinstance(encode, TextEncoder) else encode(unique, role)
+    if not comm.is_main():
+        return row_UD[:0].copy()
+    return row_UD if len(position) == len(texts) else row_UD[[position[text] for text in texts]]
+
+
+def encode_share(encode: EncodeTexts, read: ReadTexts, number_N: np.ndarray, role: EncodingRole) -> np.ndarray:
+    """Embeddings float32 [N, D] of this rank's own texts, which only this rank gets. Every rank must call this.
+
+    read: returns the texts with the given numbers. A plain function `encode` is called with this rank's texts alone.
+    """
+    if isinstance(encode, TextEncoder):
+        return encode.encode_share(read, number_N, role)
+    return encode(list(read(number_N)), role)
 
 
 class TextEncoder:
@@ -77,25 +98,49 @@ class TextEncoder:
         )
 
     def __call__(self, texts: Sequence[str], role: EncodingRole = "document") -> np.ndarray:
-        # Longest first, so that all ranks get texts of about equal lengths. The length in characters is precise enough
-        # for this, and each rank then tokenises only its own share.
-        order = np.argsort([-len(text) for text in texts], kind="stable").astype(np.int64)
-        return self.read_and_encode(lambda share: [texts[i] for i in share], order, role)
+        return self.read_and_encode(lambda share: [texts[i] for i in share], _longest_first(texts), role)
 
-    @torch.no_grad()
+    def on_main(self, texts: Sequence[str], role: EncodingRole) -> np.ndarray:
+        """As a call, but only rank 0 gets the rows; the others get none, [0, D]."""
+        return self._encode_blocks(lambda share: [texts[i] for i in share], _longest_first(texts), role, comm.is_main())
+
     def read_and_encode(self, read: ReadTexts, order_T: np.ndarray, role: EncodingRole) -> np.ndarray:
         """Encode texts of which each rank reads only its own share: float32 [T, D], row i belongs to text i.
 
         order_T: the text numbers 0 … T - 1 in the order in which they are assigned to the ranks 0, 1, … W - 1, 0, 1, …
         It must be equal on every rank.
         """
+        return self._encode_blocks(read, order_T, role, keep=True)
+
+    @torch.no_grad()
+    def encode_share(self, read: ReadTexts, number_N: np.ndarray, role: EncodingRole) -> np.ndarray:
+        """This rank's embeddings float32 [N, D] of the texts with these numbers. Every rank must call it with its own.
+
+        Nothing is exchanged but signs of life: a rank holds its own rows, and the token ids of one block.
+        """
+        per_block = max(1, BLOCK_TEXTS // comm.world_size())
+        num_blocks = int(comm.all_reduce_max(torch.tensor(-(-len(number_N) // per_block), device=comm.device())))
+        result_ND: np.ndarray | None = None
+        for first in range(0, max(1, num_blocks) * per_block, per_block):
+            number_B = number_N[first : first + per_block]
+            row_BD = self._encode_ids(self._token_ids(read(number_B), role), len(number_B)).cpu().numpy()
+            if result_ND is None:
+                result_ND = np.empty((len(number_N), row_BD.shape[1]), dtype=np.float32)
+            result_ND[first : first + len(number_B)] = row_BD
+        assert result_ND is not None
+        return result_ND
+
+    @torch.no_grad()
+    def _encode_blocks(self, read: ReadTexts, order_T: np.ndarray, role: EncodingRole, keep: bool) -> np.ndarray:
+        """See `read_and_encode`; no rows [0, D] if this rank does not keep them."""
         result_TD: np.ndarray | None = None
         for first in range(0, max(1, len(order_T)), BLOCK_TEXTS):
             block_B = order_T[first : first + BLOCK_TEXTS]
             gathered_RD = self._encode_block(read, block_B, role)
             if result_TD is None:
-                result_TD = np.empty((len(order_T), gathered_RD.shape[1]), dtype=np.float32)
-            _restore_order(gathered_RD, block_B, result_TD)
+                result_TD = np.empty((len(order_T) if keep else 0, gathered_RD.shape[1]), dtype=np.float32)
+            if keep:
+                _restore_order(gathered_RD, block_B, result_TD)
         assert result_TD is not None
         return result_TD
 
@@ -105,10 +150,13 @@ class TextEncoder:
         Every rank contributes the same number of rows; the last row of some ranks is padding.
         """
         share = block_B[comm.rank() :: comm.world_size()]
-        prompt = self._prompts.before(role)
-        ids = self._tokeniser.encode([_prompted(prompt, text) for text in read(share)], self._max_lengths[role])
+        ids = self._token_ids(read(share), role)
         row_RD = self._encode_ids(ids, -(-len(block_B) // comm.world_size()))
         return comm.all_gather_rows(row_RD).cpu().numpy()
+
+    def _token_ids(self, texts: Sequence[str], role: EncodingRole) -> list[list[int]]:
+        prompt = self._prompts.before(role)
+        return self._tokeniser.encode([_prompted(prompt, text) for text in texts], self._max_lengths[role])
 
     def _encode_ids(self, ids: list[list[int]], rows_per_rank: int) -> Tensor:
         """This rank's embeddings [rows_per_rank, D], in micro-batches.
@@ -126,8 +174,18 @@ class TextEncoder:
             if row_RD is None:
                 row_RD = embedding_BD.new_zeros((rows_per_rank, embedding_BD.shape[1]))
             row_RD[torch.from_numpy(batch).to(row_RD.device)] = embedding_BD[: len(batch)]
+            if (index + 1) % PASSES_PER_SIGN == 0:
+                comm.sign_of_life()
         assert row_RD is not None
         return row_RD
+
+
+def _longest_first(texts: Sequence[str]) -> np.ndarray:
+    """The order in which texts are dealt to the ranks: all get texts of about equal lengths.
+
+    The length in characters is precise enough for this, and each rank then tokenises only its own share.
+    """
+    return np.argsort([-len(text) for text in texts], kind="stable").astype(np.int64)
 
 
 def _prompted(prompt: str, text: str) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from harness import comm
 from harness.search.request import CorpusShard, Pairs
+from harness.search.unit_rows import unit_rows
 
 # Size of the products in memory at a time: on a CPU per thread, so that they stay in its cache; on a GPU in total.
 PAIR_BYTES = {"cpu": 4 * 2**20, "cuda": 64 * 2**20}
@@ -35,12 +36,26 @@ def pair_cosines(left_ED: np.ndarray, right_ED: np.ndarray) -> np.ndarray:
     would decide ties.
     """
     cosine_E = np.empty(len(left_ED), dtype=np.float32)
-    step = max(1, PAIR_BYTES["cpu"] // (8 * left_ED.shape[1]))
+    step = _cosines_at_once(left_ED)
     for first in range(0, len(left_ED), step):
         left, right = (np.asarray(rows[first : first + step], dtype=np.float64) for rows in (left_ED, right_ED))
         length = np.sqrt(np.einsum("ed,ed->e", left, left) * np.einsum("ed,ed->e", right, right))
         cosine_E[first : first + step] = np.einsum("ed,ed->e", left, right) / np.where(length == 0, 1.0, length)
     return cosine_E
+
+
+def listed_cosines(left_ND: np.ndarray, right_ND: np.ndarray, left_E: np.ndarray, right_E: np.ndarray) -> np.ndarray:
+    """`pair_cosines` of the unit rows of left_ND[left_E] and right_ND[right_E], float32 [E], without a copy of them."""
+    cosine_E = np.empty(len(left_E), dtype=np.float32)
+    step = _cosines_at_once(left_ND)
+    for first in range(0, len(left_E), step):
+        part = slice(first, first + step)
+        cosine_E[part] = pair_cosines(unit_rows(left_ND[left_E[part]]), unit_rows(right_ND[right_E[part]]))
+    return cosine_E
+
+
+def _cosines_at_once(row_ND: np.ndarray) -> int:
+    return max(1, PAIR_BYTES["cpu"] // (8 * row_ND.shape[1]))
 
 
 def listed_scores(query_RD: Tensor, corpus_CD: Tensor, query_E: Tensor, column_E: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from harness import comm, rank0
 from harness.search.block_store import BlockStore
 from harness.search.exact import ExactSearch, k_highest
 from harness.search.request import LARGEST_NORM, CorpusShard, Pairs, SearchRequest, SearchResult, ShardSearch
-from harness.search.unit_rows import unit_rows
 
 GATHERED_QUERIES = 1024  # the largest number of queries that all ranks search at a time
 GATHERED_BYTES = 64 * 2**20  # approximate size of all ranks' candidates for these queries
@@ -47,30 +46,10 @@ def top_k(
     return join_blocks(candidate_blocks(search, store=store, progress=progress), search.request)
 
 
-def nearest_by_cosine(
-    query_QD: np.ndarray, document_CD: np.ndarray, k: int, excluded: Pairs | None = None
-) -> SearchResult:
-    """The k documents with the highest cosine per query; an empty result on all ranks except 0.
-
-    Every rank must call this with the same rows, which need no normalisation. Each rank needs memory for unit rows of
-    all queries and of its share of the documents. With fewer than k documents, the result contains all of them. For
-    equal cosines the lower row comes first. excluded: (query, document) pairs that the result must not contain.
-    """
-    first, stop = _documents_of_this_rank(len(document_CD))
-    row_CD = torch.from_numpy(unit_rows(document_CD[first:stop])).to(comm.device())
-    shard, k = CorpusShard(first, row_CD), min(k, len(document_CD))
-    return top_k(torch.from_numpy(unit_rows(query_QD)), shard, k, excluded=excluded)
-
-
 def shard_of(row_CD: np.ndarray, device: torch.device) -> CorpusShard:
     """This rank's contiguous part of the corpus rows, copied to `device`."""
-    first, stop = _documents_of_this_rank(len(row_CD))
+    first, stop = (len(row_CD) * rank // comm.world_size() for rank in (comm.rank(), comm.rank() + 1))
     return CorpusShard(first, torch.from_numpy(row_CD[first:stop]).to(device))
-
-
-def _documents_of_this_rank(count: int) -> tuple[int, int]:
-    """(first, stop) of this rank's share of `count` documents."""
-    return count * comm.rank() // comm.world_size(), count * (comm.rank() + 1) // comm.world_size()
 
 
 def join_blocks(blocks: Iterator[tuple[int, SearchResult]], request: SearchRequest) -> SearchResult:

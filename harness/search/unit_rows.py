@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_BLOCK_ROWS = 16_384  # rows in float64 at a time, so that memory does not grow with the table
+BLOCK_ROWS = 16_384  # rows in float64 at a time, so that memory does not grow with the table
 
 
 def unit_rows(row_ND: np.ndarray) -> np.ndarray:
@@ -14,8 +14,8 @@ def unit_rows(row_ND: np.ndarray) -> np.ndarray:
     lengths would differ in their last bits, and noise would decide ties between them.
     """
     unit_ND = np.empty(row_ND.shape, dtype=np.float32)
-    for first in range(0, len(row_ND), _BLOCK_ROWS):
-        block_BD = np.asarray(row_ND[first : first + _BLOCK_ROWS], dtype=np.float64)
+    for first in range(0, len(row_ND), BLOCK_ROWS):
+        block_BD = np.asarray(row_ND[first : first + BLOCK_ROWS], dtype=np.float64)
         length_B1 = np.linalg.norm(block_BD, axis=1, keepdims=True)
-        unit_ND[first : first + _BLOCK_ROWS] = block_BD / np.where(length_B1 == 0, 1.0, length_B1)
+        unit_ND[first : first + BLOCK_ROWS] = block_BD / np.where(length_B1 == 0, 1.0, length_B1)
     return unit_ND

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from harness import comm
 from harness.data.table.tokenisation import Tokeniser
 from harness.prompts import NO_PROMPTS
 from harness.search import embeddings as module
-from harness.search.encode import TextEncoder
+from harness.search import encode as encode_module
+from harness.search.cosine import share_of_rank
+from harness.search.encode import TextEncoder, encode_on_main, encode_share
 from harness.types import TokenBatch
 from tests.ranks import run_ranks
 from tests.tiny import make_model, text
@@ -64,6 +67,36 @@ def test_no_texts_give_no_rows_of_the_models_width(tmp_path: Path) -> None:
     for rows, ids in run_ranks(2, embed, model, tmp_path / "none", 0):
         assert rows.shape == (0, 2)
         assert ids == []
+
+
+def shares(model: str, num_texts: int) -> tuple[list[list[float]], list[list[float]], int, int]:
+    """Runs on a rank: the rows of its own texts, those that rank 0 alone gets, and their widths."""
+    encode_module.BLOCK_TEXTS = 4
+    encode_module.PASSES_PER_SIGN = 2
+    encode = TextEncoder(
+        token_sums,
+        Tokeniser(model),
+        max_lengths={"query": 24, "document": 24},
+        prompts=NO_PROMPTS,
+        micro_batch_tokens=32,
+    )
+    texts = [text(i, 1 + i % 2 * 9) for i in range(num_texts)]
+    own = encode_share(encode, lambda ids: [texts[i] for i in ids], np.asarray(share_of_rank(num_texts)), "document")
+    main = encode_on_main(encode, [*texts, *texts[:1]], "document")
+    assert len(encode.on_main(texts, "document")) == (num_texts if comm.is_main() else 0)
+    return own.tolist(), main.tolist(), own.shape[1], main.shape[1]
+
+
+@pytest.mark.parametrize("num_texts", [2, 13])
+def test_each_rank_keeps_its_share_only_or_rank_0_has_all(tmp_path: Path, num_texts: int) -> None:
+    """With 2 texts, a rank of 3 has none, but takes part in what all do."""
+    model = str(make_model(tmp_path / "model"))
+    ((expected, _, _, _),) = run_ranks(1, shares, model, num_texts)
+    results = run_ranks(3, shares, model, num_texts)
+    assert [row for own, _, _, _ in results for row in own] == expected
+    assert max(len(own) for own, _, _, _ in results) <= -(-num_texts // 3)
+    assert [main for _, main, _, _ in results] == [[*expected, expected[0]], [], []]
+    assert {width for _, _, *widths in results for width in widths} == {2}
 
 
 def failed_write(model: str, folder: Path) -> str:

@@ -30,6 +30,39 @@ def test_rank_0_works_and_all_get_what_it_found() -> None:
     assert run_ranks(2, worked_for_all, timeout=90) == [(7, [0]), (7, [])]
 
 
+def each_worked() -> list[int]:
+    """Runs on a rank: rank 1 works for so long that the others report many times that they wait."""
+    rank0.SIGN_OF_LIFE_SECONDS = 0.01
+
+    def work() -> int:
+        time.sleep(0.3 * comm.rank())
+        return 10 + comm.rank()
+
+    return rank0.by_each(work)
+
+
+def test_each_rank_works_and_all_get_what_all_found() -> None:
+    assert run_ranks(2, each_worked, timeout=90) == [[10, 11], [10, 11]]
+
+
+def one_failed() -> str:
+    """Runs on a rank: return the message of the error, while rank 0 works for longer than the test may take."""
+
+    def work() -> None:
+        if comm.rank() == 1:
+            raise OSError(28, "No space left on device")
+        time.sleep(600)
+
+    with pytest.raises((OSError, ValueError)) as caught:
+        rank0.by_each(work)
+    return f"{type(caught.value).__name__}: {caught.value}"
+
+
+def test_an_error_of_one_rank_ends_all_at_once() -> None:
+    error = "OSError: [Errno 28] No space left on device"
+    assert run_ranks(2, one_failed, timeout=90) == [f"ValueError: rank 1: {error}", error]
+
+
 def failed_for_all() -> str:
     """Runs on a rank: return the message of rank 0's error."""
 

@@ -14,8 +14,9 @@ import pytest
 from harness import files
 from harness.cli.filter import filter_data
 from harness.files import replace_file
-from harness.filtering import duplicates, output, pairs
+from harness.filtering import output, pairs
 from harness.filtering.config import FilterConfig, RuleConfig
+from harness.filtering.near import find, signatures
 from harness.model_folder.pooling import PoolingMode
 from harness.search import embeddings as embeddings_module
 from tests.tiny import text, write_jsonl
@@ -215,7 +216,7 @@ def contents(out: Path) -> list[bytes]:
 
 def small_blocks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(embeddings_module, "BLOCK_TEXTS", 16)
-    patch.setattr(duplicates, "BLOCK_PAIRS", 16)
+    patch.setattr(signatures, "BLOCK_PAIRS", 16)
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +233,8 @@ def uninterrupted(folder: Path, source: Path) -> Path:
     ("module", "name"),
     [
         (pairs, "pair_hash"),
-        (duplicates, "replace_file"),
+        (signatures, "replace_file"),
+        (find, "replace_file"),
         (files, "sync"),
         (embeddings_module, "replace_file"),
         (output, "_json_line"),

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from harness import comm
-from harness.filtering import duplicates, output, pairs
 from harness.filtering import filter as filter_module
+from harness.filtering import output, pairs
+from harness.filtering.near import signatures
 from tests.integration.test_filter import (
     NONE_DROPPED,
     SETTINGS,
@@ -54,7 +55,7 @@ def test_several_ranks_keep_the_same_rows(folder: Path, uninterrupted: Path, ran
 
 
 def filter_on_a_rank(folder: str, out: str) -> None:
-    duplicates.BLOCK_PAIRS = 16
+    signatures.BLOCK_PAIRS = 16
     run_filter(folder, out, **SETTINGS)
 
 

@@ -57,6 +57,7 @@ def _acquire_lock(folder: Path) -> BaseFileLock:
         lock.acquire()
     except OSError as error:
         raise ValueError(
-            f"data.cache: got {str(folder.parent)!r} ({error.strerror}), expected a folder that can be written"
+            f"data.cache: got {str(folder.parent)!r} ({error.strerror}), expected a folder that can be written; "
+            "set data.cache in a recipe, XDG_CACHE_HOME elsewhere"
         ) from error
     return lock

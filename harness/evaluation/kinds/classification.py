@@ -12,11 +12,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
+from harness import comm
 from harness.data.source.facts import FileFacts
 from harness.evaluation.counts import Counts, only_nonzero, unused_columns
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.evaluation.rows import file_called, labelled_texts
-from harness.search.encode import EncodeTexts, encode_each_once
+from harness.search.encode import EncodeTexts, encode_on_main
 
 _EXPERIMENTS, _SAMPLES_PER_LABEL, _MAX_ITERATIONS, _SEED = 10, 8, 100, 42  # as in mteb's AbsTaskClassification
 
@@ -43,7 +44,7 @@ class Classification(Kind[ClassificationData]):
         train, test = file_called(path, "train"), file_called(path, "test")
         return (train, test) if train and test else None
 
-    def load(self, train: Path, test: Path) -> ClassificationData:
+    def load(self, train: Path, test: Path, cache: str | None = None) -> ClassificationData:
         train_texts, train_labels = labelled_texts(train, facts := FileFacts())
         test_texts, test_labels = labelled_texts(test, facts)
         if len(set(train_labels)) < 2:
@@ -60,7 +61,9 @@ class Classification(Kind[ClassificationData]):
         """Embeddings of the training texts and of the test texts; zeros for training texts that are never drawn."""
         drawn = sorted({row for rows in training_samples(data.train_labels) for row in rows})
         texts = [*(data.train_texts[row] for row in drawn), *data.test_texts]
-        both_ND = encode_each_once(encode, texts, "sentence")
+        both_ND = encode_on_main(encode, texts, "sentence")
+        if not comm.is_main():
+            return both_ND, both_ND
         train_ND = np.zeros((len(data.train_texts), both_ND.shape[1]), dtype=both_ND.dtype)
         train_ND[drawn] = both_ND[: len(drawn)]
         return train_ND, both_ND[len(drawn) :]

@@ -19,7 +19,7 @@ from harness.data.source.files import Row
 from harness.evaluation.counts import Counts, note_unused, only_nonzero, unused_columns
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.evaluation.rows import MISSING, bad_field, read_rows, text_field
-from harness.search.encode import EncodeTexts, encode_each_once
+from harness.search.encode import EncodeTexts, encode_on_main
 
 # As in mteb's AbsTaskClustering, with the number of texts that most of its tasks embed.
 CLUSTERING_TEXTS = 2048
@@ -49,7 +49,7 @@ class Clustering(Kind[ClusteringData]):
     def recognises(self, row: Row) -> bool:
         return _columns(row) is not None
 
-    def load(self, file: Path) -> ClusteringData:
+    def load(self, file: Path, cache: str | None = None) -> ClusteringData:
         """Read the data; the columns are text and label, or sentences and labels as in mteb's data sets."""
         data, unused = ClusteringData([], []), Counter[str]()
         for line, row in read_rows(file):
@@ -71,7 +71,7 @@ class Clustering(Kind[ClusteringData]):
 
     def encode(self, encode: EncodeTexts, data: ClusteringData) -> Embeddings:
         texts = [data.texts[row] for row in clustering_sample(len(data.texts))]
-        return (encode_each_once(encode, texts, "sentence"),)
+        return (encode_on_main(encode, texts, "sentence"),)
 
     def score(self, data: ClusteringData, embedding_ND: np.ndarray) -> dict[str, float]:
         generator = random.Random(_SEED)

@@ -16,7 +16,7 @@ from harness.search.encode import EncodeTexts
 from harness.search.unit_rows import unit_rows
 
 Data = TypeVar("Data")  # each has `counts`: what was counted while it was read (harness/evaluation/counts.py)
-Embeddings = tuple[np.ndarray, ...]  # one or several float32 [N, D], not normalised; equal on every rank
+Embeddings = tuple[np.ndarray, ...]  # one or several float32 [N, D], not normalised; see `encode`
 
 
 class Kind(ABC, Generic[Data]):
@@ -29,7 +29,9 @@ class Kind(ABC, Generic[Data]):
     metrics: tuple[str, ...]  # mteb's names; the first is the main metric, which no other kind has
     # score(data, *unit rows) returns all metrics, NaN where one is not defined; called on rank 0 only
     score: Callable[..., dict[str, float]]
-    load: Callable[..., Data]  # load(*files) reads what `files` names; ValueError `FILE:LINE: FIELD: ...` for a bad row
+    # load(*files, cache=...) reads what `files` names; ValueError `FILE:LINE: FIELD: ...` for a bad row. cache: the
+    # folder for derived files; None: the user's
+    load: Callable[..., Data]
 
     @property
     def main_metric(self) -> str:
@@ -56,7 +58,11 @@ class Kind(ABC, Generic[Data]):
 
     @abstractmethod
     def encode(self, encode: EncodeTexts, data: Data) -> Embeddings:
-        """The embeddings that `scores` takes. Equal texts are encoded once. Every rank must call this."""
+        """The embeddings that `scores` takes. Equal texts are encoded once. Every rank must call this.
+
+        Where rank 0 alone scores, the other ranks get tables without rows. Where the data may be large, each rank gets
+        its share of the documents. Every table is [N, D] on every rank.
+        """
 
     def scores(self, data: Data, embeddings: Embeddings, dim: int | None = None) -> dict[str, float]:
         """All metrics of the embeddings, or of their first `dim` dimensions. Every rank must call this.

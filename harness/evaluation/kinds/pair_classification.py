@@ -40,7 +40,7 @@ class PairClassification(Kind[PairClassificationData]):
     def recognises(self, row: Row) -> bool:
         return has_pair(row) and bool({"label", "labels"} & row.keys()) and "score" not in row
 
-    def load(self, file: Path) -> PairClassificationData:
+    def load(self, file: Path, cache: str | None = None) -> PairClassificationData:
         data, unused = PairClassificationData([], [], []), Counter[str]()
         for line, row in read_rows(file):
             left, right = next((names for names in PAIR_COLUMNS if names[0] in row), PAIR_COLUMNS[0])

@@ -8,17 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from harness import comm, rank0
 from harness.data.source.columns.foreign import foreign_format
 from harness.data.source.facts import FileFacts
 from harness.data.source.files import BadRow, Row
 from harness.data.source.formats import FormattedRow, detect_format
 from harness.evaluation.counts import Counts, only_nonzero, unused_columns
 from harness.evaluation.kinds.kind import Embeddings, Kind
-from harness.evaluation.kinds.trec import trec_scores
+from harness.evaluation.kinds.trec import mean_scores, trec_values
 from harness.evaluation.rows import example_of, read_formatted
-from harness.search.encode import EncodeTexts, encode_each_once
-from harness.search.scores import pair_cosines
+from harness.search.cosine import share_of_rank
+from harness.search.encode import EncodeTexts, encode_each_once, encode_share
+from harness.search.scores import listed_cosines
+
+QUERIES = 1024  # scored at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Reranking(Kind[RerankingData]):
             detect_format(row, "retrieval"), BadRow
         )
 
-    def load(self, file: Path) -> RerankingData:
+    def load(self, file: Path, cache: str | None = None) -> RerankingData:
         # A query without positives or without negatives leaves nothing to rank: it is not scored, as in mteb.
         data, count = RerankingData([], [], []), Counter[str]()
         for line, row in read_formatted(file, "retrieval", facts := FileFacts()):
@@ -73,11 +78,34 @@ class Reranking(Kind[RerankingData]):
         return len(data.queries)
 
     def encode(self, encode: EncodeTexts, data: RerankingData) -> Embeddings:
-        documents = [text for texts in data.documents for text in texts]
-        return encode_each_once(encode, data.queries, "query"), encode_each_once(encode, documents, "document")
+        """Embeddings of all queries, and of this rank's share of the distinct documents."""
+        query_QD = encode_each_once(encode, data.queries, "query")
+        texts = list(_number_of(data))
+        share_U = np.asarray(share_of_rank(len(texts)))
+        return query_QD, encode_share(encode, lambda number_N: [texts[i] for i in number_N], share_U, "document")
 
-    def score(self, data: RerankingData, query_QD: np.ndarray, document_ND: np.ndarray) -> dict[str, float]:
-        return reranking_scores(query_QD, document_ND, data.relevant)
+    def scores(self, data: RerankingData, embeddings: Embeddings, dim: int | None = None) -> dict[str, float]:
+        """Each rank computes the cosines of its share of the documents, rank 0 the scores."""
+        query_QD, document_ND = (table_ND[:, :dim] for table_ND in embeddings)
+        number_of = _number_of(data)
+        share = share_of_rank(len(number_of))
+        number_N = np.array([number_of[text] for texts in data.documents for text in texts])
+        query_N = np.repeat(np.arange(len(data.queries)), [len(texts) for texts in data.documents])
+        own_N = np.flatnonzero((number_N >= share.start) & (number_N < share.stop))
+        row_N = number_N[own_N] - share.start
+        own_cosine_N = np.zeros(len(number_N), dtype=np.float32)
+        own_cosine_N[own_N] = listed_cosines(query_QD, document_ND, query_N[own_N], row_N)
+        cosine_N = comm.all_reduce_sum(torch.from_numpy(own_cosine_N).to(comm.device()))  # one cosine and zeros: exact
+        return rank0.by_main(lambda: self.score(data, cosine_N.cpu().numpy()))
+
+    def score(self, data: RerankingData, cosine_N: np.ndarray) -> dict[str, float]:
+        return reranking_scores(cosine_N, data.relevant)
+
+
+def _number_of(data: RerankingData) -> dict[str, int]:
+    """Distinct document → its number, in the order of the first occurrence."""
+    distinct = dict.fromkeys(text for texts in data.documents for text in texts)
+    return {text: number for number, text in enumerate(distinct)}
 
 
 def _is_empty(row: FormattedRow) -> bool:
@@ -86,26 +114,25 @@ def _is_empty(row: FormattedRow) -> bool:
     return name in row.columns and row.columns[name] in (None, [])
 
 
-def reranking_scores(
-    query_QD: np.ndarray, document_ND: np.ndarray, relevant: Sequence[Sequence[bool]]
-) -> dict[str, float]:
+def reranking_scores(cosine_N: np.ndarray, relevant: Sequence[Sequence[bool]]) -> dict[str, float]:
     """MAP and MRR@10 of each query's documents, ranked by cosine: means over the queries, by trec_eval.
 
-    document_ND: the documents of the first query, then those of the second query, and so on. relevant: for each query,
+    cosine_N: of the documents of the first query, then those of the second query, and so on. relevant: for each query,
     whether each of its documents is relevant; at least one is, and at least one is not. Equal cosines count against
     the model: its negatives come first. mteb's ids of such documents (`apositive_...`, `negative_...`) do the same in
     trec_eval, which ranks equal scores by descending id.
     """
-    query_N = np.repeat(np.arange(len(query_QD)), [len(relevant_n) for relevant_n in relevant])
-    cosine_N = pair_cosines(query_QD[query_N], document_ND)
-    rankings: dict[str, dict[str, float]] = {}
-    qrels: dict[str, dict[str, int]] = {}
+    values = []
     first = 0
-    for query, relevant_n in enumerate(relevant):
-        ids = [f"{'positive' if is_relevant else 'xnegative'}_{i}" for i, is_relevant in enumerate(relevant_n)]
-        cosine_n = cosine_N[first : first + len(ids)].tolist()
-        rankings[str(query)] = dict(zip(ids, cosine_n, strict=True))
-        qrels[str(query)] = {name: int(is_relevant) for name, is_relevant in zip(ids, relevant_n, strict=True)}
-        first += len(ids)
-    scores = trec_scores(rankings, qrels, ("map_at_1000", "mrr_at_10"))
+    for start in range(0, len(relevant), QUERIES):
+        rankings: dict[str, dict[str, float]] = {}
+        qrels: dict[str, dict[str, int]] = {}
+        for query, relevant_n in enumerate(relevant[start : start + QUERIES]):
+            ids = [f"{'positive' if is_relevant else 'xnegative'}_{i}" for i, is_relevant in enumerate(relevant_n)]
+            cosine_n = cosine_N[first : first + len(ids)].tolist()
+            rankings[str(query)] = dict(zip(ids, cosine_n, strict=True))
+            qrels[str(query)] = {name: int(is_relevant) for name, is_relevant in zip(ids, relevant_n, strict=True)}
+            first += len(ids)
+        values.append(trec_values(rankings, qrels, ("map_at_1000", "mrr_at_10")))
+    scores = mean_scores(values)
     return {"map": scores["map_at_1000"], "mrr": scores["mrr_at_10"], **scores}

@@ -1,39 +1,50 @@
-"""Retrieval: how well the nearest documents of a query match its relevant documents, by trec_eval's measures."""
+"""Retrieval: how well the nearest documents of a query match its relevant documents, by trec_eval's measures.
+
+Each rank encodes, holds and searches its share of the distinct documents; rank 0 scores the nearest ones.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from harness import rank0
-from harness.evaluation.counts import Counts, note_unused, only_nonzero, unused_columns
+from harness.data.ragged import expand_ranges
+from harness.evaluation.corpus import Corpus, IdentifiedText, identified_texts, open_corpus
+from harness.evaluation.counts import Counts, only_nonzero, unused_columns
 from harness.evaluation.judgements import Qrels, judgements_file, read_judgements
 from harness.evaluation.kinds.kind import Embeddings, Kind
-from harness.evaluation.kinds.trec import trec_scores
-from harness.evaluation.rows import MISSING, bad_field, file_called, read_rows, text_field
-from harness.search.encode import EncodeTexts, encode_each_once
-from harness.search.request import Pairs, SearchResult
-from harness.search.top_k import nearest_by_cosine
+from harness.evaluation.kinds.trec import mean_scores, trec_values
+from harness.evaluation.rows import bad_field, file_called
+from harness.search.cosine import Share, nearest_by_cosine, share_of_rank
+from harness.search.encode import EncodeTexts, encode_each_once, encode_share
+from harness.search.request import SearchResult
 
+IdsOf = Callable[[np.ndarray], Sequence[str]]  # numbers of documents → their ids
 TOP_K = 100  # number of documents per query that the measures use
 _MEASURES = ("ndcg_at_10", "map_at_10", "map_at_100", "mrr_at_10", "recall_at_10", "recall_at_100")
+
+
+QUERIES = 1024  # scored at a time
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalData:
     """Queries with relevance judgements, all documents, and the grades `qrels[query id][document id]`.
 
-    documents: by descending id, so that of equal scores the search keeps those that trec_eval ranks first. not_ranked:
-    the queries whose document of the same id is left out of their ranking.
+    documents: by descending id, so that of equal scores the search keeps those that trec_eval ranks first. same_id: the
+    number of the document with the query's id, of the queries that have one. not_ranked: the queries whose document of
+    the same id is left out of their ranking.
     """
 
     queries: dict[str, str]
-    documents: dict[str, str]
+    documents: Corpus = field(compare=False)
     qrels: Qrels
+    same_id: Mapping[str, int] = field(default_factory=dict, compare=False)
     not_ranked: Set[str] = field(default=frozenset(), compare=False)
     counts: Counts = field(default_factory=dict, compare=False)
 
@@ -51,7 +62,7 @@ class Retrieval(Kind[RetrievalData]):
         corpus, queries = file_called(path, "corpus"), file_called(path, "queries")
         return (corpus, queries, judgements_file(path)) if corpus and queries else None
 
-    def load(self, corpus: Path, queries: Path, judgements: Path) -> RetrievalData:
+    def load(self, corpus: Path, queries: Path, judgements: Path, cache: str | None = None) -> RetrievalData:
         """Read the data. A query that is a document (same id, same text) gets no credit for finding itself.
 
         BEIR's evaluator and several tasks of mteb go by the id alone, see `without_identical_ids`.
@@ -61,51 +72,89 @@ class Retrieval(Kind[RetrievalData]):
                 f"{ranked}: got the documents to rank for each query (mteb's reranking), expected a corpus that is "
                 "searched whole; remove this file, or write a file of query, positive and negative to rerank"
             )
-        texts_of = _by_id(corpus, unused := Counter[str]())
-        queries_of = _by_id(queries, unused, is_corpus=False)
-        all_queries = {name: texts[0] for name, texts in queries_of.items()}
-        qrels, counts = read_judgements(judgements, all_queries, texts_of)
-        scored = {name: all_queries[name] for name in qrels}
-        own = {name for name in scored if set(queries_of[name]) & set(texts_of.get(name, ()))}
-        documents = {name: texts_of[name][0] for name in sorted(texts_of, reverse=True)}
-        data = RetrievalData(scored, documents, qrels, counts=counts | unused_columns(unused))
-        return _not_ranking(data, own, "own_documents")
+        unused: Counter[str] = Counter()
+        query_of = _queries(queries, unused)
+        documents = open_corpus(corpus, cache)
+        qrels, counts = read_judgements(judgements, query_of, documents.numbers)
+        scored = {name: query_of[name].text for name in qrels}
+        same_id = documents.numbers(scored)
+        own = {name for name, document in same_id.items() if _is_own(query_of[name], documents, document)}
+        counts |= unused_columns(Counter(documents.unused) + unused)
+        return _not_ranking(RetrievalData(scored, documents, qrels, same_id, counts=counts), own, "own_documents")
 
     def without_identical_ids(self, data: RetrievalData) -> RetrievalData:
         """Data in which no query ranks the document with its id, whatever the texts (mteb's ignore_identical_ids)."""
-        return _not_ranking(data, data.queries.keys() & data.documents.keys(), "identical_ids")
+        return _not_ranking(data, data.same_id.keys(), "identical_ids")
 
     def num_rows(self, data: RetrievalData) -> int:
         return len(data.queries)
 
     def encode(self, encode: EncodeTexts, data: RetrievalData) -> Embeddings:
+        """Embeddings of all queries, and of this rank's share of the distinct documents."""
         query_QD = encode_each_once(encode, list(data.queries.values()), "query")
-        return query_QD, encode_each_once(encode, list(data.documents.values()), "document")
+        share_U = np.asarray(share_of_rank(data.documents.num_texts))
+        return query_QD, encode_share(encode, data.documents.distinct_texts, share_U, "document")
 
     def scores(self, data: RetrievalData, embeddings: Embeddings, dim: int | None = None) -> dict[str, float]:
-        query_QD, document_CD = (table_ND[:, :dim] for table_ND in embeddings)
-        nearest = nearest_by_cosine(query_QD, document_CD, TOP_K, excluded=_excluded(data))
+        query_QD, document_ND = embeddings
+        total = data.documents.num_texts
+        share = Share(document_ND, share_of_rank(total).start, total)
+        # A query's own document may be the only one of its text, and is left out after the search.
+        nearest = nearest_by_cosine(query_QD, share, TOP_K + bool(data.not_ranked), dim)
         return rank0.by_main(lambda: self.score(data, nearest))
 
     def score(self, data: RetrievalData, nearest: SearchResult) -> dict[str, float]:
-        return retrieval_scores(list(data.queries), list(data.documents), nearest, data.qrels)
+        """nearest: the distinct texts nearest to each query."""
+        queries, values = list(data.queries), []
+        for first in range(0, len(queries), QUERIES):
+            rows = slice(first, first + QUERIES)
+            part = SearchResult(nearest.index_QK[rows], nearest.score_QK[rows])
+            not_ranked = np.array([data.same_id[q] if q in data.not_ranked else -1 for q in queries[rows]])
+            found = documents_of_texts(part, data.documents, not_ranked)
+            values.append(retrieval_values(queries[rows], data.documents.ids, found, data.qrels))
+        return mean_scores(values)
 
 
-def retrieval_scores(
-    query_ids: Sequence[str],
-    document_ids: Sequence[str],
-    found: SearchResult,
-    qrels: Mapping[str, Mapping[str, int]],
-) -> dict[str, float]:
-    """nDCG@10 (linear gain), MAP@10/@100, MRR@10, Recall@10/@100 by trec_eval: means over the queries.
+def documents_of_texts(nearest: SearchResult, corpus: Corpus, not_ranked_Q: np.ndarray) -> SearchResult:
+    """The TOP_K documents of each query, from its nearest distinct texts; of equal scores, the lower number is first.
 
-    found: the TOP_K nearest documents of each query. trec_eval orders equal scores by descending document id.
+    nearest: one text more than TOP_K, if a document is not ranked and there are more. not_ranked_Q: number of the
+    document that a query does not rank, -1: none.
     """
+    width = max(1, nearest.index_QK.shape[1])
+    text_N = nearest.index_QK.ravel()
+    first_N, last_N = corpus.start_U1[text_N], corpus.start_U1[text_N + 1]
+    last_N = np.where(
+        text_N < 0, first_N, np.minimum(last_N, first_N + width)
+    )  # more copies than that are never ranked
+    place_E, entry_E = expand_ranges(first_N, last_N)
+    query_E, document_E, score_E = place_E // width, corpus.same_text_C[entry_E], nearest.score_QK.ravel()[place_E]
+    order_E = np.lexsort((document_E, -score_E, query_E))
+    order_E = order_E[document_E[order_E] != not_ranked_Q[query_E[order_E]]]
+    query_E, document_E, score_E = query_E[order_E], document_E[order_E], score_E[order_E]
+    rank_E = np.arange(len(query_E)) - np.searchsorted(query_E, query_E)
+    best_E = rank_E < TOP_K
+    found = SearchResult(np.full((len(nearest), TOP_K), -1), np.full((len(nearest), TOP_K), -np.inf, dtype=np.float32))
+    found.index_QK[query_E[best_E], rank_E[best_E]] = document_E[best_E]
+    found.score_QK[query_E[best_E], rank_E[best_E]] = score_E[best_E]
+    return found
+
+
+def retrieval_values(
+    query_ids: Sequence[str], ids_of: IdsOf, found: SearchResult, qrels: Mapping[str, Mapping[str, int]]
+) -> dict[str, np.ndarray]:
+    """nDCG@10 (linear gain), MAP@10/@100, MRR@10, Recall@10/@100 of each query by trec_eval.
+
+    found: the TOP_K nearest documents of each query. ids_of: the ids of documents. trec_eval orders equal scores by
+    descending document id.
+    """
+    document_N = np.unique(found.index_QK[found.index_QK >= 0])
+    id_of = dict(zip(document_N.tolist(), ids_of(document_N), strict=True))
     rankings = {
-        query: {document_ids[n]: float(s) for n, s in zip(index_K, score_K, strict=True) if n >= 0}
-        for query, index_K, score_K in zip(query_ids, found.index_QK, found.score_QK, strict=True)
+        query: {id_of[n]: s for n, s in zip(index_K, score_K, strict=True) if n >= 0}
+        for query, index_K, score_K in zip(query_ids, found.index_QK.tolist(), found.score_QK.tolist(), strict=True)
     }
-    return trec_scores(rankings, qrels, _MEASURES)
+    return trec_values(rankings, qrels, _MEASURES)
 
 
 def _not_ranking(data: RetrievalData, queries: Set[str], reason: str) -> RetrievalData:
@@ -117,36 +166,16 @@ def _not_ranking(data: RetrievalData, queries: Set[str], reason: str) -> Retriev
     return replace(data, not_ranked=frozenset(queries), counts=counts)
 
 
-def _excluded(data: RetrievalData) -> Pairs | None:
-    """The (query, document) positions that are not ranked."""
-    if not data.not_ranked:
-        return None
-    row_of = {name: row for row, name in enumerate(data.documents)}
-    pairs = [(i, row_of[name]) for i, name in enumerate(data.queries) if name in data.not_ranked]
-    query_E, row_E = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    return query_E, row_E
+def _queries(file: Path, unused: Counter[str]) -> dict[str, IdentifiedText]:
+    """The queries by id."""
+    queries: dict[str, IdentifiedText] = {}
+    for row in identified_texts(file, unused, "instruction"):
+        if row.id in queries:
+            raise bad_field(file, row.line, "_id", row.id, "an id that did not occur before")
+        queries[row.id] = row
+    return queries
 
 
-def _by_id(file: Path, unused: Counter[str], is_corpus: bool = True) -> dict[str, tuple[str, ...]]:
-    """Id → (the text to encode, and the text alone if a title or an instruction stands beside it).
-
-    A document is its title and text, a query its text and instruction, joined with a space as mteb joins them, so that
-    scores can be compared with published ones. unused: gets the columns that are not used.
-    """
-    texts: dict[str, tuple[str, ...]] = {}
-    for line, row in read_rows(file):
-        id_field = "_id" if "_id" in row else "id" if "id" in row else "_id"
-        name = row.get(id_field, MISSING)
-        if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
-            raise bad_field(file, line, id_field, name, "a text or a number")
-        if str(name) in texts:
-            raise bad_field(file, line, id_field, name, "an id that did not occur before")
-        text = text_field(file, line, row, "text", may_be_empty=True).strip()
-        beside = "title" if is_corpus else "instruction"
-        more = None if row.get(beside) is None else text_field(file, line, row, beside, may_be_empty=True)
-        joined = f"{more} {text}" if is_corpus else f"{text} {more}"
-        texts[str(name)] = (joined.strip(), text) if more else (text,)
-        note_unused(unused, row, (id_field, "text", beside))
-    if not texts:
-        raise ValueError(f"{file}: got no rows, expected at least one")
-    return texts
+def _is_own(query: IdentifiedText, documents: Corpus, document: int) -> bool:
+    """Whether a document is the query: a text of it, with or without what stands beside it, is a text of the query."""
+    return bool({query.text, query.alone} & set(documents.texts_of(document)))

@@ -38,7 +38,7 @@ class STS(Kind[STSData]):
     def recognises(self, row: Row) -> bool:
         return has_pair(row) and ("score" in row or not {"label", "labels"} & row.keys())
 
-    def load(self, file: Path) -> STSData:
+    def load(self, file: Path, cache: str | None = None) -> STSData:
         data = STSData([], [], [])
         for _, example in read_examples(file, "sts", facts := FileFacts()):
             assert example.score is not None

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 
 from harness.data.source.formats import FORMATS
-from harness.search.encode import EncodeTexts, encode_each_once
+from harness.search.encode import EncodeTexts, encode_on_main
 
 PAIR_COLUMNS = tuple(row_format.texts for row_format in FORMATS if row_format.kind == "sts")
 
@@ -18,6 +18,6 @@ def has_pair(columns: Collection[str]) -> bool:
 
 
 def encode_pairs(encode: EncodeTexts, texts1: list[str], texts2: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(embeddings of the first texts, of the second texts), float32 [S, D] each; a repeated text is encoded once."""
-    both_ND = encode_each_once(encode, [*texts1, *texts2], "sentence")
+    """(embeddings of the first texts, of the second texts), float32 [S, D] each; rank 0 alone gets them."""
+    both_ND = encode_on_main(encode, [*texts1, *texts2], "sentence")
     return both_ND[: len(texts1)], both_ND[len(texts1) :]

@@ -19,10 +19,10 @@ MEASURES = {
 }
 
 
-def trec_scores(
+def trec_values(
     rankings: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]], names: Sequence[str]
-) -> dict[str, float]:
-    """The measures `names`: means over the queries of `rankings`.
+) -> dict[str, np.ndarray]:
+    """The measures `names` of each query of `rankings`, float64 [Q] each.
 
     rankings: query id → document id → score. qrels: query id → document id → grade, with every query of `rankings`; a
     grade of 0 or below is not relevant, and a judged document that no ranking has counts as never found. nDCG's gain is
@@ -31,10 +31,12 @@ def trec_scores(
     judged = {query: dict(qrels[query]) for query in rankings}
     evaluator = pytrec_eval.RelevanceEvaluator(judged, {MEASURES[name][1] for name in names})
     per_query = list(evaluator.evaluate({query: dict(ranking) for query, ranking in rankings.items()}).values())
-    scores = {}
-    for name in names:
-        value_Q = np.array([row[MEASURES[name][0]] for row in per_query])
-        if name == "mrr_at_10":  # trec_eval counts the first relevant document at any rank, not up to 10
-            value_Q = np.where(value_Q > 1 / 10.5, value_Q, 0.0)
-        scores[name] = float(value_Q.mean())
-    return scores
+    values = {name: np.array([row[MEASURES[name][0]] for row in per_query]) for name in names}
+    if "mrr_at_10" in values:  # trec_eval counts the first relevant document at any rank, not up to 10
+        values["mrr_at_10"] = np.where(values["mrr_at_10"] > 1 / 10.5, values["mrr_at_10"], 0.0)
+    return values
+
+
+def mean_scores(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """The means over all queries, from the values of `trec_values` in parts."""
+    return {name: float(np.concatenate([part[name] for part in parts]).mean()) for name in parts[0]}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -51,9 +52,12 @@ def beir(folder: Path) -> Path:
 
 def test_a_beir_folder_gives_the_judged_queries_and_title_and_text_as_mteb_joins_them(tmp_path: Path) -> None:
     data = load_evaluation_data(beir(tmp_path))
-    assert data == RetrievalData(
-        {"q2": "what flows"}, {"d1": "Trees They grow.", "d2": "Stones.", "3": "Rivers."}, {"q2": {"3": 2, "d1": 0}}
-    )
+    assert isinstance(data, RetrievalData)
+    assert (data.queries, data.qrels) == ({"q2": "what flows"}, {"q2": {"3": 2, "d1": 0}})
+    documents = data.documents
+    texts = documents.distinct_texts(np.arange(documents.num_texts))
+    assert documents.ids(np.arange(3)) == ["d2", "d1", "3"]  # descending, as trec_eval ranks equal scores
+    assert texts == ["Stones.", "Trees They grow.", "Rivers."]
 
 
 def test_the_only_judgement_file_is_taken_whatever_its_name_and_two_without_test_are_an_error(tmp_path: Path) -> None:

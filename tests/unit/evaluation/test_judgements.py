@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,13 +14,16 @@ import pytest
 from harness.evaluation.judgements import judgements_file, read_judgements
 
 QUERIES = {"q1": "x", "q2": "y", "7": "z"}
-DOCUMENTS = {"d1": "a", "d2": "b", "d3": "c", "8": "d"}
+
+
+def known(documents: Collection[str]) -> set[str]:
+    return {"d1", "d2", "d3", "8"} & set(documents)
 
 
 def read(folder: Path, content: str, name: str = "test.tsv") -> tuple[dict[str, dict[str, int]], dict[str, int]]:
     file = folder / name
     file.write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
-    qrels, counts = read_judgements(file, QUERIES, DOCUMENTS)
+    qrels, counts = read_judgements(file, QUERIES, known)
     return qrels, {name: n for name, n in counts.items() if name != "queries_without_judgements"}
 
 
@@ -79,7 +83,7 @@ def test_what_is_odd_but_usual_is_accepted_and_counted(tmp_path: Path) -> None:
     content = HEADER + "q1\td1\t1\nq1\td1\t1\nq1\tgone\t2\nq1\tgone\t2\nq9\td1\t1\nq9\td2\t1\nq2\td1\t0\nq2\td2\t-1\n"
     file = tmp_path / "test.tsv"
     file.write_text(content)
-    qrels, counts = read_judgements(file, QUERIES, DOCUMENTS)
+    qrels, counts = read_judgements(file, QUERIES, known)
     assert qrels == {"q1": {"d1": 1, "gone": 2}, "q2": {"d1": 0, "d2": -1}}
     assert counts == {
         "repeated_judgements": 2,
@@ -97,10 +101,10 @@ def test_judgements_may_lie_in_any_file_that_the_harness_reads(tmp_path: Path, n
     file.parent.mkdir()
     if name.endswith(".parquet"):
         pq.write_table(pa.Table.from_pylist(rows), file)
-        found = read_judgements(file, QUERIES, DOCUMENTS)[0]
+        found = read_judgements(file, QUERIES, known)[0]
     elif name.endswith(".jsonl"):
         file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "\n")
-        found = read_judgements(file, QUERIES, DOCUMENTS)[0]
+        found = read_judgements(file, QUERIES, known)[0]
     else:
         found = read(file.parent, "7\td1\t1\n7\t8\t2\n", name)[0]
     assert found == {"7": {"d1": 1, "8": 2}}

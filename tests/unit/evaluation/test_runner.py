@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from harness import comm
+from harness.evaluation.kinds import retrieval
 from harness.evaluation.kinds.table import KINDS, MAIN_METRIC, EvaluationData, EvaluationKind
 from harness.evaluation.runner import evaluate, load
 from harness.types import EncodingRole
@@ -99,6 +100,21 @@ def test_reranking_clustering_and_pair_classification_are_scored_from_single_fil
     assert evaluate(Encoder(), file_paths, [WIDTH])["groups"][f"v_measure@{WIDTH}"] == pytest.approx(1.0)
 
 
+def test_a_query_that_is_a_document_ranks_as_many_others_as_any_query(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own document is left out, so it needs one more: else the last of the ranked ones would be missing."""
+    monkeypatch.setattr(retrieval, "TOP_K", 3)
+    write(tmp_path / "corpus.jsonl", [{"_id": str(i), "text": f"text {i}"} for i in range(6)])
+    write(tmp_path / "queries.jsonl", [{"_id": "0", "text": "text 0"}])
+    (tmp_path / "qrels").mkdir()
+    cosine = Encoder()([f"text {i}" for i in range(6)], "document") @ Encoder()(["text 0"], "query")[0]
+    cosine /= np.linalg.norm(Encoder()([f"text {i}" for i in range(6)], "document"), axis=1)
+    third = [i for i in np.argsort(-cosine) if i][2]
+    (tmp_path / "qrels" / "test.tsv").write_text(f"0\t{third}\t1\n")
+    assert evaluate(Encoder(), [str(tmp_path)])[tmp_path.name]["recall_at_10"] == 1.0
+
+
 def test_no_two_kinds_have_the_same_main_metric() -> None:
     """The main metric of stored results is found by its name."""
     everywhere = [metric for one in KINDS.values() for metric in one.metrics]
@@ -183,17 +199,20 @@ def score_on_a_rank(paths: list[str], spoil: float | None) -> tuple[int, object]
         kind.score = count(kind.score)  # type: ignore[method-assign]
     outcome: object
     try:
-        outcome = evaluate(Encoder(spoil if comm.is_main() else None), paths)
+        outcome = evaluate(Encoder(spoil if comm.is_main() else None), paths, [4])
     except ValueError as error:
         outcome = str(error)
     return len(scored), outcome
 
 
 @pytest.mark.distributed
-def test_rank_0_alone_scores_and_all_ranks_have_its_results_or_its_error(paths: list[str]) -> None:
-    """Otherwise the other ranks would wait for the failed rank in the next collective."""
-    expected = evaluate(Encoder(), paths)
-    assert run_ranks(2, score_on_a_rank, paths, None) == [(3, expected), (0, expected)]
+def test_rank_0_alone_scores_and_all_ranks_have_its_results_or_its_error(
+    paths: list[str], file_paths: list[str]
+) -> None:
+    """With an error, the other ranks would wait for the failed rank in the next collective."""
+    paths = [*paths, file_paths[0]]  # to rerank: each rank has a share of the documents
+    expected = evaluate(Encoder(), paths, [4])
+    assert run_ranks(2, score_on_a_rank, paths, None) == [(8, expected), (0, expected)]
     first, second = run_ranks(2, score_on_a_rank, paths, float("nan"))
     assert first == second
     assert "faq: got embeddings with inf or nan" in str(first[1])

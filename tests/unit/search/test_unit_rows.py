@@ -28,5 +28,5 @@ def test_rows_of_one_direction_have_equal_bits_whatever_their_lengths() -> None:
 def test_the_size_of_a_block_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.RandomState(0).standard_normal((10, 7)).astype(np.float16)
     expected = unit_rows(rows)
-    monkeypatch.setattr(module, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 3)
     np.testing.assert_array_equal(unit_rows(rows), expected)

@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.evaluation.kinds.reranking import reranking_scores
+from harness.evaluation.kinds import reranking
+from harness.search.scores import pair_cosines
 from tests.unit.evaluation.kinds.vectors import towards
+
+
+def reranking_scores(query_QD: np.ndarray, document_ND: np.ndarray, relevant: list[list[bool]]) -> dict[str, float]:
+    query_N = np.repeat(np.arange(len(query_QD)), [len(documents) for documents in relevant])
+    return reranking.reranking_scores(pair_cosines(query_QD[query_N], document_ND), relevant)
 
 
 def test_reranking_takes_each_query_with_its_own_documents() -> None:

@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.evaluation.kinds.retrieval import TOP_K, retrieval_scores
-from harness.search.top_k import nearest_by_cosine
+from harness.evaluation.kinds.retrieval import TOP_K, retrieval_values
+from harness.evaluation.kinds.trec import mean_scores
+from harness.search.cosine import Share, nearest_by_cosine
+from harness.search.request import SearchResult
+
+
+def scores_of_found(
+    query_ids: list[str], document_ids: list[str], found: SearchResult, qrels: dict[str, dict[str, int]]
+) -> dict[str, float]:
+    return mean_scores([retrieval_values(query_ids, lambda n: [document_ids[i] for i in n], found, qrels)])
 
 
 def scores_of(
@@ -17,8 +25,8 @@ def scores_of(
     qrels: dict[str, dict[str, int]],
 ) -> dict[str, float]:
     """Search and return the scores of the result."""
-    found = nearest_by_cosine(query_QD, document_CD, TOP_K)
-    return retrieval_scores(query_ids, document_ids, found, qrels)
+    found = nearest_by_cosine(query_QD, Share(document_CD, 0, len(document_CD)), TOP_K)
+    return scores_of_found(query_ids, document_ids, found, qrels)
 
 
 def scores_for_ranking(relevance: list[int]) -> dict[str, float]:
@@ -59,6 +67,6 @@ def test_retrieval_metrics_are_means_over_the_queries() -> None:
 
 def test_a_query_whose_ranking_is_empty_scores_zero() -> None:
     """Its own document was the only one."""
-    nearest = nearest_by_cosine(np.eye(2), np.eye(2)[:1], TOP_K, excluded=(np.array([0]), np.array([0])))
-    scores = retrieval_scores(["d", "q"], ["d"], nearest, {"d": {"d": 1}, "q": {"d": 1}})
+    nearest = SearchResult(np.array([[-1], [0]]), np.array([[-np.inf], [1.0]]))
+    scores = scores_of_found(["d", "q"], ["d"], nearest, {"d": {"d": 1}, "q": {"d": 1}})
     assert scores["mrr_at_10"] == scores["recall_at_100"] == 0.5
