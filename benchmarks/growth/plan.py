@@ -10,6 +10,7 @@ import gc
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def rows(scale: float = 1.0) -> list[Row]:
         ("rows with one query text and one positive", hub_task(table_rows, num_positives=1)),
     ):
         size = f"{table_rows:,} {what}; 512 queries a step"
-        found.append(_measured("known positives", size, lambda task=task: plan([task], seed=0, step=1), 0.1, 100e6))
+        found.append(_measured("known positives", size, partial(plan, [task], seed=0, step=1), 0.1, 100e6))
     found.append(_excluded_row(int(1e4 * scale), int(1e5 * scale)))
     return found
 

@@ -25,7 +25,7 @@ from harness import rank0
 from harness.data.source.locate import cache_root
 from harness.data.table.build_once import build_once
 from harness.data.table.npy import open_array
-from harness.data.table.tokenisation import text_hash
+from harness.data.table.identity import text_hash
 from harness.evaluation.counts import note_unused
 from harness.evaluation.rows import MISSING, bad_field, read_rows, text_field
 from harness.search.unique_texts import unique_texts

@@ -19,6 +19,7 @@ import xxhash
 
 from harness.data.config import TaskConfig
 from harness.data.data_config import DataConfig
+from harness.data.ragged import expand_ranges
 from harness.data.source.facts import FileFacts, ReadSettings
 from harness.data.source.locate import cache_root
 from harness.data.table.build_once import build_once
