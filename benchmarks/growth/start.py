@@ -101,7 +101,6 @@ def _tables(scale: float) -> Iterator[Row]:
 
 
 def _make_model(folder: Path, layers: int) -> None:
-    import torch
     from transformers import Qwen3Config, Qwen3Model
 
     config = Qwen3Config(

@@ -1,11 +1,14 @@
-"""`harness plan`: what was read from each file, what one step of a recipe holds, and which rank would encode what."""
+"""`harness plan`: what was read from each file, what one step of a recipe holds, which rank would encode what, and what
+a step will need: memory, traffic, seconds."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     from harness.config import LoadedRecipe
     from harness.data.plan.task import Task
+    from harness.prediction.of_recipe import Predictor
     from harness.types import NegativesScope, StepPlan
 
 
@@ -24,51 +28,120 @@ def plan(
     recipe: Recipe,
     step: Annotated[int, typer.Option(min=1, help="The step to show; steps count from 1.")] = 1,
     ranks: Annotated[int, typer.Option(min=1, metavar="W", help="Deal the texts to this many ranks.")] = 1,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Predict for this GPU, e.g. H100 (default: this machine).")
+    ] = None,
+    utilisation: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1.0, help="The share of the device's matrix rate that a step reaches."),
+    ] = None,
+    network: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="GB/S", help="What a rank sends to other hosts in a second."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the prediction here, too.")
+    ] = None,
+    curve: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the growth to 1,024 ranks and 1,000,000 texts a step here."),
+    ] = None,
     overrides: Overrides = None,
     data_root: DataRoot = None,
     verbose: Verbose = False,
 ) -> None:
-    """Show what was read from each file, what one step holds, and which rank would encode what. Trains nothing.
+    """Show what was read from each file, what one step holds, which rank would encode what, and what a step will need.
+    Trains nothing, and loads no weights.
 
     - `harness plan demo --step 3 --ranks 8`
+
+    - `harness plan my_recipe.yaml --ranks 64 --gpu H100 --curve growth.png`
     """
     with mistakes_in_one_line(verbose):
         from harness.config import load_recipe
+        from harness.prediction.machine.devices import named_device
 
-        show_plan(load_recipe(recipe, list(overrides or ()), data_root), step, ranks)
+        if curve is not None and curve.suffix != ".png":
+            raise ValueError(f"--curve: got {curve}, expected a file name that ends with .png")
+        if gpu is not None:
+            named_device(gpu)  # an unknown name is told before data is read
+        loaded = load_recipe(recipe, list(overrides or ()), data_root)
+        wishes = {"gpu": gpu, "utilisation": utilisation, "network": None if network is None else network * 1e9}
+        show_plan(loaded, step, ranks, wishes, json_file, curve)
 
 
-def show_plan(loaded: LoadedRecipe, step: int, ranks: int) -> None:
-    """Print what step `step` holds and how its texts would be dealt to `ranks` ranks. Needs only data and tokenizer."""
+def show_plan(
+    loaded: LoadedRecipe,
+    step: int,
+    ranks: int,
+    wishes: Mapping[str, Any] = MappingProxyType({}),
+    json_file: Path | None = None,
+    curve: Path | None = None,
+) -> None:
+    """Print what step `step` holds, how its texts would be dealt to `ranks` ranks, and what that will need.
+
+    Needs only data, tokenizer and the model's configuration. wishes: the fields of `Wishes`.
+    """
     from rich.console import Console
 
     from harness.config import with_folder_prompts
     from harness.data.plan.plan import plan
     from harness.data.table.tokenisation import Tokeniser
-    from harness.engine.budget import CPU_TOKENS
+    from harness.engine.zero import check_deepspeed_json
+    from harness.prediction.of_recipe import Predictor, Wishes
     from harness.report.messages import warn
     from harness.run.start import show_prompts
     from harness.run.tasks import check_recipe, open_tasks, settings_without_effect
+    from harness.settings.deepspeed_json import load_deepspeed_json
 
     config = with_folder_prompts(loaded.config)
     show_prompts(loaded.config, config)
     loaded = replace(loaded, config=config)
+    zero = check_deepspeed_json(load_deepspeed_json(config.deepspeed, loaded.recipe_folder), config.deepspeed)
     check_recipe(loaded, ranks)
     tasks = open_tasks(loaded, Tokeniser(config.model.name_or_path, config.model.trust_remote_code))
     for message in settings_without_effect(config, tasks):
         warn(message)
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
-    budget = config.training.micro_batch_tokens
+    predictor = Predictor(config.model, config.training, zero, ranks, Wishes(**wishes))
     console = Console()
     console.print(_files_table(tasks))
     console.print(_tasks_table(step_plan, {task.config.name: task.config.scope for task in tasks}))
-    console.print(_ranks_table(step_plan, ranks, CPU_TOKENS if budget == "auto" else budget))
+    console.print(_ranks_table(step_plan, ranks, predictor.micro_batch_tokens))
+    _show_prediction(predictor, step_plan, json_file, curve, config.name)
+
+
+def _show_prediction(
+    predictor: Predictor, step_plan: StepPlan, json_file: Path | None, curve: Path | None, name: str
+) -> None:
+    """Print what the step will need and what does not fit; write the files that were asked for."""
+    from rich.console import Console
+
+    from harness.cli.predicted import cost_lines, memory_table, write_curve, write_json
+    from harness.prediction.advice import advice
+    from harness.prediction.counted.micro_batch import CannotCountError
+    from harness.report.messages import say, warn
+
+    try:
+        prediction = predictor.predict(step_plan)
+    except CannotCountError as error:
+        return warn(f"what a step will need is not known: {error}")
+    Console().print(memory_table(prediction))
+    for line in cost_lines(prediction):
+        say(line)
+    for line in advice(prediction, predictor.micro_batch_tokens):
+        warn(line)
+    if json_file is not None:
+        write_json(prediction, json_file)
+    if curve is not None:
+        from harness.prediction.curve import scaling
+
+        write_curve(scaling(predictor, step_plan), name, curve)
+        say(f"growth: {curve}")
 
 
 def _files_table(tasks: Sequence[Task]) -> Table:
     """A row per file: what was read, what was not used, and what was left out."""
-    from pathlib import Path
-
     from rich.table import Table
     from rich.text import Text
 

@@ -24,21 +24,26 @@ _SHARE_ON_CPU, _SHARE_ON_GPU = 0.5, 0.75
 
 def micro_batch_tokens(setting: int | str, encoder: Encoder, precision: str) -> int:
     """Tokens of a micro-batch, equal on all ranks: the recipe's number, or for `auto` on a GPU what fits into 40 % of
-    the free memory.
-
-    One token's activations take layers · 34 · hidden bytes in half precision (Korthikanti et al. 2022, arXiv
-    2205.05198, eq. 1, without its attention matrix, which fused attention does not store).
-    """
+    the free memory."""
     if setting != "auto":
         return int(setting)
     if comm.device().type == "cpu":
         return CPU_TOKENS
+    free, _ = torch.cuda.mem_get_info(comm.device())
+    fitting_tokens = tokens_that_fit(free, encoder, precision)
+    negated_tokens = torch.tensor([-fitting_tokens], device=comm.device())
+    return -int(comm.all_reduce_max(negated_tokens))  # the minimum over ranks
+
+
+def tokens_that_fit(free: int, encoder: Encoder, precision: str) -> int:
+    """Tokens whose activations take 40 % of these bytes of a GPU, within bounds.
+
+    One token's activations take layers · 34 · hidden bytes in half precision (Korthikanti et al. 2022, arXiv
+    2205.05198, eq. 1, without its attention matrix, which fused attention does not store).
+    """
     settings = encoder.backbone.config
     bytes_per_token = settings.num_hidden_layers * 34 * settings.hidden_size * ACTIVATIONS[precision]
-    free, _ = torch.cuda.mem_get_info(comm.device())
-    fitting_tokens = int(free * _SHARE_OF_FREE_MEMORY) // int(bytes_per_token)
-    negated_tokens = torch.tensor([-max(512, min(_MOST_TOKENS, fitting_tokens))], device=comm.device())
-    return -int(comm.all_reduce_max(negated_tokens))  # the minimum over ranks
+    return max(512, min(_MOST_TOKENS, int(free * _SHARE_OF_FREE_MEMORY) // int(bytes_per_token)))
 
 
 def peak_memory_bytes() -> int:

@@ -24,8 +24,8 @@ import pyarrow.compute as pc
 from harness import rank0
 from harness.data.source.locate import cache_root
 from harness.data.table.build_once import build_once
-from harness.data.table.npy import open_array
 from harness.data.table.identity import text_hash
+from harness.data.table.npy import open_array
 from harness.evaluation.counts import note_unused
 from harness.evaluation.rows import MISSING, bad_field, read_rows, text_field
 from harness.search.unique_texts import unique_texts

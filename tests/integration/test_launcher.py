@@ -177,6 +177,20 @@ def test_plan_shows_a_step_without_a_model(folder):
     assert "micro-batches" in done.stdout
 
 
+def test_plan_predicts_for_a_gpu_and_writes_files(folder, tmp_path):
+    json_file, picture = tmp_path / "prediction.json", tmp_path / "growth.png"
+    files = "--json", str(json_file), "--curve", str(picture)
+    done = run_command("plan", str(folder / "tiny.yaml"), "--ranks", "16", "--gpu", "H100", *files)
+    assert done.returncode == 0, done.stderr
+    assert "predicted memory of a rank" in done.stdout
+    assert "seconds of a step: " in done.stdout
+    found = json.loads(json_file.read_text())
+    assert found["fits"] is True
+    assert found["peak_bytes"] == sum(found["memory_bytes"][found["peak_moment"]].values())
+    assert found["seconds"]["total"] > 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_bad_row_stops_before_training_with_one_line(folder, tmp_path):
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"query": "aral", "positive": "btin"}\n{"query": "", "positive": "btin"}\n')

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
+from harness.data.distinct import is_first_of_equal, numbered
+
 
 def text_hash(text: str) -> int:
     """A 64-bit hash of the raw text. It decides whether a document is a known positive of a query."""
@@ -29,8 +31,6 @@ def hash_of_ids(ids: memoryview, prompt_tokens: int) -> int:
     if not prompt_tokens:
         return xxhash.xxh3_64_intdigest(ids)
     return xxhash.xxh3_64_intdigest(bytes(ids) + np.int32(-prompt_tokens).tobytes())
-
-from harness.data.distinct import is_first_of_equal, numbered
 
 
 @dataclass(frozen=True, slots=True)

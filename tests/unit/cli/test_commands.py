@@ -54,8 +54,19 @@ def test_evaluate_export_and_plan_reach_their_functions(monkeypatch: pytest.Monk
     assert calls["export_run"][0] == (Path("runs/demo"), Path("there"))
     assert calls["export_run"][1] == {"trust_remote_code": False}
     invoke("plan", "demo", "--step", "3", "--ranks", "8")
-    assert calls["show_plan"][0][1:] == (3, 8)
+    assert calls["show_plan"][0][1:3] == (3, 8)
     assert calls["show_plan"][0][0].config.name == "demo"
+
+
+def test_plan_refuses_an_unknown_gpu_and_a_picture_of_another_kind_before_data_is_read(tmp_path: Path) -> None:
+    for option, words in (
+        ("--gpu=A1000", "--gpu: got A1000, expected one of V100-16"),
+        ("--curve=a.jpg", "--curve: got a.jpg"),
+    ):
+        done = invoke("plan", "demo", option, "--data-root", str(tmp_path))
+        assert done.exit_code == 2
+        assert done.output.count("\n") == 1
+        assert words in done.output
 
 
 @pytest.mark.parametrize(

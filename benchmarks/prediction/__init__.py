@@ -1,0 +1,1 @@
+"""Is the memory that `harness plan` predicts what a rank really holds?"""

@@ -1,0 +1,67 @@
+"""An encoder of the size that the recipe names, without its weights: for predicting what training it will cost."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import torch
+from transformers import AutoModel, PreTrainedModel
+
+from harness.encoder.config import ModelConfig
+from harness.encoder.encoder import Encoder
+from harness.encoder.head import build_head, module_without_weights
+from harness.encoder.load import _remove_pooler, _set_dropout, _switch_cache_off
+from harness.encoder.text_model import text_model_class
+from harness.model_folder.configuration import backbone_config, default_pooling
+from harness.model_folder.find import in_one_line, resolve_model
+from harness.model_folder.layout import backbone_folder, read_layout
+from harness.model_folder.pooling import PoolingMode
+
+
+def unloaded_encoder(config: ModelConfig, dropout: float | None = None, dtype: torch.dtype = torch.float32) -> Encoder:
+    """The encoder that `load_encoder` would give, with new weights in `dtype`.
+
+    Only configurations are read. Call it inside `FakeTensorMode`, so that no memory is allocated for the weights.
+
+    Raises:
+        ValueError: no such model, or one that transformers cannot build from its configuration alone.
+    """
+    folder = resolve_model(config.name_or_path, config.trust_remote_code)
+    layout = read_layout(folder)
+    backbone = _backbone(config, backbone_folder(folder), dropout, dtype)
+    backbone.pooler_is_random = True  # type: ignore[assignment]  # so that nothing of it is kept for an export
+    _remove_pooler(backbone)
+    pooling = cast(tuple[PoolingMode, ...], config.pooling) or layout.pooling or default_pooling(backbone.config)
+    encoder = Encoder(backbone, pooling, layout=layout)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        encoder.head = build_head(config, layout.head, encoder.pooled_dim, dropout, 0, module_without_weights)
+    finally:
+        torch.set_default_dtype(default)
+    return encoder
+
+
+def _backbone(config: ModelConfig, folder: str, dropout: float | None, dtype: torch.dtype) -> PreTrainedModel:
+    settings = copy.deepcopy(backbone_config(folder, config.trust_remote_code))
+    if dropout is not None:
+        _set_dropout(settings, dropout, config.name_or_path)
+    _switch_cache_off(settings)
+    model_class = text_model_class(settings)
+    options: dict[str, Any] = {"dtype": dtype}
+    if config.attention == "eager":  # flash_attention_2 keeps what PyTorch's fused attention keeps, and may be missing
+        options["attn_implementation"] = config.attention
+    try:
+        if model_class is AutoModel:
+            backbone = AutoModel.from_config(settings, trust_remote_code=config.trust_remote_code, **options)
+        else:
+            backbone = model_class._from_config(settings, **options)
+    except (ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+        raise ValueError(
+            f"model.name_or_path: got {config.name_or_path}, which cannot be built from its configuration alone "
+            f"({in_one_line(error)}), expected a model of transformers; check model.attention"
+        ) from error
+    if config.gradient_checkpointing:
+        backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return backbone

@@ -1,0 +1,1 @@
+"""The devices that runs are booked on, and what this machine has."""

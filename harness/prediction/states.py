@@ -1,0 +1,176 @@
+"""Bytes of weights, gradients, optimizer state and DeepSpeed's buffers on one rank, by ZeRO stage, at each moment.
+
+The formulas were read in DeepSpeed 0.19 (`runtime/zero/stage_1_and_2.py`, `stage3.py`, `runtime/engine.py`,
+`bf16_optimizer.py`) and are compared with the tensors of real engines in tests/distributed/test_prediction.py.
+
+Sizes are numbers of elements unless a name ends with `bytes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from harness.prediction.precision import Numbers
+from harness.prediction.zero_settings import ZeroSettings
+
+_FP32 = 4
+_ADAM_MOMENTS = 2
+_ALIGNMENT = 2  # elements by which every rank's part of a group is rounded up (nccl_start_alignment_factor)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """Numbers of elements of the trained parameters: all, the groups of the optimizer, the largest, those that stage 3
+    keeps whole on every rank, and the weights that are not trained."""
+
+    total: int
+    groups: tuple[int, ...]
+    largest: int
+    persistent: int
+    frozen: int
+
+    @classmethod
+    def of(cls, module: nn.Module, persistence_threshold: int) -> ModelSize:
+        """The sizes of a module; the groups are those of `harness.engine.optimizer.build_optimizer`."""
+        trained = [p for p in module.parameters() if p.requires_grad]
+        groups = [sum(p.numel() for p in trained if (p.ndim >= 2) is matrices) for matrices in (True, False)]
+        return cls(
+            total=sum(p.numel() for p in trained),
+            groups=tuple(size for size in groups if size),
+            largest=max(p.numel() for p in trained),
+            persistent=sum(p.numel() for p in trained if p.numel() < persistence_threshold),
+            frozen=sum(p.numel() for p in module.parameters() if not p.requires_grad),
+        )
+
+    def shares(self, ranks: int) -> list[int]:
+        """The part of each group that one rank owns, rounded up."""
+        return [-(-size // (_ALIGNMENT * ranks)) * _ALIGNMENT for size in self.groups]
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """Bytes on the device of one rank, except `host`. See `states`.
+
+    weights, optimizer (fp32 weights of its own included) and kept_gradients stay from step to step; on a GPU `buffers`,
+    too. gathered: weights of other ranks that a forward or backward holds at once (stage 3).
+    summed_gradients: those of the micro-batches so far, while the next one is computed.
+    own_gradients: whether a micro-batch's gradients stay where its backward makes them until all are there.
+    reduce_gradients, reduce_copies: held when the last gradients are summed over the ranks.
+    update: held while the optimizer works: gradients in the optimizer's form, and its temporaries.
+    host: of CPU memory, where a GPU trains.
+    """
+
+    weights: int
+    optimizer: int
+    kept_gradients: int
+    buffers: int
+    gathered: int
+    summed_gradients: int
+    own_gradients: bool
+    reduce_gradients: int
+    reduce_copies: int
+    update: int
+    host: int
+
+
+def states(
+    size: ModelSize, zero: ZeroSettings, numbers: Numbers, ranks: int, temporaries: float, *, on_gpu: bool
+) -> States:
+    """What one of `ranks` ranks holds.
+
+    temporaries: bytes per element that the optimizer allocates while it updates. on_gpu: a CPU does not give memory to
+    the part of a bucket that is never written, and keeps offloaded states beside the others.
+    """
+    share, item = sum(size.shares(ranks)), numbers.weights.itemsize
+    written = min(zero.reduce_bucket, size.total) * numbers.reduced.itemsize  # of a bucket, again and again
+    bucket = zero.reduce_bucket * numbers.reduced.itemsize if on_gpu else written
+    largest_update = int(max(size.shares(ranks)) * (_FP32 + temporaries))
+    if zero.stage == 0:
+        found = _stage_0(size, numbers, written, temporaries)
+    elif zero.stage == 3:
+        reduced = max(written, size.largest * numbers.reduced.itemsize) * (ranks + 1) // ranks
+        found = _stage_3(size, zero, numbers, share, bucket, reduced, largest_update)
+    else:
+        buckets = bucket * (2 if zero.overlaps else 1) if on_gpu and zero.contiguous else 0
+        found = _stage_1_or_2(size, zero, numbers, share, buckets, written, largest_update)
+    if not (zero.optimizer_on_host and on_gpu):
+        return found
+    return _offloaded(found, size, zero, share, item)
+
+
+def _stage_0(size: ModelSize, numbers: Numbers, written: int, temporaries: float) -> States:
+    gradients = size.total * numbers.gradients.itemsize
+    return States(
+        weights=(size.total + size.frozen) * numbers.weights.itemsize,
+        optimizer=size.total * _FP32 * _ADAM_MOMENTS,
+        kept_gradients=0,
+        buffers=0,
+        gathered=0,
+        summed_gradients=gradients,
+        own_gradients=True,
+        reduce_gradients=gradients,
+        reduce_copies=written,  # DeepSpeed copies the gradients of a bucket into one tensor
+        update=gradients + int(size.largest * temporaries),
+        host=0,
+    )
+
+
+def _stage_1_or_2(
+    size: ModelSize, zero: ZeroSettings, numbers: Numbers, share: int, buckets: int, written: int, largest_update: int
+) -> States:
+    whole, part = size.total * numbers.gradients.itemsize, share * numbers.gradients.itemsize
+    if zero.stage == 2:
+        summed, reduce_gradients = part, written + 2 * part  # the new part is added to the sum of those before
+    elif numbers.has_master:  # DeepSpeed's BF16_Optimizer sums into fp32 beside the half-precision gradients
+        summed = reduce_gradients = whole + size.total * numbers.weights.itemsize
+    else:
+        summed = reduce_gradients = whole
+    return States(
+        weights=(size.total + size.frozen) * numbers.weights.itemsize,
+        optimizer=share * _FP32 * (1 + _ADAM_MOMENTS),
+        kept_gradients=whole if zero.stage == 1 and numbers.has_master else 0,
+        buffers=buckets,
+        gathered=0,
+        summed_gradients=summed,
+        own_gradients=zero.stage == 1,
+        reduce_gradients=reduce_gradients,
+        reduce_copies=written,
+        update=part + largest_update,
+        host=0,
+    )
+
+
+def _stage_3(
+    size: ModelSize, zero: ZeroSettings, numbers: Numbers, share: int, bucket: int, reduced: int, largest_update: int
+) -> States:
+    item, sharded = numbers.weights.itemsize, size.total - size.persistent
+    ahead = min(zero.prefetch_bucket, sharded)
+    # What is fetched ahead arrives in one tensor and is then given to the parameters, so that it is there twice.
+    gathered = min(sharded, size.largest + ahead) * item * (2 if ahead else 1)
+    return States(
+        weights=(share + size.persistent + size.frozen) * item,
+        optimizer=share * _FP32 * (1 + _ADAM_MOMENTS),
+        kept_gradients=share * numbers.gradients.itemsize,
+        buffers=bucket if zero.contiguous else 0,
+        gathered=gathered,
+        summed_gradients=0,
+        own_gradients=False,
+        reduce_gradients=0,
+        reduce_copies=reduced,
+        update=largest_update,
+        host=0,
+    )
+
+
+def _offloaded(found: States, size: ModelSize, zero: ZeroSettings, share: int, item: int) -> States:
+    """The same with the optimizer in CPU memory (or, as far as is known, on a disk), and the weights if asked."""
+    host = found.optimizer + share * (_FP32 + item)  # its gradients, and the weights on their way back
+    kept = 0 if zero.stage == 3 else found.kept_gradients
+    host += found.kept_gradients - kept
+    weights = found.weights
+    if zero.weights_on_host and zero.stage == 3:
+        weights, host = size.persistent * item, host + share * item
+    buffers = found.buffers + (size.largest * item if zero.stage < 3 else 0)
+    return replace(found, weights=weights, optimizer=0, kept_gradients=kept, buffers=buffers, update=0, host=host)

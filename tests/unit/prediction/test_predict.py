@@ -1,0 +1,172 @@
+"""From a step to memory, traffic and seconds: what is not known stays unknown, and what does not fit names its knob."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.engine.config import TrainingConfig
+from harness.losses.config import LossConfig
+from harness.losses.interface import TaskLossSettings
+from harness.losses.objective import Objective
+from harness.prediction.advice import advice
+from harness.prediction.counted.live_bytes import LiveBytes
+from harness.prediction.counted.micro_batch import UnloadedModel
+from harness.prediction.machine.devices import DEVICES, Device, device_of_cuda_name, named_device
+from harness.prediction.machine.this_machine import optimizer_temporaries, this_device
+from harness.prediction.precision import NUMBERS
+from harness.prediction.predict import Prediction, Setup, StepSize, predict
+from harness.prediction.score import ScoreSize
+from harness.prediction.zero_settings import ZeroSettings
+from harness.types import QueryPart, StepPlan, StepTexts
+from tests.unit.prediction.models import make, settings
+
+SCORE = ScoreSize(rows=40, part_rows=((20, 20),), dim=64)
+SHAPES = [[(4, 32), (4, 16)]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> UnloadedModel:
+    folder = make("bert", tmp_path_factory.mktemp("bert"))
+    return UnloadedModel(settings(folder), None, NUMBERS["fp32"], on_gpu=True)
+
+
+def prediction(
+    model: UnloadedModel, stage: int = 1, ranks: int = 4, device: Device = DEVICES["L4"], **training: object
+) -> Prediction:
+    config = TrainingConfig(steps=3, **training)
+    setup = Setup(config, ZeroSettings.of({"zero_optimization": {"stage": stage}}), device, ranks, 1 << 30, 8.0, 0.4)
+    return predict(setup, model, StepSize(SHAPES, 40, SCORE))
+
+
+def test_seconds_are_unknown_without_a_rate_and_nothing_is_sent_by_one_rank(model: UnloadedModel) -> None:
+    unknown = replace(DEVICES["L4"], link=None, rates={"fp32": None})
+    times = prediction(model, device=unknown).seconds
+    assert (times.compute, times.communication, times.total) == (None, None, None)
+    alone = prediction(model, ranks=1)
+    assert alone.seconds.communication == 0
+    assert sum(alone.sent.values()) == 0
+    assert alone.seconds.total == pytest.approx(alone.seconds.compute + alone.seconds.optimizer)
+
+
+def test_seconds_are_operations_by_rate_and_bytes_by_bandwidth(model: UnloadedModel) -> None:
+    found = prediction(model)
+    forwards = model.forward_flops((4, 32)) + model.forward_flops((4, 16))
+    flops = 4 * forwards + SCORE.flops // 4  # embed, replay, and a backward of two; scores are shared by the ranks
+    assert found.flops == flops
+    assert found.seconds.compute == pytest.approx(flops / (DEVICES["L4"].rates["fp32"] * 0.4))
+    assert found.seconds.communication == pytest.approx(sum(found.sent.values()) / DEVICES["L4"].link)
+
+
+def test_beyond_a_host_the_network_counts_and_may_be_unknown(model: UnloadedModel) -> None:
+    assert prediction(model, ranks=16).seconds.communication is None
+    fast = prediction(model, ranks=16, device=DEVICES["H100-SXM"])
+    assert fast.seconds.communication == pytest.approx(sum(fast.sent.values()) / DEVICES["H100-SXM"].network)
+
+
+def test_a_step_of_one_micro_batch_keeps_its_graph_and_saves_a_forward(model: UnloadedModel) -> None:
+    setup = prediction(model).setup
+    kept = predict(setup, model, StepSize([[(4, 32)]], 40, SCORE))
+    training = setup.training.model_copy(update={"keep_graph": False})
+    replayed = predict(replace(setup, training=training), model, StepSize([[(4, 32)]], 40, SCORE))
+    assert replayed.flops - kept.flops == model.forward_flops((4, 32))
+    assert kept.moments["score"]["activations"] == model.cost(4, 32).graph
+    assert replayed.moments["score"]["activations"] == 0
+
+
+def test_what_does_not_fit_names_the_knob_that_shrinks_it(model: UnloadedModel) -> None:
+    assert advice(prediction(model), 128) == []
+    small = replace(DEVICES["L4"], memory_bytes=1 << 30)
+    lines = advice(prediction(model, device=small, stage=3), 128)
+    assert lines[0].startswith("memory: ")
+    assert "GiB that L4 has for it, at the moment `" in lines[0]
+    assert any("reduce_bucket_size" in line for line in lines)  # DeepSpeed's default is 500 million elements
+    huge = UnloadedModel(settings(Path(model.encoder.backbone.config.name_or_path)), 0.0, NUMBERS["fp32"], on_gpu=True)
+    setup = prediction(model, device=replace(small, memory_bytes=3 << 30)).setup
+    bucketless = replace(setup, zero=ZeroSettings.of({"zero_optimization": {"stage": 1, "reduce_bucket_size": 1000}}))
+    step = StepSize([[(20_000, 32)] * 2], 40_000, SCORE)
+    lines = advice(predict(bucketless, huge, step), 640_000)
+    assert any(line.startswith("activations: ") and "micro_batch_tokens (now 640,000)" in line for line in lines)
+
+
+def test_more_ranks_hold_less_of_what_a_stage_shards(model: UnloadedModel) -> None:
+    def held(stage: int, ranks: int) -> dict[str, int]:
+        return dict(prediction(model, stage, ranks).moments["replay"])
+
+    for stage, sharded in ((0, ()), (1, ("optimizer state",)), (2, ("optimizer state", "gradients"))):
+        for name in ("weights", "optimizer state", "gradients"):
+            ratio = held(stage, 8)[name] / held(stage, 2)[name]
+            assert ratio == pytest.approx(0.25 if name in sharded else 1.0, rel=0.01), (stage, name)
+    assert prediction(model, 1, 4).host_bytes == 0
+
+
+def test_offloaded_states_lie_on_the_host_of_a_gpu(model: UnloadedModel) -> None:
+    setup = prediction(model, 2).setup
+    offload = {"device": "cpu"}
+    zero = ZeroSettings.of({"zero_optimization": {"stage": 2, "offload_optimizer": offload}})
+    found = predict(replace(setup, zero=zero), model, StepSize(SHAPES, 40, SCORE))
+    assert found.moments["replay"]["optimizer state"] == 0
+    assert found.host_bytes >= prediction(model, 2).moments["replay"]["optimizer state"]
+
+
+def test_an_unknown_gpu_is_refused_in_one_line_that_lists_the_known_ones() -> None:
+    for name in ("h100", "H100 SXM", "rtx 4090", "a100_80"):
+        assert named_device(name).is_gpu
+    with pytest.raises(ValueError, match=r"--gpu: got A1000, expected one of V100-16, .*B200.*; did you mean") as error:
+        named_device("A1000")
+    assert "\n" not in str(error.value)
+    assert device_of_cuda_name("NVIDIA A100-SXM4-80GB", 79 * 2**30) is DEVICES["A100-80"]
+    assert device_of_cuda_name("NVIDIA H100 PCIe", 79 * 2**30) is DEVICES["H100-PCIe"]
+    assert device_of_cuda_name("NVIDIA L40S", 45 * 2**30) is DEVICES["L40S"]
+    assert device_of_cuda_name("Some Card", 2**33) is None
+
+
+def test_the_table_of_devices_is_in_its_own_units() -> None:
+    for device in DEVICES.values():
+        assert 8e12 <= device.rates["fp32"] <= 1e14
+        assert device.rates["fp16"] >= 1.8 * device.rates["fp32"]
+        assert 2e11 < device.memory_bandwidth < 1e13
+        assert device.network is None or device.network < device.link
+
+
+def test_this_machines_rates_are_measured_and_its_network_is_unknown() -> None:
+    device = this_device(2)
+    assert 1e8 < device.rates["fp32"] < 1e14
+    assert device.rates["fp16"] is None
+    assert (device.link, device.network) == (None, None)
+    assert device.memory_bytes * 2 < this_device(1).memory_bytes * 1.5
+
+
+def test_the_optimizers_temporaries_are_counted_and_not_its_state() -> None:
+    assert 0 <= optimizer_temporaries(TrainingConfig(steps=1)) <= 12
+
+
+def test_the_score_phase_holds_what_a_real_one_holds() -> None:
+    queries, documents, rows, dim = 200, 1500, 2000, 64
+    random = np.random.default_rng(0)
+    part = QueryPart(
+        task="faq",
+        row_B=np.arange(queries),
+        query_B=np.arange(queries),
+        document_N=random.permutation(rows)[:documents],
+        positive_BP=random.integers(0, documents, (queries, 1)),
+        negative_BM=np.empty((queries, 0), dtype=np.int64),
+        rank_BM=np.empty((queries, 0), dtype=np.int64),
+        excluded_BX=np.full((queries, 1), -1),
+        own_negatives_only=False,
+    )
+    texts = StepTexts(np.zeros(rows, np.int32), np.arange(rows), np.full(rows, 8))
+    plan = StepPlan(1, texts, (part,))
+    size = ScoreSize.of(plan, dim)
+    table_TD = torch.randn(rows, dim, requires_grad=True)
+    objective = Objective((TaskLossSettings("faq"),), LossConfig(), None, None)
+    objective.backward(plan, table_TD)  # imports, and the first use of each kernel
+    table_TD.grad = None
+    with LiveBytes() as live:
+        objective.backward(plan, table_TD)
+    held = size.table_bytes + size.loss_bytes(1, on_gpu=False)
+    assert 0.85 < held / (live.peak + table_TD.nbytes) < 1.3
