@@ -3,7 +3,7 @@
     python -m benchmarks.precision --data-root DIR [--precisions bf16 fp16 bf16_weights] [--batch 256] [--steps 8]
         [--stage 1] [--threads N] [--model NAME] [--gradient-pairs 32] [--out FILE.json]
 
-The same recipe (benchmarks/step/alpaca_in_batch.yaml: MiniLM, in-batch negatives, 128 tokens, dropout 0) is trained in
+The same recipe (benchmarks/peers/alpaca_in_batch.yaml: MiniLM, in-batch negatives, 128 tokens, dropout 0) is trained in
 fp32 and in each precision on the first pairs of DIR/prompt_response/alpaca_en/train.jsonl.gz, each in a new process.
 Exit status 1 for bf16 or fp16: the loss of a step differs from fp32's by more than 0.5 %, or the gradient of the first
 step errs by more than 1.5 times the error of plain autocast over one graph. bf16_weights is shown without a bound.

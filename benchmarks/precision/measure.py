@@ -116,7 +116,7 @@ def _relative_error(gradients: dict[str, Tensor], truth: dict[str, Tensor]) -> f
 
 
 def load(settings: Settings) -> LoadedRecipe:
-    """The recipe of `benchmarks.step` with these settings."""
+    """The recipe of `benchmarks.peers` with these settings."""
     from harness.config import load_recipe
 
     changes = {

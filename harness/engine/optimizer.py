@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import cos, pi
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,3 +43,9 @@ def learning_rate(training: TrainingConfig, step: int) -> float:
     progress = (step - 1 - warmup) / max(1, training.steps - warmup)
     remaining = 1 - progress if training.schedule == "linear" else (1 + cos(pi * progress)) / 2
     return training.learning_rate * remaining
+
+
+def offloads_optimizer(deepspeed_json: dict[str, Any]) -> bool:
+    """Whether the optimizer runs on the CPU: its state is kept in CPU memory or on a disk."""
+    offload = (deepspeed_json.get("zero_optimization") or {}).get("offload_optimizer") or {}
+    return offload.get("device") in ("cpu", "nvme")

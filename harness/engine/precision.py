@@ -13,6 +13,7 @@ is switched on inside the module: around the engine, DeepSpeed switches it off a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -103,18 +104,24 @@ class LossScale:
         """A weight's gradient without the scale, for the mean over the ranks; None: it is so already."""
         return gradient * (num_ranks / self.value) if self.is_used else None
 
-    def update(self, overflowed: bool) -> None:
+    def update(self, overflowed: bool, step: int) -> None:
         """Choose the factor of the next step. overflowed: whether a gradient of this step, on any rank, is not finite.
+
+        Rank 0 warns of a step that is left out.
 
         Raises:
             ValueError: gradients overflow even without a factor.
         """
-        if overflowed and self.value <= 1.0:
+        before = self.value
+        if overflowed and before <= 1.0:
             raise ValueError(
                 "training.precision: got fp16, but gradients are not finite even at a loss scale of 1, expected "
                 "numbers below 65,504; set training.precision: bf16 or fp32, or lower training.learning_rate"
             )
         self._scaler.update_scale(overflowed)
+        if overflowed and comm.is_main():
+            message = f"step {step}: left out, because fp16 gradients overflowed at a loss scale of {before:.0f}"
+            warnings.warn(f"{message}; now {self.value:.0f}", UserWarning, stacklevel=1)
 
     def state(self) -> dict[str, float]:
         """What a checkpoint must hold."""

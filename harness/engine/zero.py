@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -24,8 +23,9 @@ from torch import Tensor, nn
 
 from harness import comm
 from harness.engine.config import TrainingConfig, problem_of_stage
-from harness.engine.optimizer import build_optimizer, learning_rate
+from harness.engine.optimizer import build_optimizer, learning_rate, offloads_optimizer
 from harness.engine.precision import Autocast, LossScale
+from harness.engine.step_cost import time_collectives
 from harness.settings.recipe_file import show
 from harness.stopwatch import stopwatch
 from harness.types import TokenBatch
@@ -41,6 +41,7 @@ class ZeroEngine:
     def __init__(self, module: nn.Module, training: TrainingConfig, deepspeed_json: dict[str, Any]) -> None:
         comm.initialise()
         skip_slow_compilation()
+        time_collectives()
         self.stage = zero_stage(deepspeed_json)
         self.precision, self._training = training.precision, training
         problem = problem_of_stage(training.precision, self.stage)
@@ -198,8 +199,7 @@ class ZeroEngine:
         """In fp16: drop the step's gradients if one of them, on any rank, is not finite. Adapts the loss scale."""
         overflowed = bool(comm.all_reduce_max((~self._step_probe.isfinite()).to(torch.int32).reshape(1)))
         self._step_probe.zero_()
-        before = self._loss_scale.value
-        self._loss_scale.update(overflowed)
+        self._loss_scale.update(overflowed, step)
         if not overflowed:
             return False
         if self.stage == 0:
@@ -207,13 +207,6 @@ class ZeroEngine:
         else:  # ZeRO drops gradients whose norm is not finite, and leaves the optimizer as it is
             self.engine.step()
             assert self.engine.optimizer.overflow
-        if comm.is_main():
-            warnings.warn(
-                f"step {step}: left out, because fp16 gradients overflowed at a loss scale of {before:.0f}; now "
-                f"{self._loss_scale.value:.0f}",
-                UserWarning,
-                stacklevel=1,
-            )
         return True
 
     def _plain_gradient_norm(self) -> float:
@@ -244,12 +237,6 @@ def divide_weights(module: nn.Module, settings: dict[str, Any]) -> None:
             deepspeed.zero.Init(module=nn.ParameterList([parameter]), config_dict_or_path=settings)
         else:
             first.convert_to_zero_parameters(param_list=[parameter])  # type: ignore[attr-defined]
-
-
-def offloads_optimizer(deepspeed_json: dict[str, Any]) -> bool:
-    """Whether the optimizer runs on the CPU: its state is kept in CPU memory or on a disk."""
-    offload = (deepspeed_json.get("zero_optimization") or {}).get("offload_optimizer") or {}
-    return offload.get("device") in ("cpu", "nvme")
 
 
 def check_deepspeed_json(deepspeed_json: dict[str, Any], name: str) -> dict[str, Any]:

@@ -178,9 +178,9 @@ def test_a_step_whose_fp16_gradients_overflow_is_left_out_and_said(stage):
 def test_fp16_gradients_that_overflow_without_a_scale_stop_the_run():
     scale = LossScale("fp16")
     scale.load_state({"cur_scale": 1.0})
-    scale.update(False)
+    scale.update(False, step=1)
     with pytest.raises(ValueError, match=r"^training.precision: got fp16, but gradients are not finite even at"):
-        scale.update(True)
+        scale.update(True, step=2)
     assert LossScale("bf16").after_backward(torch.ones(2), 3) is None
 
 

@@ -40,7 +40,7 @@ def test_a_recipe_of_the_table_loads(recipe: str) -> None:
 
 
 def test_the_table_has_commands_and_recipes() -> None:
-    assert len(MODULES) == 10
+    assert len(MODULES) == 12
     assert len(RECIPES) == 2
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.engine.config import TrainingConfig
+from harness.engine.optimizer import offloads_optimizer
 from harness.engine.precision import LossScale
-from harness.engine.zero import ZeroEngine, engine_json, offloads_optimizer
+from harness.engine.zero import ZeroEngine, engine_json
 
 
 @pytest.mark.parametrize(
