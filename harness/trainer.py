@@ -14,9 +14,8 @@ from harness.report.report import Report
 from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.run.save import LongRunWarning, save_checkpoint, save_trained_model
-from harness.run.start import start_or_continue
+from harness.run.start import set_allocator, start_or_continue
 from harness.run.stop import explain_non_finite
-from harness.settings.allocator import keep_freed_memory
 
 
 def train(loaded: LoadedRecipe) -> None:
@@ -70,7 +69,7 @@ def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
         run.evaluation_data.facts,
         {
             "loss_implementation": run.objective.loss.implementation,
-            "allocator": keep_freed_memory() if run.engine.device.type == "cpu" else None,
+            "allocator": set_allocator(run.config),
         },
         watch=LongRunWarning(run.config, trained_steps).message,
     )

@@ -62,9 +62,13 @@ def _attention(
     In half precision the weights are computed in float32, as torch does. Shapes [..., heads, tokens, head size].
     """
     if not _is_ours(query, dropout_p):
-        return scaled_dot_product_attention(
-            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-        )
+        with torch.autocast("cpu", enabled=False):
+            mask = None if attn_mask is None else _in_float32(attn_mask)
+            states = _in_float32(query), _in_float32(key), _in_float32(value)
+            attended = scaled_dot_product_attention(
+                *states, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+            return attended.to(query.dtype)
     if enable_gqa:
         key, value = (states.repeat_interleave(query.shape[-3] // states.shape[-3], -3) for states in (key, value))
     with torch.autocast("cpu", enabled=False):
@@ -79,6 +83,15 @@ def _attention(
         # "safe": a row in which everything is masked gives 0, as torch's attention does, not NaN
         weights = _drop(torch.ops.aten._safe_softmax(scores, -1), dropout_p)
         return (weights @ value.float()).to(query.dtype)
+
+
+def _in_float32(tensor: Tensor) -> Tensor:
+    """A half-precision tensor of a CPU as float32; any other as it is.
+
+    For the backward of attention in bf16 torch takes three times as long as for that in float32 (LOG.md, 2026-11-28).
+    """
+    is_half = tensor.device.type == "cpu" and tensor.dtype in (torch.bfloat16, torch.float16)
+    return tensor.float() if is_half else tensor
 
 
 def _is_ours(input: Tensor, rate: float) -> bool:

@@ -15,7 +15,7 @@ from harness.run.build import build_run
 from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.run.tasks import settings_without_effect
-from harness.settings.allocator import keep_freed_memory
+from harness.settings.allocator import keep_freed_memory, return_freed_memory
 
 
 def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int]:
@@ -30,7 +30,7 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
     ranks = f"{comm.world_size()} rank{'s' if comm.world_size() > 1 else ''}"
     say(f"{ranks} on {comm.device().type}: loading the model, then the data")
     if comm.device().type == "cpu":
-        say(f"memory allocator: {keep_freed_memory()}")
+        say(f"memory allocator: {set_allocator(loaded.config)}")
     checkpoint = folder.newest_checkpoint()
     show_prompts(loaded.config, folder.config)
     run = build_run(loaded, checkpoint)
@@ -45,6 +45,13 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
     trained_steps = 0 if checkpoint is None else checkpoint.step
     folder.prepare(trained_steps)
     return run, trained_steps
+
+
+def set_allocator(config: RunConfig) -> str | None:
+    """Set the C library's allocator for a run. Returns what was done, in words; None on a GPU."""
+    if comm.device().type != "cpu":
+        return None
+    return return_freed_memory() if config.training.activation_memory == 0 else keep_freed_memory()
 
 
 def show_prompts(recipe: RunConfig, filled: RunConfig) -> None:

@@ -13,10 +13,12 @@ from functools import cache
 SETTING = "HARNESS_ALLOCATOR"
 _MIB = 1 << 20
 # Numbers of mallopt(3). Blocks below the mmap threshold are taken from the heap, where they are found again; larger
-# ones still go back to the system at once. The heap is cut when more than the trim threshold is free at its end.
+# ones still go back to the system at once. The heap is cut when more than the trim threshold is free at its end; -1:
+# never, because the next step needs the memory of the kept graphs again.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-_MMAP_BYTES, _TRIM_BYTES, _TOP_PAD_BYTES = 64 * _MIB, 512 * _MIB, 16 * _MIB
-_MMAP_BYTES_OF_OLD_GLIBC = 32 * _MIB  # the most that older versions of glibc take; 2.36 takes more
+_MMAP_BYTES, _TRIM_BYTES, _TOP_PAD_BYTES = 64 * _MIB, -1, 64 * _MIB
+# What glibc's own thresholds rise to; also the most that older versions of glibc take as mmap threshold.
+_SYSTEM_MMAP_BYTES, _SYSTEM_TRIM_BYTES = 32 * _MIB, 64 * _MIB
 _OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
 _OWN_TUNABLES = ("mmap_threshold", "mmap_max", "trim_threshold", "top_pad")
 
@@ -40,10 +42,27 @@ def keep_freed_memory() -> str:
     if libc is None:
         return "as the system sets it (not glibc's)"
     if not libc.mallopt(_MMAP_THRESHOLD, _MMAP_BYTES):
-        libc.mallopt(_MMAP_THRESHOLD, _MMAP_BYTES_OF_OLD_GLIBC)
+        libc.mallopt(_MMAP_THRESHOLD, _SYSTEM_MMAP_BYTES)
     libc.mallopt(_TRIM_THRESHOLD, _TRIM_BYTES)
     libc.mallopt(_TOP_PAD, _TOP_PAD_BYTES)
     return f"freed memory is kept for the next micro-batch ({SETTING}=system: the system's own way)"
+
+
+@cache
+def return_freed_memory() -> str:
+    """Set the thresholds that glibc's own rise to: less memory is held, at the cost of mapping it anew.
+
+    For a run that asks for the least memory. What the user has set stays. Returns what was done, in words.
+    """
+    done = keep_freed_memory()
+    libc = _glibc()
+    if not done.startswith("freed") or libc is None:
+        return done
+    libc.mallopt(_MMAP_THRESHOLD, _SYSTEM_MMAP_BYTES)
+    libc.mallopt(_TRIM_THRESHOLD, _SYSTEM_TRIM_BYTES)
+    libc.mallopt(_TOP_PAD, 0)
+    libc.malloc_trim(0)
+    return "freed memory goes back to the system (training.activation_memory: 0 asks for the least)"
 
 
 def _settings_of_the_user() -> str | None:

@@ -36,10 +36,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def page_faults(**variables: str) -> int:
+def page_faults(setting: str = "", **variables: str) -> int:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = subprocess.run(
-        [sys.executable, "-c", CHURN],
+        [sys.executable, "-c", CHURN.replace("import ctypes", f"{setting}\nimport ctypes")],
         capture_output=True, text=True, cwd=ROOT, check=True, env={**inherited, "DS_ACCELERATOR": "cpu", **variables},
     )  # fmt: skip
     return int(done.stdout)
@@ -83,6 +83,11 @@ def test_what_the_user_has_set_stays(clean, name, value, words):
     clean.setenv(name, value)
     assert allocator.keep_freed_memory.__wrapped__().startswith(words)
     assert bool(called) == words.startswith("freed")
+
+
+@needs_glibc
+def test_a_run_that_asks_for_the_least_memory_gives_back_what_it_frees():
+    assert page_faults("from harness.settings.allocator import return_freed_memory; return_freed_memory()") > 30_000
 
 
 def test_another_malloc_and_another_c_library_are_left_alone(clean):
