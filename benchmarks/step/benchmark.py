@@ -122,7 +122,9 @@ def train_in_turns(
         settings = (*build.settings, f"training.precision={precision}", f"data.cache={output}-cache")
         run = Build(build.name, build.folder, settings)
         try:
-            rounds[precision, build.name].append(train(run, recipe, output, ranks=options.ranks, threads=threads))
+            figures = train(run, recipe, output, ranks=options.ranks, threads=threads)
+            rounds[precision, build.name].append(figures)
+            print(f"{name}: {figures.texts_per_second:.1f} texts/s", file=sys.stderr, flush=True)
         except TrainingFailedError as error:
             failures[name] = str(error)
     return rounds, failures
