@@ -117,6 +117,7 @@ def predicted(case: Case) -> tuple[str, int, float | None]:
     from harness.data.table.tokenisation import Tokeniser
     from harness.engine.zero import check_deepspeed_json
     from harness.prediction.of_recipe import Predictor, Wishes
+    from harness.run.objective import check_divisible
     from harness.run.tasks import open_tasks
     from harness.settings.deepspeed_json import load_deepspeed_json
 
@@ -124,7 +125,8 @@ def predicted(case: Case) -> tuple[str, int, float | None]:
     config = loaded.config
     tasks = open_tasks(loaded, Tokeniser(config.model.name_or_path))
     zero = check_deepspeed_json(load_deepspeed_json(config.deepspeed, loaded.recipe_folder), config.deepspeed)
-    predictor = Predictor(config.model, config.training, zero, case.ranks, Wishes())
+    objective = check_divisible(config, case.ranks)
+    predictor = Predictor(config.model, config.training, objective, zero, case.ranks, Wishes())
     found = predictor.predict(plan(tasks, seed=config.training.seed, step=1, balance=config.loss.balance))
     times = (found.seconds.compute, found.seconds.optimizer)
     return found.peak_moment, found.peak_bytes, None if None in times else sum(filter(None, times))

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from harness.prediction.precision import NUMBERS
-from harness.prediction.score import ScoreSize
 from harness.prediction.states import ModelSize, states
 from harness.prediction.traffic import traffic
 from harness.prediction.zero_settings import ZeroSettings
@@ -130,8 +129,7 @@ def test_what_replay_and_update_add_is_predicted(real: dict[int, dict[str, Any]]
 def test_the_tensors_that_are_sent_are_predicted(real: dict[int, dict[str, Any]], stage: int) -> None:
     zero = ZeroSettings.of(zero_json(stage))
     size = ModelSize.of(make_module(), zero.persistence_threshold)
-    nothing = ScoreSize(0, (), 64)
-    expected = traffic(size, zero, NUMBERS["fp32"], nothing, 0, MICRO_BATCHES, 2 * MICRO_BATCHES)
+    expected = traffic(size, zero, NUMBERS["fp32"], MICRO_BATCHES, 2 * MICRO_BATCHES)
     sent = real[stage]["sent"]
     for kind in ("all_reduced", "reduced", "gathered"):
         # Flags and norms are sent, too, and parts are rounded up.

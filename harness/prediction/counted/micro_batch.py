@@ -7,7 +7,7 @@ layers which share weights, experts, heads and attention of every kind are count
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ from harness.model_folder.find import in_one_line
 from harness.prediction.counted.live_bytes import FusedAsOnGpu, LiveBytes
 from harness.prediction.precision import Numbers
 
-_SHORT, _LONG = 16, 64  # tokens
+SHORT_AND_LONG = _SHORT, _LONG = 16, 64  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class UnloadedModel:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._numbers, self._on_gpu, self._name = numbers, on_gpu, config.name_or_path
         with self._mode:
-            self.encoder: Encoder = unloaded_encoder(config, dropout, numbers.weights)
+            self.encoder: Encoder = unloaded_encoder(config, dropout, numbers.weights, has_cheap_dropout=not on_gpu)
             self.encoder.train()
         self._flops_by_token: tuple[float, float] | None = None
         self._costs: dict[tuple[int, int], MicroBatchCost] = {}
@@ -111,7 +111,7 @@ class UnloadedModel:
             forward, graph = live.peak, live.now
             live.reset()
             finished = _FinishedGradients(self.parameters, live)
-            with finished:
+            with finished, self._dropout():  # gradient checkpointing draws dropout again
                 embedding_BD.float().sum().backward()
         for parameter in self.parameters:
             parameter.grad = None
@@ -127,10 +127,14 @@ class UnloadedModel:
     def _context(self) -> Iterator[None]:
         autocast = self._numbers.autocast
         with (
-            FusedAsOnGpu() if self._on_gpu else nullcontext(),
+            self._dropout(),
             nullcontext() if autocast is None else torch.autocast("cpu", dtype=autocast),
         ):
             yield
+
+    def _dropout(self) -> AbstractContextManager[object]:
+        """On a GPU, what its kernels keep; on a CPU, the encoder's own dropout needs no change."""
+        return FusedAsOnGpu() if self._on_gpu else nullcontext()
 
 
 class _FinishedGradients:
