@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
@@ -19,30 +21,30 @@ from harness.model_folder.find import in_one_line, resolve_model
 from harness.model_folder.layout import backbone_folder, read_layout
 from harness.model_folder.pooling import PoolingMode
 
+Contexts = Callable[[], tuple[AbstractContextManager[object], AbstractContextManager[object]]]
+
 
 def unloaded_encoder(
     config: ModelConfig,
     dropout: float | None = None,
     dtype: torch.dtype = torch.float32,
-    *,
-    has_cheap_dropout: bool = True,
+    contexts_again: Contexts = cheap_dropout_again,
 ) -> Encoder:
     """The encoder that `load_encoder` would give, with new weights in `dtype`.
 
     Only configurations are read. Call it inside `FakeTensorMode`, so that no memory is allocated for the weights.
-    has_cheap_dropout: as on a CPU; False: dropout is torch's own, as on a GPU.
+    contexts_again: for gradient checkpointing, of a layer's forward and of its repetition.
 
     Raises:
         ValueError: no such model, or one that transformers cannot build from its configuration alone.
     """
     folder = resolve_model(config.name_or_path, config.trust_remote_code)
     layout = read_layout(folder)
-    backbone = _backbone(config, backbone_folder(folder), dropout, dtype, has_cheap_dropout=has_cheap_dropout)
+    backbone = _backbone(config, backbone_folder(folder), dropout, dtype, contexts_again)
     backbone.pooler_is_random = True  # type: ignore[assignment]  # so that nothing of it is kept for an export
     remove_pooler(backbone)
     pooling = cast(tuple[PoolingMode, ...], config.pooling) or layout.pooling or default_pooling(backbone.config)
     encoder = Encoder(backbone, pooling, layout=layout)
-    encoder.has_cheap_dropout = has_cheap_dropout
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -53,7 +55,7 @@ def unloaded_encoder(
 
 
 def _backbone(
-    config: ModelConfig, folder: str, dropout: float | None, dtype: torch.dtype, *, has_cheap_dropout: bool
+    config: ModelConfig, folder: str, dropout: float | None, dtype: torch.dtype, contexts_again: Contexts
 ) -> PreTrainedModel:
     settings = copy.deepcopy(backbone_config(folder, config.trust_remote_code))
     if dropout is not None:
@@ -74,6 +76,7 @@ def _backbone(
             f"({in_one_line(error)}), expected a model of transformers; check model.attention"
         ) from error
     if config.gradient_checkpointing:
-        again = {"context_fn": cheap_dropout_again} if has_cheap_dropout else {}
-        backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, **again})
+        backbone.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": contexts_again}
+        )
     return backbone

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from harness.encoder.config import ModelConfig
+from harness.encoder.dropout import cheap_dropout_again
 from harness.encoder.encoder import Encoder
 from harness.encoder.unloaded import unloaded_encoder
 from harness.model_folder.find import in_one_line
@@ -58,8 +59,11 @@ class UnloadedModel:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._numbers, self._on_gpu, self._name = numbers, on_gpu, config.name_or_path
         with self._mode:
-            self.encoder: Encoder = unloaded_encoder(config, dropout, numbers.weights, has_cheap_dropout=not on_gpu)
+            self.encoder: Encoder = unloaded_encoder(
+                config, dropout, numbers.weights, _fused_again if on_gpu else cheap_dropout_again
+            )
             self.encoder.train()
+        self.encoder.has_cheap_dropout = not on_gpu
         self._flops_by_token: tuple[float, float] | None = None
         self._costs: dict[tuple[int, int], MicroBatchCost] = {}
 
@@ -111,7 +115,7 @@ class UnloadedModel:
             forward, graph = live.peak, live.now
             live.reset()
             finished = _FinishedGradients(self.parameters, live)
-            with finished, self._dropout():  # gradient checkpointing draws dropout again
+            with finished:
                 embedding_BD.float().sum().backward()
         for parameter in self.parameters:
             parameter.grad = None
@@ -127,14 +131,15 @@ class UnloadedModel:
     def _context(self) -> Iterator[None]:
         autocast = self._numbers.autocast
         with (
-            self._dropout(),
+            FusedAsOnGpu() if self._on_gpu else nullcontext(),
             nullcontext() if autocast is None else torch.autocast("cpu", dtype=autocast),
         ):
             yield
 
-    def _dropout(self) -> AbstractContextManager[object]:
-        """On a GPU, what its kernels keep; on a CPU, the encoder's own dropout needs no change."""
-        return FusedAsOnGpu() if self._on_gpu else nullcontext()
+
+def _fused_again() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+    """For gradient checkpointing, which repeats a layer's forward outside of the context of the first one."""
+    return nullcontext(), FusedAsOnGpu()
 
 
 class _FinishedGradients:

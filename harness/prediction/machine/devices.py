@@ -2,8 +2,8 @@
 
 Rates and bandwidths are those of the vendors' data sheets, without sparsity; the comment beside each group names the
 sheet. They were compared on 2026-11-28 with copies and quotations of the sheets, not with the sheets themselves. Sizes
-of memory are those that `nvidia-smi` shows, which differ from the sheet's round number (L4, A10, L40S and T4 keep 6 % for
-error correction). A rate is what the sheet promises, not what a training reaches: see `GPU_UTILISATION`.
+of memory are those that `nvidia-smi` shows, which differ from the sheet's round number (L4, A10, L40S and T4 keep 6 %
+for error correction). A rate is what the sheet promises, not what a training reaches: see `GPU_UTILISATION`.
 """
 
 from __future__ import annotations

@@ -132,6 +132,14 @@ def test_checkpointing_keeps_less_and_computes_the_forward_again(tmp_path: Path)
     assert checkpointed.cost(4, 32).graph < 0.5 * plain.cost(4, 32).graph
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_dropout_that_checkpointing_draws_again_is_counted(tmp_path: Path, on_gpu: bool) -> None:
+    config = settings(make("bert", tmp_path, dropout=0.1), gradient_checkpointing=True)
+    drops, does_not = (UnloadedModel(config, rate, NUMBERS["bf16"], on_gpu=on_gpu).cost(4, 32) for rate in (0.1, 0.0))
+    assert drops.graph - does_not.graph == 4 * 32 * 64  # the mask of the embeddings, outside of all layers
+    assert drops.backward > does_not.backward
+
+
 def test_a_model_whose_forward_reads_numbers_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
