@@ -106,10 +106,9 @@ def show_plan(
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
     objective = check_divisible(config, ranks)
     predictor = Predictor(config.model, config.training, objective, zero, ranks, Wishes(**wishes))
-    console = Console()
-    console.print(_files_table(tasks))
-    console.print(_tasks_table(step_plan, {task.config.name: task.config.scope for task in tasks}))
-    console.print(_ranks_table(step_plan, ranks, predictor.micro_batch_tokens))
+    tasks_table = _tasks_table(step_plan, {task.config.name: task.config.scope for task in tasks})
+    for table in (_files_table(tasks), tasks_table, _ranks_table(step_plan, ranks, predictor.micro_batch_tokens)):
+        Console().print(table)
     _show_prediction(predictor, step_plan, json_file, curve, config.name)
 
 

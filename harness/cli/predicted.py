@@ -42,9 +42,11 @@ def cost_lines(prediction: Prediction) -> list[str]:
     """Traffic and seconds of a step, in words."""
     sent, times, setup = prediction.sent, prediction.seconds, prediction.setup
     parts = ", ".join(f"{name} {_bytes(num_bytes)}" for name, num_bytes in sent.items() if num_bytes)
+    replayed, setting = prediction.micro_batches - prediction.graphs_kept, setup.training.activation_memory
     lines = [
-        f"a rank keeps the graphs of {prediction.graphs_kept} of {prediction.micro_batches} micro-batches and encodes "
-        f"the others twice (training.activation_memory: {setup.training.activation_memory})"
+        f"a rank keeps the graphs of {prediction.graphs_kept} of {prediction.micro_batches} micro-batches"
+        + (f" and encodes {replayed} twice" if replayed else "")
+        + f" (training.activation_memory: {setting})"
     ]
     lines += [f"a rank sends {_bytes(sum(sent.values()))} a step" + (f": {parts}" if parts else "")]
     words = {"computing": times.compute, "optimizer": times.optimizer, "sending": times.communication}
