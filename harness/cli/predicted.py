@@ -55,6 +55,8 @@ def cost_lines(prediction: Prediction) -> list[str]:
         + ", ".join(f"{name} {_seconds(value)}" for name, value in words.items())
         + f"), at {setup.utilisation:.0%} of the matrix rate of {setup.device.name}; nothing overlaps"
     )
+    if times.compute is None:
+        lines.append(f"the matrix rate of {setup.device.name} in {setup.training.precision} is not known")
     if times.communication is None:
         lines.append("the rate between ranks is not known: give --network GB/S")
     if prediction.host_bytes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from fused_contrastive import DocumentShard, info_nce
 
 from harness.engine.config import TrainingConfig
 from harness.losses.config import LossConfig
@@ -206,6 +208,36 @@ def test_this_machines_rates_are_measured_and_its_network_is_unknown() -> None:
 
 def test_the_optimizers_temporaries_are_counted_and_not_its_state() -> None:
     assert 0 <= optimizer_temporaries(TrainingConfig(steps=1)) <= 12
+
+
+class SecondRank:
+    """Stands for the other rank of a ring of two: has as many documents, and counts what it is sent."""
+
+    rank, count = 0, 2
+
+    def __init__(self) -> None:
+        self.received_bytes: list[int] = []
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.shape == (2, 2):  # first document and number of documents of each rank
+            tensor = torch.stack([tensor[:, 0], torch.stack([tensor[1, 0], tensor[1, 0]])], dim=1)
+        return tensor
+
+    def max(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def pass_on(self, tensor: torch.Tensor, num_rows: int) -> SimpleNamespace:
+        self.received_bytes.append(tensor.nbytes)
+        return SimpleNamespace(wait=lambda: torch.ones((num_rows, *tensor.shape[1:])))
+
+
+def test_what_a_ring_sends_is_what_the_kernel_passes_on() -> None:
+    documents, dim, peers = 24, 16, SecondRank()
+    query_BD, document_ND = (torch.randn(rows, dim, requires_grad=True) for rows in (8, documents))
+    shard, positive_B = DocumentShard(0, 2 * documents), torch.arange(8)
+    info_nce(query_BD, document_ND, positive_B, temperature=1, denominator=16, peers=peers, shard=shard).loss.backward()
+    size = ScoreSize(rows=64, part_rows=((16, 48),), dim=dim, setting="ring", gathered=0, passed=2 * documents)
+    assert sum(peers.received_bytes) == sum(size.sent(2, 64).values())
 
 
 def test_the_score_phase_holds_what_a_real_one_holds() -> None:
