@@ -1,7 +1,7 @@
 """How close the predicted peak memory of a rank is to the measured one, for ZeRO stages 0 to 3 on two CPU ranks.
 
     python -m benchmarks.prediction [--stages 0 1 2 3] [--tokens 1024 4096] [--precisions fp32] [--steps 3]
-        [--texts 128] [--ranks 2] [--out FILE.json]
+        [--texts 128] [--ranks 2] [--activation-memory 0] [--out FILE.json]
 
 Each row trains all-MiniLM-L6-v2 (the demo's weights) for a few steps on texts made up here, all of 128 tokens, in new
 processes, one per rank, and reads the peak of their resident memory; no evaluation, no checkpoint, no export. The
@@ -39,7 +39,7 @@ _WORDS = ("the", "house", "water", "green", "light", "paper", "music", "stone", 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One run. tokens: budget of a micro-batch. texts: of a step."""
+    """One run. tokens: budget of a micro-batch. texts: of a step. activation_memory: MiB for kept graphs, or auto."""
 
     stage: int
     precision: str
@@ -48,6 +48,7 @@ class Case:
     steps: int
     ranks: int
     folder: str
+    activation_memory: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ def load(case: Case) -> LoadedRecipe:
         f"deepspeed=zero{case.stage}",
         f"training.precision={case.precision}",
         f"training.micro_batch_tokens={case.tokens}",
+        f"training.activation_memory={case.activation_memory}",
     ]
     return load_recipe(str(recipe), changes)
 
@@ -117,6 +119,7 @@ def predicted(case: Case) -> tuple[str, int, float | None]:
     from harness.data.table.tokenisation import Tokeniser
     from harness.engine.zero import check_deepspeed_json
     from harness.prediction.of_recipe import Predictor, Wishes
+    from harness.run.objective import check_divisible
     from harness.run.tasks import open_tasks
     from harness.settings.deepspeed_json import load_deepspeed_json
 
@@ -124,7 +127,8 @@ def predicted(case: Case) -> tuple[str, int, float | None]:
     config = loaded.config
     tasks = open_tasks(loaded, Tokeniser(config.model.name_or_path))
     zero = check_deepspeed_json(load_deepspeed_json(config.deepspeed, loaded.recipe_folder), config.deepspeed)
-    predictor = Predictor(config.model, config.training, zero, case.ranks, Wishes())
+    objective = check_divisible(config, case.ranks)
+    predictor = Predictor(config.model, config.training, objective, zero, case.ranks, Wishes())
     found = predictor.predict(plan(tasks, seed=config.training.seed, step=1, balance=config.loss.balance))
     times = (found.seconds.compute, found.seconds.optimizer)
     return found.peak_moment, found.peak_bytes, None if None in times else sum(filter(None, times))
@@ -182,6 +186,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--texts", type=int, default=128, help="of a step")
     options.add_argument("--steps", type=int, default=3)
     options.add_argument("--ranks", type=int, default=2)
+    options.add_argument(
+        "--activation-memory", default="0", help="MiB for kept graphs, or auto, which depends on what is free"
+    )
     command_line.add_out(options)
     given = options.parse_args(argv)
     print("ZeRO precision      tokens moment    predicted  measured  ratio    seconds  measured   (MiB of a rank)")
@@ -191,8 +198,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for precision in given.precisions:
             for tokens in given.tokens:
                 for stage in given.stages:
-                    case = Case(stage, precision, tokens, given.texts, given.steps, given.ranks, folder)
-                    rows.append(compare(case))
+                    sizes = given.texts, given.steps, given.ranks
+                    rows.append(compare(Case(stage, precision, tokens, *sizes, folder, given.activation_memory)))
                     print(show(rows[-1]), flush=True)
     command_line.write_json(given.out, [{**asdict(row), "ratio": row.ratio} for row in rows])
     failed = [row for row in rows if not row.is_within]

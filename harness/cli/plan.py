@@ -90,6 +90,7 @@ def show_plan(
     from harness.engine.zero import check_deepspeed_json
     from harness.prediction.of_recipe import Predictor, Wishes
     from harness.report.messages import warn
+    from harness.run.objective import check_divisible
     from harness.run.start import show_prompts
     from harness.run.tasks import check_recipe, open_tasks, settings_without_effect
     from harness.settings.deepspeed_json import load_deepspeed_json
@@ -103,11 +104,11 @@ def show_plan(
     for message in settings_without_effect(config, tasks):
         warn(message)
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
-    predictor = Predictor(config.model, config.training, zero, ranks, Wishes(**wishes))
-    console = Console()
-    console.print(_files_table(tasks))
-    console.print(_tasks_table(step_plan, {task.config.name: task.config.scope for task in tasks}))
-    console.print(_ranks_table(step_plan, ranks, predictor.micro_batch_tokens))
+    objective = check_divisible(config, ranks)
+    predictor = Predictor(config.model, config.training, objective, zero, ranks, Wishes(**wishes))
+    tasks_table = _tasks_table(step_plan, {task.config.name: task.config.scope for task in tasks})
+    for table in (_files_table(tasks), tasks_table, _ranks_table(step_plan, ranks, predictor.micro_batch_tokens)):
+        Console().print(table)
     _show_prediction(predictor, step_plan, json_file, curve, config.name)
 
 

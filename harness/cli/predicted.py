@@ -42,13 +42,21 @@ def cost_lines(prediction: Prediction) -> list[str]:
     """Traffic and seconds of a step, in words."""
     sent, times, setup = prediction.sent, prediction.seconds, prediction.setup
     parts = ", ".join(f"{name} {_bytes(num_bytes)}" for name, num_bytes in sent.items() if num_bytes)
-    lines = [f"a rank sends {_bytes(sum(sent.values()))} a step" + (f": {parts}" if parts else "")]
+    replayed, setting = prediction.micro_batches - prediction.graphs_kept, setup.training.activation_memory
+    lines = [
+        f"a rank keeps the graphs of {prediction.graphs_kept} of {prediction.micro_batches} micro-batches"
+        + (f" and encodes {replayed} twice" if replayed else "")
+        + f" (training.activation_memory: {setting})"
+    ]
+    lines += [f"a rank sends {_bytes(sum(sent.values()))} a step" + (f": {parts}" if parts else "")]
     words = {"computing": times.compute, "optimizer": times.optimizer, "sending": times.communication}
     lines.append(
         f"seconds of a step: {_seconds(times.total)} ("
         + ", ".join(f"{name} {_seconds(value)}" for name, value in words.items())
         + f"), at {setup.utilisation:.0%} of the matrix rate of {setup.device.name}; nothing overlaps"
     )
+    if times.compute is None:
+        lines.append(f"the matrix rate of {setup.device.name} in {setup.training.precision} is not known")
     if times.communication is None:
         lines.append("the rate between ranks is not known: give --network GB/S")
     if prediction.host_bytes:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import dropout, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
@@ -104,7 +105,8 @@ def _threshold(rate: float) -> int:
 
 def _drop(input: Tensor, rate: float) -> Tensor:
     threshold = _threshold(rate)
-    mask = draw_mask(input.shape, threshold).view(torch.uint8)  # torch multiplies by these twice as fast as by bool
+    draw = _mask_without_numbers if isinstance(input, FakeTensor) else draw_mask
+    mask = draw(input.shape, threshold).view(torch.uint8)  # torch multiplies by these twice as fast as by bool
     return _Masked.apply(input, mask, _LEVELS / (_LEVELS - threshold))
 
 
@@ -117,6 +119,11 @@ def draw_mask(shape: Sequence[int], threshold: int) -> Tensor:
     seed = int(torch.randint(1 << 62, ()))
     words = np.random.SFC64(seed).random_raw(-(-count // 4))  # 64 bits each: four elements
     return torch.from_numpy(words.view(np.uint16)[:count] >= threshold).view(tuple(shape))
+
+
+def _mask_without_numbers(shape: Sequence[int], threshold: int) -> Tensor:
+    """In place of `draw_mask` for tensors that have shapes only: takes and keeps the same memory."""
+    return torch.empty(tuple(shape), dtype=torch.int16) >= threshold
 
 
 class _Masked(torch.autograd.Function):

@@ -39,6 +39,7 @@ class Encoder(nn.Module):
         self.pooling_modes = tuple(pooling_modes)
         self.head = nn.ModuleList() if head is None else head
         self.layout, self.normalize = layout, normalize
+        self.has_cheap_dropout = True  # on a CPU
         # Weights of the model folder that embeddings do not depend on. They are kept for the exported folder.
         self.unused_backbone_state: dict[str, Tensor] = {}
 
@@ -53,7 +54,8 @@ class Encoder(nn.Module):
             return self._embed(input_ids_BL, attention_mask_BL, pooling_mask_BL)
 
     def _dropout(self, input_ids_BL: Tensor) -> AbstractContextManager[object]:
-        return CheapDropout() if self.training and input_ids_BL.device.type == "cpu" else nullcontext()
+        is_cheap = self.has_cheap_dropout and input_ids_BL.device.type == "cpu"
+        return CheapDropout() if self.training and is_cheap else nullcontext()
 
     def _embed(self, input_ids_BL: Tensor, attention_mask_BL: Tensor, pooling_mask_BL: Tensor | None) -> Tensor:
         mask_BL = attention_mask_BL if pooling_mask_BL is None else pooling_mask_BL

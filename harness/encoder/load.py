@@ -47,7 +47,7 @@ def load_encoder(
     layout = read_layout(folder)
     check_text_length(config.longest_text, config.name_or_path, config.trust_remote_code)
     backbone = _load_backbone(config, backbone_folder(folder), dropout, as_stored)
-    unused_state = _remove_pooler(backbone)
+    unused_state = remove_pooler(backbone)
     if config.attention != "flash_attention_2":  # which does not run on a CPU, where the model is now
         check_padding(backbone, config.name_or_path)
     _warn_of_another_use(config, layout)
@@ -102,8 +102,8 @@ def _first_known(*values: bool | None) -> bool:
 def _load_backbone(config: ModelConfig, folder: str, dropout: float | None, as_stored: bool) -> PreTrainedModel:
     """The backbone in float32 or as stored, with the recipe's options: dropout, attention, gradient checkpointing."""
     settings = copy.deepcopy(backbone_config(folder, config.trust_remote_code))
-    own_dropout = {} if dropout is None else _set_dropout(settings, dropout, config.name_or_path)
-    _switch_cache_off(settings)
+    own_dropout = {} if dropout is None else set_dropout(settings, dropout, config.name_or_path)
+    switch_cache_off(settings)
     options: dict = {
         "trust_remote_code": config.trust_remote_code,
         "use_safetensors": True,
@@ -138,14 +138,14 @@ def _has_float32_buffers(backbone: PreTrainedModel) -> bool:
     return all(buffer.dtype == torch.float32 for buffer in backbone.buffers() if buffer.is_floating_point())
 
 
-def _switch_cache_off(settings: PreTrainedConfig) -> None:
+def switch_cache_off(settings: PreTrainedConfig) -> None:
     """Decoders keep the keys and values of every layer for texts that grow; an embedding needs a text only once."""
     for part in (settings, settings.get_text_config()):
         if hasattr(part, "use_cache"):
             part.use_cache = False
 
 
-def _remove_pooler(backbone: PreTrainedModel) -> dict[str, Tensor]:
+def remove_pooler(backbone: PreTrainedModel) -> dict[str, Tensor]:
     """Remove the backbone's own pooler and return its weights.
 
     The encoder pools the token states itself, so the pooler would never get a gradient. Some backbones call it without
@@ -161,7 +161,7 @@ def _remove_pooler(backbone: PreTrainedModel) -> dict[str, Tensor]:
     return {f"pooler.{name}": value.float().clone() for name, value in pooler.state_dict().items()}
 
 
-def _set_dropout(settings: object, dropout: float, model: str) -> dict[str, float]:
+def set_dropout(settings: object, dropout: float, model: str) -> dict[str, float]:
     """Set every dropout rate of a configuration. Returns name → original rate."""
     own_dropout = {
         name: value

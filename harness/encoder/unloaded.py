@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
 from transformers import AutoModel, PreTrainedModel
 
 from harness.encoder.config import ModelConfig
+from harness.encoder.dropout import cheap_dropout_again
 from harness.encoder.encoder import Encoder
 from harness.encoder.head import build_head, module_without_weights
-from harness.encoder.load import _remove_pooler, _set_dropout, _switch_cache_off
+from harness.encoder.load import remove_pooler, set_dropout, switch_cache_off
 from harness.encoder.text_model import text_model_class
 from harness.model_folder.configuration import backbone_config, default_pooling
 from harness.model_folder.find import in_one_line, resolve_model
 from harness.model_folder.layout import backbone_folder, read_layout
 from harness.model_folder.pooling import PoolingMode
 
+Contexts = Callable[[], tuple[AbstractContextManager[object], AbstractContextManager[object]]]
 
-def unloaded_encoder(config: ModelConfig, dropout: float | None = None, dtype: torch.dtype = torch.float32) -> Encoder:
+
+def unloaded_encoder(
+    config: ModelConfig,
+    dropout: float | None = None,
+    dtype: torch.dtype = torch.float32,
+    contexts_again: Contexts = cheap_dropout_again,
+) -> Encoder:
     """The encoder that `load_encoder` would give, with new weights in `dtype`.
 
     Only configurations are read. Call it inside `FakeTensorMode`, so that no memory is allocated for the weights.
+    contexts_again: for gradient checkpointing, of a layer's forward and of its repetition.
 
     Raises:
         ValueError: no such model, or one that transformers cannot build from its configuration alone.
     """
     folder = resolve_model(config.name_or_path, config.trust_remote_code)
     layout = read_layout(folder)
-    backbone = _backbone(config, backbone_folder(folder), dropout, dtype)
+    backbone = _backbone(config, backbone_folder(folder), dropout, dtype, contexts_again)
     backbone.pooler_is_random = True  # type: ignore[assignment]  # so that nothing of it is kept for an export
-    _remove_pooler(backbone)
+    remove_pooler(backbone)
     pooling = cast(tuple[PoolingMode, ...], config.pooling) or layout.pooling or default_pooling(backbone.config)
     encoder = Encoder(backbone, pooling, layout=layout)
     default = torch.get_default_dtype()
@@ -43,11 +54,13 @@ def unloaded_encoder(config: ModelConfig, dropout: float | None = None, dtype: t
     return encoder
 
 
-def _backbone(config: ModelConfig, folder: str, dropout: float | None, dtype: torch.dtype) -> PreTrainedModel:
+def _backbone(
+    config: ModelConfig, folder: str, dropout: float | None, dtype: torch.dtype, contexts_again: Contexts
+) -> PreTrainedModel:
     settings = copy.deepcopy(backbone_config(folder, config.trust_remote_code))
     if dropout is not None:
-        _set_dropout(settings, dropout, config.name_or_path)
-    _switch_cache_off(settings)
+        set_dropout(settings, dropout, config.name_or_path)
+    switch_cache_off(settings)
     model_class = text_model_class(settings)
     options: dict[str, Any] = {"dtype": dtype}
     if config.attention == "eager":  # flash_attention_2 keeps what PyTorch's fused attention keeps, and may be missing
@@ -63,5 +76,7 @@ def _backbone(config: ModelConfig, folder: str, dropout: float | None, dtype: to
             f"({in_one_line(error)}), expected a model of transformers; check model.attention"
         ) from error
     if config.gradient_checkpointing:
-        backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        backbone.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": contexts_again}
+        )
     return backbone

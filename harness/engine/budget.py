@@ -21,7 +21,7 @@ _MOST_TOKENS = 1 << 18
 
 # How much of the free memory the graphs of a step may take. The rest of a host's memory is also its file cache, from
 # which data is read, and belongs to other processes, too. On a GPU blocks of many sizes leave gaps.
-_SHARE_ON_CPU, _SHARE_ON_GPU = 0.5, 0.75
+SHARE_ON_CPU, SHARE_ON_GPU = 0.5, 0.75
 
 
 def micro_batch_tokens(setting: int | str, encoder: Encoder, precision: str) -> int:
@@ -66,14 +66,14 @@ def free_bytes() -> tuple[float, float]:
         free, _ = torch.cuda.mem_get_info(comm.device())
         unused_by_torch = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         fallen = peak_memory_bytes() - torch.cuda.memory_allocated()
-        return max(0.0, min(comm.gather_objects(float(free + unused_by_torch - fallen)))), _SHARE_ON_GPU
+        return max(0.0, min(comm.gather_objects(float(free + unused_by_torch - fallen)))), SHARE_ON_GPU
     comm.barrier()  # no rank reads the host's memory while another is still within a step
     fallen = max(0, peak_memory_bytes() - psutil.Process().memory_info().rss)
     ranks = comm.gather_objects((_host(), float(free_host_bytes()), float(fallen)))
     hosts = {host for host, _, _ in ranks}
     on = {name: [(free, fallen) for host, free, fallen in ranks if host == name] for name in hosts}
     shares = [(min(free for free, _ in its) - sum(fallen for _, fallen in its)) / len(its) for its in on.values()]
-    return max(0.0, min(shares)), _SHARE_ON_CPU
+    return max(0.0, min(shares)), SHARE_ON_CPU
 
 
 def free_host_bytes(cgroups: Path = Path("/sys/fs/cgroup"), own_cgroup: Path = Path("/proc/self/cgroup")) -> int:

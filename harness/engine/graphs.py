@@ -85,13 +85,20 @@ def graphs_kept(schedule: Schedule, length_T: np.ndarray, graph_bytes: GraphByte
     It is one number for all ranks, because under ZeRO-3 every forward and every backward is a collective. The ranks'
     tokens are nearly equal (`data/batch/deal.py`), so hardly any memory is left unused by that.
     """
-    held_W = np.zeros(len(schedule.micro_batches))
-    for index in range(schedule.num_micro_batches):
-        for rank, batches in enumerate(schedule.micro_batches):
-            held_W[rank] += graph_bytes.of(*_padded(batches[index], length_T)) * _GAPS
+    count = schedule.num_micro_batches
+    rounds = ([_padded(of_rank[index], length_T) for of_rank in schedule.micro_batches] for index in range(count))
+    return graphs_that_fit(rounds, graph_bytes, budget_bytes)
+
+
+def graphs_that_fit(rounds: Iterable[Sequence[tuple[int, int]]], graph_bytes: GraphBytes, budget_bytes: float) -> int:
+    """The same for sizes. rounds: of the first micro-batch of every rank, of the second, and so on, (tokens, width)."""
+    held_W, kept = np.zeros(1), 0
+    for sizes in rounds:
+        held_W = held_W + np.array([graph_bytes.of(*size) for size in sizes]) * _GAPS
         if held_W.max() > budget_bytes:
-            return index
-    return schedule.num_micro_batches
+            break
+        kept += 1
+    return kept
 
 
 class GraphMeter:

@@ -31,17 +31,20 @@ def _knob(name: str, prediction: Prediction, micro_batch_tokens: int) -> str:
     offload = "" if zero.optimizer_on_host else f" or zero{max(2, zero.stage)}_offload"
     activations = f"lower training.micro_batch_tokens (now {micro_batch_tokens:,})"
     if prediction.graphs_kept:
-        activations += " or set training.keep_graph: false"
+        activations = f"set training.activation_memory: 0, or {activations}"
     elif not prediction.setup.training.precision.startswith("bf16"):
         activations += ", set training.precision: bf16 or model.gradient_checkpointing: true"
+    scores = "lower the tasks' quotas"
+    if prediction.gather == "table" and ranks > 1:
+        scores += " or set loss.gather: ring"
     return {
         "activations": activations,
         "optimizer state": f"{shard}{offload}" if ranks > 1 or offload else "take more ranks",
         "gradients": f"{shard}{offload}" if ranks > 1 else f"take more ranks{offload}",
         "weights": "set deepspeed: zero3" if zero.stage < 3 else "take more ranks, or zero3_offload",
         "update": f"{shard}{offload}",
-        "embedding table": "lower the tasks' quotas",
-        "loss": "lower the tasks' quotas",
+        "embedding table": scores,
+        "loss": scores,
         "copies of gradients": "lower zero_optimization.reduce_bucket_size in the JSON that deepspeed names",
         "DeepSpeed's buffers": "lower zero_optimization.reduce_bucket_size in the JSON that deepspeed names",
         "gathered weights": "lower zero_optimization.stage3_prefetch_bucket_size in the JSON that deepspeed names",

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from harness.data.batch.micro_batches import padded_length
 from harness.prediction.of_recipe import Predictor
 from harness.prediction.predict import Prediction, Setup, StepSize, predict
-from harness.prediction.score import ScoreSize
 from harness.prediction.seconds import bandwidth
 from harness.types import StepPlan
 
@@ -50,22 +49,22 @@ def _step(predictor: Predictor, plan: StepPlan, ranks: int, texts: int) -> StepS
     own, per_batch = -(-texts // ranks), max(1, predictor.micro_batch_tokens // length)
     full, rest = divmod(own, per_batch)
     shapes = [(per_batch, length)] * full + [(rest, length)] * (rest > 0)
-    score, factor = ScoreSize.of(plan, predictor.model.encoder.dim), texts / max(1, len(plan.texts))
-    parts = tuple((round(queries * factor), round(documents * factor)) for queries, documents in score.part_rows)
-    return StepSize([shapes], own * ranks, ScoreSize(texts, parts, score.dim))
+    return StepSize([shapes], own * ranks, predictor.score_size(plan).scaled(texts))
 
 
 def _assumptions(predictor: Predictor, plan: StepPlan) -> list[str]:
     setup, device = predictor.setup, predictor.setup.device
     inside, between = bandwidth(device, 1), bandwidth(device, max(RANKS))
     mean = round(float(padded_length(plan.texts.length_T).mean()))
+    gather, kept = predictor.score_size(plan).setting, setup.training.activation_memory
     return [
         f"{device.name}: {setup.utilisation:.0%} of its matrix rate in {setup.training.precision} (assumed)",
         f"texts of {mean} tokens each, padding included, as in this step; micro-batches of "
         f"{predictor.micro_batch_tokens:,} tokens; work even over the ranks",
         f"a rank sends {_rate(inside)} within a host of 8 and {_rate(between)} beyond it, in rings, without latency",
         "computing and sending do not overlap; reading data, evaluating and saving not counted",
-        f"lower panels: ZeRO {setup.zero.stage}; every rank gathers the embedding table; buffers as the JSON says",
+        f"lower panels: ZeRO {setup.zero.stage}; buffers as the JSON says",
+        f"loss.gather: {gather}; training.activation_memory: {kept}",
     ]
 
 

@@ -13,6 +13,7 @@ from harness.data.batch.micro_batches import padded_length
 from harness.encoder.config import ModelConfig
 from harness.engine.budget import CPU_TOKENS, tokens_that_fit
 from harness.engine.config import TrainingConfig
+from harness.losses.objective import Objective
 from harness.prediction.counted.micro_batch import UnloadedModel
 from harness.prediction.kept import Shape
 from harness.prediction.machine.devices import Device, named_device
@@ -46,6 +47,7 @@ class Predictor:
         self,
         model: ModelConfig,
         training: TrainingConfig,
+        objective: Objective,
         deepspeed_json: Mapping[str, Any],
         ranks: int,
         wishes: Wishes = THIS_MACHINE,
@@ -59,6 +61,7 @@ class Predictor:
         if wishes.network is not None:
             device = _with_network(device, wishes.network)
         default = GPU_UTILISATION if device.is_gpu else CPU_UTILISATION
+        self._objective = objective
         self._base = process_bytes(on_gpu=device.is_gpu)
         self.setup = Setup(
             training=training,
@@ -86,12 +89,16 @@ class Predictor:
         free = int(setup.device.memory_bytes * (1 - MARGIN)) - self._base - held.weights - held.buffers
         return tokens_that_fit(max(0, free), self.model.encoder, setup.training.precision)
 
+    def score_size(self, plan: StepPlan) -> ScoreSize:
+        """What the losses of a planned step compare."""
+        return ScoreSize.of(plan, self.model.encoder.dim, self._objective)
+
     def predict(self, plan: StepPlan) -> Prediction:
         """The prediction of a planned step."""
         schedule = deal(plan.texts.length_T, self.setup.ranks, self.micro_batch_tokens)
         shapes = shapes_of(schedule, plan.texts.length_T)
-        score = ScoreSize.of(plan, self.model.encoder.dim)
-        return predict(self.setup, self.model, StepSize(shapes, schedule.rows_per_rank * self.setup.ranks, score))
+        step = StepSize(shapes, schedule.rows_per_rank * self.setup.ranks, self.score_size(plan))
+        return predict(self.setup, self.model, step)
 
 
 def shapes_of(schedule: Schedule, length_T: np.ndarray) -> list[list[Shape]]:

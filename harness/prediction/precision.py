@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
+
+from harness.engine.config import Precision
+from harness.engine.precision import AUTOCAST, weight_dtype
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """weights: as the forward finds them. autocast: what matrix products compute in, None: as the weights are.
-
-    gradients: as they are summed over micro-batches. reduced: as they are sent. has_master: whether the optimizer keeps
-    fp32 weights of its own beside those of the forward even where ZeRO does not ask for it.
-    """
+    """weights: as the forward finds them. autocast: what matrix products compute in, None: as the weights are."""
 
     weights: torch.dtype
     autocast: torch.dtype | None
-    gradients: torch.dtype
-    reduced: torch.dtype
-    has_master: bool
+
+    @property
+    def gradients(self) -> torch.dtype:
+        """As they are summed over micro-batches."""
+        return torch.float32
+
+    @property
+    def reduced(self) -> torch.dtype:
+        """As gradients are sent: as the backward makes them."""
+        return self.weights
+
+    @property
+    def has_master(self) -> bool:
+        """Whether the optimizer keeps fp32 weights of its own beside those of the forward."""
+        return self.weights != torch.float32
 
     @property
     def computes_in(self) -> str:
@@ -27,10 +39,4 @@ class Numbers:
         return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.autocast or self.weights]
 
 
-_FP32, _BF16, _FP16 = torch.float32, torch.bfloat16, torch.float16
-NUMBERS = {
-    "fp32": Numbers(_FP32, None, _FP32, _FP32, False),
-    "bf16": Numbers(_FP32, _BF16, _FP32, _FP32, False),
-    "fp16": Numbers(_FP32, _FP16, _FP32, _FP32, False),
-    "bf16_weights": Numbers(_BF16, None, _FP32, _BF16, True),
-}
+NUMBERS = {name: Numbers(weight_dtype(name), AUTOCAST.get(name)) for name in get_args(Precision)}

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.engine.config import TrainingConfig
+from harness.losses.table import Gather
 from harness.prediction.counted.micro_batch import UnloadedModel
-from harness.prediction.kept import Shape, kept_graphs
+from harness.prediction.kept import Shape, fitted_graph_bytes, graphs_kept, largest_shapes
 from harness.prediction.machine.devices import Device
 from harness.prediction.precision import NUMBERS
 from harness.prediction.score import ScoreSize
@@ -35,6 +36,11 @@ class Setup:
     temporaries: float
     utilisation: float
 
+    @property
+    def free_bytes(self) -> int:
+        """What the device has for all of it."""
+        return int(self.device.memory_bytes * (1 - MARGIN))
+
 
 @dataclass(frozen=True, slots=True)
 class StepSize:
@@ -49,7 +55,7 @@ class StepSize:
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """moments: what a rank's device holds at each moment of a step, bytes by name. sent: bytes that a rank sends in a
-    step, by name. host_bytes: of CPU memory per rank, where the device is a GPU."""
+    step, by name. host_bytes: of CPU memory per rank, where the device is a GPU. gather: as `loss.gather` chooses."""
 
     setup: Setup
     size: ModelSize
@@ -60,10 +66,11 @@ class Prediction:
     micro_batches: int
     graphs_kept: int
     host_bytes: int
+    gather: Gather
 
     @property
     def peak_moment(self) -> str:
-        return max(self.moments, key=lambda moment: sum(self.moments[moment].values()))
+        return _peak_moment(self.moments)
 
     @property
     def peak_bytes(self) -> int:
@@ -72,7 +79,7 @@ class Prediction:
     @property
     def free_bytes(self) -> int:
         """What the device has for all of it."""
-        return int(self.setup.device.memory_bytes * (1 - MARGIN))
+        return self.setup.free_bytes
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for scripts. Bytes and seconds; null: not known."""
@@ -85,6 +92,7 @@ class Prediction:
             "parameters": self.size.total + self.size.frozen,
             "micro_batches": self.micro_batches,
             "graphs_kept": self.graphs_kept,
+            "gather": self.gather,
             "memory_bytes": {moment: dict(held) for moment, held in self.moments.items()},
             "peak_moment": self.peak_moment,
             "peak_bytes": self.peak_bytes,
@@ -105,12 +113,13 @@ def predict(setup: Setup, model: UnloadedModel, step: StepSize) -> Prediction:
     held = states(size, setup.zero, numbers, setup.ranks, setup.temporaries, on_gpu=on_gpu)
     busiest = max(step.shapes, key=lambda shapes: sum(model.forward_flops(shape) for shape in shapes))
     largest = max(step.shapes, key=lambda shapes: max((texts * length for texts, length in shapes), default=0))
-    kept = kept_graphs(setup.training, model, largest)
-    flops = _flops(model, busiest, len(kept), recomputes=model.recomputes) + step.score.flops // setup.ranks
+    free = setup.free_bytes - _peak(_moments(setup, model, size, held, largest, 0, step))
+    kept = graphs_kept(setup.training, model, step.shapes, free, on_gpu=on_gpu)
+    flops = _flops(model, busiest, kept, recomputes=model.recomputes) + step.score.flops // setup.ranks
     micro_batches = max(map(len, step.shapes))
-    forwards = 2 * micro_batches - len(kept)
-    sums = traffic(size, setup.zero, numbers, step.score, step.padded_rows, micro_batches, forwards)
-    sent, share = sums.sent(setup.ranks), sum(size.shares(setup.ranks)) if setup.zero.stage else size.total
+    sums = traffic(size, setup.zero, numbers, micro_batches, forwards=2 * micro_batches - kept)
+    sent = sums.sent(setup.ranks) | step.score.sent(setup.ranks, step.padded_rows)
+    share = sum(size.shares(setup.ranks)) if setup.zero.stage else size.total
     return Prediction(
         setup=setup,
         size=size,
@@ -119,16 +128,24 @@ def predict(setup: Setup, model: UnloadedModel, step: StepSize) -> Prediction:
         flops=flops,
         seconds=seconds(setup.device, numbers.computes_in, flops, setup.utilisation, share, sent, setup.ranks),
         micro_batches=micro_batches,
-        graphs_kept=len(kept),
+        graphs_kept=kept,
         host_bytes=held.host,
+        gather=step.score.gather(setup.ranks),
     )
 
 
 def _flops(model: UnloadedModel, shapes: Sequence[Shape], kept: int, *, recomputes: bool) -> int:
     """A backward takes two forwards; the embed phase one; a replay without its graph, and checkpointing, one more."""
     forwards = [model.forward_flops(shape) for shape in shapes]
-    again = sum(sorted(forwards)[: len(forwards) - kept])
-    return sum(forwards) * (4 if recomputes else 3) + again
+    return sum(forwards) * (4 if recomputes else 3) + sum(forwards[kept:])
+
+
+def _peak_moment(moments: Mapping[str, Mapping[str, int]]) -> str:
+    return max(moments, key=lambda moment: sum(moments[moment].values()))
+
+
+def _peak(moments: Mapping[str, Mapping[str, int]]) -> int:
+    return sum(moments[_peak_moment(moments)].values())
 
 
 def _moments(
@@ -137,13 +154,13 @@ def _moments(
     size: ModelSize,
     held: States,
     shapes: Sequence[Shape],
-    kept: Sequence[Shape],
+    kept: int,
     step: StepSize,
 ) -> dict[str, dict[str, int]]:
-    """Bytes by name at each moment of a step. shapes, kept: of the rank with the largest micro-batch."""
+    """Bytes by name at each moment of a step. shapes: of the rank with the largest micro-batch; kept: of the first."""
     always = {"process": setup.process_bytes, "weights": held.weights, "optimizer state": held.optimizer}
     buffers = {"DeepSpeed's buffers": held.buffers}
-    embedded, between, replayed = _activations(model, held, shapes, kept)
+    embedded, between, replayed = _activations(model, held, shapes, kept, step)
     summed = held.summed_gradients if len(shapes) > 1 else 0
     moments = {
         "start": _start(setup, size, held),
@@ -151,7 +168,7 @@ def _moments(
         "score": {
             "gradients": held.kept_gradients,
             "activations": between,
-            "embedding table": step.score.table_bytes,
+            "embedding table": step.score.table_bytes(setup.ranks),
             "loss": step.score.loss_bytes(setup.ranks, on_gpu=setup.device.is_gpu),
         },
         "replay": {
@@ -173,26 +190,36 @@ def _moments(
 
 
 def _start(setup: Setup, size: ModelSize, held: States) -> dict[str, int]:
-    """While ZeRO takes the model over: its fp32 weights as they were loaded, beside ZeRO's own."""
+    """While ZeRO takes the model over: its fp32 weights as they were loaded, beside ZeRO's own.
+
+    Stage 3 converts and divides the weights of the model's files one by one (`load_encoder`, as_stored).
+    """
     own = setup.zero.stage > 0
+    loaded = size.largest if setup.zero.stage == 3 else size.total + size.frozen
     return {
         "process": setup.process_bytes,
-        "weights": (size.total + size.frozen) * 4 + (held.weights if own else 0),
+        "weights": loaded * 4 + (held.weights if own else 0),
         "optimizer state": held.optimizer // 3 if own else 0,  # its moments come with the first update
     }
 
 
 def _activations(
-    model: UnloadedModel, held: States, shapes: Sequence[Shape], kept: Sequence[Shape]
+    model: UnloadedModel, held: States, shapes: Sequence[Shape], kept: int, step: StepSize
 ) -> tuple[int, int, int]:
     """Bytes in the embed phase, between the phases, and in the replay phase."""
-    costs = [model.cost(*shape) for shape in _largest(shapes)]
-    graphs = sum(model.cost(*shape).graph for shape in kept)
+    costs = [model.cost(*shape) for shape in largest_shapes(shapes)]
+    graphs = 0
+    if kept:
+        fitted = fitted_graph_bytes(model, step.shapes)
+        graphs = int(sum(fitted.of(texts * length, length) for texts, length in shapes[:kept]))
     # A micro-batch's own gradients are among what its backward holds, unless they are added to those before it.
     adds = held.own_gradients and len(shapes) > 1
     backward = max(cost.backward if adds else cost.with_gradients for cost in costs)
     first = costs[0].graph if kept else 0  # a kept graph is replayed where it stands
-    return max(cost.embed for cost in costs) + graphs, graphs, max(0, graphs - first) + backward
+    embed = max(cost.forward - cost.graph for cost in costs) if kept else 0  # on top of its graph, which is kept
+    if kept < len(shapes):
+        embed = max(embed, *(cost.embed for cost in costs))
+    return graphs + embed, graphs, max(0, graphs - first) + backward
 
 
 def _keep_freed(moments: dict[str, dict[str, int]], held: States) -> None:
@@ -207,12 +234,3 @@ def _keep_freed(moments: dict[str, dict[str, int]], held: States) -> None:
         moments[name]["gathered weights"] = (
             held.gathered if name in ("embed", "replay", "reduce") else held.gathered // 2
         )
-
-
-def _largest(shapes: Sequence[Shape]) -> list[Shape]:
-    """The shapes that may need the most memory: most tokens, and most pairs of tokens."""
-    chosen = [
-        max(shapes, key=lambda shape: shape[0] * shape[1]),
-        max(shapes, key=lambda shape: shape[0] * shape[1] ** 2),
-    ]
-    return list(dict.fromkeys(chosen))

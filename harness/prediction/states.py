@@ -15,7 +15,7 @@ from torch import nn
 from harness.prediction.precision import Numbers
 from harness.prediction.zero_settings import ZeroSettings
 
-_FP32 = 4
+_FP32, _FP64 = 4, 8
 _ADAM_MOMENTS = 2
 _ALIGNMENT = 2  # elements by which every rank's part of a group is rounded up (nccl_start_alignment_factor)
 
@@ -94,7 +94,8 @@ def states(
         found = _stage_3(size, zero, numbers, share, bucket, reduced, largest_update)
     else:
         buckets = bucket * (2 if zero.overlaps else 1) if on_gpu and zero.contiguous else 0
-        found = _stage_1_or_2(size, zero, numbers, share, buckets, written, largest_update)
+        norm = _FP64 * min(size.largest, max(size.shares(ranks)))  # get_grad_norm_direct computes in float64
+        found = _stage_1_or_2(size, zero, numbers, share, buckets, written, max(largest_update, norm))
     if not (zero.optimizer_on_host and on_gpu):
         return found
     return _offloaded(found, size, zero, share, item)

@@ -1,4 +1,4 @@
-"""Bytes that one rank sends in a step, by what is sent.
+"""Bytes of gradients and weights that one rank sends in a step.
 
 A collective over W ranks is counted as a ring computes it: an all-gather or a reduce-scatter of n bytes sends
 n · (W − 1) / W, an all-reduce twice that (Thakur et al. 2005).
@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.prediction.precision import Numbers
-from harness.prediction.score import ScoreSize
 from harness.prediction.states import ModelSize
 from harness.prediction.zero_settings import ZeroSettings
-
-_FP32 = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +18,12 @@ class Traffic:
     """The whole tensors that take part in collectives of one step, in bytes, however many ranks there are.
 
     all_reduced: sums that every rank gets. reduced: sums of which a rank gets a part. gathered: parts that every rank
-    gets. embeddings, embedding_gradients: the same for the score phase; the former are gathered, the latter reduced.
+    gets.
     """
 
     all_reduced: int
     reduced: int
     gathered: int
-    embeddings: int
-    embedding_gradients: int
 
     def sent(self, ranks: int) -> dict[str, int]:
         """Bytes that one rank sends, by kind; 0 for a single rank."""
@@ -36,27 +31,15 @@ class Traffic:
         return {
             "gradients": int((2 * self.all_reduced + self.reduced) * share),
             "weights": int(self.gathered * share),
-            "embeddings": int(self.embeddings * share),
-            "embedding gradients": int(self.embedding_gradients * share),
         }
 
 
-def traffic(
-    size: ModelSize,
-    zero: ZeroSettings,
-    numbers: Numbers,
-    score: ScoreSize,
-    padded_rows: int,
-    micro_batches: int,
-    forwards: int,
-) -> Traffic:
-    """The collectives of one step.
+def traffic(size: ModelSize, zero: ZeroSettings, numbers: Numbers, micro_batches: int, forwards: int) -> Traffic:
+    """The collectives of one step, those of the score phase left out.
 
-    padded_rows: of the gathered table with the padding of ranks that have fewer texts. forwards: of one rank, over both
-    phases. micro_batches: of one rank; each has one backward.
+    forwards: of one rank, over both phases. micro_batches: of one rank; each has one backward.
     """
     gradients, weights = size.total * numbers.reduced.itemsize, size.total * numbers.weights.itemsize
-    table = padded_rows * score.dim * _FP32
     if zero.stage == 0:
         sums = {"all_reduced": gradients, "reduced": 0, "gathered": 0}
     elif zero.stage in (1, 2):
@@ -72,4 +55,4 @@ def traffic(
             "reduced": gradients * micro_batches if zero.scatters else 0,
             "gathered": fetched + size.persistent * item,
         }
-    return Traffic(**sums, embeddings=table, embedding_gradients=table)
+    return Traffic(**sums)

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from harness.engine.config import TrainingConfig
+from harness.prediction.machine.this_machine import optimizer_temporaries
 from harness.prediction.precision import NUMBERS
-from harness.prediction.score import ScoreSize
 from harness.prediction.states import ModelSize, states
 from harness.prediction.traffic import traffic
 from harness.prediction.zero_settings import ZeroSettings
 from harness.settings.deepspeed_json import load_deepspeed_json
 from tests.ranks import run_ranks
 
-RANKS, MICRO_BATCHES, TEMPORARIES = 2, 3, 8.0  # AdamW of torch takes two temporaries of fp32
+RANKS, MICRO_BATCHES = 2, 3
 BUCKET = 20_000  # elements: several buckets, and a parameter that is larger than one
 COLLECTIVES = {
     "all_reduce": "all_reduced", "reduce": "reduced", "all_gather_into_tensor": "gathered",
@@ -35,6 +36,10 @@ def make_module() -> Any:
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     config = BertConfig(**sizes, **no_dropout, intermediate_size=256, max_position_embeddings=32)
     return Encoder(BertModel(config, add_pooling_layer=False), ("mean",))
+
+
+def temporaries() -> float:
+    return optimizer_temporaries(TrainingConfig(steps=3))
 
 
 def zero_json(stage: int, **changes: Any) -> dict[str, Any]:
@@ -64,7 +69,6 @@ def hold_and_send(stages: tuple[int, ...]) -> dict[int, dict[str, Any]]:
 
 
 def _second_step(stage: int, sent: Counter[str]) -> dict[str, Any]:
-    from harness.engine.config import TrainingConfig
     from harness.engine.zero import ZeroEngine
     from harness.prediction.counted.live_bytes import LiveBytes
     from harness.types import TokenBatch
@@ -104,7 +108,7 @@ def real() -> dict[int, dict[str, Any]]:
 def test_what_stays_from_step_to_step_is_predicted(real: dict[int, dict[str, Any]], stage: int) -> None:
     module, zero = make_module(), ZeroSettings.of(zero_json(stage))
     size = ModelSize.of(module, zero.persistence_threshold)
-    held = states(size, zero, NUMBERS["fp32"], RANKS, TEMPORARIES, on_gpu=True)
+    held = states(size, zero, NUMBERS["fp32"], RANKS, temporaries(), on_gpu=True)
     given = held.weights if stage == 0 else 0  # stage 0 trains the tensors that it was given
     buffers = held.buffers if stage == 3 else 0  # others allocate them for the replay phase only
     expected = held.weights - given + held.optimizer + held.kept_gradients + buffers
@@ -116,7 +120,7 @@ def test_what_stays_from_step_to_step_is_predicted(real: dict[int, dict[str, Any
 def test_what_replay_and_update_add_is_predicted(real: dict[int, dict[str, Any]], stage: int) -> None:
     found, zero = real[stage], ZeroSettings.of(zero_json(stage))
     size = ModelSize.of(make_module(), zero.persistence_threshold)
-    held = states(size, zero, NUMBERS["fp32"], RANKS, TEMPORARIES, on_gpu=True)
+    held = states(size, zero, NUMBERS["fp32"], RANKS, temporaries(), on_gpu=True)
     weights = size.total * 4
     between = found["replay 1"] - found["embed"] - (held.buffers if stage == 1 else 0)
     assert between == pytest.approx(held.summed_gradients, abs=0.02 * weights)
@@ -130,8 +134,7 @@ def test_what_replay_and_update_add_is_predicted(real: dict[int, dict[str, Any]]
 def test_the_tensors_that_are_sent_are_predicted(real: dict[int, dict[str, Any]], stage: int) -> None:
     zero = ZeroSettings.of(zero_json(stage))
     size = ModelSize.of(make_module(), zero.persistence_threshold)
-    nothing = ScoreSize(0, (), 64)
-    expected = traffic(size, zero, NUMBERS["fp32"], nothing, 0, MICRO_BATCHES, 2 * MICRO_BATCHES)
+    expected = traffic(size, zero, NUMBERS["fp32"], MICRO_BATCHES, 2 * MICRO_BATCHES)
     sent = real[stage]["sent"]
     for kind in ("all_reduced", "reduced", "gathered"):
         # Flags and norms are sent, too, and parts are rounded up.

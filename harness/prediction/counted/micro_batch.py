@@ -7,7 +7,7 @@ layers which share weights, experts, heads and attention of every kind are count
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from harness.encoder.config import ModelConfig
+from harness.encoder.dropout import cheap_dropout_again
 from harness.encoder.encoder import Encoder
 from harness.encoder.unloaded import unloaded_encoder
 from harness.model_folder.find import in_one_line
 from harness.prediction.counted.live_bytes import FusedAsOnGpu, LiveBytes
 from harness.prediction.precision import Numbers
 
-_SHORT, _LONG = 16, 64  # tokens
+SHORT_AND_LONG = _SHORT, _LONG = 16, 64  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,11 @@ class UnloadedModel:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._numbers, self._on_gpu, self._name = numbers, on_gpu, config.name_or_path
         with self._mode:
-            self.encoder: Encoder = unloaded_encoder(config, dropout, numbers.weights)
+            self.encoder: Encoder = unloaded_encoder(
+                config, dropout, numbers.weights, _fused_again if on_gpu else cheap_dropout_again
+            )
             self.encoder.train()
+        self.encoder.has_cheap_dropout = not on_gpu
         self._flops_by_token: tuple[float, float] | None = None
         self._costs: dict[tuple[int, int], MicroBatchCost] = {}
 
@@ -131,6 +135,11 @@ class UnloadedModel:
             nullcontext() if autocast is None else torch.autocast("cpu", dtype=autocast),
         ):
             yield
+
+
+def _fused_again() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+    """For gradient checkpointing, which repeats a layer's forward outside of the context of the first one."""
+    return nullcontext(), FusedAsOnGpu()
 
 
 class _FinishedGradients:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import psutil
 import torch
@@ -34,7 +35,7 @@ def this_device(num_local_ranks: int) -> Device:
     if torch.cuda.is_available():
         name, memory = torch.cuda.get_device_name(), torch.cuda.mem_get_info()[1]
         unknown = Device(name, memory, {"fp32": None, "bf16": None, "fp16": None}, None, None, None)
-        return device_of_cuda_name(name, memory) or unknown
+        return replace(device_of_cuda_name(name) or unknown, memory_bytes=memory)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = min(torch.get_num_threads(), max(1, cores // num_local_ranks))
     available = psutil.virtual_memory().available // num_local_ranks

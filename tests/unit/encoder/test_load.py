@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from harness.data.table.tokenisation import Tokeniser
-from harness.encoder.load import _set_dropout, load_encoder
+from harness.encoder.load import load_encoder, set_dropout
 from harness.model_folder.pooling import POOLINGS
 from tests.tiny import make_model
 from tests.unit.encoder.models import TEXTS, change_json, config, export
@@ -81,9 +81,9 @@ def test_dropout_of_the_training_stays_out_of_the_exported_config(folder, tmp_pa
 
 
 def test_dropout_that_a_model_cannot_have_is_refused():
-    assert _set_dropout(SimpleNamespace(hidden_size=4, use_dropout=True), 0.0, "here") == {}
+    assert set_dropout(SimpleNamespace(hidden_size=4, use_dropout=True), 0.0, "here") == {}
     with pytest.raises(ValueError, match=r"training.dropout: got 0.1, but here has no dropout"):
-        _set_dropout(SimpleNamespace(hidden_size=4, use_dropout=True), 0.1, "here")
+        set_dropout(SimpleNamespace(hidden_size=4, use_dropout=True), 0.1, "here")
 
 
 def test_gradient_checkpointing_changes_memory_and_not_the_gradient(folder):
