@@ -84,6 +84,16 @@ def test_a_corpus_is_read_once_and_its_texts_stay_on_disk(tmp_path: Path, monkey
     assert len(open_corpus(file, str(tmp_path / "cache"))) == 1
 
 
+def test_all_copies_of_a_text_are_ranked_however_few_texts_there_are(tmp_path: Path) -> None:
+    """The number of texts found bounds no copies: trec_eval sees each document."""
+    rows = [{"_id": f"{i:03}", "text": "one" if i < 150 else "two"} for i in range(152)]
+    corpus = open_corpus(write(tmp_path / "corpus.jsonl", rows), str(tmp_path / "cache"))
+    nearest = SearchResult(np.array([[0, 1]] * 2), np.array([[1.0, 0.5]] * 2, dtype=np.float32))
+    found = documents_of_texts(nearest, corpus, np.array([-1, 1]))
+    assert corpus.distinct_texts(np.arange(2)) == ["two", "one"]
+    assert found.index_QK.tolist() == [list(range(100)), [0, *range(2, 101)]]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_documents_of_the_nearest_texts_are_the_nearest_documents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
