@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from harness import comm
+from harness.data.distinct import distinct
 from harness.files import replace_file
 from harness.filtering.config import FilterConfig
-from harness.filtering.near.candidates import Candidates, band_candidates, distinct
+from harness.filtering.near.candidates import Candidates, band_candidates
 from harness.filtering.near.compare import near, repeated, screened
 from harness.filtering.near.signatures import Bands, ReadTexts, SignatureFiles
 from harness.rank0 import by_each, by_main, wait_until_visible
