@@ -102,14 +102,16 @@ class NearDuplicates:
 
     def _candidates(self) -> Candidates:
         """The candidates of all bands together."""
-        edges: list[np.ndarray] = []
+        edge_N, waiting = np.empty(0, dtype=np.int64), list[np.ndarray]()
         large_buckets, in_large_E = 0, np.zeros(self.num_pairs, dtype=bool)
         for _, place in self._bands():
             with np.load(_seen(place)) as band:
-                edges.append(band["edge_N"])
+                waiting.append(band["edge_N"])
                 large_buckets += int(band["large_buckets"])
                 in_large_E |= band["in_large_E"]
-        return Candidates(distinct(np.concatenate(edges)), large_buckets, in_large_E)
+            if sum(map(len, waiting)) > len(edge_N):  # copies agree in every band, and must not stay in memory as often
+                edge_N, waiting = distinct(np.concatenate([edge_N, *waiting])), []
+        return Candidates(distinct(np.concatenate([edge_N, *waiting])), large_buckets, in_large_E)
 
     def _write_near(self) -> tuple[int, ...]:
         """Compare this rank's share of the candidates; returns numbers for `_decide`, from each rank."""
