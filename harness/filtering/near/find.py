@@ -58,7 +58,8 @@ class NearDuplicates:
     """Finds near duplicates among `num_pairs` pairs. Its files stay in `folder`, so that a killed start is continued.
 
     read: returns the `pair_text` of the pairs with the given numbers. Disk: 4 bytes per hash of a pair (1 KiB with the
-    default settings), 8 per band, and 8 per comparison. Memory: about 60 bytes per pair, and 16 per comparison.
+    default settings), 8 per band, and 8 per comparison in each band that finds it. Memory of a rank: about 60 bytes per
+    pair, and up to 75 per comparison while those of all bands are joined.
     """
 
     folder: Path
