@@ -33,7 +33,7 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
-from benchmarks.peers.commands import train_with_command
+from benchmarks.peers.commands import CommandResult, train_with_command
 from benchmarks.peers.sides import RECIPE, Settings, Side, train_ours, train_theirs
 from benchmarks.runner import command_line
 from benchmarks.runner.process import in_own_process
@@ -137,21 +137,28 @@ def compare(settings: Settings, threads: int, rounds: int, others: Mapping[str, 
         "speed_ratio": ours.texts_per_second / theirs.texts_per_second,
         "ours": asdict(ours),
         "theirs": asdict(theirs),
-        "others": other_rounds[-1],
+        "others": {name: asdict(median_of_other([found[name] for found in other_rounds])) for name in other_rounds[0]},
         "plan": asdict(plan_facts),
         **judge(ours, theirs),
     }
 
 
-def train_others(others: Mapping[str, Path | None], settings: Settings, threads: int) -> dict[str, Any]:
+def train_others(others: Mapping[str, Path | None], settings: Settings, threads: int) -> dict[str, CommandResult]:
     """Train with the other trainers whose interpreter is given: name → its figures, or why there are none."""
     given = {name: python for name, python in others.items() if python is not None}
-    return {name: asdict(train_with_command(name, python, settings, threads)) for name, python in given.items()}
+    return {name: train_with_command(name, python, settings, threads) for name, python in given.items()}
 
 
 def median_round(rounds: Sequence[Side]) -> Side:
     """The round whose speed is the median (of an even number: the slower of the two in the middle)."""
     return sorted(rounds, key=lambda side: side.texts_per_second)[(len(rounds) - 1) // 2]
+
+
+def median_of_other(rounds: Sequence[CommandResult]) -> CommandResult:
+    """As `median_round`; a round without figures, if there is one."""
+    by_speed = sorted(rounds, key=lambda result: result.texts_per_second or 0.0)
+    failed = [result for result in rounds if result.problem is not None]
+    return failed[0] if failed else by_speed[(len(rounds) - 1) // 2]
 
 
 def judge(ours: Side, theirs: Side) -> dict[str, Any]:

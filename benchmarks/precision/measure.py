@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.peers.sides import RECIPE
 from harness.settings.environment import prepare_environment
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from harness.config import LoadedRecipe
     from harness.run.run import Run
 
-RECIPE = Path(__file__).parents[1] / "step" / "alpaca_in_batch.yaml"
 HALF = ("bf16", "fp16")  # precisions that are autocast over fp32 weights
 
 

@@ -37,7 +37,7 @@ class StepFigures:
     seconds: float
     texts_per_second: float
     tokens_per_second: float
-    seconds_of_phase: Mapping[str, float]  # communication lies within the other phases
+    seconds_of_phase: Mapping[str, float | None]  # communication lies within the other phases
     cpu_seconds: float | None  # of all ranks
     page_faults: float | None  # of all ranks
     peak_memory_bytes: int  # of rank 0
@@ -89,10 +89,7 @@ def figures(rows: Sequence[Mapping[str, float]], samples: Mapping[int, tuple[int
     faults, cpu_seconds = (
         (samples[known[-1]][index] - samples[known[0]][index]) / steps if steps else None for index in (0, 1)
     )
-    phases = {
-        name: median(float(row.get(f"seconds/{name}") or 0.0) for row in counted)
-        for name in (*PHASES, "communication", "reduce")
-    }
+    phases = {name: _median_seconds(counted, name) for name in (*PHASES, "communication", "reduce")}
     return StepFigures(
         losses=tuple(float(row["loss"]) for row in rows),
         seconds=median(row["seconds"] for row in counted),
@@ -103,6 +100,12 @@ def figures(rows: Sequence[Mapping[str, float]], samples: Mapping[int, tuple[int
         page_faults=faults,
         peak_memory_bytes=int(max(row["memory_bytes"] for row in rows)),
     )
+
+
+def _median_seconds(rows: Sequence[Mapping[str, float]], place: str) -> float | None:
+    """None if no row has this place: another build may not measure it. A row that lacks it spent no time there."""
+    key = f"seconds/{place}"
+    return median(row.get(key) or 0.0 for row in rows) if any(key in row for row in rows) else None
 
 
 class _Sampler(threading.Thread):

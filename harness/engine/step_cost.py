@@ -41,8 +41,8 @@ class StepCost:
         """Seconds, rates and memory of the step on this rank, and the share of its micro-batches whose graph was kept.
 
         `seconds/data` is the time that the trainer waited for the step's plan and tokens; `seconds` includes it. Rates
-        count the texts and tokens of all ranks. `seconds/communication` and `seconds/reduce` (DeepSpeed's collectives) are
-        also included in the phases' seconds.
+        count the texts and tokens of all ranks. `seconds/communication` and `seconds/reduce` (DeepSpeed's collectives)
+        are also included in the phases' seconds.
         """
         plan, waited = step.plan, step.seconds_waiting
         phases = {f"seconds/{name}": value for name, value in {"data": waited, **stopwatch.take()}.items()}

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from harness import rank0
 from harness.data.source.locate import cache_root
-from harness.data.table.build_once import build_once
+from harness.data.table.build_once import build_once, damaged
 from harness.data.table.identity import text_hash
 from harness.data.table.npy import open_array
 from harness.evaluation.counts import note_unused
@@ -123,29 +123,38 @@ class Corpus:
 
 
 def open_corpus(file: Path, cache: str | None = None) -> Corpus:
-    """Open the corpus in a file. Every rank must call this; rank 0 reads the file, unless an earlier start has read it.
+    """Open the corpus in a file. Every rank must call this.
 
-    cache: the folder for derived files; None: the user's cache folder.
+    On each machine one process reads the file, unless an earlier start has read it; machines may have caches of their
+    own. cache: the folder for derived files; None: the user's cache folder.
 
     Raises:
-        ValueError: a row is bad, an id occurs twice, there are no rows, or the cache folder cannot be written.
+        ValueError: a row is bad, an id occurs twice, there are no rows, or the cache cannot be written or is damaged.
     """
-    folder = rank0.by_main(lambda: _built(file, cache_root(cache) / "evaluation"))
-    rank0.wait_until_visible(folder)
-    from datasets import Dataset
-
-    row_C, same_text_C, start_U1 = (open_array(folder / f"{name}.npy") for name in _ARRAYS)
-    unused = json.loads((folder / "unused.json").read_text(encoding="utf-8"))
-    return Corpus(Dataset.from_file(str(folder / "documents.arrow")), row_C, same_text_C, start_U1, unused)
+    folder = cache_root(cache) / "evaluation" / rank0.by_main(partial(_key, file))
+    rank0.by_each(lambda: build_once(folder, partial(_build, file)))
+    return _opened(folder)
 
 
-def _built(file: Path, cache: Path) -> Path:
+def _key(file: Path) -> str:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
     digest.update(f"{_VERSION} {''.join(file.suffixes)}".encode())
-    folder = cache / digest.hexdigest()[:32]
-    build_once(folder, partial(_build, file))
-    return folder
+    return digest.hexdigest()[:32]
+
+
+def _opened(folder: Path) -> Corpus:
+    from datasets import Dataset
+
+    try:
+        row_C, same_text_C, start_U1 = (open_array(folder / f"{name}.npy") for name in _ARRAYS)
+        rows = Dataset.from_file(str(folder / "documents.arrow"))
+        unused = json.loads((folder / "unused.json").read_text(encoding="utf-8"))
+    except (OSError, EOFError, ValueError) as error:
+        raise ValueError(damaged(folder, type(error).__name__)) from error
+    if not len(rows) == len(row_C) == len(same_text_C) == start_U1[-1]:
+        raise ValueError(damaged(folder, "arrays of other lengths than the documents"))
+    return Corpus(rows, row_C, same_text_C, start_U1, unused)
 
 
 def _build(file: Path, folder: Path) -> None:

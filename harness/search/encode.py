@@ -1,4 +1,4 @@
-"""Turns texts into embeddings. The ranks share the work, and every rank gets all embeddings.
+"""Turns texts into embeddings. The ranks share the work; all of them, rank 0 alone, or each for itself get the rows.
 
 Evaluation, mining, filtering and the guide model all encode their texts through this module.
 """

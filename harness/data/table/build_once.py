@@ -50,6 +50,14 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
         lock.release()
 
 
+def damaged(folder: Path, what: str) -> str:
+    """The message about a built folder that does not hold what was written there."""
+    return (
+        f"data.cache: got a damaged folder {str(folder)!r} ({what}), expected what an earlier start wrote there; "
+        "delete it"
+    )
+
+
 def _acquire_lock(folder: Path) -> BaseFileLock:
     lock = FileLock(f"{folder}.lock")
     try:

@@ -22,7 +22,7 @@ from harness.data.data_config import DataConfig
 from harness.data.ragged import expand_ranges
 from harness.data.source.facts import FileFacts, ReadSettings
 from harness.data.source.locate import cache_root
-from harness.data.table.build_once import build_once
+from harness.data.table.build_once import build_once, damaged
 from harness.data.table.identity import TextKeys
 from harness.data.table.npy import open_array
 from harness.data.table.rows.pieces import TEXTS_FILE, BadRowError
@@ -110,7 +110,7 @@ class TaskData:
             if (tokens.hashes() == self.token_hash_G[text_ids]).all():
                 return tokens
         folder = Path(str(getattr(self.token_E, "filename", ""))).parent
-        raise ValueError(_damaged(folder, "its token ids have other hashes"))
+        raise ValueError(damaged(folder, "its token ids have other hashes"))
 
     def keys(self, text_ids: np.ndarray) -> TextKeys:
         """What tells the texts with these ids apart; see `harness/data/table/identity.py`."""
@@ -253,8 +253,8 @@ def _read(table: TableConfig, path: str, rows: Path, tokens: Path) -> TaskData:
             texts=texts,
             **arrays,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(_damaged(rows, type(error).__name__)) from error
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(damaged(rows, type(error).__name__)) from error
 
 
 def _check_lengths(arrays: dict[str, np.ndarray], num_rows: int, num_texts: int, num_stored: int) -> None:
@@ -269,10 +269,3 @@ def _check_lengths(arrays: dict[str, np.ndarray], num_rows: int, num_texts: int,
         raise ValueError("arrays of other lengths than the table")
     if arrays["token_start_G1"][-1] != len(arrays["token_E"]):
         raise ValueError("token ids of another number than the table")
-
-
-def _damaged(folder: Path, what: str) -> str:
-    return (
-        f"data.cache: got a damaged folder {str(folder)!r} ({what}), expected what an earlier start wrote there; "
-        "delete it"
-    )

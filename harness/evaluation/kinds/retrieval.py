@@ -26,10 +26,8 @@ from harness.search.request import SearchResult
 
 IdsOf = Callable[[np.ndarray], Sequence[str]]  # numbers of documents → their ids
 TOP_K = 100  # number of documents per query that the measures use
-_MEASURES = ("ndcg_at_10", "map_at_10", "map_at_100", "mrr_at_10", "recall_at_10", "recall_at_100")
-
-
 QUERIES = 1024  # scored at a time
+_MEASURES = ("ndcg_at_10", "map_at_10", "map_at_100", "mrr_at_10", "recall_at_10", "recall_at_100")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +122,8 @@ def documents_of_texts(nearest: SearchResult, corpus: Corpus, not_ranked_Q: np.n
     width = max(1, nearest.index_QK.shape[1])
     text_N = nearest.index_QK.ravel()
     first_N, last_N = corpus.start_U1[text_N], corpus.start_U1[text_N + 1]
-    last_N = np.where(
-        text_N < 0, first_N, np.minimum(last_N, first_N + width)
-    )  # more copies than that are never ranked
+    most = TOP_K + 1  # more copies of a text are never ranked; one of these may be left out
+    last_N = np.where(text_N < 0, first_N, np.minimum(last_N, first_N + most))
     place_E, entry_E = expand_ranges(first_N, last_N)
     query_E, document_E, score_E = place_E // width, corpus.same_text_C[entry_E], nearest.score_QK.ravel()[place_E]
     order_E = np.lexsort((document_E, -score_E, query_E))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.data.distinct import distinct
 from harness.filtering.near.signatures import Bands, SignatureFiles
 
 LARGEST_WHOLE = 32  # pairs in a bucket of which all are compared
@@ -90,9 +91,3 @@ def _sorted_by_other_hashes(files: SignatureFiles, band: int, pair_L: np.ndarray
 
 def _edges(left_N: np.ndarray, right_N: np.ndarray, num_pairs: int) -> np.ndarray:
     return np.minimum(left_N, right_N) * num_pairs + np.maximum(left_N, right_N)
-
-
-def distinct(value_N: np.ndarray) -> np.ndarray:
-    """The distinct numbers, ascending. By sorting: `np.unique` of numpy 2.4 hashes, which takes ten times as long."""
-    sorted_N = np.sort(value_N)
-    return sorted_N[np.concatenate([[True], sorted_N[1:] != sorted_N[:-1]])] if len(sorted_N) else sorted_N

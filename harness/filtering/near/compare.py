@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.filtering.near.candidates import distinct
+from harness.data.distinct import distinct
 from harness.filtering.near.shingles import jaccard, shingle_sets
 from harness.filtering.near.signatures import ReadTexts, SignatureFiles, similarities
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from harness import comm
+from harness.data.distinct import distinct
 from harness.files import replace_file
 from harness.filtering.config import FilterConfig
-from harness.filtering.near.candidates import Candidates, band_candidates, distinct
+from harness.filtering.near.candidates import Candidates, band_candidates
 from harness.filtering.near.compare import near, repeated, screened
 from harness.filtering.near.signatures import Bands, ReadTexts, SignatureFiles
 from harness.rank0 import by_each, by_main, wait_until_visible
@@ -57,7 +58,8 @@ class NearDuplicates:
     """Finds near duplicates among `num_pairs` pairs. Its files stay in `folder`, so that a killed start is continued.
 
     read: returns the `pair_text` of the pairs with the given numbers. Disk: 4 bytes per hash of a pair (1 KiB with the
-    default settings), 8 per band, and 8 per comparison. Memory: about 60 bytes per pair, and 16 per comparison.
+    default settings), 8 per band, and 8 per comparison in each band that finds it. Memory of a rank: about 60 bytes per
+    pair, and up to 75 per comparison while those of all bands are joined.
     """
 
     folder: Path
@@ -101,14 +103,16 @@ class NearDuplicates:
 
     def _candidates(self) -> Candidates:
         """The candidates of all bands together."""
-        edges: list[np.ndarray] = []
+        edge_N, waiting = np.empty(0, dtype=np.int64), list[np.ndarray]()
         large_buckets, in_large_E = 0, np.zeros(self.num_pairs, dtype=bool)
         for _, place in self._bands():
             with np.load(_seen(place)) as band:
-                edges.append(band["edge_N"])
+                waiting.append(band["edge_N"])
                 large_buckets += int(band["large_buckets"])
                 in_large_E |= band["in_large_E"]
-        return Candidates(distinct(np.concatenate(edges)), large_buckets, in_large_E)
+            if sum(map(len, waiting)) > len(edge_N):  # copies agree in every band, and must not stay in memory as often
+                edge_N, waiting = distinct(np.concatenate([edge_N, *waiting])), []
+        return Candidates(distinct(np.concatenate([edge_N, *waiting])), large_buckets, in_large_E)
 
     def _write_near(self) -> tuple[int, ...]:
         """Compare this rank's share of the candidates; returns numbers for `_decide`, from each rank."""

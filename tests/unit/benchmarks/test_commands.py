@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.growth.benchmark import TOPICS
+from benchmarks.precision import measure
 from harness.config import load_recipe
 
 ROOT = Path(__file__).parents[3]
@@ -37,6 +38,12 @@ def test_a_command_of_the_table_shows_its_help(module: str, monkeypatch, capsys)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_of_the_table_loads(recipe: str) -> None:
     assert load_recipe(str(ROOT / recipe)).config.training.steps > 0
+
+
+def test_the_recipe_of_the_precisions_loads(tmp_path: Path) -> None:
+    settings = measure.Settings(tmp_path, "demo-minilm", batch=3, steps=5, stage=2, precision="bf16")
+    config = measure.load(settings).config
+    assert (config.tasks[0].quota, config.training.steps, config.training.precision) == (3, 5, "bf16")
 
 
 def test_the_table_has_commands_and_recipes() -> None:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from benchmarks.peers.benchmark import judge, write_pairs
+from benchmarks.peers.benchmark import judge, median_of_other, write_pairs
+from benchmarks.peers.commands import CommandResult
 from benchmarks.peers.sides import Settings, Side, train_ours, train_theirs
 from tests.ranks import run_ranks
 from tests.tiny import make_model, text
@@ -57,6 +58,12 @@ def test_both_sides_give_the_same_losses_on_the_same_rows(tmp_path: Path) -> Non
     assert ours.losses == pytest.approx(theirs.losses, rel=1e-4)
     assert ours.gradient_norms == pytest.approx(theirs.gradient_norms, rel=1e-3)
     assert len(set(ours.losses)) == 3
+
+
+def test_of_another_trainer_the_median_round_counts_unless_a_round_failed() -> None:
+    rounds = [CommandResult(speed, 1) for speed in (9.0, 5.0, 7.0)]
+    assert median_of_other(rounds) == rounds[2]
+    assert median_of_other([*rounds, CommandResult(problem="killed")]).problem == "killed"
 
 
 def test_a_step_beyond_the_bound_fails_the_comparison() -> None:

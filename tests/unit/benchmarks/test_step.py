@@ -37,6 +37,7 @@ def test_what_was_not_sampled_is_unknown() -> None:
     found = figures([row(1.0)] * 2, {2: (1_000, 5.0)})
     assert found.page_faults is None
     assert found.cpu_seconds is None
+    assert found.seconds_of_phase["reduce"] is None  # the rows of other builds lack it
 
 
 def test_the_cost_of_a_process_contains_that_of_its_children() -> None:
@@ -59,13 +60,18 @@ def test_a_build_that_cannot_train_is_named_with_its_last_lines(tmp_path: Path) 
 
 def test_a_missed_goal_is_not_met() -> None:
     def side(speed: float, memory: int) -> dict[str, float]:
-        return {"texts_per_second": speed, "peak_memory_bytes": memory}
+        return {"texts_per_second": speed, "peak_memory_bytes": memory, "share": speed / 20}
 
     key = "training.activation_memory=0"
     goals = judge(
         {("fp32", "baseline"): side(10, 100), ("fp32", "this build"): side(15, 300), ("fp32", key): side(9, 90)}
     )
-    assert [goal["met"] for goal in goals] == [False, True]
+    assert [(goal["what"], goal["figure"], goal["met"]) for goal in goals] == [
+        ("fp32: speed over the baseline", 1.5, False),
+        ("fp32: share of the matrix rate", 0.75, True),
+        (f"fp32: memory of the baseline over that of {key}", 100 / 90, True),
+    ]
+    assert not judge({("fp32", "this build"): side(14, 100)})[0]["met"]
 
 
 def test_useful_operations_are_three_passes_over_the_parameters() -> None:
@@ -89,7 +95,8 @@ def test_every_setting_to_compare_is_a_side_of_this_build(tmp_path: Path) -> Non
 
 
 def test_a_figure_that_is_unknown_is_printed_as_unknown(capsys: pytest.CaptureFixture[str]) -> None:
-    run = StepFigures((1.0,), 1.0, 10.0, 100.0, dict.fromkeys(training.PHASES, 0.1), None, None, 5)
+    phases = {**dict.fromkeys(training.PHASES, 0.1), "reduce": None}
+    run = StepFigures((1.0,), 1.0, 10.0, 100.0, phases, None, None, 5)
     side = {"precision": "fp32", "name": "this build", "share": 0.5, **summary([run, run])}
     work = {"tokens": 1.0, "padding": 0.0, "parameters": 1, "operations": 6.0}
     show(
@@ -99,5 +106,5 @@ def test_a_figure_that_is_unknown_is_printed_as_unknown(capsys: pytest.CaptureFi
         }
     )  # fmt: skip
     printed = capsys.readouterr().out
-    assert printed.count("unknown") == 2
+    assert printed.count("unknown") == 3
     assert "FAILED fp32 x: why" in printed

@@ -84,6 +84,51 @@ def test_a_corpus_is_read_once_and_its_texts_stay_on_disk(tmp_path: Path, monkey
     assert len(open_corpus(file, str(tmp_path / "cache"))) == 1
 
 
+def test_a_machine_with_a_cache_of_its_own_reads_the_corpus_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As seen by a rank that is not rank 0, whose cache folder rank 0 does not see: by default it lies at home."""
+    file = write(tmp_path / "corpus.jsonl", [{"_id": "1", "text": "x"}])
+    key = module._key(file)
+    monkeypatch.setattr(module.rank0, "by_main", lambda _: key)
+    assert len(open_corpus(file, str(tmp_path / "cache"))) == 1
+
+
+@pytest.mark.parametrize("name", ["row_C.npy", "same_text_C.npy", "start_U1.npy", "documents.arrow", "unused.json"])
+@pytest.mark.parametrize("left", [0, 0.6])
+def test_a_damaged_cache_says_what_to_delete(tmp_path: Path, name: str, left: float) -> None:
+    file = write(tmp_path / "corpus.jsonl", [{"_id": str(i), "text": f"{i // 2}", "url": ""} for i in range(9)])
+    open_corpus(file, str(tmp_path / "cache"))
+    (folder,) = (tmp_path / "cache" / "evaluation").glob("*/")
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: int(left * len(content))])
+    with pytest.raises(ValueError, match=rf"^data\.cache: got a damaged folder '{folder}' \(.*; delete it$"):
+        open_corpus(file, str(tmp_path / "cache"))
+
+
+def test_arrays_of_another_corpus_are_refused(tmp_path: Path) -> None:
+    """Else scores would be computed from other documents."""
+    files = []
+    for count in (9, 8):
+        rows = [{"_id": str(i), "text": "x"} for i in range(count)]
+        files.append(write(tmp_path / f"{count}.jsonl", rows))
+        open_corpus(files[-1], str(tmp_path))
+    one, other = (tmp_path / "evaluation" / module._key(file) / "documents.arrow" for file in files)
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(ValueError, match=r"damaged folder .*arrays of other lengths"):
+        open_corpus(files[0], str(tmp_path))
+
+
+def test_all_copies_of_a_text_are_ranked_however_few_texts_there_are(tmp_path: Path) -> None:
+    """The number of texts found bounds no copies: trec_eval sees each document."""
+    rows = [{"_id": f"{i:03}", "text": "one" if i < 150 else "two"} for i in range(152)]
+    corpus = open_corpus(write(tmp_path / "corpus.jsonl", rows), str(tmp_path / "cache"))
+    nearest = SearchResult(np.array([[0, 1]] * 2), np.array([[1.0, 0.5]] * 2, dtype=np.float32))
+    found = documents_of_texts(nearest, corpus, np.array([-1, 1]))
+    assert corpus.distinct_texts(np.arange(2)) == ["two", "one"]
+    assert found.index_QK.tolist() == [list(range(100)), [0, *range(2, 101)]]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_documents_of_the_nearest_texts_are_the_nearest_documents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -120,7 +120,7 @@ class _Workers:
 
 
 def serve() -> None:
-    """A worker: read requests from standard input and write their results to standard output, until the input ends."""
+    """A worker: read requests from standard input and write their results to standard output, until either ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it is interrupted, too, and ends it
     requests, results = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not stand among the results
@@ -133,7 +133,10 @@ def serve() -> None:
             value: Any = request.read()
         except Exception as error:
             value = error
-        _send(results, value)
+        try:
+            _send(results, value)
+        except BrokenPipeError:  # the process that started it was killed
+            os._exit(0)  # without an attempt to write the rest
 
 
 def _send(stream: IO[bytes], value: Any) -> None:

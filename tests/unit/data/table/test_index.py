@@ -191,12 +191,13 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, open_data: Open, m
     assert open_data(path).num_rows == len(ROWS)
 
 
-def test_a_damaged_cache_says_what_to_delete(tmp_path: Path, open_data: Open) -> None:
+@pytest.mark.parametrize("left", [0, -8])
+def test_a_damaged_cache_says_what_to_delete(tmp_path: Path, open_data: Open, left: int) -> None:
     path = write_lines(tmp_path / "a.jsonl", ROWS)
     open_data(path)
     (rows,) = [folder for folder in (tmp_path / "cache" / "rows").iterdir() if folder.is_dir()]
     array = rows / "text_hash_G.npy"
-    array.write_bytes(array.read_bytes()[:-8])
+    array.write_bytes(array.read_bytes()[:left])
     with pytest.raises(ValueError, match=rf"data\.cache: got a damaged folder '{rows}'.*delete it"):
         open_data(path)
     shutil.rmtree(rows)

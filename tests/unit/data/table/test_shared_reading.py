@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.data.source import parts
+from harness.data.source.columns.row_format import FORMATS
 from harness.data.source.facts import ReadSettings
 from harness.data.table.rows import pieces, workers, writer
 from harness.data.table.rows.pieces import BadRowError
@@ -90,6 +91,23 @@ def test_a_reading_process_that_is_killed_is_noticed(tmp_path: Path, monkeypatch
     files = shards(tmp_path / "data")
     with pytest.raises(ValueError, match=rf"^{files[0]}:\d+: got a reading process that ended \(status -9\)"):
         write(tmp_path / "table", files, 2)
+
+
+def test_a_reading_process_ends_silently_when_the_run_is_killed(tmp_path: Path) -> None:
+    """Else each of them would print a traceback into the terminal of a run that was stopped."""
+    request = pieces.Request("sts", "train", ReadSettings(), skip=True, hashed=False)
+    row_format = next(one for one in FORMATS if one.kind == "sts")
+    part = pieces.PartRequest(request, parts.Part("a.jsonl", 1, 2, b"{}\n"), parts.FileHead(row_format, None), {})
+    command = [sys.executable, "-c", workers._START.format(path=sys.path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        assert worker.stderr is not None
+        worker.stdout.close()
+        workers._send(worker.stdin, part)
+        worker.stdin.close()
+        assert worker.stderr.read() == b""
 
 
 def test_small_sources_start_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

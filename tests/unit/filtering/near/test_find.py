@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,24 @@ def test_copies_are_found_in_a_bucket_that_is_too_large_to_compare_all(tmp_path:
     assert len(near) > 50
     assert len(set(near) & set(found)) >= 0.9 * len(near)
     assert sum(repeated[700:]) == 99
+
+
+def test_comparisons_that_many_bands_find_are_in_memory_a_few_times_only(tmp_path: Path) -> None:
+    """Copies agree in all 32 bands, whose comparisons take 13 MB together, and twice that while they are sorted."""
+    count = 50_000
+    stage = NearDuplicates(tmp_path, count, FilterConfig(), lambda _: [], lambda *_: None)
+    edge_N = np.arange(count, dtype=np.int64) * count
+    bands = stage._bands()
+    for band, place in bands:
+        found = edge_N + band % 2  # two sets of comparisons
+        np.savez(place, edge_N=found, large_buckets=band, in_large_E=np.zeros(count, dtype=bool))
+    tracemalloc.start()
+    candidates = stage._candidates()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(candidates.edge_N, np.sort(np.concatenate([edge_N, edge_N + 1])))
+    assert candidates.large_buckets == sum(range(len(bands)))
+    assert peak < 12 * candidates.edge_N.nbytes < len(bands) * edge_N.nbytes, peak
 
 
 def test_finished_blocks_of_signatures_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
