@@ -20,7 +20,7 @@ from benchmarks.runner import command_line
 from benchmarks.runner.process import in_own_process
 from harness.settings.environment import prepare_environment
 
-_NOT_TOPICS = {"__init__", "__main__", "benchmark", "made_tables", "on_ranks", "row"}
+_NOT_TOPICS = {"__init__", "__main__", "benchmark", "row"}
 TOPICS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _NOT_TOPICS))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.growth.on_ranks import Cost, measured, on_ranks
 from benchmarks.growth.row import Row
+from benchmarks.runner.on_ranks import Cost, measured, on_ranks
 
 ORDINARY, TEMPLATED = 40_000, 12_500  # pairs
 PAIRS_PER_SECOND = 20_000  # the goal, on two ranks

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.growth.on_ranks import Cost, measured, on_ranks
 from benchmarks.growth.row import Row
+from benchmarks.runner.on_ranks import Cost, measured, on_ranks
 
 DOCUMENTS, QUERIES, DIMS = 200_000, 1000, 384
 PREFIXES = (96, 192)  # Matryoshka dims that are scored, too

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from fused_contrastive import Negatives, RaggedLists, info_nce
 
-from benchmarks.growth.made_tables import made_task
 from benchmarks.growth.row import Row
+from benchmarks.runner.made_tables import made_task
 from harness.data.batch.deal import deal
 from harness.data.config import NegativesConfig
 from harness.data.plan.plan import plan

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.growth.on_ranks import measured, on_ranks
 from benchmarks.growth.row import Row
+from benchmarks.runner.on_ranks import measured, on_ranks
 
 LAYERS, WIDTH, VOCABULARY = 10, 768, 8_000  # a decoder of 290 MiB in fp32, stored in bf16
 TEXTS, DIMS, RANKS = 12_000, 384, 2

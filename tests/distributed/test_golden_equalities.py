@@ -23,7 +23,7 @@ from harness.prompts import NO_PROMPTS
 from harness.search import encode as encode_module
 from harness.search.encode import TextEncoder
 from tests import golden
-from tests.golden import SMALL_BUDGET, Case
+from tests.golden_cases import SMALL_BUDGET, Case, Kept
 from tests.ranks import run_ranks
 from tests.tiny import make_model, text
 
@@ -106,7 +106,7 @@ def test_the_weights_are_the_same_bits_however_many_graphs_are_kept():
 
 
 def weights_for_every_choice(models: list[Case]) -> list[set[str]]:
-    return [{golden.weights_after_steps(replace(case, kept=kept)) for kept in get_args(golden.Kept)} for case in models]
+    return [{golden.weights_after_steps(replace(case, kept=kept)) for kept in get_args(Kept)} for case in models]
 
 
 def test_a_kept_graph_saves_a_forward():
@@ -118,7 +118,7 @@ def test_a_kept_graph_saves_a_forward():
 
 def count_forwards() -> dict[str, int]:
     counts = {}
-    for kept in get_args(golden.Kept):
+    for kept in get_args(Kept):
         count = [0]
         original = golden.ZeroEngine.forward
 

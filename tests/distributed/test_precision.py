@@ -15,7 +15,7 @@ from harness.engine.precision import LossScale
 from harness.engine.step import Step
 from harness.engine.zero import ZeroEngine
 from tests import golden
-from tests.golden import LARGE_BUDGET, SMALL_BUDGET, Case
+from tests.golden_cases import LARGE_BUDGET, SMALL_BUDGET, Case
 from tests.golden_encoders import tiny_encoder
 from tests.ranks import run_ranks
 

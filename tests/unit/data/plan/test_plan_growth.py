@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.growth.made_tables import made_task
 from benchmarks.growth.plan import distinct_task, hub_task, peak_bytes
+from benchmarks.runner.made_tables import made_task
 from harness.data.batch import micro_batches
 from harness.data.batch.deal import deal
 from harness.data.config import NegativesConfig
