@@ -137,7 +137,7 @@ def weights_after_steps(case: Case, steps: int = 2) -> str:
     from harness import comm
 
     texts, plan, scheduled = tiny_schedule(case)
-    training = TrainingConfig(steps=steps, learning_rate=1e-2, warmup_ratio=0)
+    training = TrainingConfig(steps=steps, learning_rate=1e-2, warmup_ratio=0, precision=case.precision)  # type: ignore[arg-type]
     engine = ZeroEngine(tiny_encoder(case.dropout, backbone=case.backbone), training, deepspeed_json(case))
     with_graph = changes_bits_without_graph(engine)
     batches = [pad([texts[t] for t in rows]) for rows in scheduled.micro_batches[comm.rank()]]

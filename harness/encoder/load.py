@@ -127,10 +127,20 @@ def _load_backbone(config: ModelConfig, folder: str, dropout: float | None, as_s
     for name, value in own_dropout.items():
         setattr(backbone.config, name, value)
     if config.gradient_checkpointing:
+        check_checkpointing(backbone, config.name_or_path)
         backbone.gradient_checkpointing_enable(
             gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": cheap_dropout_again}
         )
     return backbone
+
+
+def check_checkpointing(backbone: PreTrainedModel, name: str) -> None:
+    """Raise ValueError for a backbone whose class cannot compute the states of a layer again, as ALBERT's."""
+    if not backbone.supports_gradient_checkpointing:
+        raise ValueError(
+            f"model.gradient_checkpointing: got true, but {name} is of type {backbone.config.model_type}, for which "
+            "transformers has none, expected false; lower training.micro_batch_tokens to take less memory"
+        )
 
 
 def _has_float32_buffers(backbone: PreTrainedModel) -> bool:

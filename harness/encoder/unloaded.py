@@ -14,7 +14,7 @@ from harness.encoder.config import ModelConfig
 from harness.encoder.dropout import cheap_dropout_again
 from harness.encoder.encoder import Encoder
 from harness.encoder.head import build_head, module_without_weights
-from harness.encoder.load import remove_pooler, set_dropout, switch_cache_off
+from harness.encoder.load import check_checkpointing, remove_pooler, set_dropout, switch_cache_off
 from harness.encoder.text_model import text_model_class
 from harness.model_folder.configuration import backbone_config, default_pooling
 from harness.model_folder.find import in_one_line, resolve_model
@@ -76,6 +76,7 @@ def _backbone(
             f"({in_one_line(error)}), expected a model of transformers; check model.attention"
         ) from error
     if config.gradient_checkpointing:
+        check_checkpointing(backbone, config.name_or_path)
         backbone.gradient_checkpointing_enable(
             gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": contexts_again}
         )

@@ -82,7 +82,7 @@ def _share_embeddings(objective: Objective, step: Step, local_RD: Tensor) -> Who
     """Gather the embeddings of all ranks, or only those that cannot pass from rank to rank (`loss.gather`)."""
     gathered_rows, dim = objective.gathered_rows(step.plan), local_RD.shape[1]
     num_texts, num_gathered = len(step.plan.texts), len(gathered_rows)
-    if choose_gather(objective.loss.gather, num_texts, num_gathered, dim, comm.world_size()) == "ring":
+    if choose_gather(objective.gather, num_texts, num_gathered, dim, comm.world_size()) == "ring":
         return DividedTable(local_RD, step.schedule, gathered_rows)
     return WholeTable(local_RD, step.schedule)
 

@@ -73,6 +73,11 @@ class Objective:
         self.matryoshka_weights = None if matryoshka_weights is None else tuple(matryoshka_weights)
         self._functions = {name: loss_function(name) for task in tasks for name in task.losses}
 
+    @property
+    def gather(self) -> str:
+        """The recipe's `loss.gather`. `auto` is `table` with the implementation `reference`, which has no ring."""
+        return "table" if (self.loss.gather, self.loss.implementation) == ("auto", "reference") else self.loss.gather
+
     def check_divisible(self, count: int) -> None:
         """Check that a step can be divided among `count` ranks.
 

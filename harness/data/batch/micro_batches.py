@@ -14,8 +14,8 @@ from harness.data.table.tokenisation import PAD_TO_MULTIPLE_OF
 
 # The cost of a micro-batch that does not depend on its size (mostly kernel launches), as a fraction of the budget. The
 # cost is relative to the budget because the budget is chosen so that a full micro-batch keeps the device busy. On a
-# CPU, where the budget is 1,024 tokens, the measured cost was 25 to 45 tokens (one thread, all-MiniLM-L6-v2, both
-# forward passes and the backward pass).
+# CPU, with a budget of 1,024 tokens, the measured cost was 25 to 45 tokens (one thread, all-MiniLM-L6-v2, both forward
+# passes and the backward pass).
 _FIXED_SHARE_OF_BUDGET = 1 / 32
 KnownSplits = dict[bytes, list[int]]  # the start of each micro-batch, by the padded lengths of the sorted texts
 _TEXTS_AT_ONCE = 1 << 13  # for which the candidates of all lengths are compared at a time, so that memory stays small

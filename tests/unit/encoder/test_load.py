@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.load import load_encoder, set_dropout
+from harness.encoder.unloaded import unloaded_encoder
 from harness.model_folder.pooling import POOLINGS
+from tests.golden_encoders import tiny_backbone
 from tests.tiny import make_model
 from tests.unit.encoder.models import TEXTS, change_json, config, export
 
@@ -97,6 +99,13 @@ def test_gradient_checkpointing_changes_memory_and_not_the_gradient(folder):
         encoder(batch.input_ids_BL, batch.attention_mask_BL).square().sum().backward()
         gradients.append({name: p.grad for name, p in encoder.named_parameters()})
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("load", [load_encoder, unloaded_encoder])
+def test_gradient_checkpointing_of_a_model_that_has_none_is_refused_with_the_key_to_change(tmp_path, load):
+    tiny_backbone("albert").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"^model.gradient_checkpointing: got true, but .* is of type albert"):
+        load(config(tmp_path, gradient_checkpointing=True, pooling=("mean",)))
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

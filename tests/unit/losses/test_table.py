@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from harness import comm
 from harness.data.batch.deal import deal
+from harness.engine import phases
 from harness.losses.config import LossConfig
 from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
@@ -33,7 +36,7 @@ def test_a_ring_shrinks_with_the_number_of_ranks_and_a_table_does_not() -> None:
 
 
 def objective(loss: str, **settings: str) -> Objective:
-    return Objective([TaskLossSettings("a", losses=(loss,))], LossConfig(gather="ring", **settings), None, None)  # type: ignore[arg-type]
+    return Objective([TaskLossSettings("a", losses=(loss,))], LossConfig(**{"gather": "ring", **settings}), None, None)  # type: ignore[arg-type]
 
 
 def test_a_ring_without_a_loss_that_passes_documents_is_refused() -> None:
@@ -45,6 +48,19 @@ def test_a_ring_with_the_reference_is_refused_on_several_ranks() -> None:
     with pytest.raises(ValueError, match=r"loss.implementation: got reference on 2 ranks with loss.gather: ring"):
         objective("info_nce", implementation="reference").check_divisible(2)
     objective("info_nce", implementation="reference").check_divisible(1)
+
+
+@pytest.mark.parametrize(("implementation", "expected"), [("reference", "whole"), ("chunked", "divided")])
+def test_auto_never_takes_a_ring_that_the_implementation_does_not_have(monkeypatch, implementation, expected) -> None:
+    """Otherwise a run would end in the first step whose table is large, hours after its start."""
+    monkeypatch.setattr(comm, "world_size", lambda: 2)
+    monkeypatch.setattr(phases, "WholeTable", lambda *_: "whole")
+    monkeypatch.setattr(phases, "DividedTable", lambda *_: "divided")
+    texts = range(TABLE_BYTES // (16 * 4))  # of 16 dimensions: a gibibyte, and several tables are needed
+    step = SimpleNamespace(plan=SimpleNamespace(parts=(), texts=texts), schedule=None)
+    several = objective("info_nce", implementation=implementation, gather="auto")
+    several.check_divisible(2)
+    assert phases._share_embeddings(several, step, torch.zeros(1, 16)) == expected  # type: ignore[arg-type]
 
 
 def divided(rank: int, monkeypatch: pytest.MonkeyPatch) -> tuple[DividedTable, torch.Tensor, torch.Tensor]:
