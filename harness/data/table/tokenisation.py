@@ -62,7 +62,7 @@ class Tokeniser:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of vocabulary, merges, normalisation and special tokens."""
+        """A hash of all that token ids depend on: vocabulary, merges, normalisation, special tokens, settings."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         state = backend.to_str() if backend is not None else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
         special = json.dumps(self.tokenizer.special_tokens_map, sort_keys=True, default=str)
@@ -72,7 +72,20 @@ class Tokeniser:
         parsed.pop("truncation", None)
         parsed.pop("padding", None)
         pooled = "" if self._pools_prompt else "prompt not pooled"
-        return xxhash.xxh3_128_hexdigest((json.dumps(parsed, sort_keys=True) + special + pooled).encode())
+        text = json.dumps(parsed, sort_keys=True) + special + pooled + self._settings()
+        return xxhash.xxh3_128_hexdigest(text.encode())
+
+    def _settings(self) -> str:
+        """What of tokenizer_config.json changes token ids beside the backend, if it is not the default."""
+        tokenizer = self.tokenizer
+        found: dict[str, str | int] = {}
+        if tokenizer.truncation_side != "right":
+            found["truncation_side"] = tokenizer.truncation_side
+        if tokenizer.split_special_tokens:
+            found["split_special_tokens"] = True
+        if not tokenizer.is_fast:  # its settings (do_lower_case) stand nowhere else
+            found |= {name: value for name, value in tokenizer.init_kwargs.items() if isinstance(value, bool | int)}
+        return json.dumps(found, sort_keys=True) if found else ""
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Token ids of each text, including special tokens, cut to `max_length` tokens.

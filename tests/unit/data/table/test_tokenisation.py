@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.data.table.tokenisation import Tokeniser
 from tests.tiny import make_model, text
+from tests.unit.data.table.sources import Open, write_lines
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +62,20 @@ def test_padding_stands_on_the_right_whatever_the_tokenizer_says(folder: Path, t
     tokeniser = Tokeniser(str(tmp_path))
     assert tokeniser.pad([[5, 6], [7]]).attention_mask_BL[:, :2].tolist() == [[1, 1], [1, 0]]
     assert tokeniser.tokenizer.padding_side == "right"  # exported models pad right, too
+
+
+@pytest.mark.parametrize("setting", [{"truncation_side": "left"}, {"split_special_tokens": True}])
+def test_settings_of_a_tokenizer_make_the_tokens_anew(
+    tmp_path: Path, open_data: Open, tokeniser: Tokeniser, setting: dict[str, Any]
+) -> None:
+    """They stand in tokenizer_config.json only. Without them in the key, a run would train on the other ids."""
+    path = write_lines(tmp_path / "a.jsonl", [{"query": "[SEP] ral tin mok", "pos": ["mok ral"], "neg": []}] * 2)
+    data = open_data(path, query_max_length=5)
+    config = make_model(tmp_path / "other") / "tokenizer_config.json"
+    assert Tokeniser(str(tmp_path / "other")).fingerprint == tokeniser.fingerprint
+    config.write_text(json.dumps(json.loads(config.read_text()) | setting))
+    other = Tokeniser(str(tmp_path / "other"))
+    again = open_data(path, query_max_length=5, tokeniser=other)
+    (fresh,) = other.encode(["[SEP] ral tin mok"], 5)
+    assert again.read_tokens(np.array([0])).ids_E.tolist() == fresh
+    assert data.read_tokens(np.array([0])).ids_E.tolist() != fresh
