@@ -175,9 +175,13 @@ class GraphChoice:
         return replace(step, graphs_kept=kept)
 
     def _fit(self, measured: Sequence[MeasuredGraph]) -> None:
-        """Fit the bytes of graphs, from what all ranks have measured, so that all of them choose alike."""
+        """Fit the bytes of graphs, from what all ranks have measured, so that all of them choose alike.
+
+        All take rank 0's fit: on hosts of several kinds the last bits of a fit may differ, and under ZeRO-3 ranks that
+        keep different numbers of graphs wait for each other for ever.
+        """
         self._measured += [graph for of_rank in comm.gather_objects(list(measured)) for graph in of_rank]
-        self.graph_bytes, self._meter = GraphBytes.fit(self._measured), None
+        self.graph_bytes, self._meter = comm.broadcast_object(GraphBytes.fit(self._measured)), None
 
 
 def changes_bits_without_graph(engine: ZeroEngine) -> bool:

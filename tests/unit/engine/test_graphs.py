@@ -129,6 +129,15 @@ def test_the_first_step_measures_and_the_second_keeps_what_fits(monkeypatch: pyt
     assert len(said) == 1
 
 
+def test_all_ranks_choose_by_the_fit_of_rank_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its graphs take 4 MiB a token here, those of this rank's own fit 1 MiB."""
+    of_main = GraphBytes(0.0, 4.0 * 2**20, 0.0, widest=24)
+    monkeypatch.setattr(graphs.comm, "broadcast_object", lambda _: of_main)
+    choice, _ = choose(150, monkeypatch)
+    measured(choice.choose(step_of([24, 16, 16])))
+    assert choice.choose(step_of([24, 16, 16])).graphs_kept == 1
+
+
 def test_longer_texts_than_any_before_are_measured_before_their_graphs_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
