@@ -18,9 +18,8 @@ from harness.search.exact import ExactSearch, k_highest
 from harness.search.request import CorpusShard, SearchRequest, SearchResult
 from harness.search.unit_rows import BLOCK_ROWS, unit_rows
 
-BLOCK_BYTES = (
-    512 * 2**20
-)  # of unit rows; in smaller blocks, more rows are scored exactly (4 % of the work at 1,024 dims)
+# Of unit rows. In smaller blocks, more rows are scored exactly (4 % of the work at 1,024 dimensions).
+BLOCK_BYTES = 512 * 2**20
 QUERIES = 1024  # searched at a time; the ranks exchange a message after each, so that none waits long for another
 
 

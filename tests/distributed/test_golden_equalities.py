@@ -23,7 +23,7 @@ from harness.prompts import NO_PROMPTS
 from harness.search import encode as encode_module
 from harness.search.encode import TextEncoder
 from tests import golden
-from tests.golden_cases import SMALL_BUDGET, Case, Kept
+from tests.golden_cases import LARGE_BUDGET, SMALL_BUDGET, Case, Kept
 from tests.ranks import run_ranks
 from tests.tiny import make_model, text
 
@@ -161,7 +161,7 @@ def test_activation_memory_is_that_of_one_micro_batch():
 
 
 def both_peaks() -> tuple[int, int]:
-    return peak_graph_memory(SMALL_BUDGET), peak_graph_memory(golden.LARGE_BUDGET)
+    return peak_graph_memory(SMALL_BUDGET), peak_graph_memory(LARGE_BUDGET)
 
 
 def test_texts_are_encoded_alike_whatever_the_number_of_ranks_and_the_size_of_a_block(tmp_path):

@@ -129,14 +129,16 @@ def curves() -> dict[str, list[float]]:
 
 
 def test_losses_of_a_run_in_half_precision_are_those_of_fp32():
-    """The small form of `python -m benchmarks.precision`. Rounded weights miss the bound, so it can be missed."""
+    """The small form of `python -m benchmarks.precision`; so small that its bound is a fifth of the 0.5 % there. Rounded
+    weights miss it, so it can be missed.
+    """
     losses = run_ranks(1, curves)[0]
     truth = losses.pop("fp32")
     assert truth[-1] < 0.8 * truth[0]  # it learns
     worst = {name: max(abs(a - b) / b for a, b in zip(curve, truth, strict=True)) for name, curve in losses.items()}
-    assert worst["bf16"] < 0.005
-    assert worst["fp16"] < 0.005
-    assert worst["bf16_weights"] > 0.005
+    assert worst["bf16"] < 0.001
+    assert worst["fp16"] < 0.001
+    assert worst["bf16_weights"] > 0.001
 
 
 def overflow(stage: int) -> dict[str, object]:

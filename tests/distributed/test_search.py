@@ -126,35 +126,6 @@ def test_what_is_wrong_on_one_rank_is_refused_on_all(kind: str, words: str) -> N
     assert words in messages[0]
 
 
-def _nearest() -> tuple[int, np.ndarray, np.ndarray]:
-    """Runs on a rank: return the number of documents that this rank searches, and the result."""
-    searched: list[int] = []
-    original = search.top_k
-
-    def recorded(query_QD: torch.Tensor, shard: CorpusShard, k: int, **options: Any) -> Any:
-        searched.append(len(shard))
-        return original(query_QD, shard, k, **options)
-
-    search.top_k = recorded  # type: ignore[assignment]
-    generator = np.random.default_rng(0)
-    query, document = (generator.standard_normal((count, WIDTH)) for count in (NUM_QUERIES, NUM_ROWS))
-    document[300:] = document[:100]  # copies on other ranks
-    found = search.nearest_by_cosine(query, document, K)
-    return searched[0], found.index_QK, found.score_QK
-
-
-def test_each_rank_searches_its_share_of_the_documents_and_rank_0_gets_what_one_rank_finds() -> None:
-    ((num_searched, index, score),) = run_ranks(1, _nearest)
-    assert num_searched == NUM_ROWS
-    for world in (2, 3):
-        ranks = run_ranks(world, _nearest)
-        assert sum(rank[0] for rank in ranks) == NUM_ROWS
-        assert max(rank[0] for rank in ranks) <= NUM_ROWS // world + 1
-        np.testing.assert_array_equal(ranks[0][1], index)
-        np.testing.assert_array_equal(ranks[0][2], score)
-        assert all(len(rank[1]) == 0 for rank in ranks[1:])
-
-
 def _failed_write(folder: Path) -> str:
     def disk_full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
