@@ -129,9 +129,7 @@ def curves() -> dict[str, list[float]]:
 
 
 def test_losses_of_a_run_in_half_precision_are_those_of_fp32():
-    """The small form of `python -m benchmarks.precision`; so small that its bound is a fifth of the 0.5 % there. Rounded
-    weights miss it, so it can be missed.
-    """
+    """The small form of `python -m benchmarks.precision`, with a fifth of its bound. Rounded weights miss it."""
     losses = run_ranks(1, curves)[0]
     truth = losses.pop("fp32")
     assert truth[-1] < 0.8 * truth[0]  # it learns
