@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -73,29 +74,39 @@ def _second_step(stage: int, sent: Counter[str]) -> dict[str, Any]:
     from harness.prediction.counted.live_bytes import LiveBytes
     from harness.types import TokenBatch
 
-    module, found = make_module(), {}
+    module, steps = make_module(), []
     batch = TokenBatch(torch.ones(2, 8, dtype=torch.int64), torch.ones(2, 8, dtype=torch.int64))
     with LiveBytes([*module.parameters(), *module.buffers()]) as live:
-        engine = ZeroEngine(module, TrainingConfig(steps=3), zero_json(stage))
+        engine = ZeroEngine(module, TrainingConfig(steps=9), zero_json(stage))
         engine.train_mode(True)
-        for step in (1, 2):
+        for step in range(1, 6):
             sent.clear()
-            live.reset()
-            with torch.no_grad():
-                for _ in range(MICRO_BATCHES):
-                    engine.forward(batch)
-            found["embed"], found["embed peak"] = live.now, live.peak
-            for index in range(MICRO_BATCHES):
-                engine.set_boundary(index == MICRO_BATCHES - 1)
-                live.reset()
-                embedding_BD = engine.forward(batch)
-                engine.accumulate(embedding_BD, torch.ones_like(embedding_BD))
-                del embedding_BD
-                found[f"replay {index}"], found[f"replay {index} peak"] = live.now, live.peak
-            live.reset()
-            engine.update_weights(step)
-            found["update"], found["update peak"] = live.now, live.peak
-    return {**found, "sent": dict(sent)}
+            steps.append(bytes_of_a_step(engine, batch, step, live))
+    # gloo's threads may hold the tensor of a transfer for a moment after it has ended, which only adds to what is held.
+    least = {name: min(found[name] for found in steps[1:]) for name in steps[0]}
+    return {**least, "sent": dict(sent)}
+
+
+def bytes_of_a_step(engine: Any, batch: Any, step: int, live: Any) -> dict[str, int]:
+    """Bytes that are held after each part of a step, and the most that are held within it."""
+    found = {}
+    gc.collect()  # when Python would do it by itself differs from run to run
+    live.reset()
+    with torch.no_grad():
+        for _ in range(MICRO_BATCHES):
+            engine.forward(batch)
+    found["embed"], found["embed peak"] = live.now, live.peak
+    for index in range(MICRO_BATCHES):
+        engine.set_boundary(index == MICRO_BATCHES - 1)
+        live.reset()
+        embedding_BD = engine.forward(batch)
+        engine.accumulate(embedding_BD, torch.ones_like(embedding_BD))
+        del embedding_BD
+        found[f"replay {index}"], found[f"replay {index} peak"] = live.now, live.peak
+    live.reset()
+    engine.update_weights(step)
+    found["update"], found["update peak"] = live.now, live.peak
+    return found
 
 
 @pytest.fixture(scope="module")
