@@ -14,7 +14,7 @@ from harness.report.report import Report
 from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.run.save import LongRunWarning, save_checkpoint, save_trained_model
-from harness.run.start import set_allocator, start_or_continue
+from harness.run.start import memory_allocator, start_or_continue
 from harness.run.stop import explain_non_finite
 
 
@@ -69,7 +69,7 @@ def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
         run.evaluation_data.facts,
         {
             "loss_implementation": run.objective.loss.implementation,
-            "allocator": set_allocator(run.config),
+            "allocator": memory_allocator(run.config),
         },
         watch=LongRunWarning(run.config, trained_steps).message,
     )

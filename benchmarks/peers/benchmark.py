@@ -7,8 +7,9 @@
 
 All sides train the same model on the first pairs of DIR/prompt_response/alpaca_en/train.jsonl.gz, for at most one
 epoch, with the settings of alpaca_in_batch.yaml. Each side runs in a new process; the sides take turns, and the median
-of the rounds counts. In every step ours and sentence-transformers use the rows of our plan. Exit status 1: in at least
-one step their losses differ by more than 2 %, or ours is not 3 times as fast.
+of the rounds counts. In every step ours and sentence-transformers use the rows of our plan, and both have our settings
+of the memory allocator. Exit status 1: in at least one step their losses differ by more than 2 %, or ours is not 3
+times as fast.
 
 FlagEmbedding and Tevatron need packages that contradict ours. They take part if PYTHON names the interpreter of an
 environment of their own; they draw other rows and pad to the longest text of a batch, so only speed and memory count:

@@ -166,12 +166,12 @@ class GraphChoice:
             indices = np.linspace(0, count - 1, min(count, _MOST_MEASURED)).astype(int)
             self._meter = GraphMeter(self.engine.module, indices.tolist())
             return replace(step, meter=self._meter)
-        lengths = step.plan.texts.length_T
+        reason = None
         if self.budget_bytes is None:
             self.budget_bytes, reason = _budget(self.setting)
-            kept = graphs_kept(step.schedule, lengths, self.graph_bytes, self.budget_bytes)
+        kept = graphs_kept(step.schedule, step.plan.texts.length_T, self.graph_bytes, self.budget_bytes)
+        if reason is not None:  # the first step that may keep graphs
             self.say(_line(self.budget_bytes, reason, kept, step, self.graph_bytes))
-        kept = graphs_kept(step.schedule, lengths, self.graph_bytes, self.budget_bytes)
         return replace(step, graphs_kept=kept)
 
     def _fit(self, measured: Sequence[MeasuredGraph]) -> None:

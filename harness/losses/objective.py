@@ -144,8 +144,11 @@ class Objective:
 
     def gathered_rows(self, plan: StepPlan) -> np.ndarray:
         """The rows of the table, ascending, that losses need which cannot pass documents on (`loss.gather: ring`)."""
-        needed = [part for part in plan.parts if not all(map(passes_documents, self.tasks[part.task].losses))]
-        return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(part.table_rows for part in needed)]))
+        is_needed_T = np.zeros(len(plan.texts), dtype=bool)
+        for part in plan.parts:
+            if not all(map(passes_documents, self.tasks[part.task].losses)):
+                is_needed_T[part.table_rows] = True
+        return np.flatnonzero(is_needed_T)
 
     def _sum_terms(
         self, plan: StepPlan, table: Tensor | DividedTable, share: StepShare, *, keep_graph: bool

@@ -63,8 +63,6 @@ class HeldPart:
 class WholeTable:
     """Every rank holds the embeddings of all texts of the step, and their gradient."""
 
-    divided = False
-
     def __init__(self, local_RD: Tensor, schedule: Schedule) -> None:
         """local_RD: the embeddings of this rank's texts."""
         self._num_gathered = comm.world_size() * len(local_RD)
@@ -85,8 +83,6 @@ class WholeTable:
 
 class DividedTable:
     """Every rank holds the embeddings of the texts that it encoded, and those that some loss cannot do without."""
-
-    divided = True
 
     def __init__(self, local_RD: Tensor, schedule: Schedule, gathered_rows: np.ndarray) -> None:
         """local_RD: the embeddings of this rank's texts. gathered_rows: ascending, the texts that every rank needs."""

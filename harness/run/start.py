@@ -30,7 +30,7 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
     ranks = f"{comm.world_size()} rank{'s' if comm.world_size() > 1 else ''}"
     say(f"{ranks} on {comm.device().type}: loading the model, then the data")
     if comm.device().type == "cpu":
-        say(f"memory allocator: {set_allocator(loaded.config)}")
+        say(f"memory allocator: {memory_allocator(loaded.config)}")
     checkpoint = folder.newest_checkpoint()
     show_prompts(loaded.config, folder.config)
     run = build_run(loaded, checkpoint)
@@ -47,8 +47,8 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
     return run, trained_steps
 
 
-def set_allocator(config: RunConfig) -> str | None:
-    """Set the C library's allocator for a run. Returns what was done, in words; None on a GPU."""
+def memory_allocator(config: RunConfig) -> str | None:
+    """How the C library's allocator is set for a run, in words; the first call sets it. None on a GPU."""
     if comm.device().type != "cpu":
         return None
     return return_freed_memory() if config.training.activation_memory == 0 else keep_freed_memory()

@@ -30,16 +30,20 @@ def token_sums(batch: TokenBatch) -> torch.Tensor:
     return torch.stack([(ids * mask).sum(1), mask.sum(1)], dim=1).float()
 
 
-def embed(model: str, folder: Path, num_texts: int = NUM_TEXTS) -> tuple[np.ndarray, list[int]]:
-    """Runs on a rank: return the rows that this rank gets and the ids of the texts that it read."""
-    module.BLOCK_TEXTS = 10
-    encode = TextEncoder(
+def summing_encoder(model: str) -> TextEncoder:
+    return TextEncoder(
         token_sums,
         Tokeniser(model),
         max_lengths={"query": 24, "document": 24},
         prompts=NO_PROMPTS,
         micro_batch_tokens=32,
     )
+
+
+def embed(model: str, folder: Path, num_texts: int = NUM_TEXTS) -> tuple[np.ndarray, list[int]]:
+    """Runs on a rank: return the rows that this rank gets and the ids of the texts that it read."""
+    module.BLOCK_TEXTS = 10
+    encode = summing_encoder(model)
     ids_read: list[int] = []
 
     def read(ids: np.ndarray) -> list[str]:
@@ -73,13 +77,7 @@ def shares(model: str, num_texts: int) -> tuple[list[list[float]], list[list[flo
     """Runs on a rank: the rows of its own texts, those that rank 0 alone gets, and their widths."""
     encode_module.BLOCK_TEXTS = 4
     encode_module.PASSES_PER_SIGN = 2
-    encode = TextEncoder(
-        token_sums,
-        Tokeniser(model),
-        max_lengths={"query": 24, "document": 24},
-        prompts=NO_PROMPTS,
-        micro_batch_tokens=32,
-    )
+    encode = summing_encoder(model)
     texts = [text(i, 1 + i % 2 * 9) for i in range(num_texts)]
     own = encode_share(encode, lambda ids: [texts[i] for i in ids], np.asarray(share_of_rank(num_texts)), "document")
     main = encode_on_main(encode, [*texts, *texts[:1]], "document")
