@@ -145,7 +145,7 @@ def load_recipe(recipe: str, overrides: Sequence[str] = (), data_root: Path | No
     overridden = [apply_override(tree, override) for override in overrides]
     config = build(RunConfig, tree, str(path), overridden)
     stage = zero_stage(load_deepspeed_json(config.deepspeed, path.parent))
-    problem = problem_of_stage(config.training.precision, stage)
+    problem = problem_of_stage(config.training, stage)
     if problem is not None:
         raise ValueError(f"{path}: {problem}")
     return LoadedRecipe(config, path.parent, data_root)

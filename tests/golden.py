@@ -17,6 +17,7 @@ from torch import Tensor
 from harness.data.batch.deal import deal
 from harness.data.batch.schedule import schedule
 from harness.data.plan.permutation import derive_key
+from harness.encoder.compile import compile_layers
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.engine import phases
 from harness.engine.config import TrainingConfig
@@ -114,15 +115,24 @@ def engine_gradients(case: Case) -> dict[str, Tensor]:
 
     texts, plan, scheduled = tiny_schedule(case)
     training = TrainingConfig(steps=1, precision=case.precision, max_grad_norm=0.0)  # type: ignore[arg-type]
-    engine = ZeroEngine(tiny_encoder(case.dropout, backbone=case.backbone), training, deepspeed_json(case))
-    engine.train_mode(True)
+    engine = build_engine(case, training)
+    with_graph = changes_bits_without_graph(engine)
     if case.negatives:
         plan = tiny_guide(tiny_encoder(seed=8), texts).mask(plan)
     batches = [pad([texts[t] for t in rows]) for rows in scheduled.micro_batches[comm.rank()]]
-    step = Step(plan, scheduled, batches, seed=5, graphs_kept=graphs_kept(case, scheduled))
+    kept = graphs_kept(case, scheduled)
+    step = Step(plan, scheduled, batches, seed=5, graphs_kept=kept, embeds_with_graph=with_graph)
     objective = tiny_objective(case.implementation, case.mixture, negatives=case.negatives, gather=case.gather)
     compute_gradients(engine, objective, step)
     return engine.full_gradients()
+
+
+def build_engine(case: Case, training: TrainingConfig) -> ZeroEngine:
+    """The engine of a case, with a new tiny encoder."""
+    encoder = tiny_encoder(case.dropout, backbone=case.backbone)
+    if case.compiled:
+        compile_layers(encoder)
+    return ZeroEngine(encoder, training, deepspeed_json(case))
 
 
 def compute_gradients(engine: ZeroEngine, objective: Objective, step: Step) -> None:
@@ -138,7 +148,7 @@ def weights_after_steps(case: Case, steps: int = 2) -> str:
 
     texts, plan, scheduled = tiny_schedule(case)
     training = TrainingConfig(steps=steps, learning_rate=1e-2, warmup_ratio=0, precision=case.precision)  # type: ignore[arg-type]
-    engine = ZeroEngine(tiny_encoder(case.dropout, backbone=case.backbone), training, deepspeed_json(case))
+    engine = build_engine(case, training)
     with_graph = changes_bits_without_graph(engine)
     batches = [pad([texts[t] for t in rows]) for rows in scheduled.micro_batches[comm.rank()]]
     for number in range(1, steps + 1):
@@ -209,9 +219,7 @@ def errors_on_ranks(cases: list[Case]) -> list[float]:
     truths: dict[Case, dict[str, Tensor]] = {}
     errors = []
     for case in cases:
-        key = replace(
-            case, stage=0, precision="fp32", offload=False, kept="none", implementation="chunked", gather="table"
-        )
+        key = replace(in_one_process(case), precision="fp32")
         if key not in truths:
             truths[key] = plain_gradients(key)
         errors.append(relative_error(engine_gradients(case), truths[key]))
@@ -222,8 +230,12 @@ def limit(case: Case) -> float:
     """Largest allowed error of a case."""
     if case.precision == "fp32":
         return 1e-5
-    naive = replace(case, stage=0, offload=False, kept="none", implementation="chunked", gather="table")
-    return 1.5 * naive_error(naive)
+    return 1.5 * naive_error(in_one_process(case))
+
+
+def in_one_process(case: Case) -> Case:
+    """The case without what plain autograd does not know."""
+    return replace(case, stage=0, offload=False, kept="none", implementation="chunked", gather="table", compiled=False)
 
 
 @cache

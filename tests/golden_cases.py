@@ -28,10 +28,11 @@ class Case:
     mixture: Mixture | None = None  # replaces the tasks and losses of `tiny_plan`
     backbone: Backbone = "bert"
     gather: str = "table"  # loss.gather
+    compiled: bool = False  # training.compile; plain autograd never is
     negatives: bool = False  # switches on all options of negatives: symmetric, same tower, hardness, guide
 
     def __str__(self) -> str:
-        marks = [name for name in ("shuffled", "offload") if getattr(self, name)]
+        marks = [name for name in ("shuffled", "offload", "compiled") if getattr(self, name)]
         marks += [self.mixture] if self.mixture else []
         marks += [self.gather] if self.gather != "table" else []
         marks += ["negatives"] if self.negatives else []
@@ -76,4 +77,6 @@ def cases(world: int) -> list[Case]:
         ]
         all_cases += [Case(world, stage, backbone="albert", precision="bf16") for stage in (1, 3)]
         all_cases.append(Case(world, 2, mixture="shared", negatives=True))
+        all_cases += [Case(world, stage, compiled=True, kept="half") for stage in (0, 1, 2)]
+        all_cases.append(Case(world, 2, precision="bf16", compiled=True))
     return all_cases

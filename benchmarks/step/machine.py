@@ -53,7 +53,7 @@ def work_of(recipe: Path, settings: tuple[str, ...], steps: int, ranks: int) -> 
     from harness.data.batch.schedule import padded_per_rank
     from harness.data.plan.plan import plan
     from harness.data.table.tokenisation import Tokeniser
-    from harness.engine.budget import CPU_TOKENS
+    from harness.engine.budget import cpu_tokens
     from harness.run.tasks import open_tasks
 
     loaded = load_recipe(str(recipe), list(settings))
@@ -63,7 +63,11 @@ def work_of(recipe: Path, settings: tuple[str, ...], steps: int, ranks: int) -> 
     tokens, padded = 0, 0
     for step in range(1, steps + 1):
         step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
-        schedule = deal(step_plan.texts.length_T, ranks, CPU_TOKENS if budget == "auto" else int(budget))
+        schedule = deal(
+            step_plan.texts.length_T,
+            ranks,
+            cpu_tokens(config.training.activation_memory) if budget == "auto" else int(budget),
+        )
         tokens += int(step_plan.texts.length_T.sum())
         padded += int(np.sum(padded_per_rank(schedule, step_plan.texts.length_T)))
     return Work(_parameters_without_embeddings(config.model.name_or_path), tokens / steps, 1 - tokens / padded)

@@ -59,6 +59,8 @@ def cost_lines(prediction: Prediction) -> list[str]:
         lines.append(f"the matrix rate of {setup.device.name} in {setup.training.precision} is not known")
     if times.communication is None:
         lines.append("the rate between ranks is not known: give --network GB/S")
+    if setup.training.compile:
+        lines.append("training.compile: not counted; memory and seconds are those of the same step without it")
     if prediction.host_bytes:
         lines.append(f"a rank also holds {prediction.host_bytes / _GIB:.2f} GiB of CPU memory (offload)")
     return lines

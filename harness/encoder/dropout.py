@@ -1,8 +1,9 @@
-"""Dropout on a CPU with masks that are cheap to draw. On a GPU, torch's own fused dropout stays.
+"""Dropout and attention on a CPU at less cost. On a GPU, torch's own fused kernels stay.
 
 torch draws a CPU's masks one by one with a serial Mersenne Twister, which takes up to 40 % of a training step, and
 stores them in the dtype of the states. Here a mask is 16 random bits an element of a vectorised generator (SFC64),
-compared with a threshold, and stored as one byte an element.
+compared with a threshold, and stored as one byte an element. Attention with dropout, and that of short texts without,
+is written out as plain matrix products.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import dropout, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
+# Tokens of a text up to which attention without dropout is written out: with 32 it takes 0.5 × the time of torch's
+# fused kernel, with 64 and 96 0.7 ×, with 128 1.1 × (12 heads of 32, both passes, 2 cores; LOG.md, 2026-11-29).
+_SHORT = 96
 _LEVELS = 1 << 16  # rates are rounded to a multiple of 1 / 65,536, and what is kept is scaled by the rounded rate
 
 
 class CheapDropout(TorchFunctionMode):
     """Inside this context, torch's dropout and attention with dropout draw their masks here, for tensors on a CPU.
+
+    Attention of short texts without dropout is computed here, too.
 
     It is a context and no module, so a backbone's classes, its configuration and the names of its weights stay as they
     are. Every mask depends on torch's generator alone, of which one number is drawn per mask: `torch.manual_seed`
@@ -62,28 +68,50 @@ def _attention(
 
     In half precision the weights are computed in float32, as torch does. Shapes [..., heads, tokens, head size].
     """
-    if not _is_ours(query, dropout_p):
-        with torch.autocast("cpu", enabled=False):
-            mask = None if attn_mask is None else _in_float32(attn_mask)
-            states = _in_float32(query), _in_float32(key), _in_float32(value)
+    drops = _is_ours(query, dropout_p)
+    with torch.autocast("cpu", enabled=False):
+        states = _in_float32(query), _in_float32(key), _in_float32(value)
+        mask = None if attn_mask is None else _in_float32(attn_mask)
+        if drops or (dropout_p == 0 and _is_faster_written_out(key, mask)):
+            scale = query.shape[-1] ** -0.5 if scale is None else scale
+            if enable_gqa:
+                groups = query.shape[-3] // key.shape[-3]
+                states = states[0], *(heads.repeat_interleave(groups, -3) for heads in states[1:])
+            attended = _written_out(*states, mask, dropout_p if drops else 0.0, is_causal, scale)
+        else:
             attended = scaled_dot_product_attention(
                 *states, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
             )
-            return attended.to(query.dtype)
-    if enable_gqa:
-        key, value = (states.repeat_interleave(query.shape[-3] // states.shape[-3], -3) for states in (key, value))
-    with torch.autocast("cpu", enabled=False):
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
-        scores = (query.float() * scale) @ key.float().transpose(-2, -1)
-        if is_causal:
-            attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attn_mask, float("-inf"))
-        elif attn_mask is not None:
-            scores = scores + attn_mask
-        # "safe": a row in which everything is masked gives 0, as torch's attention does, not NaN
-        weights = _drop(torch.ops.aten._safe_softmax(scores, -1), dropout_p)
-        return (weights @ value.float()).to(query.dtype)
+    return attended.to(query.dtype)
+
+
+def _is_faster_written_out(key: Tensor, mask: Tensor | None) -> bool:
+    """Whether three plain operations take less time than torch's fused kernel, which pays for long texts only.
+
+    A mask of numbers is a bias that may be learned (T5): what torch does with it is left as it is.
+    """
+    is_plain = mask is None or mask.dtype == torch.bool
+    return key.device.type == "cpu" and is_plain and key.shape[-2] <= _SHORT
+
+
+def _written_out(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rate: float, is_causal: bool, scale: float
+) -> Tensor:
+    """The formula of attention as plain operations; its weights [..., heads, tokens, tokens] stay for the backward."""
+    scores = (query * scale) @ key.transpose(-2, -1)
+    if is_causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
+    # "safe": a row in which everything is masked gives 0, as torch's attention does, not NaN. It takes twice the time.
+    softmax = torch.softmax if mask is None or _leaves_something(mask) else torch.ops.aten._safe_softmax
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros((), device=query.device).masked_fill(~mask, float("-inf"))
+    weights = softmax(scores if mask is None else scores + mask, -1)
+    return (_drop(weights, rate) if rate else weights) @ value
+
+
+def _leaves_something(mask: Tensor) -> bool:
+    """Whether a mask is known to leave something of every row."""
+    return mask.dtype == torch.bool and (isinstance(mask, FakeTensor) or bool(mask.any(-1).all()))
 
 
 def _in_float32(tensor: Tensor) -> Tensor:

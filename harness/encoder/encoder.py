@@ -40,6 +40,7 @@ class Encoder(nn.Module):
         self.head = nn.ModuleList() if head is None else head
         self.layout, self.normalize = layout, normalize
         self.has_cheap_dropout = True  # on a CPU
+        self.is_compiled = False  # see compile.py
         # Weights of the model folder that embeddings do not depend on. They are kept for the exported folder.
         self.unused_backbone_state: dict[str, Tensor] = {}
 

@@ -16,6 +16,7 @@ from harness.engine.precision import ACTIVATIONS
 # Fewer are padded less, more add up fewer gradients: with kept graphs a bf16 step of MiniLM on 2 cores takes 14 % less
 # time than with 1,024, and 4 % more than with 4,096, whose graphs are large (LOG.md, 2026-11-28).
 CPU_TOKENS = 2048
+CPU_TOKENS_WITHOUT_GRAPHS = 1024  # where no graph is kept, for which one asks to save memory
 _SHARE_OF_FREE_MEMORY = 0.4
 _MOST_TOKENS = 1 << 18
 
@@ -24,17 +25,24 @@ _MOST_TOKENS = 1 << 18
 SHARE_ON_CPU, SHARE_ON_GPU = 0.5, 0.75
 
 
-def micro_batch_tokens(setting: int | str, encoder: Encoder, precision: str) -> int:
+def micro_batch_tokens(
+    setting: int | str, encoder: Encoder, precision: str, activation_memory: int | str = "auto"
+) -> int:
     """Tokens of a micro-batch, equal on all ranks: the recipe's number, or for `auto` on a GPU what fits into 40 % of
     the free memory."""
     if setting != "auto":
         return int(setting)
     if comm.device().type == "cpu":
-        return CPU_TOKENS
+        return cpu_tokens(activation_memory)
     free, _ = torch.cuda.mem_get_info(comm.device())
     fitting_tokens = tokens_that_fit(free, encoder, precision)
     negated_tokens = torch.tensor([-fitting_tokens], device=comm.device())
     return -int(comm.all_reduce_max(negated_tokens))  # the minimum over ranks
+
+
+def cpu_tokens(activation_memory: int | str) -> int:
+    """Tokens of a micro-batch on a CPU, for `auto`."""
+    return CPU_TOKENS_WITHOUT_GRAPHS if activation_memory == 0 else CPU_TOKENS
 
 
 def tokens_that_fit(free: int, encoder: Encoder, precision: str) -> int:

@@ -29,13 +29,19 @@ class TrainingConfig(Section):
     # MiB of a rank for graphs that are kept from the embed phase to the replay phase, each of which saves a forward.
     # auto: a share of what the first step leaves free; 0: every micro-batch is encoded twice.
     activation_memory: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    compile: bool = False  # torch.compile of the backbone's layers; pays on some devices only: measure it
     seed: int = Field(0, ge=0)
     dropout: float | None = Field(None, ge=0, lt=1)  # null: the model's own
 
 
-def problem_of_stage(precision: str, stage: int) -> str | None:
-    """Why a precision cannot be trained with a ZeRO stage, in words; None if it can."""
-    if precision != "bf16_weights" or stage > 0:
+def problem_of_stage(training: TrainingConfig, stage: int) -> str | None:
+    """Why a recipe's settings cannot be trained with a ZeRO stage, in words; None if they can."""
+    if training.compile and stage == 3:
+        return (
+            "training.compile: got true with ZeRO stage 3, which gathers and releases weights inside of every layer, "
+            "expected stage 0, 1 or 2; set deepspeed: zero2 or training.compile: false"
+        )
+    if training.precision != "bf16_weights" or stage > 0:
         return None
     return (
         "training.precision: got bf16_weights with ZeRO stage 0, which keeps no fp32 copies of the weights, so that "

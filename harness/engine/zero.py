@@ -44,7 +44,7 @@ class ZeroEngine:
         time_collectives()
         self.stage = zero_stage(deepspeed_json)
         self.precision, self._training = training.precision, training
-        problem = problem_of_stage(training.precision, self.stage)
+        problem = problem_of_stage(training, self.stage)
         if problem is not None:
             raise ValueError(problem)
         self._autocast, self._loss_scale = Autocast(module, training.precision), LossScale(training.precision)

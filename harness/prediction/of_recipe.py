@@ -11,7 +11,7 @@ import numpy as np
 from harness.data.batch.deal import deal
 from harness.data.batch.micro_batches import padded_length
 from harness.encoder.config import ModelConfig
-from harness.engine.budget import CPU_TOKENS, tokens_that_fit
+from harness.engine.budget import cpu_tokens, tokens_that_fit
 from harness.engine.config import TrainingConfig
 from harness.losses.objective import Objective
 from harness.prediction.counted.micro_batch import UnloadedModel
@@ -82,7 +82,7 @@ class Predictor:
         if setting != "auto":
             return int(setting)
         if not setup.device.is_gpu:
-            return CPU_TOKENS
+            return cpu_tokens(setup.training.activation_memory)
         size = ModelSize.of(self.model.encoder, setup.zero.persistence_threshold)
         numbers = NUMBERS[setup.training.precision]
         held = states(size, setup.zero, numbers, setup.ranks, setup.temporaries, on_gpu=True)

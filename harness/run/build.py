@@ -11,6 +11,7 @@ from harness import comm, rank0
 from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig, with_folder_prompts
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.compile import compile_layers
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.load import load_encoder
 from harness.engine.budget import micro_batch_tokens
@@ -80,7 +81,11 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
 
 def _load_encoder(config: RunConfig, stage: int) -> Encoder:
     """The model. ZeRO-3 converts and divides the weights one by one, so that no rank ever holds all of them."""
-    return load_encoder(config.model, config.training.dropout, config.training.seed, as_stored=stage == 3)
+    training = config.training
+    encoder = load_encoder(config.model, training.dropout, training.seed, as_stored=stage == 3)
+    if training.compile:
+        compile_layers(encoder)
+    return encoder
 
 
 def _micro_batch_tokens(config: RunConfig, encoder: Encoder, checkpoint: Checkpoint | None) -> int:
@@ -91,7 +96,8 @@ def _micro_batch_tokens(config: RunConfig, encoder: Encoder, checkpoint: Checkpo
     setting = config.training.micro_batch_tokens
     if checkpoint is not None and setting == "auto":
         return int(checkpoint.state["micro_batch_tokens"])
-    return micro_batch_tokens(setting, encoder, config.training.precision)
+    training = config.training
+    return micro_batch_tokens(setting, encoder, training.precision, training.activation_memory)
 
 
 def _build_negatives(

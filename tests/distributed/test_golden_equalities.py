@@ -102,6 +102,7 @@ def test_the_weights_are_the_same_bits_however_many_graphs_are_kept():
     """
     precisions = ((0, "fp16"), (1, "bf16_weights"), (2, "bf16"), (3, "bf16"), (3, "fp32"))
     models = [Case(2, stage, dropout=0.2, precision=precision) for stage, precision in precisions]
+    models.append(Case(2, 1, dropout=0.2, compiled=True))
     models += [Case(2, stage, backbone="t5", precision=precision) for stage, precision in ((1, "fp32"), (3, "bf16"))]
     weights = run_ranks(2, weights_for_every_choice, models)[0]
     assert [len(of_model) for of_model in weights] == [1] * len(models)

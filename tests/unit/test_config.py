@@ -171,6 +171,12 @@ def test_weights_in_half_precision_need_a_zero_stage_that_keeps_fp32_copies(reci
     assert load_recipe(str(recipe), ["training.precision=bf16", "deepspeed=zero0"])
 
 
+def test_compiled_layers_are_refused_with_the_stage_that_divides_weights(recipe):
+    message = refusal(recipe, "training.compile=true", "deepspeed=zero3")
+    assert "training.compile: got true with ZeRO stage 3" in message
+    assert load_recipe(str(recipe), ["training.compile=true", "deepspeed=zero2"]).config.training.compile
+
+
 def test_a_config_is_frozen_because_every_rank_must_keep_the_same(recipe: Path) -> None:
     config = load_recipe(str(recipe)).config
     with pytest.raises(ValueError, match="frozen"):

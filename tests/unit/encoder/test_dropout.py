@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +87,42 @@ def test_attention_with_dropout_is_torch_s_formula_with_one_of_our_masks(options
     with CheapDropout():
         output = scaled_dot_product_attention(query, key, value, dropout_p=RATE, **options)
     torch.testing.assert_close(output, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"attn_mask": "bool"}, {"attn_mask": "masked row"},
+                                     {"scale": 0.3}, {"enable_gqa": True}])  # fmt: skip
+def test_attention_of_short_texts_is_as_exact_as_torch_s_own(options, dtype):
+    generator = torch.Generator().manual_seed(3)
+    states = [torch.randn(2, heads, 7, 8, generator=generator).to(dtype) for heads in (4, 2, 2)]
+    if not options.get("enable_gqa"):
+        states[1:] = [heads.repeat(1, 2, 1, 1) for heads in states[1:]]
+    visible = torch.rand(2, 1, 7, 7, generator=generator) < 0.6
+    visible[:, :, :, 0] = True
+    no_row = visible.clone()
+    no_row[:, :, 0] = False  # everything is masked for the first token
+    options = {**options, "attn_mask": {"bool": visible, "masked row": no_row}.get(options.get("attn_mask"))}
+
+    def results(dtype, context):
+        leaves = [state.to(dtype, copy=True).requires_grad_() for state in states]
+        with context:
+            output = scaled_dot_product_attention(*leaves, **options)
+        (output.double() * torch.linspace(-1, 1, 8)).sum().backward()
+        return [output.detach().double(), *(leaf.grad.double() for leaf in leaves)]
+
+    exact = results(torch.float64, nullcontext())
+    naive, ours = results(dtype, nullcontext()), results(dtype, CheapDropout())
+    for result, plain, right in zip(ours, naive, exact, strict=True):
+        allowed = 2 * float((plain - right).abs().max()) + torch.finfo(dtype).eps
+        assert float((result - right).abs().max()) <= allowed
+
+
+def test_attention_of_long_texts_and_that_with_a_learned_bias_is_torch_s_own():
+    for tokens, bias in ((97, None), (16, torch.randn(1, 1, 16, 16))):
+        states = [torch.randn(1, 2, tokens, 8) for _ in range(3)]
+        with CheapDropout():
+            output = scaled_dot_product_attention(*states, bias)
+        assert torch.equal(output, scaled_dot_product_attention(*states, bias))
 
 
 def test_the_masks_of_a_forward_depend_on_torch_s_generator_alone(folder, tokens):

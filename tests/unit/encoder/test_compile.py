@@ -1,0 +1,50 @@
+"""`training.compile`: the same embeddings and gradients for any shape from code that is made once, or one line."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from harness.encoder import compile as compile_module
+from harness.encoder.compile import compile_layers
+from tests.golden_encoders import VOCABULARY, tiny_encoder
+
+
+def gradients(encoder, texts, tokens):
+    ids_BL = torch.randint(1, VOCABULARY, (texts, tokens), generator=torch.Generator().manual_seed(tokens))
+    mask_BL = torch.ones_like(ids_BL)
+    mask_BL[0, tokens // 2 :] = 0
+    encoder.zero_grad()
+    encoder(ids_BL, mask_BL).square().sum().backward()
+    return torch.cat([parameter.grad.flatten() for parameter in encoder.backbone.parameters()])
+
+
+def test_compiled_layers_give_the_same_gradients_and_are_not_compiled_again_for_another_shape():
+    plain, compiled = tiny_encoder().train(), tiny_encoder().train()
+    compile_layers(compiled)
+    gradients(compiled, 2, 16)
+    counters.clear()
+    for texts, tokens in ((3, 8), (8, 40), (5, 24)):
+        torch.testing.assert_close(gradients(compiled, texts, tokens), gradients(plain, texts, tokens))
+    assert not counters["stats"]
+
+
+def test_a_backbone_without_a_list_of_layers_is_refused():
+    encoder = tiny_encoder()
+    encoder.backbone = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"training\.compile: got true, but this backbone has no list of layers"):
+        compile_layers(encoder)
+
+
+def test_a_machine_without_a_compiler_is_told_so_in_one_line(monkeypatch):
+    def no_compiler(function):
+        def compiled(*_):
+            raise RuntimeError("No working C++ compiler found\nin a long report")
+
+        return compiled
+
+    monkeypatch.setattr(compile_module.torch, "compile", no_compiler)
+    with pytest.raises(ValueError, match=r"training\.compile: got true, but torch cannot .* C\+\+ compiler") as error:
+        compile_layers(tiny_encoder())
+    assert "\n" not in str(error.value)
