@@ -36,7 +36,7 @@ def compile_layers(encoder: Encoder) -> None:
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     for layer in max(lists, key=len):
         layer.compile(dynamic=True)
-    encoder.is_compiled, encoder.has_cheap_dropout = True, False
+    encoder.is_compiled = True
 
 
 def _check_compiler() -> None:

@@ -111,7 +111,9 @@ def _written_out(
 
 def _leaves_something(mask: Tensor) -> bool:
     """Whether a mask is known to leave something of every row."""
-    return mask.dtype == torch.bool and (isinstance(mask, FakeTensor) or bool(mask.any(-1).all()))
+    if mask.dtype != torch.bool or torch.compiler.is_compiling():
+        return False
+    return isinstance(mask, FakeTensor) or bool(mask.any(-1).all())
 
 
 def _in_float32(tensor: Tensor) -> Tensor:
@@ -133,9 +135,20 @@ def _threshold(rate: float) -> int:
 
 def _drop(input: Tensor, rate: float) -> Tensor:
     threshold = _threshold(rate)
-    draw = _mask_without_numbers if isinstance(input, FakeTensor) else draw_mask
-    mask = draw(input.shape, threshold).view(torch.uint8)  # torch multiplies by these twice as fast as by bool
+    mask = _draw(list(input.shape), threshold).view(torch.uint8)  # torch multiplies by these twice as fast as by bool
     return _Masked.apply(input, mask, _LEVELS / (_LEVELS - threshold))
+
+
+@torch.library.custom_op("harness::draw_mask", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
+def _draw(shape: list[int], threshold: int) -> Tensor:
+    """`draw_mask` as one operation of torch: compiled code calls it, once for every mask and in the same order."""
+    return draw_mask(shape, threshold)
+
+
+@_draw.register_fake
+def _(shape: list[int], threshold: int) -> Tensor:
+    """In place of `draw_mask` for tensors that have shapes only: takes and keeps the same memory."""
+    return torch.empty(shape, dtype=torch.int16) >= threshold
 
 
 def draw_mask(shape: Sequence[int], threshold: int) -> Tensor:
@@ -147,11 +160,6 @@ def draw_mask(shape: Sequence[int], threshold: int) -> Tensor:
     seed = int(torch.randint(1 << 62, ()))
     words = np.random.SFC64(seed).random_raw(-(-count // 4))  # 64 bits each: four elements
     return torch.from_numpy(words.view(np.uint16)[:count] >= threshold).view(tuple(shape))
-
-
-def _mask_without_numbers(shape: Sequence[int], threshold: int) -> Tensor:
-    """In place of `draw_mask` for tensors that have shapes only: takes and keeps the same memory."""
-    return torch.empty(tuple(shape), dtype=torch.int16) >= threshold
 
 
 class _Masked(torch.autograd.Function):
