@@ -35,15 +35,23 @@ class CheapDropout(TorchFunctionMode):
     before a forward repeats all of them, and so does what restores the generator, as gradient checkpointing does.
     """
 
+    def __init__(self, own_masks: bool = True) -> None:
+        """own_masks: False: only attention is computed here, and every mask is torch's own, as compiled code needs it.
+
+        Compiled code would draw two masks of one shape once, and use it twice (findings/).
+        """
+        super().__init__()
+        self._own_masks = own_masks
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         """Replace the two functions; call every other as it is."""
         kwargs = kwargs or {}
-        if func is dropout:
+        if func is dropout and self._own_masks:
             return _dropout(*args, **kwargs)
         if func is scaled_dot_product_attention:
-            return _attention(*args, **kwargs)
+            return _attention(*args, **kwargs, own_masks=self._own_masks)
         return func(*args, **kwargs)
 
 
@@ -63,12 +71,14 @@ def _attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    *,
+    own_masks: bool = True,
 ) -> Tensor:
     """softmax(query · keyᵀ · scale + mask), dropped, · value: the formula that torch takes on a CPU with dropout, too.
 
     In half precision the weights are computed in float32, as torch does. Shapes [..., heads, tokens, head size].
     """
-    drops = _is_ours(query, dropout_p)
+    drops = own_masks and _is_ours(query, dropout_p)
     with torch.autocast("cpu", enabled=False):
         states = _in_float32(query), _in_float32(key), _in_float32(value)
         mask = None if attn_mask is None else _in_float32(attn_mask)
@@ -135,20 +145,9 @@ def _threshold(rate: float) -> int:
 
 def _drop(input: Tensor, rate: float) -> Tensor:
     threshold = _threshold(rate)
-    mask = _draw(list(input.shape), threshold).view(torch.uint8)  # torch multiplies by these twice as fast as by bool
+    draw = _mask_without_numbers if isinstance(input, FakeTensor) else draw_mask
+    mask = draw(input.shape, threshold).view(torch.uint8)  # torch multiplies by these twice as fast as by bool
     return _Masked.apply(input, mask, _LEVELS / (_LEVELS - threshold))
-
-
-@torch.library.custom_op("harness::draw_mask", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
-def _draw(shape: list[int], threshold: int) -> Tensor:
-    """`draw_mask` as one operation of torch: compiled code calls it, once for every mask and in the same order."""
-    return draw_mask(shape, threshold)
-
-
-@_draw.register_fake
-def _(shape: list[int], threshold: int) -> Tensor:
-    """In place of `draw_mask` for tensors that have shapes only: takes and keeps the same memory."""
-    return torch.empty(shape, dtype=torch.int16) >= threshold
 
 
 def draw_mask(shape: Sequence[int], threshold: int) -> Tensor:
@@ -160,6 +159,11 @@ def draw_mask(shape: Sequence[int], threshold: int) -> Tensor:
     seed = int(torch.randint(1 << 62, ()))
     words = np.random.SFC64(seed).random_raw(-(-count // 4))  # 64 bits each: four elements
     return torch.from_numpy(words.view(np.uint16)[:count] >= threshold).view(tuple(shape))
+
+
+def _mask_without_numbers(shape: Sequence[int], threshold: int) -> Tensor:
+    """In place of `draw_mask` for tensors that have shapes only: takes and keeps the same memory."""
+    return torch.empty(tuple(shape), dtype=torch.int16) >= threshold
 
 
 class _Masked(torch.autograd.Function):

@@ -56,7 +56,7 @@ class Encoder(nn.Module):
 
     def _dropout(self, input_ids_BL: Tensor) -> AbstractContextManager[object]:
         is_cheap = self.has_cheap_dropout and input_ids_BL.device.type == "cpu"
-        return CheapDropout() if self.training and is_cheap else nullcontext()
+        return CheapDropout(own_masks=not self.is_compiled) if self.training and is_cheap else nullcontext()
 
     def _embed(self, input_ids_BL: Tensor, attention_mask_BL: Tensor, pooling_mask_BL: Tensor | None) -> Tensor:
         mask_BL = attention_mask_BL if pooling_mask_BL is None else pooling_mask_BL

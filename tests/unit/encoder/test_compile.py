@@ -7,6 +7,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from harness.encoder import compile as compile_module
+from harness.encoder import dropout as dropout_module
 from harness.encoder.compile import compile_layers
 from tests.golden_encoders import VOCABULARY, tiny_encoder
 
@@ -48,3 +49,22 @@ def test_a_machine_without_a_compiler_is_told_so_in_one_line(monkeypatch):
     with pytest.raises(ValueError, match=r"training\.compile: got true, but torch cannot .* C\+\+ compiler") as error:
         compile_layers(tiny_encoder())
     assert "\n" not in str(error.value)
+
+
+def test_compiled_code_draws_its_dropout_masks_with_torch_s_own_generator(monkeypatch):
+    """Masks of ours that have one shape would be drawn once for all of them."""
+
+    def refuse(*_):
+        raise AssertionError("one of our masks was drawn")
+
+    monkeypatch.setattr(dropout_module, "draw_mask", refuse)
+    encoder, ids_BL = tiny_encoder(0.2).train(), torch.arange(1, 17).reshape(2, 8)
+    compile_layers(encoder)
+    encoder.backbone.embeddings.eval()
+    embeddings = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            embeddings.append(encoder(ids_BL, torch.ones_like(ids_BL)))
+    assert torch.equal(embeddings[0], embeddings[1])
+    assert not torch.equal(embeddings[0], embeddings[2])
