@@ -80,17 +80,17 @@ def _attention(
     """
     drops = own_masks and _is_ours(query, dropout_p)
     with torch.autocast("cpu", enabled=False):
-        states = _in_float32(query), _in_float32(key), _in_float32(value)
+        queries, keys, values = _in_float32(query), _in_float32(key), _in_float32(value)
         mask = None if attn_mask is None else _in_float32(attn_mask)
         if drops or (dropout_p == 0 and _is_faster_written_out(key, mask)):
             scale = query.shape[-1] ** -0.5 if scale is None else scale
             if enable_gqa:
                 groups = query.shape[-3] // key.shape[-3]
-                states = states[0], *(heads.repeat_interleave(groups, -3) for heads in states[1:])
-            attended = _written_out(*states, mask, dropout_p if drops else 0.0, is_causal, scale)
+                keys, values = keys.repeat_interleave(groups, -3), values.repeat_interleave(groups, -3)
+            attended = _written_out(queries, keys, values, mask, dropout_p if drops else 0.0, is_causal, scale)
         else:
             attended = scaled_dot_product_attention(
-                *states, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+                queries, keys, values, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
             )
     return attended.to(query.dtype)
 
