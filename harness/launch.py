@@ -4,7 +4,7 @@ DeepSpeed's launcher gives its ranks 30 seconds after a SIGTERM, and one after t
 they did, and 0 if its second level was killed. This process sends signals to the ranks themselves, reads the statuses
 that they leave (`rank_watch.py`) and ends as they did, leaves no process behind, and starts again on request.
 
-    SIGTERM, SIGUSR1   the ranks finish their step, save and end; a second SIGTERM ends them at once
+    SIGTERM, SIGUSR1   the ranks finish their step, save and end; several are as one, as schedulers send both
     SIGINT, SIGHUP     the ranks end at once
 """
 
@@ -118,7 +118,7 @@ class _Job:
         while process.poll() is None or running_watchers(self.folder):
             received = signal.sigtimedwait([*self.heard, signal.SIGCHLD], _REPEAT_SECONDS)
             number = None if received is None else received.si_signo
-            if number in (signal.SIGINT, signal.SIGHUP) or (number == signal.SIGTERM and self.was_asked):
+            if number in (signal.SIGINT, signal.SIGHUP):
                 return self._interrupt(process)
             if number in (signal.SIGTERM, signal.SIGUSR1):
                 if not self.was_asked:

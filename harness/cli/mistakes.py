@@ -95,7 +95,8 @@ def _leave_as_asked(error: StopAskedError) -> NoReturn:
 
 def _tells_of_lost_rank(error: Exception) -> bool:
     """Whether a collective has failed because another rank is gone."""
-    return any(sign in str(error) for sign in _SIGNS_OF_A_LOST_RANK)
+    is_of_a_pipe = isinstance(error, BrokenPipeError)  # that of `harness ... | head`
+    return not is_of_a_pipe and any(sign in str(error) for sign in _SIGNS_OF_A_LOST_RANK)
 
 
 def _leave_after_lost_rank(error: Exception) -> NoReturn:

@@ -112,13 +112,14 @@ def test_ctrl_c_ends_all_at_once(started: Path, number: signal.Signals) -> None:
     assert is_gone(rank)
 
 
-def test_a_second_sigterm_does_not_wait_for_the_ranks(started: Path) -> None:
-    process = launch(started, SECONDS_OF_RANK="60")
+def test_ctrl_c_ends_ranks_that_do_not_stop_when_asked(started: Path) -> None:
+    process = launch(started)
     rank = wait_for_rank(started)
     os.kill(rank, signal.SIGSTOP)  # a rank that hangs
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGTERM)
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+        time.sleep(0.3)
+        assert process.poll() is None
     assert process.wait(timeout=20) == 130
     assert is_gone(rank)
 
