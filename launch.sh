@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # ./launch.sh                          the main job: recipe demo, one rank per GPU (without a GPU: 2 ranks on the CPU)
 # ./launch.sh test [pytest arguments]  the tests, in a process per core, at most 4 (-n 0: in one)
-# ./launch.sh RECIPE [--set KEY=VALUE ...] [--data-root DIR] [--output DIR] [--verbose] [launcher flags: --hostfile F ...]
+# ./launch.sh RECIPE [--set KEY=VALUE ...] [--data-root DIR] [--output DIR] [--verbose] [--restarts N]
+#             [launcher flags: --hostfile F ...]   --restarts: start again, at most N times, after a stop or a crash
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-[[ ${1:-} == -h || ${1:-} == --help ]] && exec sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"
+[[ ${1:-} == -h || ${1:-} == --help ]] && exec sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}"
 job=demo extras=demo
 [[ ${1:--} == -* ]] || { job=$1 && shift; }
 [[ $job == test ]] && extras=demo,test
@@ -37,11 +38,13 @@ ranks=(--num_accelerators "$((num_gpus ? num_gpus : 2))")
 [[ $num_gpus != 0 ]] || export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) > 1 ? $(nproc) / 2 : 1))}
 
 # 3. Who gets which argument: the harness its own, DeepSpeed's launcher all others.
-ours=() flags=() quiet=(--log_level critical)
+ours=() flags=() quiet=(--log_level critical) restarts=()
 while (($#)); do
   case $1 in
     --set | --data-root | --output) ours+=("$1" "${2?"expected a value after $1"}") && shift ;;
     --set=* | --data-root=* | --output=*) ours+=("$1") ;;
+    --restarts) restarts=("$1" "${2?"expected a number after $1"}") && shift ;;
+    --restarts=*) restarts=(--restarts "${1#*=}") ;;
     --verbose) ours+=("$1") && quiet=() ;;
     -H | --hostfile* | -i | --include* | -e | --exclude* | --num_*) ranks=() && flags+=("$1") ;;
     *) flags+=("$1") ;;
@@ -49,8 +52,6 @@ while (($#)); do
   shift
 done
 
-# 4. A process group of its own, so that Ctrl-C ends the launcher and every rank; then the cursor comes back.
-set -m
-deepspeed "${quiet[@]}" "${ranks[@]}" "${flags[@]}" --module harness train "$job" "${ours[@]}" </dev/null &
-trap 'exec 2>/dev/null; kill -TERM -- -$! || true; wait $! || true; [[ ! -t 1 ]] || printf "\e[?25h\n"; exit 130' INT TERM HUP
-wait $!
+# 4. A process that hands signals to the ranks, tells how they ended, and starts again: see harness/launch.py.
+exec python -m harness.launch "${restarts[@]}" -- \
+  deepspeed "${quiet[@]}" "${ranks[@]}" "${flags[@]}" --module harness train "$job" "${ours[@]}"

@@ -135,6 +135,16 @@ def all_reduce_max(value: Tensor) -> Tensor:
     return value
 
 
+@_communicates
+def on_any_rank(flag: bool) -> bool:
+    """Whether the flag is set on at least one rank; every rank gets the same answer."""
+    if _alone():
+        return flag
+    flags = torch.tensor([flag], dtype=torch.uint8)  # in CPU memory, so that a GPU is not waited for
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+    return bool(flags)
+
+
 def sign_of_life() -> None:
     """Exchange a message with all ranks, so that none of them waits for long in one call for a slower one."""
     if not _alone():

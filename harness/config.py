@@ -37,7 +37,7 @@ CHECKPOINTS, BANKS = "checkpoints", "banks"  # folders of a run
 class RunConfig(Section):
     """A whole experiment. `deepspeed` names a file of ds_configs/ or a path; `output` defaults to runs/NAME."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")  # a folder's name; `.` and `..` are none
     model: ModelConfig
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
     data: DataConfig = DataConfig()
@@ -48,7 +48,7 @@ class RunConfig(Section):
     deepspeed: str = "zero1"
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
-    output: str = Field(default_factory=lambda keys: f"runs/{keys.get('name')}")
+    output: str = Field(default_factory=lambda keys: f"runs/{keys.get('name')}", min_length=1)
 
     @model_validator(mode="after")
     def _check_tasks(self) -> RunConfig:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+_UNFINISHED = ".unfinished"
 _LEAST_FREE_BYTES = 1_000_000  # for what is small: metrics, tables, the report
 
 
@@ -55,6 +59,57 @@ def create_once(path: Path, create: Callable[[Path], None]) -> None:
         sync(written_path)
     os.replace(unfinished, path)
     sync(path.parent)
+
+
+@contextmanager
+def unfinished_folder(path: Path) -> Iterator[Path]:
+    """The path of a folder beside `path`, not yet made, that nobody else uses; removed in the end if it still exists.
+
+    The name is another one every time, because beside `path` may lie what is not ours. See `remove_unfinished`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    try:
+        yield unfinished
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed starts have left of `unfinished_folder(path)`. Only in a folder of ours."""
+    for folder in path.parent.glob(f".{path.name}.????????{_UNFINISHED}"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(complete: Path, path: Path) -> Path | None:
+    """Give the complete folder the name `path`. An earlier folder of this name leaves only after that.
+
+    An earlier one with files whose names the new one lacks is kept, under another name, which is returned: somebody
+    else may have put them there. If `path` is a link, the link is replaced, and what it leads to stays.
+    """
+    for file in complete.rglob("*"):
+        sync(file)
+    aside = None
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        aside = _free_name(path)
+        path.rename(aside)
+    complete.rename(path)
+    sync(path.parent)
+    if aside is None or _names(aside) - _names(path):
+        return aside
+    shutil.rmtree(aside)
+    return None
+
+
+def _free_name(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}.earlier-{number}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())
+
+
+def _names(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*")}
 
 
 def check_output(path: Path, knob: str, num_bytes: int = 0, *, is_file: bool = False) -> None:

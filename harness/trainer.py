@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from harness import comm
+from harness import comm, rank0
 from harness.config import LoadedRecipe, with_folder_prompts
 from harness.engine.budget import peak_memory_bytes
 from harness.engine.phases import embed, replay, score
 from harness.engine.step import Step
 from harness.engine.step_cost import StepCost
 from harness.evaluation.runner import evaluate
+from harness.process.stop_request import deferred
 from harness.report.messages import warn
 from harness.report.report import Report
 from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.run.save import LongRunWarning, save_checkpoint, save_trained_model
 from harness.run.start import memory_allocator, start_or_continue
-from harness.run.stop import explain_non_finite
+from harness.run.stop import explain_non_finite, save_and_stop_if_asked
 
 
 def train(loaded: LoadedRecipe) -> None:
@@ -23,21 +24,22 @@ def train(loaded: LoadedRecipe) -> None:
 
     Raises:
         ValueError: settings, data or checkpoints that do not fit, or a loss or gradient that is not finite.
+        StopAskedError: SIGTERM or SIGUSR1 has asked any rank to stop, and the state is saved.
     """
     comm.initialise()
     folder = RunFolder.of(with_folder_prompts(loaded.config))
     if folder.is_finished():
         return folder.show_finished()
-    run, trained_steps = start_or_continue(loaded, folder)
-    with _open_report(run, folder, trained_steps) as report, explain_non_finite(run, folder):
-        if trained_steps == 0:
-            _evaluate_if_due(run, report, step=0)
-        for step in run.steps(after=trained_steps):
-            report.step(train_step(run, step))
-            _evaluate_if_due(run, report, step.number)
-            _save_if_due(run, folder, step.number)
-        save_trained_model(run, folder)
-        _finish(folder, report)
+    with folder.claimed():
+        run, trained_steps = start_or_continue(loaded, folder)
+        with _open_report(run, folder, trained_steps) as report, explain_non_finite(run, folder), deferred():
+            _evaluate_if_missing(run, folder, report, trained_steps)
+            for step in run.steps(after=trained_steps):
+                report.step(train_step(run, step))
+                save_and_stop_if_asked(run, folder, step.number)
+                _evaluate_and_save_if_due(run, folder, report, step.number)
+            save_trained_model(run, folder)
+            _finish(folder, report)
     comm.shutdown()
 
 
@@ -75,13 +77,23 @@ def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
     )
 
 
+def _evaluate_if_missing(run: Run, folder: RunFolder, report: Report, step: int) -> None:
+    """Score the starting model, or the weights after a step at which a signal stopped the run before it scored them."""
+    if comm.broadcast_object(report.evaluation_results(step)):
+        return
+    _evaluate_if_due(run, report, step)
+    if step > 0 and run.is_due(step, run.config.checkpoint.every):
+        rank0.by_main(lambda: folder.point_to_best(step))
+
+
 def _evaluate_if_due(run: Run, report: Report, step: int) -> None:
     if run.config.evaluation.data and run.is_due(step, run.config.evaluation.every):
         encode = run.encoders.for_evaluation()
         report.evaluation(step, evaluate(encode, run.evaluation_data, run.config.model.matryoshka_dims))
 
 
-def _save_if_due(run: Run, folder: RunFolder, step: int) -> None:
+def _evaluate_and_save_if_due(run: Run, folder: RunFolder, report: Report, step: int) -> None:
+    _evaluate_if_due(run, report, step)
     if run.is_due(step, run.config.checkpoint.every):
         save_checkpoint(run, folder, step)
 

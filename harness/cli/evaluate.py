@@ -130,9 +130,11 @@ def evaluate_model(
 
 def _check(output: Path | None) -> None:
     from harness.files import check_output
+    from harness.ownership.files import is_json_with, refuse_foreign_file
 
     if output is not None:
         check_output(output, "--output", is_file=True)
+        refuse_foreign_file(output, "--output", "a file of scores", is_json_with("model", "datasets"))
 
 
 def _scores(opened: OpenedModel, loaded: LoadedData, dims: list[int] | None, console: EvaluationConsole) -> Results:
@@ -165,11 +167,11 @@ def _show(output: Path | None, model: str, results: Results, loaded: LoadedData)
     from rich.console import Console
 
     from harness.evaluation.results import json_values, results_table
+    from harness.files import replace_file
 
     Console().print(results_table(results))
     if output is None:
         return
     prompts = {fact["name"]: fact["prompts"] for fact in loaded.facts}
     facts = {"model": model, "datasets": json_values(results), "prompts": prompts, "data": loaded.facts}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    replace_file(output, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

@@ -42,8 +42,9 @@ def export_run(run: Path, out: Path, *, trust_remote_code: bool = False) -> None
     from harness.run.folder import RunFolder, model_folder
     from harness.run.tasks import BYTES_OF_EXPORT
 
+    check_output(out, "--out")
     if out.exists() and any(out.iterdir()):
-        raise ValueError(f"--out: got {out}, which is not empty, expected a new folder")
+        raise ValueError(f"--out: got {out}, which is not empty, expected a new or empty folder; name another one")
     folder = RunFolder.containing(run)
     source = model_folder(str(run))
     trust = trust_remote_code or folder.config.model.trust_remote_code

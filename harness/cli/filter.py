@@ -106,12 +106,9 @@ def _checked_config(options: dict[str, Any], overrides: list[str]) -> FilterConf
     return build(FilterConfig, options, "filter", [apply_override(options, override) for override in overrides])
 
 
-def _check_places(corpus: str | None, out: Path, config: FilterConfig) -> None:
-    from harness.files import check_output
-
+def _check_corpus(corpus: str | None, config: FilterConfig) -> None:
     if corpus is not None and config.consistency_top_k is None:
         raise ValueError(f"--corpus: got {corpus} without --consistency-top-k, expected both; add it or leave both out")
-    check_output(out, "--out")
 
 
 def filter_data(
@@ -130,26 +127,28 @@ def filter_data(
     trust_remote_code: bool = False,
 ) -> None:
     """Keep the pairs that pass all filters; write them and a report. A killed start goes on, a finished one is read."""
-    from harness import comm, rank0
+    from harness import comm
     from harness.cli.opened_model import open_model
     from harness.data.source.facts import ReadSettings
-    from harness.filtering.filter import FilterRequest, earlier_report, filter_pairs
+    from harness.filtering.filter import FilterRequest, earlier_report, filter_pairs, output_folder
     from harness.report.console import MiningConsole, ReadingConsole
+    from harness.report.messages import say
 
     if "RANK" in os.environ:
         comm.initialise()
-    rank0.by_main(lambda: _check_places(corpus, out, config))
+    _check_corpus(corpus, config)
     data_path, corpus_path = (None if path is None else existing_path(path, data_root) for path in (data, corpus))
-    opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code)
-    opened.show_prompts()
-    documents = None if corpus_path is None else opened.read("corpus", corpus_path)
-    reading = opened.tokeniser, opened.prompts, opened.pair_lengths, opened.identity()
-    places = out, ReadingConsole(data), ReadSettings(columns or {})
-    request = FilterRequest(str(data_path), "train", documents, config, *reading, *places)
-    facts = request.facts()
-    if (report := earlier_report(request, facts)) is None:
-        with MiningConsole() as console:
-            report = filter_pairs(opened.encode.without_prompts(), request, facts, console.progress)
+    with output_folder(out, say).claimed("filter"):
+        opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code)
+        opened.show_prompts()
+        documents = None if corpus_path is None else opened.read("corpus", corpus_path)
+        reading = opened.tokeniser, opened.prompts, opened.pair_lengths, opened.identity()
+        places = out, ReadingConsole(data), ReadSettings(columns or {})
+        request = FilterRequest(str(data_path), "train", documents, config, *reading, *places)
+        facts = request.facts()
+        if (report := earlier_report(request, facts)) is None:
+            with MiningConsole() as console:
+                report = filter_pairs(opened.encode.without_prompts(), request, facts, console.progress)
     _show(report, out)
     comm.shutdown()
 

@@ -114,24 +114,24 @@ def mine_bank(
 
     Under the launcher, the ranks divide the work. A killed run is continued.
     """
-    from harness import comm, rank0
+    from harness import comm
     from harness.cli.opened_model import open_model
     from harness.data.source.facts import ReadSettings
-    from harness.files import check_output
-    from harness.mining.mine import mine, refuse_finished
+    from harness.mining.mine import mine, output_folder, refuse_finished
     from harness.report.console import MiningConsole
+    from harness.report.messages import say
 
     if "RANK" in os.environ:
         comm.initialise()
     refuse_finished(out)
-    rank0.by_main(lambda: check_output(out, "--out"))
-    opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code)
-    opened.show_prompts()
-    data = opened.read("retrieval", os.path.abspath(existing_path(queries, data_root)), ReadSettings(columns or {}))
-    documents = None if corpus is None else opened.read("corpus", os.path.abspath(existing_path(corpus, data_root)))
-    encode, ranked_by = opened.encode.without_prompts(), opened.identity()
-    with MiningConsole() as console:
-        facts = mine(encode, data, documents, settings, out, opened.prompts, ranked_by, console.progress)
+    with output_folder(out, say).claimed("mine"):
+        opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code)
+        opened.show_prompts()
+        data = opened.read("retrieval", os.path.abspath(existing_path(queries, data_root)), ReadSettings(columns or {}))
+        documents = None if corpus is None else opened.read("corpus", os.path.abspath(existing_path(corpus, data_root)))
+        encode, ranked_by = opened.encode.without_prompts(), opened.identity()
+        with MiningConsole() as console:
+            facts = mine(encode, data, documents, settings, out, opened.prompts, ranked_by, console.progress)
     if comm.is_main():
         _print_summary(out, facts, data, documents)
     comm.shutdown()

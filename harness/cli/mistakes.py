@@ -14,10 +14,17 @@ from typing import NoReturn
 
 import typer
 
+from harness.process import rank_watch, statuses, stop_request
+from harness.process.stop_request import StopAskedError
 from harness.settings.environment import prepare_environment
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SIGNS_OF_A_FULL_DISK = ("No space left on device", "StorageFull", "Disk quota exceeded")
+# What gloo, NCCL and torch's store say.
+_SIGNS_OF_A_LOST_RANK = (
+    "Connection closed by peer", "Connection reset by peer", "Broken pipe", "failed to recv", "ncclRemoteError",
+    "remote process exited",
+)  # fmt: skip
 _WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 OTHER_RANKS_WAIT_SECONDS = 10.0  # launchers need about a second to notice that rank 0 has ended
 
@@ -38,22 +45,34 @@ def mistakes_in_one_line(verbose: bool) -> Iterator[None]:
         elif not _raised_by_this_project(error):
             message += "\nThis was raised inside a library; HARNESS_DEBUG=1 shows where."
         _complain(message)
-        _leave(2)
+        _leave(statuses.MISTAKE)
     except Exception as error:
         line = _about_the_disk(error)
         if line is not None and os.environ.get("HARNESS_DEBUG", "0") in ("", "0"):
             _complain(line)
-            _leave(2)
+            _leave(statuses.MISTAKE)
         if _is_alone():
             raise
+        if _tells_of_lost_rank(error):
+            _leave_after_lost_rank(error)
         traceback.print_exc()  # exit at once: the process group's teardown can hang while it has other ranks
-        os._exit(1)
+        os._exit(statuses.UNEXPECTED)
     except KeyboardInterrupt:
-        _leave(130)
+        _leave(statuses.INTERRUPTED)
 
 
 def run(app: typer.Typer) -> NoReturn:
-    """Run the command that the command line names, and exit with its status."""
+    """Run the command that the command line names, and exit with its status. See `process/statuses.py`."""
+    rank_watch.start()
+    stop_request.listen()
+    try:
+        _run(app)
+    except StopAskedError as error:
+        with stop_request.deferred():
+            _leave_as_asked(error)
+
+
+def _run(app: typer.Typer) -> NoReturn:
     if _rank() == 0:
         app()
     try:
@@ -62,7 +81,36 @@ def run(app: typer.Typer) -> NoReturn:
         if not hasattr(error, "format_message"):  # not a mistake on the command line
             raise
         _complain(error.format_message())
-        sys.exit(2)
+        sys.exit(statuses.MISTAKE)
+
+
+def _leave_as_asked(error: StopAskedError) -> NoReturn:
+    """End after a signal that asked for it. The line says what is saved; without it there was nothing to save."""
+    if _rank() == 0 and not rank_watch.has_lost_peer():
+        saved = error.what_is_saved or "nothing had to be saved"
+        print(f"stopped by {error.signal_name}: {saved}; the same command continues", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(statuses.CONTINUE)
+
+
+def _tells_of_lost_rank(error: Exception) -> bool:
+    """Whether a collective has failed because another rank is gone."""
+    is_of_a_pipe = isinstance(error, BrokenPipeError)  # that of `harness ... | head`
+    return not is_of_a_pipe and any(sign in str(error) for sign in _SIGNS_OF_A_LOST_RANK)
+
+
+def _leave_after_lost_rank(error: Exception) -> NoReturn:
+    """End without a word while the lost rank's watcher or its launcher speaks; otherwise one rank of a host says so."""
+    with stop_request.deferred():
+        deadline = time.monotonic() + OTHER_RANKS_WAIT_SECONDS
+        while time.monotonic() < deadline and not stop_request.asked() and not rank_watch.has_lost_peer():
+            time.sleep(0.1)
+        has_been_said = stop_request.asked() or rank_watch.has_lost_peer()
+        if not has_been_said and os.environ.get("LOCAL_RANK", "0") == "0":
+            text = " ".join(str(error).split())[:200]
+            line = f"{rank_watch.name()} has lost another rank, which may have said why ({text})"
+            print(line, file=sys.stderr, flush=True)
+    os._exit(statuses.UNEXPECTED)
 
 
 def _about_the_disk(error: Exception) -> str | None:

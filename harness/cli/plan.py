@@ -59,10 +59,15 @@ def plan(
     """
     with mistakes_in_one_line(verbose):
         from harness.config import load_recipe
+        from harness.ownership.files import is_json_with, refuse_foreign_file
         from harness.prediction.machine.devices import named_device
 
         if curve is not None and curve.suffix != ".png":
             raise ValueError(f"--curve: got {curve}, expected a file name that ends with .png")
+        if json_file is not None:
+            refuse_foreign_file(json_file, "--json", "a prediction", is_json_with("parameters", "memory_bytes"))
+        if curve is not None:
+            refuse_foreign_file(curve, "--curve", "a PNG picture", lambda old: old.startswith(b"\x89PNG"))
         if gpu is not None:
             named_device(gpu)  # an unknown name is told before data is read
         loaded = load_recipe(recipe, list(overrides or ()), data_root)

@@ -97,7 +97,7 @@ class TaskConfig(Section):
         another. If the task is the only one of its mean in a step, the weight has no effect.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")  # a folder's name below banks/
     kind: TaskKind
     path: Paths
     split: str = "train"  # the split of a hub data set, of a folder saved by `datasets`, or of train/test files

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from harness import comm, rank0
 from harness.engine.zero import ZeroEngine
 from harness.files import replace_file, sync
 
+_OWN_NAMES = re.compile(r"step-\d{8,}|\.step-\d{8,}\.tmp|\.damaged-step-\d{8,}")
 STATE, ARRAYS, MANIFEST = "state.json", "arrays.npz", "manifest.json"
 
 
@@ -123,8 +125,15 @@ class Checkpoints:
             best.unlink()
 
     def clear(self) -> None:
-        """Remove all checkpoints."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove all checkpoints, and what earlier starts have set aside or not finished; nothing else."""
+        for pointer in ("latest", "best"):
+            (self.folder / pointer).unlink(missing_ok=True)
+        for folder in [path for path in self.folder.glob("*") if _OWN_NAMES.fullmatch(path.name)]:
+            _remove(folder)
+
+    def point_to_best(self, step: int) -> None:
+        """Move the pointer `best` to the checkpoint of this step. Only rank 0 calls it."""
+        self._point("best", checkpoint_name(step))
 
     def _publish(self, unfinished: Path, final: Path, is_best: bool, outside: Sequence[Path]) -> None:
         """Write the manifest, give the folder its final name, update the pointers, remove old checkpoints."""

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
+from harness.files import replace_folder, unfinished_folder
 from harness.model_folder.layout import read_layout
 from harness.model_folder.pooling import POOLINGS
 from harness.prompts import ModelPrompts
@@ -38,13 +38,31 @@ def write_model(
     *,
     prompts: ModelPrompts,
     card: str,
-) -> None:
-    """Write a sentence-transformers folder, each weight once. It replaces `out` after all files are written.
+    check: Callable[[Path], None] = lambda written: None,
+) -> Path | None:
+    """Write a sentence-transformers folder, each weight once. It replaces `out` when all is written and checked.
 
-    state: all weights of the encoder (not one rank's part of them), float32. card: the text of README.md.
+    state: all weights of the encoder (not one rank's part of them), float32. card: the text of README.md. check: called
+    with the written folder before it replaces `out`; what it raises leaves `out` as it was.
+
+    Returns where an earlier `out` is kept because of files that are not the model's, else None.
     """
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    with unfinished_folder(out) as temporary:
+        _write_files(temporary, encoder, state, tokenizer, config, prompts=prompts, card=card)
+        check(temporary)
+        return replace_folder(temporary, out)
+
+
+def _write_files(
+    temporary: Path,
+    encoder: Encoder,
+    state: dict[str, Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    config: ModelConfig,
+    *,
+    prompts: ModelPrompts,
+    card: str,
+) -> None:
     _write_backbone(temporary, encoder, state, tokenizer)
     modules: list[nn.Module] = [_transformer(temporary, config, encoder), _pooling(encoder), *_head(encoder, state)]
     if encoder.normalize:
@@ -59,15 +77,15 @@ def write_model(
         do_lower_case=encoder.layout.lower_case,
     )
     (temporary / "README.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(out, ignore_errors=True)
-    temporary.rename(out)
 
 
-def verify_model(out: Path, texts: Sequence[str], expected_BD: np.ndarray, config: ModelConfig) -> float:
+def verify_model(
+    out: Path, texts: Sequence[str], expected_BD: np.ndarray, config: ModelConfig, final: Path | None = None
+) -> float:
     """Reload the folder with sentence-transformers and compare its embeddings of `texts` with the expected ones.
 
-    expected_BD: embeddings of the trained encoder, unnormalised; normalised here if the folder normalises. Returns the
-    largest absolute difference.
+    expected_BD: embeddings of the trained encoder, unnormalised; normalised here if the folder normalises. final: the
+    name that the folder will have, for the message. Returns the largest absolute difference.
 
     Raises:
         ValueError: the difference exceeds 1e-5.
@@ -80,8 +98,8 @@ def verify_model(out: Path, texts: Sequence[str], expected_BD: np.ndarray, confi
     difference = float(np.abs(embedding_BD - expected).max())
     if not difference <= TOLERANCE:
         raise ValueError(
-            f"{out}: got embeddings that differ from the training model's by {difference:.1e}, expected at most "
-            f"{TOLERANCE:.0e}; do not use this export"
+            f"{final or out}: got embeddings that differ from the training model's by {difference:.1e}, expected at "
+            f"most {TOLERANCE:.0e}; do not use this export"
         )
     return difference
 

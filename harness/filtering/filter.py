@@ -34,6 +34,8 @@ from harness.filtering.pairs import PairTable, Verdicts, source_hash, write_pair
 from harness.filtering.reasons import Reason
 from harness.filtering.report import REPORT, counts, score_summary, write_report
 from harness.filtering.scoring import UniqueSides, cosines
+from harness.ownership.claim import OutputFolder, is_unfinished
+from harness.ownership.files import is_json_with
 from harness.prompts import Prompts
 from harness.rank0 import by_main, made_by_main
 from harness.search.block_store import BlockStore
@@ -225,3 +227,14 @@ def _write_result(
     write_report(request.out, report)
     shutil.rmtree(request.out / WORK_FOLDER)
     return report
+
+
+def output_folder(out: Path, say: Callable[[str], None]) -> OutputFolder:
+    """Where `harness filter` writes: a new folder, one that a killed start has begun to fill, or an earlier result."""
+
+    def is_ours(folder: Path) -> bool:
+        report = folder / REPORT
+        is_result = report.is_file() and is_json_with("settings", "model", "data", "rows", "pairs")(report.read_bytes())
+        return is_result or is_unfinished(folder, "filter")
+
+    return OutputFolder(out, "--out", "a result of harness filter", is_ours, say)

@@ -10,6 +10,7 @@ unlabelled positives. The bank starts with the best candidate; a run chooses the
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from harness.data.bank.file import FACTS, BankFacts
 from harness.data.table.index import TaskData
 from harness.mining.bank_writer import BankWriter
 from harness.mining.mined_texts import MinedTexts, mined_texts
+from harness.ownership.claim import UNFINISHED, OutputFolder, is_unfinished
 from harness.prompts import Prompts
 from harness.search.approximate import FaissSearch, recall_on_sample
 from harness.search.block_store import BlockStore
@@ -149,7 +151,14 @@ def refuse_finished(out: Path) -> None:
 
     def check() -> None:
         if (out / FACTS).exists():
-            shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
+            if is_unfinished(out, "mine"):  # killed between its last two files
+                shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
+                (out / UNFINISHED).unlink()
             raise ValueError(f"--out: got {out}, which holds a finished bank, expected a new folder")
 
     rank0.by_main(check)
+
+
+def output_folder(out: Path, say: Callable[[str], None]) -> OutputFolder:
+    """Where `harness mine` writes: a new folder, or one that a killed start has begun to fill."""
+    return OutputFolder(out, "--out", "an unfinished bank", lambda folder: is_unfinished(folder, "mine"), say)

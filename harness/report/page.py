@@ -18,6 +18,7 @@ from harness.report.run_file import timestamp
 from harness.report.tables import Finding, overview, results
 
 PAGE, FIGURE_FOLDER = "report.html", "figures"
+_MARK = '<meta name="generator" content="conan-harness">'  # stands in the template
 
 
 def write_report(
@@ -58,6 +59,14 @@ def write_report(
     )
     replace_file(out / PAGE, content)
     return out / PAGE
+
+
+def is_report(folder: Path) -> bool:
+    """Whether `write_report` has written the report.html of this folder."""
+    try:
+        return _MARK in (folder / PAGE).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def _environment() -> Environment:

@@ -16,6 +16,7 @@ from harness.export.model_card import model_card
 from harness.export.sentence_transformers_folder import embed_on_cpu, verify_model, write_model
 from harness.model_folder.find import published_name
 from harness.prompts import ModelPrompts
+from harness.report.messages import warn
 from harness.run.folder import RunFolder
 
 
@@ -33,7 +34,7 @@ def export_model(
     """Write the folder `out`. It calls no collectives, so rank 0 may call it alone.
 
     Args:
-        out: the folder to write; an earlier one is replaced.
+        out: the folder to write; an earlier one is replaced when the new one is whole and checked.
         folder: the run, whose recipe, data and scores the model card names.
         encoder: the model's architecture.
         tokeniser: the model's tokeniser.
@@ -42,22 +43,30 @@ def export_model(
         step: how many steps the weights were trained for; None: all steps of the run.
         check_texts: if given, `out` is loaded again, and its embeddings of these texts are compared with the encoder's.
 
-    Returns the largest difference between two embeddings, None without `check_texts`.
-
-    Raises:
-        ValueError: the difference is larger than 1e-5.
+    Returns the largest difference between two embeddings, None without `check_texts`. Raises ValueError if it is larger
+    than 1e-5.
     """
     state = dict(encoder.state_dict() if weights is None else weights)
-    prompts = inference_prompts(folder.config)
+    prompts, differences = inference_prompts(folder.config), []
     card = _model_card(folder, encoder.dim, step, prompts)
-    write_model(out, encoder, state, tokeniser.tokenizer, model, prompts=prompts, card=card)
-    if not check_texts:
-        return None
-    if weights is not None:
-        # On the CPU, whatever the run has trained on: attention that needs a GPU would fail there.
-        encoder = load_encoder(model.model_copy(update={"attention": "auto"}))
-        encoder.load_state_dict(state)
-    return verify_model(out, check_texts, embed_on_cpu(encoder, tokeniser, check_texts, model.longest_text), model)
+
+    def compare(written: Path) -> None:
+        if check_texts:
+            trained = encoder if weights is None else _loaded(model, state)
+            expected = embed_on_cpu(trained, tokeniser, check_texts, model.longest_text)
+            differences.append(verify_model(written, check_texts, expected, model, out))
+
+    kept = write_model(out, encoder, state, tokeniser.tokenizer, model, prompts=prompts, card=card, check=compare)
+    if kept is not None:
+        warn(f"the earlier {out} held files that a model does not have: it is kept as {kept}")
+    return differences[0] if differences else None
+
+
+def _loaded(model: ModelConfig, state: Mapping[str, Tensor]) -> Encoder:
+    """On the CPU, whatever the run has trained on: attention that needs a GPU would fail there."""
+    encoder = load_encoder(model.model_copy(update={"attention": "auto"}))
+    encoder.load_state_dict(state)
+    return encoder
 
 
 def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPrompts) -> str:

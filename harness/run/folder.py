@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from harness import comm, rank0
 from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
+from harness.data.source.locate import cache_root
 from harness.engine.checkpoint import Checkpoint, Checkpoints, read_state, resolve_pointer
 from harness.evaluation.results import results_table, selection_score
-from harness.files import replace_file
+from harness.files import remove_unfinished, replace_file
 from harness.mining.config import build_rule
+from harness.ownership.claim import OutputFolder
 from harness.report.console import RunConsole
 from harness.report.history import RunHistory, read_history
 from harness.report.messages import say, warn
-from harness.report.report import Report
+from harness.report.metrics_file import read_rows
+from harness.report.report import METRICS, Report
 from harness.settings.recipe_file import build, read_yaml
 from harness.settings.section import flat
 
@@ -75,9 +81,15 @@ class RunFolder:
         """Whether the folder holds a finished run of this recipe. Every rank must call it and gets rank 0's answer."""
 
         def is_finished() -> bool:
-            facts = {} if self.config.checkpoint.resume == "never" else self.read("run.json", {})
+            if self.config.checkpoint.resume == "never" or not is_run_folder(self.path):
+                return False
+            facts = self.read("run.json", {})
             has_ended = bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps
-            return has_ended and not self._changed_settings()
+            if not has_ended or self._changed_settings():
+                return False
+            if not has_weights(self.model):
+                say(f"{self.path} is finished, but {self.model} is gone: making it again from the last checkpoint")
+            return has_weights(self.model)
 
         return rank0.by_main(is_finished)
 
@@ -101,12 +113,38 @@ class RunFolder:
         """The newest undamaged checkpoint; None for a fresh start. Every rank must call it and gets rank 0's answer.
 
         Raises:
-            ValueError: there are checkpoints, and all of them are damaged.
+            ValueError: there are checkpoints, and all of them are damaged; or there are none, but a trained model.
         """
         if self.config.checkpoint.resume == "never":
             return None
-        newest = rank0.by_main(self.checkpoints.newest_whole)
+        newest = rank0.by_main(self._newest_checkpoint)
         return None if newest is None else Checkpoint(newest, read_state(newest))
+
+    def _newest_checkpoint(self) -> Path | None:
+        newest = self.checkpoints.newest_whole()
+        if newest is not None:
+            return newest
+        facts = self.read("run.json", {})
+        if facts.get("finished") or self.model.exists():
+            raise ValueError(
+                f"output: got {self.path}, where a run of {facts.get('steps', 'unknown')} steps has finished, but no "
+                "checkpoint to continue from; set checkpoint.resume: never to train from step 1 (an earlier model/ "
+                "stays until the new one is whole), or name another output"
+            )
+        recorded = len(read_rows(self.path / METRICS)[0])
+        if recorded:
+            warn(f"{self.path} has recorded {recorded} steps, but has no checkpoint: they are trained again")
+        return None
+
+    def claimed(self) -> AbstractContextManager[None]:
+        """The folder, used by this run alone. Every rank must enter and leave the context together.
+
+        Raises:
+            ValueError: it holds what no run has written, is in use, or cannot be written to.
+        """
+        cache = cache_root(self.config.data.cache)
+        own = cache.relative_to(self.path.absolute()).parts[:1] if cache.is_relative_to(self.path.absolute()) else ()
+        return OutputFolder(self.path, "output", "a run folder", is_run_folder, say, own).claimed()
 
     def prepare(self, trained_steps: int) -> None:
         """Write recipe.yaml and delete files of an earlier start that this start writes again. Every rank calls it."""
@@ -118,10 +156,9 @@ class RunFolder:
             self.checkpoints.clear()
         self.path.mkdir(parents=True, exist_ok=True)
         replace_file(self.path / "recipe.yaml", dump(self.config))
-        if trained_steps < self.config.training.steps:
-            shutil.rmtree(self.model, ignore_errors=True)
-        if trained_steps == 0:
-            shutil.rmtree(self.path / BANKS, ignore_errors=True)
+        remove_unfinished(self.model)
+        for rankings in (self.path / BANKS).glob("step-*") if trained_steps == 0 else ():
+            shutil.rmtree(rankings, ignore_errors=True)
         if self.config.evaluation.data and not self.config.evaluation.every:
             warn("evaluation.data is given, but evaluation.every is 0: nothing is scored; leave the key out")
 
@@ -138,6 +175,11 @@ class RunFolder:
             return False
         metric = self.config.evaluation.main_metric
         return max(steps, key=lambda s: (selection_score(self.scores(s), metric), -s)) == step
+
+    def point_to_best(self, step: int) -> None:
+        """Move the pointer `best` to the checkpoint of this step if it has the best scores. Only rank 0 calls it."""
+        if self.is_best(step):
+            self.checkpoints.point_to_best(step)
 
     def show_finished(self) -> None:
         """Print that the run is finished, its scores, and where its model lies. Only rank 0 prints."""
@@ -190,6 +232,20 @@ def _may_change(setting: str) -> bool:
     return any(setting == key or setting.startswith(f"{key}.") for key in MAY_CHANGE_BETWEEN_STARTS)
 
 
+def is_run_folder(folder: Path) -> bool:
+    """Whether the folder's recipe.yaml is one of this project; other programs have files of this name, too."""
+    try:
+        tree = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(tree, dict) and tree.keys() >= {"name", "model", "tasks", "training"}
+
+
+def has_weights(model: Path) -> bool:
+    """Whether an exported model is there, and not only a part of it. See `Preflight` for all that may be wrong."""
+    return (model / "modules.json").is_file() and any(model.glob("*.safetensors"))
+
+
 def is_run(name: str) -> bool:
     """Whether MODEL is a run folder or one of its checkpoints (not the exported model/ in it)."""
     folder = resolve_pointer(Path(name))
@@ -199,8 +255,9 @@ def is_run(name: str) -> bool:
 def model_folder(name: str) -> str:
     """The folder with MODEL's weights.
 
-    For a run: its model/, or the model/ of its newest undamaged checkpoint. For a checkpoint: its model/. Any other
-    name is returned unchanged.
+    For a run: its model/, or the model/ of its newest undamaged checkpoint. While a run is trained again or further,
+    its model/ is that of before, so the checkpoint goes first. For a checkpoint: its model/. Any other name is
+    returned unchanged.
 
     Raises:
         ValueError: MODEL is a run folder without a model yet.
@@ -210,9 +267,22 @@ def model_folder(name: str) -> str:
         return str(folder / "model")
     if not (folder / "recipe.yaml").is_file():
         return name
-    if (folder / "model").is_dir():
-        return str(folder / "model")
+    model = folder / "model"
+    is_in_training = model.is_dir() and _says_unfinished(folder)
+    if model.is_dir() and not is_in_training:
+        return str(model)
     newest = Checkpoints(folder / CHECKPOINTS, keep=1).newest_whole()
-    if newest is None:
+    if newest is not None:
+        return str(newest / "model")
+    if not is_in_training:
         raise ValueError(f"MODEL: got {name}, a run without a finished model or a whole checkpoint yet")
-    return str(newest / "model")
+    warn(f"{folder} is not finished and has no checkpoint yet: {model} is what an earlier run has left")
+    return str(model)
+
+
+def _says_unfinished(folder: Path) -> bool:
+    """Whether run.json says that the run has not ended. Without a readable run.json nothing says so."""
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))["finished"] is False
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

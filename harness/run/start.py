@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness import comm
+from torch import nn
+
+from harness import comm, rank0
 from harness.config import LoadedRecipe, RunConfig, prompt_notes
 from harness.data.plan.task import Task
 from harness.engine.checkpoint import Checkpoint, read_arrays
 from harness.prompts.notes import lines_of_data
 from harness.report.messages import say, warn
+from harness.report.metrics_file import read_rows
+from harness.report.report import EVALUATION, METRICS
 from harness.run.build import build_run
 from harness.run.folder import RunFolder
 from harness.run.run import Run
@@ -41,6 +45,8 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
     else:
         check_continuable(run, folder, checkpoint)
         load_checkpoint(run, folder, checkpoint)
+        warn_of_other_masks(run, checkpoint)
+        rank0.by_main(lambda: warn_of_lost_records(folder, checkpoint.step))
         warn_of_other_evaluation_data(run.evaluation_data.facts, folder)
     trained_steps = 0 if checkpoint is None else checkpoint.step
     folder.prepare(trained_steps)
@@ -137,6 +143,40 @@ def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None
     if comm.is_main():
         folder.checkpoints.discard_after(checkpoint.step)
     say(f"continuing from {checkpoint.folder}")
+
+
+def warn_of_other_masks(run: Run, checkpoint: Checkpoint) -> None:
+    """Warn of another micro-batch budget with dropout, whose masks depend on how texts are divided."""
+    before, now = checkpoint.state.get("micro_batch_tokens"), run.micro_batch_tokens
+    if before != now and has_dropout(run.encoder, run.config.training.dropout):
+        warn(
+            f"training.micro_batch_tokens was {before} and is {now} now: dropout draws other masks from here on, so "
+            "the numbers are no longer those of the run that was started; set it back, or to auto, which keeps it"
+        )
+
+
+def has_dropout(model: nn.Module, rate: float | None) -> bool:
+    """Whether training drops anything. rate: the recipe's `training.dropout`; None: the model's own rates."""
+    if rate is not None:
+        return rate > 0
+    return any(module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout))
+
+
+def warn_of_lost_records(folder: RunFolder, trained_steps: int) -> None:
+    """Warn of steps and scores that the run has recorded and its files no longer hold. Only rank 0 calls it."""
+    recorded = {row["step"] for row in read_rows(folder.path / METRICS)[0]}
+    lost = [step for step in range(1, trained_steps + 1) if step not in recorded]
+    if lost:
+        warn(
+            f"{folder.path / METRICS}: got no rows of {len(lost)} of the {trained_steps} steps that are trained (the "
+            f"first: {lost[0]}), expected one per step; the file was cut or deleted, and curves and means lack them"
+        )
+    evaluation = folder.config.evaluation
+    if evaluation.data and evaluation.every and not folder.scores(0):
+        warn(
+            f"{folder.path / EVALUATION}: got no scores of the starting model, expected those of step 0; tables have "
+            "no score from before training"
+        )
 
 
 def warn_of_other_evaluation_data(facts: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:

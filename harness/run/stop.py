@@ -1,18 +1,37 @@
-"""Ends a run with a helpful message when a loss or gradient is not finite."""
+"""Ends a run early: when a signal asks for it, or with a helpful message when a loss or gradient is not finite."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from harness import comm
 from harness.data.plan.task import Task, text_sources
 from harness.engine.checkpoint import checkpoint_name
 from harness.engine.guard import NonFiniteError
+from harness.process import stop_request
+from harness.process.stop_request import STOP_FILE, StopAskedError
 from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.run.save import save_checkpoint
 
 _OVERFLOW = ", or set training.precision: bf16, because fp16 ends at 65,504"
+
+
+def save_and_stop_if_asked(run: Run, folder: RunFolder, step: int) -> None:
+    """If a signal has asked any rank to stop, or the file .stop, save the state and stop. Every rank must call it.
+
+    Raises:
+        StopAskedError: on every rank, after the same step.
+    """
+    name = stop_request.asked()
+    if name is None and comm.is_main() and (folder.path / STOP_FILE).exists():
+        name = f"the file {STOP_FILE}"
+    if not comm.on_any_rank(name is not None):
+        return
+    saved = save_checkpoint(run, folder, step)
+    names = [name for name in comm.gather_objects(name) if name is not None]
+    raise StopAskedError(names[0], f"step {step} is saved in {saved}")
 
 
 @contextmanager

@@ -219,6 +219,10 @@ def test_a_finished_bank_is_refused_and_what_its_start_left_of_its_work_removed(
     (bank / "work" / "search").mkdir(parents=True)
     with pytest.raises(ValueError, match="holds a finished bank"):
         start(folder, "finished", corpus)
+    assert (bank / "work").exists()  # a finished start leaves none, so this is somebody else's
+    (bank / ".unfinished").write_text('{"command": "mine"}')
+    with pytest.raises(ValueError, match="holds a finished bank"):
+        start(folder, "finished", corpus)
     assert not (bank / "work").exists()
     assert contents(bank) == before
 

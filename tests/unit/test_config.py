@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,16 @@ def test_defaults_fill_in_and_the_output_folder_is_named_after_the_recipe(recipe
 
 def test_a_name_set_from_outside_moves_the_output_folder(recipe: Path) -> None:
     assert load_recipe(str(recipe), ["name=other"]).config.output == "runs/other"
+
+
+@pytest.mark.parametrize("name", [".", "..", "...", "/tmp", "a/b", "../a", ".hidden", "-x", "", "a\n"])
+def test_a_name_that_is_no_folder_of_its_own_is_refused(recipe: Path, name: str) -> None:
+    """`runs/..` is the folder of all projects, and a hidden name is one of our own temporary folders."""
+    assert "name: got" in refusal(recipe, f"name={json.dumps(name)}")
+    message = refusal(recipe, f"tasks.faq.name={json.dumps(name)}")
+    assert message.startswith("--set: tasks.")
+    assert ".name: got the text" in message
+    assert "output: got" in refusal(recipe, 'output=""')
 
 
 @pytest.mark.parametrize("name", ["demo", "finetune_small"])

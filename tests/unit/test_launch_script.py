@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def checkout(tmp_path: Path) -> Path:
     program = """#!/bin/bash
 name=${0##*/}
 [[ $name == nvidia-smi ]] && { echo -n "$GPUS"; exit; }
+[[ "$*" == "-m harness.launch "* ]] && exec "$REAL_PYTHON" "$@"
 echo "$name $* DS=$DS_ACCELERATOR OMP=$OMP_NUM_THREADS" >>"$CALLS"
 [[ $name == deepspeed && $STAY ]] && { sleep 60 & echo $! >"$CALLS.pid"; wait; }
 exit "${STATUS:-0}"
@@ -36,13 +38,18 @@ exit "${STATUS:-0}"
     return tmp_path
 
 
+def variables(checkout: Path) -> dict[str, str]:
+    """The environment of launch.sh: that of the tests, without what it decides itself, and with the stub programs."""
+    left_out = ("DS_ACCELERATOR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+    clean = {name: value for name, value in os.environ.items() if name not in left_out}
+    ours = {"VIRTUAL_ENV": checkout / "venv", "CALLS": checkout / "calls", "REAL_PYTHON": sys.executable}
+    return clean | {name: str(value) for name, value in ours.items()} | {"PYTHONPATH": str(ROOT)}
+
+
 def launch(checkout: Path, *arguments: str, **environment: str) -> tuple[int, list[str]]:
     calls = checkout / "calls"
     calls.write_text("")
-    clean = {
-        k: v for k, v in os.environ.items() if k not in ("DS_ACCELERATOR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
-    }
-    clean |= {"VIRTUAL_ENV": str(checkout / "venv"), "CALLS": str(calls), **environment}
+    clean = {**variables(checkout), **environment}
     done = subprocess.run([checkout / "launch.sh", *arguments], env=clean, capture_output=True, text=True, check=False)
     return done.returncode, calls.read_text().splitlines()
 
@@ -99,19 +106,29 @@ def test_launch_test_hands_its_arguments_to_pytest(checkout: Path) -> None:
     assert launch(checkout, "test", "-k", "x y")[1] == [f"python -m pytest {workers} -k x y DS=cpu OMP="]
 
 
-def test_stopping_launch_ends_the_launcher_and_every_process_below_it(checkout: Path) -> None:
+def test_ctrl_c_ends_the_launcher_and_every_process_below_it(checkout: Path) -> None:
     launch(checkout)
-    environment = {**os.environ, "VIRTUAL_ENV": str(checkout / "venv"), "CALLS": str(checkout / "calls"), "STAY": "1"}
-    process = subprocess.Popen([checkout / "launch.sh"], env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [checkout / "launch.sh"], env={**variables(checkout), "STAY": "1"}, stderr=subprocess.PIPE, text=True
+    )
     pid_file = checkout / "calls.pid"
     deadline = time.monotonic() + 20
     while not (pid_file.exists() and pid_file.read_text().strip()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == 130
     assert process.communicate()[1] == ""
     with pytest.raises(ProcessLookupError):  # noqa: PT012
         while time.monotonic() < deadline:
             os.kill(int(pid_file.read_text()), 0)
             time.sleep(0.05)
+
+
+def test_restarts_are_the_business_of_launch_alone(checkout: Path) -> None:
+    launch(checkout)
+    status, calls = launch(checkout, "my.yaml", "--restarts", "2", STATUS="2")
+    assert status == 2
+    assert [call.split(" DS=")[0] for call in calls] == [
+        "deepspeed --log_level critical --num_accelerators 2 --module harness train my.yaml"
+    ]

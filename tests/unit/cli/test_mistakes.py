@@ -14,6 +14,7 @@ import pytest
 
 import harness
 from harness.cli import mistakes
+from harness.process import rank_watch, statuses
 from tests.unit.cli.command_line import invoke, stub_trainer
 
 ROOT = Path(harness.__file__).parent.parent
@@ -104,3 +105,27 @@ def test_a_report_of_no_run_is_a_mistake_in_one_line(tmp_path: Path) -> None:
     done = invoke("report", str(tmp_path))
     assert done.exit_code == 2
     assert done.output == f"RUN: got {tmp_path}, expected a run folder (with recipe.yaml) or one of its checkpoints\n"
+
+
+@pytest.mark.parametrize("has_been_said", [True, False])
+def test_a_rank_whose_peer_is_lost_is_silent_if_the_peers_host_has_said_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_been_said: bool
+) -> None:
+    """One line for a lost rank, by one process: not a traceback of every rank that waited for it."""
+
+    def fail(loaded: object) -> None:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4242")
+
+    def leave(status: int) -> None:
+        raise SystemExit(status)
+
+    stub_trainer(monkeypatch, fail)
+    monkeypatch.setattr(mistakes, "OTHER_RANKS_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(os, "_exit", leave)
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), (rank_watch.STATUS_FOLDER, str(tmp_path))):
+        monkeypatch.setenv(name, value)
+    (tmp_path / "1").write_text("ended 137" if has_been_said else "runs 17")
+    done = invoke("train", "demo")
+    assert done.exit_code == statuses.UNEXPECTED
+    line = f"{rank_watch.name()} has lost another rank, which may have said why ([gloo/transport/tcp/pair.cc:547] "
+    assert done.stderr == ("" if has_been_said else f"{line}Connection closed by peer [127.0.0.1]:4242)\n")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from harness.config import load_recipe
 from harness.run.folder import RunFolder
-from harness.run.start import warn_of_other_evaluation_data
+from harness.run.start import has_dropout, warn_of_lost_records, warn_of_other_evaluation_data
 from tests.tiny import make_recipe
 
 FACT = {"name": "faq", "hash": "a", "prompts": {"query": "", "document": ""}, "counts": {}}
@@ -36,3 +37,27 @@ def test_evaluation_data_that_changed_since_the_earlier_scores_is_said(
     printed = " ".join(capsys.readouterr().err.split())
     assert words in printed
     assert bool(words) == bool(printed)
+
+
+def test_rows_and_scores_that_the_files_have_lost_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunFolder.of(load_recipe(str(make_recipe(tmp_path))).config)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1}\n{"step": 4}\n')
+    scores = [{"step": 0, "dataset": "faq", "metrics": {}}]
+    (tmp_path / "run" / "evaluation.json").write_text(json.dumps(scores))
+    warn_of_lost_records(folder, 4)
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "got no rows of 2 of the 4 steps that are trained (the first: 2), expected one per step" in printed
+    assert "evaluation.json" not in printed
+    (tmp_path / "run" / "evaluation.json").unlink()
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1}\n')
+    warn_of_lost_records(folder, 1)
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "got no scores of the starting model" in printed
+    assert "metrics.jsonl" not in printed
+
+
+def test_dropout_is_on_by_the_recipes_rate_or_the_models_own() -> None:
+    with_dropout = nn.Sequential(nn.Dropout(0.1))
+    assert [has_dropout(with_dropout, rate) for rate in (None, 0.0, 0.2)] == [True, False, True]
+    assert not has_dropout(nn.Sequential(nn.Dropout(0.0)), None)
