@@ -1,14 +1,21 @@
-"""Writes files and folders so that a kill or a power cut leaves the old content or the new one, never a part of it."""
+"""Writes files and folders so that a kill or a power cut leaves the old content or the new one, never a part of it.
+
+Sizes and hashes tell later whether they still hold what was written.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
+import xxhash
+
+_HASHING_THREADS, _HASHED_BYTES = 4, 1 << 20  # hashing lets other threads run; a block stays in a core's cache
 _LEAST_FREE_BYTES = 1_000_000  # for what is small: metrics, tables, the report
 
 
@@ -85,6 +92,37 @@ def check_output(path: Path, knob: str, num_bytes: int = 0, *, is_file: bool = F
             f"{knob}: got {path} on a disk with {_gigabytes(free)} free, expected room for at least "
             f"{_gigabytes(max(num_bytes, _LEAST_FREE_BYTES))}; free some, or name a place on another disk"
         )
+
+
+def sizes_and_hashes(folder: Path, files: Iterable[Path]) -> dict[str, tuple[int, str]]:
+    """Path relative to `folder` → (bytes, XXH3-128 of the content), of files in it or elsewhere."""
+    return {os.path.relpath(path, folder): _size_and_hash(path) for path in files}
+
+
+def find_changes(folder: Path, expected: Mapping[str, Any]) -> str | None:
+    """What is no longer as `sizes_and_hashes` has found it, in words; None if all is. Several files are read at a time.
+
+    expected: read from a file, so it may hold anything.
+    """
+    for name, entry in expected.items():
+        if not (isinstance(entry, list | tuple) and len(entry) == 2):
+            return f"{name}: got no size and hash of it"
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if (folder / name).stat().st_size != entry[0]:
+            return f"{name}: got {(folder / name).stat().st_size} bytes, expected {entry[0]}"
+    with ThreadPoolExecutor(_HASHING_THREADS) as threads:
+        found = threads.map(lambda name: _size_and_hash(folder / name)[1], expected)
+        changed = [name for name, digest in zip(expected, found, strict=True) if digest != expected[name][1]]
+    return f"{changed[0]}: got other bytes than were written" if changed else None
+
+
+def _size_and_hash(path: Path) -> tuple[int, str]:
+    digest = xxhash.xxh3_128()
+    with path.open("rb", buffering=0) as stream:
+        while block := stream.read(_HASHED_BYTES):
+            digest.update(block)
+    return path.stat().st_size, digest.hexdigest()
 
 
 def folder_size(folder: Path) -> int:

@@ -44,8 +44,12 @@ def problem_of_stage(precision: str, stage: int) -> str | None:
 
 
 class CheckpointConfig(Section):
-    """Save every `every` steps and after the last one (0: never), keep the newest `keep` and the best one."""
+    """Save every `every` steps and after the last one (0: never), keep the newest `keep` and the best one.
+
+    resume: `auto` continues from the newest whole checkpoint, `never` starts afresh, a number goes back to the
+        checkpoint of this step, from which on other settings of optimizer and losses may apply (see docs/runs.md).
+    """
 
     every: int | None = Field(None, ge=0)  # null: every tenth of the run; recipe.yaml has the number
     keep: int = Field(2, ge=1)
-    resume: Literal["auto", "never"] = "auto"
+    resume: Literal["auto", "never"] | Annotated[int, Field(ge=1)] = "auto"

@@ -1,7 +1,7 @@
 """The folder of one run: whether the run is finished, whether it may be continued, and what it has recorded.
 
 runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  banks/  model/  tensorboard/
-            report.html  figures/
+            report.html  figures/  changes.json (see resuming/changes.py)
 """
 
 from __future__ import annotations
@@ -21,20 +21,11 @@ from harness.mining.config import build_rule
 from harness.report.console import RunConsole
 from harness.report.history import RunHistory, read_history
 from harness.report.messages import say, warn
+from harness.report.metrics_file import read_rows
 from harness.report.report import Report
+from harness.run.resuming.changes import CHANGES, Change, ChangeLog, changed_settings, describe, may_change_from_a_step
 from harness.settings.recipe_file import build, read_yaml
 from harness.settings.section import flat
-
-# A run may be continued with other values of these settings; any other change would make it another experiment.
-MAY_CHANGE_BETWEEN_STARTS = (
-    "output",
-    "evaluation",
-    "checkpoint",
-    "data.cache",
-    "training.steps",
-    "training.micro_batch_tokens",
-    "training.activation_memory",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +58,11 @@ class RunFolder:
         return Checkpoints(self.path / CHECKPOINTS, self.config.checkpoint.keep, warn)
 
     @property
+    def changes(self) -> ChangeLog:
+        """What was changed when the run went back to earlier steps."""
+        return ChangeLog(self.path / CHANGES)
+
+    @property
     def model(self) -> Path:
         """Where the trained model is exported to."""
         return self.path / "model"
@@ -77,7 +73,7 @@ class RunFolder:
         def is_finished() -> bool:
             facts = {} if self.config.checkpoint.resume == "never" else self.read("run.json", {})
             has_ended = bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps
-            return has_ended and not self._changed_settings()
+            return has_ended and not self._changed_settings() and self._step_to_go_back_to() is None
 
         return rank0.by_main(is_finished)
 
@@ -90,23 +86,51 @@ class RunFolder:
         if self.config.checkpoint.resume == "never":
             return
         changes = rank0.by_main(self._changed_settings)
-        if changes:
-            shown = "; ".join(f"{key}: {old!r} → {new!r}" for key, old, new in changes[:3])
+        goes_back = isinstance(self.config.checkpoint.resume, int)
+        refused = [change for change in changes if not (goes_back and may_change_from_a_step(change[0]))]
+        if refused:
+            way_back = "checkpoint.resume: STEP to go back to a step and go on from there with these, "
+            steered = not goes_back and all(may_change_from_a_step(key) for key, _, _ in changes)
             raise ValueError(
-                f"output: got {self.path}, which holds a run of another recipe ({shown}); set another output, or "
-                "checkpoint.resume: never to start afresh there"
+                f"output: got {self.path}, which holds a run of another recipe ({describe(refused)}); set another "
+                f"output, {way_back if steered else ''}or checkpoint.resume: never to start afresh there"
             )
 
     def newest_checkpoint(self) -> Checkpoint | None:
-        """The newest undamaged checkpoint; None for a fresh start. Every rank must call it and gets rank 0's answer.
+        """The checkpoint to continue from; None for a fresh start. Every rank must call it and gets rank 0's answer.
+
+        It is the newest undamaged one, or that of the step in `checkpoint.resume`.
 
         Raises:
-            ValueError: there are checkpoints, and all of them are damaged.
+            ValueError: there are checkpoints, and all of them are damaged; or that step has none.
         """
         if self.config.checkpoint.resume == "never":
             return None
-        newest = rank0.by_main(self.checkpoints.newest_whole)
-        return None if newest is None else Checkpoint(newest, read_state(newest))
+
+        def find() -> Path | None:
+            step = self._step_to_go_back_to()
+            return self.checkpoints.newest_whole() if step is None else self.checkpoints.at(step)
+
+        found = rank0.by_main(find)
+        return None if found is None else Checkpoint(found, read_state(found))
+
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Make it the newest checkpoint, and record what changes from it on. Only rank 0 calls it, before `prepare`."""
+        step, changes = self._step_to_go_back_to(), self._changed_settings()
+        if step is not None:
+            rows, _ = read_rows(self.path / "metrics.jsonl")
+            steps_before = rows[-1]["step"] if rows else None
+            self.changes.add(step, changes, steps_before)
+            say(f"going back to step {step} from step {steps_before}; changed: {describe(changes) or 'nothing'}")
+        folder = self.checkpoints.go_on_from(checkpoint.folder, keep_later=step is not None)
+        say(f"continuing from {folder}")
+
+    def _step_to_go_back_to(self) -> int | None:
+        """The number in `checkpoint.resume`; None if there is none, or if an earlier start has gone back to it."""
+        step, entries = self.config.checkpoint.resume, self.changes.read()
+        if not isinstance(step, int) or (entries and entries[-1]["step"] == step and not self._changed_settings()):
+            return None
+        return step
 
     def prepare(self, trained_steps: int) -> None:
         """Write recipe.yaml and delete files of an earlier start that this start writes again. Every rank calls it."""
@@ -171,23 +195,9 @@ class RunFolder:
         settings = flat(self.config.model_dump(mode="json"))
         return read_history(self.path, self.config.name, settings, build_rule(self.config.mining))
 
-    def _changed_settings(self) -> list[tuple[str, Any, Any]]:
+    def _changed_settings(self) -> list[Change]:
         """The settings (name, old value, new value) that differ from the folder's recipe but must not change."""
-        file = self.path / "recipe.yaml"
-        if not file.is_file():
-            return []
-        # RunConfig fills in the defaults of both recipes, so a setting that the old file lacks counts as its default.
-        old = flat(build(RunConfig, read_yaml(file), str(file)).model_dump(mode="json"))
-        new = flat(self.config.model_dump(mode="json"))
-        return [
-            (key, old.get(key), new.get(key))
-            for key in {**old, **new}
-            if old.get(key) != new.get(key) and not _may_change(key)
-        ]
-
-
-def _may_change(setting: str) -> bool:
-    return any(setting == key or setting.startswith(f"{key}.") for key in MAY_CHANGE_BETWEEN_STARTS)
+        return changed_settings(self.path / "recipe.yaml", self.config)
 
 
 def is_run(name: str) -> bool:

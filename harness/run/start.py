@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness import comm
+from harness import comm, rank0
 from harness.config import LoadedRecipe, RunConfig, prompt_notes
 from harness.data.plan.task import Task
 from harness.engine.checkpoint import Checkpoint, read_arrays
@@ -124,7 +124,7 @@ def _way_back_to(precision: str | None) -> str:
 
 
 def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None:
-    """Load weights, optimizer state and the negatives in use. Later (damaged) checkpoints are set aside."""
+    """Load weights, optimizer state and the negatives in use. Later checkpoints are set aside."""
     run.engine.load(checkpoint.folder)
     run.negatives.load_state(read_arrays(checkpoint.folder))
     steps = run.config.training.steps
@@ -134,9 +134,8 @@ def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None
             f"training.steps was {earlier_steps} and is {steps} now: from here on the learning rate follows the new "
             "schedule"
         )
-    if comm.is_main():
-        folder.checkpoints.discard_after(checkpoint.step)
-    say(f"continuing from {checkpoint.folder}")
+    comm.barrier()  # its folder may get another name, after all ranks have read it
+    rank0.by_main(lambda: folder.go_on_from(checkpoint))
 
 
 def warn_of_other_evaluation_data(facts: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:

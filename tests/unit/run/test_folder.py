@@ -87,3 +87,38 @@ def test_a_step_is_the_best_if_its_scores_beat_those_of_earlier_checkpoints(tmp_
     folder.path.mkdir(parents=True)
     (folder.path / "evaluation.json").write_text(json.dumps(entries))
     assert [step for step in (2, 4, 5, 6, 8) if folder.is_best(step)] == [2, 4, 8]
+
+
+def test_a_run_that_goes_back_to_a_step_may_change_its_learning_rate_and_records_it_once(tmp_path: Path) -> None:
+    run_folder(tmp_path).prepare(trained_steps=0)
+    for step in (2, 4):
+        save(run_folder(tmp_path), step)
+    changes = ("training.learning_rate=1.0e-5", "tasks.faq.weight=0.5")
+    with pytest.raises(ValueError, match=r"0.001 → 1e-05\); .*, checkpoint.resume: STEP to go back"):
+        run_folder(tmp_path, *changes).refuse_other_recipe()
+    folder = run_folder(tmp_path, *changes, "checkpoint.resume=2")
+    folder.refuse_other_recipe()
+    for _ in range(2):  # the first start is killed before it has written the new recipe
+        checkpoint = folder.newest_checkpoint()
+        assert checkpoint is not None
+        assert checkpoint.step == 2
+        folder.go_on_from(checkpoint)
+    folder.prepare(trained_steps=2)
+    (entry,) = folder.changes.read()
+    assert (entry["step"], entry["changed"]) == (
+        2,
+        {"training.learning_rate": [1e-3, 1e-5], "tasks.faq.weight": [1.0, 0.5]},
+    )
+    assert (folder.checkpoints.folder / "stopped-step-00000004").is_dir()
+    save(folder, 3)  # the same command again, after a kill: on with what was trained since
+    newest = folder.newest_checkpoint()
+    assert newest is not None
+    assert newest.step == 3
+
+
+def test_going_back_to_a_step_does_not_allow_another_model_or_other_data(tmp_path: Path) -> None:
+    run_folder(tmp_path).prepare(trained_steps=0)
+    save(run_folder(tmp_path), 2)
+    folder = run_folder(tmp_path, "checkpoint.resume=2", "model.pooling=cls", "training.learning_rate=1.0e-5")
+    with pytest.raises(ValueError, match=r"another recipe \(model.pooling: 'mean' → 'cls'\)"):
+        folder.refuse_other_recipe()
