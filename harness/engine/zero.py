@@ -60,6 +60,9 @@ class ZeroEngine:
                 config=settings,
                 dist_init_required=False,
             )
+        if self.stage in (1, 2):
+            # Before the norm, which tells the same, it would read all gradients once more: 45 ms of MiniLM in bf16.
+            self.engine.optimizer.check_overflow = lambda **_: None
         self.device = comm.device()
         self._gradient_probe = torch.zeros((), device=self.device)  # of this call of `accumulate`
         self._step_probe = torch.zeros((), device=self.device)  # of all calls since the last update
@@ -277,7 +280,7 @@ def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dic
         "steps_per_print": None,
     }
     if training.precision == "bf16_weights":
-        merged["bf16"] = {"enabled": True, "check_grad_overflow": True}  # else it applies an infinite norm
+        merged["bf16"] = {"enabled": True, "check_grad_overflow": True}  # of the norm, which it would apply otherwise
         # A sum of many micro-batches in half precision would lose small gradients.
         merged["data_types"] = {"grad_accum_dtype": "fp32"}
     return merged

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -71,9 +72,9 @@ def weights_only() -> Iterator[None]:
 
 def _refused(error: pickle.UnpicklingError) -> str:
     """What torch refused, without its advice, which is to trust the file."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    named = next((line for line in lines if line.startswith("WeightsUnpickler error:")), lines[0])
-    return named.removeprefix("WeightsUnpickler error:").split(" was not an allowed global")[0].strip()[:120]
+    text = " ".join(str(error).split())
+    named = re.search(r"GLOBAL ([\w.]+)", text)
+    return named[1] if named else text.partition("error: ")[2][:80] or "it is no file of torch"
 
 
 @contextmanager
