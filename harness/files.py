@@ -72,13 +72,16 @@ def check_output(path: Path, knob: str, num_bytes: int = 0, *, is_file: bool = F
     Raises:
         ValueError: a part of the path is a file, the folder cannot be written to, or the disk is too full.
     """
-    if is_file and path.is_dir():
-        raise ValueError(f"{knob}: got {path}, a folder, expected the path of a file; name a file in it")
+    if "\0" in str(path):
+        raise ValueError(f"{knob}: got {str(path)!r}, expected a name without NUL; name another place")
     folder = path.absolute().parent if is_file else path.absolute()
-    above = next(place for place in (folder, *folder.parents) if place.exists())
-    if not above.is_dir():
-        raise ValueError(f"{knob}: got {path}, but {above} is a file, expected a folder; name another place")
+    above = folder
     try:
+        if is_file and path.is_dir():
+            raise ValueError(f"{knob}: got {path}, a folder, expected the path of a file; name a file in it")
+        above = next(place for place in (folder, *folder.parents) if place.exists())
+        if not above.is_dir():
+            raise ValueError(f"{knob}: got {path}, but {above} is a file, expected a folder; name another place")
         with tempfile.TemporaryFile(dir=above):
             pass
         free = shutil.disk_usage(above).free
@@ -118,10 +121,10 @@ def find_changes(folder: Path, expected: Mapping[str, Any]) -> str | None:
 
 
 def _size_and_hash(path: Path) -> tuple[int, str]:
-    digest = xxhash.xxh3_128()
+    digest, block = xxhash.xxh3_128(), memoryview(bytearray(_HASHED_BYTES))
     with path.open("rb", buffering=0) as stream:
-        while block := stream.read(_HASHED_BYTES):
-            digest.update(block)
+        while count := stream.readinto(block):
+            digest.update(block[:count])
     return path.stat().st_size, digest.hexdigest()
 
 
