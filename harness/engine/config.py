@@ -8,6 +8,7 @@ from pydantic import Field
 
 from harness.settings.section import Section
 
+MOST_STEPS = 10**12  # numbers of examples, which are larger, must fit into 64 bits
 Beta = Annotated[float, Field(ge=0, lt=1)]
 # fp32 | bf16, fp16: fp32 weights, half-precision matrix products (autocast) | bf16_weights: bf16 weights, fp32 copies
 Precision = Literal["fp32", "bf16", "fp16", "bf16_weights"]
@@ -16,7 +17,7 @@ Precision = Literal["fp32", "bf16", "fp16", "bf16_weights"]
 class TrainingConfig(Section):
     """The optimizer, its schedule, the floating-point precision and the token budget of a micro-batch."""
 
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=MOST_STEPS)
     learning_rate: float = Field(2.0e-5, gt=0)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_ratio: float = Field(0.05, ge=0, le=1)
