@@ -165,11 +165,11 @@ def _show(output: Path | None, model: str, results: Results, loaded: LoadedData)
     from rich.console import Console
 
     from harness.evaluation.results import json_values, results_table
+    from harness.files import replace_file
 
     Console().print(results_table(results))
     if output is None:
         return
     prompts = {fact["name"]: fact["prompts"] for fact in loaded.facts}
     facts = {"model": model, "datasets": json_values(results), "prompts": prompts, "data": loaded.facts}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    replace_file(output, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

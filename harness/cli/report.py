@@ -37,6 +37,7 @@ def draw_report(runs: list[Path], out: Path | None) -> None:
     """Write report.html and figures/ for one run, or for several side by side."""
     from rich.console import Console
 
+    from harness.files import check_output
     from harness.report.page import write_report
     from harness.run.folder import RunFolder
 
@@ -46,5 +47,6 @@ def draw_report(runs: list[Path], out: Path | None) -> None:
     elif out is None:
         names = [folder.path.absolute().name for folder in folders]
         out = folders[0].path.absolute().parent / "-".join(["report", *names])[:_LONGEST_FOLDER_NAME]
+    check_output(out, "--out")
     page = write_report([folder.history() for folder in folders], out)
     Console().print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)

@@ -69,8 +69,7 @@ class Checkpoints:
         """Save the run after step `step`. Every rank must call it; the arguments of rank 0 are written.
 
         Args:
-            engine: writes weights and optimizer state.
-            step: names the checkpoint.
+            engine, step: the engine writes weights and optimizer state; the step names the checkpoint.
             state: written to state.json, together with the step, the number of ranks and the ZeRO stage.
             write_model: called on rank 0 with the folder model/ to fill; no collectives.
             is_best: whether the pointer `best` moves here.
@@ -78,8 +77,7 @@ class Checkpoints:
             arrays: written to arrays.npz.
             outside: files outside the checkpoint's folder; the checkpoint counts as damaged if one of them changes.
 
-        Raises:
-            ValueError: the ranks do not share the folder; on other ranks also any error of rank 0.
+        Raises ValueError: the ranks do not share the folder; on other ranks also any error of rank 0.
         """
         final = self.folder / (stopped_name(step) if is_aside else checkpoint_name(step))
         unfinished = self.folder / f".{checkpoint_name(step)}.tmp"
@@ -91,9 +89,7 @@ class Checkpoints:
         if comm.local_rank() == 0:  # each host flushes the files that its own ranks have written
             _flush_tree(unfinished)
         comm.barrier()  # wait until every host has flushed its files
-        rank0.by_main(lambda: self._publish(unfinished, final, outside))
-        if not is_aside:
-            rank0.by_main(lambda: self._add(final.name, is_best))
+        rank0.by_main(lambda: self._publish(unfinished, final, outside, None if is_aside else is_best))
         return final
 
     def newest_whole(self) -> Path | None:
@@ -124,11 +120,10 @@ class Checkpoints:
         """
         for folder in (self.folder / checkpoint_name(step), self.folder / stopped_name(step)):
             if folder.is_dir():
-                problem = find_damage(folder)
-                if problem is not None:
+                if (problem := find_damage(folder)) is not None:
                     raise ValueError(f"{folder}: {problem}; set checkpoint.resume to another step")
                 return folder
-        there = [folder.name for folder in (*self._folders(), *sorted(self.folder.glob("stopped-step-*")))]
+        there = [folder.name for folder in (*self._folders(), *self.kept_aside(after=0))]
         raise ValueError(
             f"checkpoint.resume: got {step}, expected the step of a checkpoint in {self.folder}, which has "
             f"{', '.join(there) or 'none'}"
@@ -140,12 +135,14 @@ class Checkpoints:
         keep_later: keep later checkpoints aside as `stopped-step-N`; else, because `newest_whole` skipped them, as
         `.damaged-step-N`.
         """
-        final = self.folder / checkpoint_name(_step(folder))
+        final = self.folder / checkpoint_name(step_of(folder))
         if folder != final:
             folder.rename(final)
         for later in self._folders():
-            if _step(later) > _step(final):
-                self._set_aside(later, stopped_name(_step(later)) if keep_later else f".damaged-{later.name}")
+            if step_of(later) > step_of(final):
+                aside = self.folder / (stopped_name(step_of(later)) if keep_later else f".damaged-{later.name}")
+                shutil.rmtree(aside, ignore_errors=True)  # of the same step, from an earlier time
+                later.rename(aside)
         for unfinished in self.folder.glob(".step-*.tmp"):
             shutil.rmtree(unfinished, ignore_errors=True)
         self._point("latest", final.name)
@@ -154,16 +151,20 @@ class Checkpoints:
             (self.folder / "best").unlink()
         return final
 
+    def kept_aside(self, *, after: int) -> list[Path]:
+        """The checkpoints of later steps that are used only if `checkpoint.resume` names them."""
+        found = (path for path in self.folder.glob("stopped-step-*") if path.name[len("stopped-step-") :].isdecimal())
+        return sorted((path for path in found if step_of(path) > after), key=step_of)
+
     def clear(self) -> None:
         """Remove all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _set_aside(self, folder: Path, name: str) -> None:
-        shutil.rmtree(self.folder / name, ignore_errors=True)  # of the same step, from an earlier time
-        folder.rename(self.folder / name)
+    def _publish(self, unfinished: Path, final: Path, outside: Sequence[Path], is_best: bool | None) -> None:
+        """Write the manifest, give the folder its final name, update the pointers, remove old checkpoints.
 
-    def _publish(self, unfinished: Path, final: Path, outside: Sequence[Path]) -> None:
-        """Write the manifest and give the folder its final name."""
+        is_best: None: it is kept aside, so the last two are left out.
+        """
         manifest = sizes_and_hashes(unfinished, _files(unfinished)) | sizes_and_hashes(final, outside)
         (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1))
         _flush_tree(unfinished)
@@ -171,12 +172,11 @@ class Checkpoints:
             _remove(final)
         unfinished.rename(final)
         sync(self.folder)
-
-    def _add(self, name: str, is_best: bool) -> None:
-        """Update the pointers, remove old checkpoints."""
-        self._point("latest", name)
+        if is_best is None:
+            return
+        self._point("latest", final.name)
         if is_best:
-            self._point("best", name)
+            self._point("best", final.name)
         self._prune()
 
     def _point(self, pointer: str, name: str) -> None:
@@ -196,15 +196,11 @@ class Checkpoints:
     def _folders(self) -> list[Path]:
         """Ascending by step. What else lies in the folder is not this class's to touch."""
         found = (path for path in self.folder.glob("step-*") if path.is_dir() and _CHECKPOINT.fullmatch(path.name))
-        return sorted(found, key=_step)
+        return sorted(found, key=step_of)
 
 
 def resolve_pointer(path: Path) -> Path:
-    """The folder that the file `checkpoints/latest` or `checkpoints/best` names; any other path unchanged.
-
-    Raises:
-        ValueError: the file names no folder.
-    """
+    """The folder that the file `checkpoints/latest` or `best` names (ValueError: none); any other path unchanged."""
     if path.name not in ("latest", "best") or not path.is_file():
         return path
     folder = path.parent / (path.read_text(encoding="utf-8", errors="replace").strip() or "an empty name")
@@ -214,8 +210,13 @@ def resolve_pointer(path: Path) -> Path:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The content of a checkpoint's state.json; see `Checkpoint`."""
-    return json.loads((folder / STATE).read_text())
+    """The content of a checkpoint's state.json; see `Checkpoint`. ValueError: there is none."""
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        int(state["step"])
+    except (OSError, ValueError, TypeError, KeyError):
+        raise ValueError(f"{folder / STATE}: got no state of a checkpoint, expected one; take another one") from None
+    return state
 
 
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:
@@ -225,10 +226,7 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
 
 
 def kept_states(folder: Path) -> list[dict[str, Any]]:
-    """The state.json of every checkpoint in a folder, also of those kept aside.
-
-    Partly removed checkpoints have no manifest and are skipped.
-    """
+    """The state.json of every checkpoint in a folder, also of those kept aside; one without a manifest is skipped."""
     manifests = (*folder.glob(f"step-*/{MANIFEST}"), *folder.glob(f"stopped-step-*/{MANIFEST}"))
     return [read_state(path.parent) for path in sorted(manifests) if (path.parent / STATE).is_file()]
 
@@ -252,7 +250,8 @@ def stopped_name(step: int) -> str:
     return f"stopped-{checkpoint_name(step)}"
 
 
-def _step(folder: Path) -> int:
+def step_of(folder: Path) -> int:
+    """The step in a checkpoint's name."""
     return int(folder.name.rpartition("-")[2])
 
 

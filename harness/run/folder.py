@@ -6,7 +6,6 @@ runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/ 
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,20 @@ from typing import Any
 
 from harness import comm, rank0
 from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
-from harness.engine.checkpoint import Checkpoint, Checkpoints, read_state, resolve_pointer
+from harness.engine.checkpoint import Checkpoint, Checkpoints, read_state, resolve_pointer, step_of
 from harness.evaluation.results import results_table, selection_score
 from harness.files import replace_file
 from harness.mining.config import build_rule
 from harness.report.console import RunConsole
 from harness.report.history import RunHistory, read_history
 from harness.report.messages import say, warn
-from harness.report.metrics_file import read_rows
-from harness.report.report import Report
+from harness.report.metrics_file import read_entries, read_rows
+from harness.report.report import EVALUATION, Report
+from harness.report.run_file import RunFile
 from harness.run.resuming.changes import CHANGES, Change, ChangeLog, changed_settings, describe, may_change_from_a_step
-from harness.settings.recipe_file import build, read_yaml
+from harness.settings.recipe_file import build
 from harness.settings.section import flat
+from harness.settings.yaml_text import read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,12 @@ class RunFolder:
 
         def find() -> Path | None:
             step = self._step_to_go_back_to()
-            return self.checkpoints.newest_whole() if step is None else self.checkpoints.at(step)
+            if step is not None:
+                return self.checkpoints.at(step)
+            newest = self.checkpoints.newest_whole()
+            for aside in self.checkpoints.kept_aside(after=0 if newest is None else step_of(newest)):
+                say(f"{aside} is kept aside and not continued from; checkpoint.resume: {step_of(aside)} would do so")
+            return newest
 
         found = rank0.by_main(find)
         return None if found is None else Checkpoint(found, read_state(found))
@@ -186,9 +192,15 @@ class RunFolder:
         return self.scores(last) if last else {}
 
     def read(self, name: str, default: Any) -> Any:
-        """A JSON file of the folder, or `default` if it is missing."""
+        """A JSON file of the folder, or `default` if it is missing.
+
+        Raises:
+            ValueError: the file holds something else than what a run writes there.
+        """
         file = self.path / name
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else default
+        if not file.is_file():
+            return default
+        return read_entries(file) if name == EVALUATION else RunFile(file).read()
 
     def history(self) -> RunHistory:
         """What the run has recorded so far, for its report."""

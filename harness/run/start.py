@@ -14,7 +14,7 @@ from harness.report.messages import say, warn
 from harness.run.build import build_run
 from harness.run.folder import RunFolder
 from harness.run.run import Run
-from harness.run.tasks import settings_without_effect
+from harness.run.tasks import check_places, settings_without_effect
 from harness.settings.allocator import keep_freed_memory, return_freed_memory
 
 
@@ -27,6 +27,7 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
         ValueError: settings, data or checkpoints that do not fit.
     """
     folder.refuse_other_recipe()
+    check_places(loaded.config)
     ranks = f"{comm.world_size()} rank{'s' if comm.world_size() > 1 else ''}"
     say(f"{ranks} on {comm.device().type}: loading the model, then the data")
     if comm.device().type == "cpu":

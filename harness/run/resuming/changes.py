@@ -14,8 +14,9 @@ from typing import Any
 from harness.config import RunConfig
 from harness.files import replace_file
 from harness.report.run_file import timestamp
-from harness.settings.recipe_file import build, read_yaml
+from harness.settings.recipe_file import build
 from harness.settings.section import flat
+from harness.settings.yaml_text import read_yaml
 
 # A run may be continued with other values of these settings; any other change would make it another experiment.
 MAY_CHANGE_BETWEEN_STARTS = (

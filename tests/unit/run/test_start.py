@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.config import load_recipe
+from harness.run import start
 from harness.run.folder import RunFolder
 from harness.run.start import warn_of_other_evaluation_data
 from tests.tiny import make_recipe
@@ -36,3 +37,13 @@ def test_evaluation_data_that_changed_since_the_earlier_scores_is_said(
     printed = " ".join(capsys.readouterr().err.split())
     assert words in printed
     assert bool(words) == bool(printed)
+
+
+@pytest.mark.parametrize("change", ["output=/proc/run", "data.cache=/proc/cache"])
+def test_a_place_that_cannot_be_written_to_is_told_before_data_or_model_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(start, "build_run", lambda *_: pytest.fail("began to read"))
+    loaded = load_recipe(str(make_recipe(tmp_path)), [change])
+    with pytest.raises(ValueError, match=rf"^{change.partition('=')[0]}: got /proc/.*cannot be written to"):
+        start.start_or_continue(loaded, RunFolder.of(loaded.config))
