@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import Field, model_validator
@@ -25,8 +26,9 @@ from harness.prompts import ModelPrompts
 from harness.prompts.notes import family_warning, passage_warning, task_lines, unused_warning
 from harness.prompts.run_prompts import TaskPrompts, differences, prompts_of_run
 from harness.settings.deepspeed_json import load_deepspeed_json, zero_stage
-from harness.settings.recipe_file import apply_override, build, did_you_mean, read_yaml, show
+from harness.settings.recipe_file import apply_override, build, did_you_mean, show
 from harness.settings.section import Section
+from harness.settings.yaml_text import read_yaml
 from harness.types import EncodingRole
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -166,7 +168,11 @@ def _find_recipe(recipe: str) -> Path:
 
 def dump(config: RunConfig) -> str:
     """The resolved recipe as YAML; reading it gives an equal RunConfig."""
-    tree = config.model_dump(mode="json")
+    return dump_tree(config.model_dump(mode="json"))
+
+
+def dump_tree(tree: dict[str, Any]) -> str:
+    """The values of a recipe as YAML."""
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 

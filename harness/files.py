@@ -1,4 +1,7 @@
-"""Writes files and folders so that a kill or a power cut leaves the old content or the new one, never a part of it."""
+"""Writes files and folders so that a kill or a power cut leaves the old content or the new one, never a part of it.
+
+Sizes and hashes tell later whether they still hold what was written.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import xxhash
+
 _UNFINISHED = ".unfinished"
+_HASHING_THREADS, _HASHED_BYTES = 4, 1 << 20  # hashing lets other threads run; a block stays in a core's cache
 _LEAST_FREE_BYTES = 1_000_000  # for what is small: metrics, tables, the report
 
 
@@ -120,13 +127,16 @@ def check_output(path: Path, knob: str, num_bytes: int = 0, *, is_file: bool = F
     Raises:
         ValueError: a part of the path is a file, the folder cannot be written to, or the disk is too full.
     """
-    if is_file and path.is_dir():
-        raise ValueError(f"{knob}: got {path}, a folder, expected the path of a file; name a file in it")
+    if "\0" in str(path):
+        raise ValueError(f"{knob}: got {str(path)!r}, expected a name without NUL; name another place")
     folder = path.absolute().parent if is_file else path.absolute()
-    above = next(place for place in (folder, *folder.parents) if place.exists())
-    if not above.is_dir():
-        raise ValueError(f"{knob}: got {path}, but {above} is a file, expected a folder; name another place")
+    above = folder
     try:
+        if is_file and path.is_dir():
+            raise ValueError(f"{knob}: got {path}, a folder, expected the path of a file; name a file in it")
+        above = next(place for place in (folder, *folder.parents) if place.exists())
+        if not above.is_dir():
+            raise ValueError(f"{knob}: got {path}, but {above} is a file, expected a folder; name another place")
         with tempfile.TemporaryFile(dir=above):
             pass
         free = shutil.disk_usage(above).free
@@ -140,6 +150,37 @@ def check_output(path: Path, knob: str, num_bytes: int = 0, *, is_file: bool = F
             f"{knob}: got {path} on a disk with {_gigabytes(free)} free, expected room for at least "
             f"{_gigabytes(max(num_bytes, _LEAST_FREE_BYTES))}; free some, or name a place on another disk"
         )
+
+
+def sizes_and_hashes(folder: Path, files: Iterable[Path]) -> dict[str, tuple[int, str]]:
+    """Path relative to `folder` → (bytes, XXH3-128 of the content), of files in it or elsewhere."""
+    return {os.path.relpath(path, folder): _size_and_hash(path) for path in files}
+
+
+def find_changes(folder: Path, expected: Mapping[str, Any]) -> str | None:
+    """What is no longer as `sizes_and_hashes` has found it, in words; None if all is. Several files are read at a time.
+
+    expected: read from a file, so it may hold anything.
+    """
+    for name, entry in expected.items():
+        if not (isinstance(entry, list | tuple) and len(entry) == 2):
+            return f"{name}: got no size and hash of it"
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if (folder / name).stat().st_size != entry[0]:
+            return f"{name}: got {(folder / name).stat().st_size} bytes, expected {entry[0]}"
+    with ThreadPoolExecutor(_HASHING_THREADS) as threads:
+        found = threads.map(lambda name: _size_and_hash(folder / name)[1], expected)
+        changed = [name for name, digest in zip(expected, found, strict=True) if digest != expected[name][1]]
+    return f"{changed[0]}: got other bytes than were written" if changed else None
+
+
+def _size_and_hash(path: Path) -> tuple[int, str]:
+    digest, block = xxhash.xxh3_128(), memoryview(bytearray(_HASHED_BYTES))
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(block):
+            digest.update(block[:count])
+    return path.stat().st_size, digest.hexdigest()
 
 
 def folder_size(folder: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness import comm, rank0
 from harness.config import LoadedRecipe, with_folder_prompts
 from harness.engine.budget import peak_memory_bytes
-from harness.engine.phases import embed, replay, score
+from harness.engine.phases import embed, replay, score, update_weights
 from harness.engine.step import Step
 from harness.engine.step_cost import StepCost
 from harness.evaluation.runner import evaluate
@@ -49,14 +49,15 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
     Returns the step's metrics: its row of metrics.jsonl. Each metric comes from the module that measures it.
 
     Raises:
-        NonFiniteError: a loss or gradient is not finite. Raised on every rank, before the weights change.
+        NonFiniteError: a loss, a gradient or the norm of all gradients is not finite. Raised on every rank, before the
+            weights change.
     """
     cost = StepCost.start()
     step = run.graphs.choose(run.mask_with_guide(step))
     embeddings = embed(run.engine, step)
     scores = score(run.engine, run.objective, step, embeddings)
     replay(run.engine, step, embeddings, scores.gradients)
-    update = run.engine.update_weights(step.number)
+    update = update_weights(run.engine, step)
     mining = run.replace_easy_negatives(step.plan, scores.own_similarity)
     return {**step.plan.metrics(), **scores.metrics, **update, **mining, **cost.metrics(step)}
 
@@ -72,6 +73,7 @@ def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
         {
             "loss_implementation": run.objective.loss.implementation,
             "allocator": memory_allocator(run.config),
+            "changes": folder.changes.read() if trained_steps else [],
         },
         watch=LongRunWarning(run.config, trained_steps).message,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -36,14 +35,16 @@ def export_run(run: Path, out: Path, *, trust_remote_code: bool = False) -> None
 
     from harness.data.table.tokenisation import Tokeniser
     from harness.encoder.load import load_encoder
+    from harness.engine.checkpoint import STATE, read_state
     from harness.files import check_output
     from harness.model_folder.preflight import COMMAND_LINE, Preflight
     from harness.run.export import export_model
-    from harness.run.folder import RunFolder, model_folder
+    from harness.run.folder import RunFolder
+    from harness.run.resuming.recognise import model_folder
     from harness.run.tasks import BYTES_OF_EXPORT
 
     check_output(out, "--out")
-    if out.exists() and any(out.iterdir()):
+    if out.is_dir() and any(out.iterdir()):
         raise ValueError(f"--out: got {out}, which is not empty, expected a new or empty folder; name another one")
     folder = RunFolder.containing(run)
     source = model_folder(str(run))
@@ -53,8 +54,8 @@ def export_run(run: Path, out: Path, *, trust_remote_code: bool = False) -> None
     config = folder.config.model.model_copy(update=changes)
     num_weights = Preflight(source, COMMAND_LINE, trust, longest_text=config.longest_text).check()
     check_output(out, "--out", BYTES_OF_EXPORT * num_weights)
-    checkpoint = Path(source).parent / "state.json"
-    step = int(json.loads(checkpoint.read_text())["step"]) if checkpoint.is_file() else None
+    checkpoint = Path(source).parent
+    step = int(read_state(checkpoint)["step"]) if (checkpoint / STATE).is_file() else None
     encoder, tokeniser = load_encoder(config).eval(), Tokeniser(source, trust)
     difference = export_model(out, folder, encoder, tokeniser, model=config, step=step, check_texts=_COMPARED_TEXTS)
     Console().print(f"exported {out}: embeddings equal the training model's within {difference:.1e}", soft_wrap=True)

@@ -77,6 +77,10 @@ def mine(
     - `harness mine runs/demo --queries faq.jsonl --corpus corpus.jsonl --relative 0.95 --out banks/faq`
     """
     with mistakes_in_one_line(verbose):
+        from harness.mining.config import MOST_CANDIDATES
+
+        if candidates > MOST_CANDIDATES:
+            raise ValueError(f"--candidates: got {candidates:,}, expected at most {MOST_CANDIDATES:,} per query")
         from harness.mining.mine import MineSettings
 
         mine_bank(
@@ -114,7 +118,7 @@ def mine_bank(
 
     Under the launcher, the ranks divide the work. A killed run is continued.
     """
-    from harness import comm
+    from harness import comm, rank0
     from harness.cli.opened_model import open_model
     from harness.data.source.facts import ReadSettings
     from harness.mining.mine import mine, output_folder, refuse_finished
@@ -124,10 +128,12 @@ def mine_bank(
     if "RANK" in os.environ:
         comm.initialise()
     refuse_finished(out)
+    rank0.by_main(lambda: _check_room(out))
     with output_folder(out, say).claimed("mine"):
         opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code)
         opened.show_prompts()
         data = opened.read("retrieval", os.path.abspath(existing_path(queries, data_root)), ReadSettings(columns or {}))
+        rank0.by_main(lambda: _check_room(out, data.num_rows * settings.num_candidates))
         documents = None if corpus is None else opened.read("corpus", os.path.abspath(existing_path(corpus, data_root)))
         encode, ranked_by = opened.encode.without_prompts(), opened.identity()
         with MiningConsole() as console:
@@ -135,6 +141,14 @@ def mine_bank(
     if comm.is_main():
         _print_summary(out, facts, data, documents)
     comm.shutdown()
+
+
+def _check_room(out: Path, num_candidates: int = 0) -> None:
+    """Check that a bank of so many candidates can be written."""
+    from harness.files import check_output, folder_size
+    from harness.mining.bank_writer import BYTES_PER_CANDIDATE
+
+    check_output(out, "--out", num_candidates * BYTES_PER_CANDIDATE - folder_size(out))
 
 
 def _print_summary(bank: Path, facts: BankFacts, data: TaskData, documents: TaskData | None) -> None:

@@ -19,7 +19,14 @@ from harness.process.stop_request import StopAskedError
 from harness.settings.environment import prepare_environment
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_SIGNS_OF_A_FULL_DISK = ("No space left on device", "StorageFull", "Disk quota exceeded")
+_SIGNS_OF_A_FULL_DISK = (
+    "No space left on device",
+    "StorageFull",
+    "Disk quota exceeded",
+    "PytorchStreamWriter failed writing",  # torch.save has lost the reason when it raises this or the next one
+    ". unexpected pos ",
+)
+_SIGNS_OF_FULL_MEMORY = ("out of memory", "can't allocate memory", "Unable to allocate", "CUBLAS_STATUS_ALLOC_FAILED")
 # What gloo, NCCL and torch's store say.
 _SIGNS_OF_A_LOST_RANK = (
     "Connection closed by peer", "Connection reset by peer", "Broken pipe", "failed to recv", "ncclRemoteError",
@@ -31,7 +38,7 @@ OTHER_RANKS_WAIT_SECONDS = 10.0  # launchers need about a second to notice that 
 
 @contextmanager
 def mistakes_in_one_line(verbose: bool) -> Iterator[None]:
-    """Prepare the environment, and turn a ValueError, or an error of a disk, into one line on stderr and exit status 2.
+    """Prepare the environment; a ValueError, a full disk or full memory gives one line on stderr and exit status 2.
 
     Commands import torch and similar libraries inside this context, because they read the environment at import.
     """
@@ -47,7 +54,7 @@ def mistakes_in_one_line(verbose: bool) -> Iterator[None]:
         _complain(message)
         _leave(statuses.MISTAKE)
     except Exception as error:
-        line = _about_the_disk(error)
+        line = _about_the_disk(error) or _about_memory(error)
         if line is not None and os.environ.get("HARNESS_DEBUG", "0") in ("", "0"):
             _complain(line)
             _leave(statuses.MISTAKE)
@@ -128,6 +135,18 @@ def _about_the_disk(error: Exception) -> str | None:
             "correct its place or its permissions (HARNESS_DEBUG=1 shows where it is opened)"
         )
     return None
+
+
+def _about_memory(error: Exception) -> str | None:
+    """One line for memory that is full, of a GPU or of the host, with the way out; None for any other error."""
+    text = " ".join(str(error).split())
+    if not isinstance(error, MemoryError) and not any(sign in text for sign in _SIGNS_OF_FULL_MEMORY):
+        return None
+    return (
+        f"out of memory: got {text[:160] or type(error).__name__}, expected room for one micro-batch and what a step "
+        "keeps; lower training.micro_batch_tokens, training.activation_memory or the tasks' quotas (a command without "
+        "a recipe: --max-length), or take more ranks; harness plan says what a step needs"
+    )
 
 
 def _place_of(error: Exception) -> str:

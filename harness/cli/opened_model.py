@@ -29,7 +29,8 @@ from harness.prompts.notes import command_warnings, family_warning
 from harness.prompts.roles import in_words
 from harness.report.console import ReadingConsole
 from harness.report.messages import say, warn
-from harness.run.folder import RunFolder, is_run, model_folder
+from harness.run.folder import RunFolder
+from harness.run.resuming.recognise import is_run, model_folder
 from harness.search.encode import TextEncoder
 from harness.types import EncodingRole, SourceKind, TokenBatch
 

@@ -15,6 +15,8 @@ import typer
 from harness.cli.mistakes import mistakes_in_one_line
 from harness.cli.options import DataRoot, Overrides, Recipe, Verbose
 
+MOST_RANKS = 16_384
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -59,9 +61,14 @@ def plan(
     """
     with mistakes_in_one_line(verbose):
         from harness.config import load_recipe
+        from harness.engine.config import MOST_STEPS
+        from harness.files import check_output
         from harness.ownership.files import is_json_with, refuse_foreign_file
         from harness.prediction.machine.devices import named_device
 
+        for option, value, most in (("--ranks", ranks, MOST_RANKS), ("--step", step, MOST_STEPS)):
+            if value > most:
+                raise ValueError(f"{option}: got {value:,}, expected at most {most:,}")
         if curve is not None and curve.suffix != ".png":
             raise ValueError(f"--curve: got {curve}, expected a file name that ends with .png")
         if json_file is not None:
@@ -70,6 +77,9 @@ def plan(
             refuse_foreign_file(curve, "--curve", "a PNG picture", lambda old: old.startswith(b"\x89PNG"))
         if gpu is not None:
             named_device(gpu)  # an unknown name is told before data is read
+        for option, file in (("--json", json_file), ("--curve", curve)):
+            if file is not None:
+                check_output(file, option, is_file=True)
         loaded = load_recipe(recipe, list(overrides or ()), data_root)
         wishes = {"gpu": gpu, "utilisation": utilisation, "network": None if network is None else network * 1e9}
         show_plan(loaded, step, ranks, wishes, json_file, curve)

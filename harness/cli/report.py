@@ -37,9 +37,11 @@ def draw_report(runs: list[Path], out: Path | None) -> None:
     """Write report.html and figures/ for one run, or for several side by side."""
     from rich.console import Console
 
+    from harness.files import check_output
     from harness.ownership.claim import refuse_foreign
     from harness.report.page import is_report, write_report
-    from harness.run.folder import RunFolder, is_run_folder
+    from harness.run.folder import RunFolder
+    from harness.run.resuming.recognise import is_run_folder
 
     folders = [RunFolder.containing(run) for run in runs]
     if out is None and len(folders) == 1:
@@ -49,5 +51,6 @@ def draw_report(runs: list[Path], out: Path | None) -> None:
         out = folders[0].path.absolute().parent / "-".join(["report", *names])[:_LONGEST_FOLDER_NAME]
     if not is_run_folder(out):
         refuse_foreign(out, "--out", "a folder that harness report wrote", is_report)
+    check_output(out, "--out")
     page = write_report([folder.history() for folder in folders], out)
     Console().print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)

@@ -12,6 +12,8 @@ from harness.prompts import Prompts
 from harness.settings.section import Section, as_tuple
 from harness.types import NegativesScope, Positives, TaskKind
 
+MOST_EXAMPLES = 10_000_000  # of a step: their plan alone takes some GB
+
 
 class NegativesConfig(Section):
     """The negatives of a query: how many own ones it has, and which other documents it is compared with.
@@ -39,7 +41,7 @@ class NegativesConfig(Section):
     """
 
     scope: NegativesScope | None = None  # default: task; own for classification
-    per_query: int = Field(0, ge=0)
+    per_query: int = Field(0, ge=0, le=1000)
     bank: str | None = None  # a folder that `harness mine` wrote; default: the lists in the data
     corpus: str | None = None  # the new path of the bank's corpus, if the corpus was moved
     offset: int | None = Field(None, ge=0)  # first candidate to use; default: 10 with a bank, else 0
@@ -104,7 +106,7 @@ class TaskConfig(Section):
     config_name: str | None = None  # the configuration of a hub data set
     columns: ColumnNames = Field(default_factory=dict)
     corpus: str | None = None
-    quota: int | None = Field(None, ge=1)
+    quota: int | None = Field(None, ge=1, le=MOST_EXAMPLES)
     share: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] | None = None
     loss: Annotated[tuple[LossName, ...], BeforeValidator(as_tuple), Field(min_length=1)] | None = None
     weight: float = Field(1.0, gt=0)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.data.config import TaskConfig
+from harness.data.config import MOST_EXAMPLES, TaskConfig
 from harness.settings.section import Section
 
 
@@ -22,7 +22,7 @@ class DataConfig(Section):
 
     on_bad_row: Literal["stop", "skip"] = "stop"
     cache: str | None = None
-    batch: int | None = Field(None, ge=1)
+    batch: int | None = Field(None, ge=1, le=MOST_EXAMPLES)
     size_temperature: float = Field(1.0, gt=0)
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from harness.settings.section import Section
 
+MOST_STEPS = 10**12  # numbers of examples, which are larger, must fit into 64 bits
 Beta = Annotated[float, Field(ge=0, lt=1)]
 # fp32 | bf16, fp16: fp32 weights, half-precision matrix products (autocast) | bf16_weights: bf16 weights, fp32 copies
 Precision = Literal["fp32", "bf16", "fp16", "bf16_weights"]
@@ -16,7 +17,7 @@ Precision = Literal["fp32", "bf16", "fp16", "bf16_weights"]
 class TrainingConfig(Section):
     """The optimizer, its schedule, the floating-point precision and the token budget of a micro-batch."""
 
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=MOST_STEPS)
     learning_rate: float = Field(2.0e-5, gt=0)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_ratio: float = Field(0.05, ge=0, le=1)
@@ -50,8 +51,12 @@ def problem_of_stage(training: TrainingConfig, stage: int) -> str | None:
 
 
 class CheckpointConfig(Section):
-    """Save every `every` steps and after the last one (0: never), keep the newest `keep` and the best one."""
+    """Save every `every` steps and after the last one (0: never), keep the newest `keep` and the best one.
+
+    resume: `auto` continues from the newest whole checkpoint, `never` starts afresh, a number goes back to the
+        checkpoint of this step, from which on other settings of optimizer and losses may apply (see docs/runs.md).
+    """
 
     every: int | None = Field(None, ge=0)  # null: every tenth of the run; recipe.yaml has the number
     keep: int = Field(2, ge=1)
-    resume: Literal["auto", "never"] = "auto"
+    resume: Literal["auto", "never"] | Annotated[int, Field(ge=1)] = "auto"

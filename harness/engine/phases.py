@@ -25,9 +25,9 @@ from torch import Tensor
 
 from harness import comm
 from harness.data.plan.permutation import derive_key
-from harness.engine.guard import check_gradients, check_loss
+from harness.engine.guard import NonFiniteError, check_gradients, check_loss
 from harness.engine.step import Step
-from harness.engine.zero import ZeroEngine
+from harness.engine.zero import GradientNormError, ZeroEngine
 from harness.losses.objective import Objective, ObjectiveOutput, step_metrics
 from harness.losses.table import DividedTable, WholeTable, choose_gather
 from harness.stopwatch import stopwatch
@@ -103,6 +103,20 @@ def replay(engine: ZeroEngine, step: Step, embeddings: Sequence[Tensor], gradien
         probes.append(engine.accumulate(embedding, padded))
     if engine.precision != "fp16":
         check_gradients(step, probes)
+
+
+def update_weights(engine: ZeroEngine, step: Step) -> dict[str, float]:
+    """After the phases: apply the accumulated gradient; see `ZeroEngine.update_weights`.
+
+    Raises:
+        NonFiniteError: the norm of the gradients is not finite, so that clipping would make all of them zero.
+    """
+    try:
+        return engine.update_weights(step.number)
+    except GradientNormError:
+        tasks = [part.task for part in step.plan.parts]
+        what = "the norm of the gradients (each of them is finite)"
+        raise NonFiniteError(step.plan, what, tasks, np.empty(0, dtype=np.int64)) from None
 
 
 def _replayed(engine: ZeroEngine, step: Step, index: int) -> Tensor:

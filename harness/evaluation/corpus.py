@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from harness import rank0
 from harness.data.source.locate import cache_root
-from harness.data.table.build_once import build_once, damaged
+from harness.data.table.build_once import build_once, check_built, damaged
 from harness.data.table.identity import text_hash
 from harness.data.table.npy import open_array
 from harness.evaluation.counts import note_unused
@@ -33,7 +33,7 @@ from harness.search.unique_texts import unique_texts
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_VERSION = 1  # of the files
+_VERSION = 2  # of the files
 _SCHEMA = pa.schema([("id", pa.large_string()), ("text", pa.large_string()), ("without_title", pa.int64())])
 _ROWS = 16_384  # written at a time
 _ARRAYS = ("row_C", "same_text_C", "start_U1")
@@ -133,6 +133,7 @@ def open_corpus(file: Path, cache: str | None = None) -> Corpus:
     """
     folder = cache_root(cache) / "evaluation" / rank0.by_main(partial(_key, file))
     rank0.by_each(lambda: build_once(folder, partial(_build, file)))
+    check_built(folder)
     return _opened(folder)
 
 

@@ -1,4 +1,7 @@
-"""Writes the text of README.md in an exported folder, from the facts of the run."""
+"""Writes the text of README.md in an exported folder, from the facts of the run.
+
+It is made to be published, so it holds no path of this machine, and what others have named is shown as plain text.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.export.markdown import code, code_block, plain, table
 from harness.prompts import ModelPrompts
 
 _FRONT_MATTER = """\
@@ -41,26 +45,28 @@ def model_card(
     scores: Sequence[tuple[str, str, float | None, float | None]],
     facts: Mapping[str, Any],
 ) -> str:
-    """The Markdown text. data: entries (task, path, rows, hash); scores: entries (data set, metric, before, after);
+    """The Markdown text. data: entries (task, data set, rows, hash); scores: entries (data set, metric, before, after);
     None: not known.
 
     dim: embedding dimensions. facts: name → value of other facts about the training.
     """
-    data_rows = [(task, path, rows, f"`{digest}`") for task, path, rows, digest in data]
+    data_rows = [
+        (plain(task), plain(source), str(rows), code(digest, in_table=True)) for task, source, rows, digest in data
+    ]
     sections = [
         _FRONT_MATTER,
-        f"# {name}\n",
-        f"Text embeddings of {dim} dimensions, trained from `{base_model}`.\n",
+        f"# {plain(name)}\n",
+        f"Text embeddings of {dim} dimensions, trained from {code(base_model)}.\n",
         *_matryoshka(matryoshka_dims or ()),
         _USAGE,
         *_prompts(prompts),
         "## Scores\n",
         _scores(scores),
         "## Data\n",
-        _table(("task", "path", "rows", "hash"), data_rows),
+        table(("task", "data", "rows", "hash"), data_rows),
         "## Training\n",
-        "".join(f"- {key}: {value}\n" for key, value in facts.items()),
-        f"```yaml\n{recipe_yaml.rstrip()}\n```\n",
+        "".join(f"- {plain(key)}: {plain(value)}\n" for key, value in facts.items()),
+        code_block(recipe_yaml, "yaml"),
     ]
     return "\n".join(sections)
 
@@ -75,22 +81,17 @@ def _matryoshka(dims: Sequence[int]) -> list[str]:
 def _prompts(prompts: ModelPrompts) -> list[str]:
     if prompts.is_empty:
         return []
-    default = f"`{prompts.default_name}`" if prompts.default_name else "none"
-    rows = [(f"`{name}`", f"`{json.dumps(text, ensure_ascii=False)}`") for name, text in prompts.named.items()]
-    return ["## Prompts\n", _PROMPTS.format(default=default), _table(("name", "text"), rows)]
+    default = code(prompts.default_name) if prompts.default_name else "none"
+    named = ((name, json.dumps(text, ensure_ascii=False)) for name, text in prompts.named.items())
+    rows = [[code(cell, in_table=True) for cell in row] for row in named]
+    return ["## Prompts\n", _PROMPTS.format(default=default), table(("name", "text"), rows)]
 
 
 def _scores(scores: Sequence[tuple[str, str, float | None, float | None]]) -> str:
     if not scores:
         return "No evaluation data was named in the recipe.\n"
     rows = [
-        (dataset, metric, *("" if value is None else f"{value:.4f}" for value in values))
+        (plain(dataset), plain(metric), *("" if value is None else f"{value:.4f}" for value in values))
         for dataset, metric, *values in scores
     ]
-    return _table(("data set", "metric", "before", "after"), rows)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+    return table(("data set", "metric", "before", "after"), rows)

@@ -77,6 +77,7 @@ def _write_files(
         do_lower_case=encoder.layout.lower_case,
     )
     (temporary / "README.md").write_text(card, encoding="utf-8")
+    _give_all_one_mode(temporary)
 
 
 def verify_model(
@@ -162,6 +163,14 @@ def _transformer(folder: Path, config: ModelConfig, encoder: Encoder) -> Transfo
         modality_config=plain_text,
         module_output_name="token_embeddings",
     )
+
+
+def _give_all_one_mode(folder: Path) -> None:
+    """Let everybody read what the umask lets them: safetensors writes files that only their owner can read."""
+    mode = (folder / "README.md").stat().st_mode  # written by Python, which obeys the umask
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def _change_json(path: Path, **changes: Any) -> None:

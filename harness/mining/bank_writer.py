@@ -8,7 +8,10 @@ import numpy as np
 
 from harness.data.bank.file import BankFacts
 from harness.data.ragged import expand_ranges
+from harness.data.table.npy import create_array
 from harness.mining.mined_texts import MinedTexts
+
+BYTES_PER_CANDIDATE = 8  # at least: a number and a score
 
 
 class BankWriter:
@@ -21,9 +24,9 @@ class BankWriter:
         self._start_Q1 = np.searchsorted(texts.query_of_row_R[self._row_by_query_R], np.arange(num_queries + 1))
         needs_int64 = len(self.document_id_C) and int(self.document_id_C.max()) >= 2**31
         id_dtype = np.int64 if needs_int64 else np.int32
-        self._candidate_RC = _new_array(out / "candidate_RC.npy", id_dtype, (num_rows, num_candidates))
-        self._score_RC = _new_array(out / "score_RC.npy", np.float32, (num_rows, num_candidates))
-        self._count_R = _new_array(out / "count_R.npy", np.int32, (num_rows,))
+        self._candidate_RC = create_array(out / "candidate_RC.npy", id_dtype, (num_rows, num_candidates))
+        self._score_RC = create_array(out / "score_RC.npy", np.float32, (num_rows, num_candidates))
+        self._count_R = create_array(out / "count_R.npy", np.int32, (num_rows,))
 
     def add(self, first: int, document_QK: np.ndarray, score_QK: np.ndarray) -> None:
         """Write the search results of consecutive queries from number `first` on: documents, best first, -1 padded."""
@@ -41,7 +44,3 @@ class BankWriter:
         for array in (self._candidate_RC, self._score_RC, self._count_R):
             array.flush()
         facts.write(self.out)
-
-
-def _new_array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

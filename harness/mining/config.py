@@ -13,6 +13,7 @@ from harness.prompts import Prompts
 from harness.settings.section import Section
 
 INTERVAL_WITH_LOOK_AHEAD = 100  # steps; the default is not every step, because a look-ahead encodes texts
+MOST_CANDIDATES = 10_000  # per query: 16,384 queries are searched and stored together, which takes 2 GB with these
 NUMBERS_OF_RULES = ("ratio", "ceiling", "floor")  # refused with a rule whose `default_numbers` lacks them
 # Accepted although unused with `rule: none`, so that `--set mining.rule=none` alone switches off most recipes' rule.
 _ACCEPTED_WITHOUT_RULE = ("ratio", "ceiling")
@@ -25,7 +26,7 @@ class RemineConfig(Section):
     """
 
     every: int = Field(0, ge=0)  # steps between two rankings; 0: no ranking at regular intervals
-    candidates: int = Field(100, ge=1)  # per query
+    candidates: int = Field(100, ge=1, le=MOST_CANDIDATES)  # per query
     relative: float | None = Field(None, gt=0, le=1)  # keep s < s(positive) - (1 - relative) * |s(positive)|
     margin: float | None = None  # keep s < s(positive) - margin
     # The index for more than `index_above` documents. hnsw is not offered: two builds of it may differ.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import comm, rank0
-from harness.data.bank.file import FACTS, open_bank
+from harness.data.bank.file import FACTS, check_bank, open_bank
 from harness.data.bank.negatives import Candidates
 from harness.data.plan.task import Task
 from harness.data.table.index import TaskData
@@ -65,8 +65,9 @@ class Reranking:
         """Load from disk the task's candidates that were ranked after the step number `step`.
 
         Raises:
-            ValueError: the bank does not exist, or belongs to other data.
+            ValueError: the bank does not exist, is damaged, or belongs to other data.
         """
+        check_bank(self._path(task, step))
         return open_bank(self._path(task, step), task.data, _corpus(task), self.offset_of(task))
 
     def keep(self, steps: Collection[int]) -> None:

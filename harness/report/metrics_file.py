@@ -149,10 +149,12 @@ def read_entries(path: Path) -> list[Row]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         is_valid = isinstance(entries, list) and all(e.keys() >= {"step", "dataset", "metrics"} for e in entries)
+        is_valid = is_valid and all(isinstance(e["step"], int) and isinstance(e["metrics"], dict) for e in entries)
     except (ValueError, AttributeError):
         is_valid = False
     if not is_valid:
-        raise ValueError(f'{path}: got another content, expected a JSON list of {{"step", "dataset", "metrics"}}')
+        expected = '{"step", "dataset", "metrics"}'
+        raise ValueError(f"{path}: got another content, expected a JSON list of {expected}; restore or delete it")
     return entries
 
 

@@ -40,7 +40,9 @@ class RunFile:
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            raise ValueError(f"{self.path}: got another content, expected a JSON object; delete it to start afresh")
+            raise ValueError(
+                f"{self.path}: got another content, expected a JSON object; delete it: the run continues without it"
+            )
         return content
 
     def start(self, facts: Mapping[str, Any], resumed_from: int) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from torch import Tensor
 
-from harness.config import dump, inference_prompts
+from harness.config import RunConfig, dump_tree, inference_prompts
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
@@ -18,6 +19,8 @@ from harness.model_folder.find import published_name
 from harness.prompts import ModelPrompts
 from harness.report.messages import warn
 from harness.run.folder import RunFolder
+
+_KEYS_OF_PATHS = ("path", "data", "name_or_path", "corpus", "bank", "deepspeed")  # of a recipe, in any section
 
 
 def export_model(
@@ -77,12 +80,15 @@ def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPro
     versions = facts.get("versions", {})
     return model_card(
         name=config.name,
-        base_model=published_name(config.model.name_or_path),
+        base_model=_public(published_name(config.model.name_or_path)),
         dim=dim,
         matryoshka_dims=config.model.matryoshka_dims,
         prompts=prompts,
-        recipe_yaml=dump(config),
-        data=[(entry["task"], entry["path"], entry["rows"], entry["hash"]) for entry in facts.get("data", [])],
+        recipe_yaml=_public_recipe(config),
+        data=[
+            (entry["task"], ", ".join(_names(entry["path"])), entry["rows"], entry["hash"])
+            for entry in facts.get("data", [])
+        ],
         scores=[
             (dataset, metric, before.get(dataset, {}).get(metric), value)
             for dataset, metrics in after.items()
@@ -91,6 +97,37 @@ def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPro
         facts={
             "steps": step or config.training.steps,
             "ranks": facts.get("world_size"),
+            **{f"changed after step {entry['step']}": _words(entry["changed"]) for entry in folder.changes.read()},
             **{name: versions.get(name) for name in ("harness", "torch", "deepspeed", "transformers")},
         },
     )
+
+
+def _words(changed: Mapping[str, Any]) -> str:
+    return "; ".join(f"{key}: {old} → {new}" for key, (old, new) in changed.items()) or "nothing"
+
+
+def _public_recipe(config: RunConfig) -> str:
+    """The recipe without what only means something on this machine: its folders, and the folders above its files."""
+    tree = config.model_dump(mode="json")
+    del tree["output"]
+    tree["data"].pop("cache", None)
+    return dump_tree(_without_folders(tree))
+
+
+def _without_folders(tree: Any, key: str = "") -> Any:
+    if isinstance(tree, dict):
+        return {name: _without_folders(value, name) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_without_folders(value, key) for value in tree]
+    return _public(tree) if key in _KEYS_OF_PATHS and isinstance(tree, str) else tree
+
+
+def _names(path: str | Sequence[str]) -> list[str]:
+    """The names of a task's files or folders, or of its hub data set."""
+    return [_public(path)] if isinstance(path, str) else [_public(one) for one in path]
+
+
+def _public(path: str) -> str:
+    """A path as others may see it: of an absolute one, or one in a home, the last part; a hub name as it is."""
+    return PurePath(path).name if path.startswith(("/", "~")) or PurePath(path).is_absolute() else path

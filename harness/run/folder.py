@@ -1,24 +1,21 @@
 """The folder of one run: whether the run is finished, whether it may be continued, and what it has recorded.
 
 runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  banks/  model/  tensorboard/
-            report.html  figures/
+            report.html  figures/  changes.json (see resuming/changes.py)
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness import comm, rank0
 from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
 from harness.data.source.locate import cache_root
-from harness.engine.checkpoint import Checkpoint, Checkpoints, read_state, resolve_pointer
+from harness.engine.checkpoint import Checkpoint, Checkpoints, read_state, step_of
 from harness.evaluation.results import results_table, selection_score
 from harness.files import remove_unfinished, replace_file
 from harness.mining.config import build_rule
@@ -26,21 +23,14 @@ from harness.ownership.claim import OutputFolder
 from harness.report.console import RunConsole
 from harness.report.history import RunHistory, read_history
 from harness.report.messages import say, warn
-from harness.report.metrics_file import read_rows
-from harness.report.report import METRICS, Report
-from harness.settings.recipe_file import build, read_yaml
+from harness.report.metrics_file import read_entries, read_rows
+from harness.report.report import EVALUATION, METRICS, Report
+from harness.report.run_file import RunFile
+from harness.run.resuming.changes import CHANGES, Change, ChangeLog, changed_settings, describe, may_change_from_a_step
+from harness.run.resuming.recognise import has_weights, is_run_folder
+from harness.settings.recipe_file import build
 from harness.settings.section import flat
-
-# A run may be continued with other values of these settings; any other change would make it another experiment.
-MAY_CHANGE_BETWEEN_STARTS = (
-    "output",
-    "evaluation",
-    "checkpoint",
-    "data.cache",
-    "training.steps",
-    "training.micro_batch_tokens",
-    "training.activation_memory",
-)
+from harness.settings.yaml_text import read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +63,11 @@ class RunFolder:
         return Checkpoints(self.path / CHECKPOINTS, self.config.checkpoint.keep, warn)
 
     @property
+    def changes(self) -> ChangeLog:
+        """What was changed when the run went back to earlier steps."""
+        return ChangeLog(self.path / CHANGES)
+
+    @property
     def model(self) -> Path:
         """Where the trained model is exported to."""
         return self.path / "model"
@@ -85,7 +80,7 @@ class RunFolder:
                 return False
             facts = self.read("run.json", {})
             has_ended = bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps
-            if not has_ended or self._changed_settings():
+            if not has_ended or self._changed_settings() or self._step_to_go_back_to() is not None:
                 return False
             if not has_weights(self.model):
                 say(f"{self.path} is finished, but {self.model} is gone: making it again from the last checkpoint")
@@ -102,23 +97,56 @@ class RunFolder:
         if self.config.checkpoint.resume == "never":
             return
         changes = rank0.by_main(self._changed_settings)
-        if changes:
-            shown = "; ".join(f"{key}: {old!r} → {new!r}" for key, old, new in changes[:3])
+        goes_back = isinstance(self.config.checkpoint.resume, int)
+        refused = [change for change in changes if not (goes_back and may_change_from_a_step(change[0]))]
+        if refused:
+            way_back = "checkpoint.resume: STEP to go back to a step and go on from there with these, "
+            steered = not goes_back and all(may_change_from_a_step(key) for key, _, _ in changes)
             raise ValueError(
-                f"output: got {self.path}, which holds a run of another recipe ({shown}); set another output, or "
-                "checkpoint.resume: never to start afresh there"
+                f"output: got {self.path}, which holds a run of another recipe ({describe(refused)}); set another "
+                f"output, {way_back if steered else ''}or checkpoint.resume: never to start afresh there"
             )
 
     def newest_checkpoint(self) -> Checkpoint | None:
-        """The newest undamaged checkpoint; None for a fresh start. Every rank must call it and gets rank 0's answer.
+        """The checkpoint to continue from; None for a fresh start. Every rank must call it and gets rank 0's answer.
+
+        It is the newest undamaged one, or that of the step in `checkpoint.resume`.
 
         Raises:
-            ValueError: there are checkpoints, and all of them are damaged; or there are none, but a trained model.
+            ValueError: there are checkpoints, and all of them are damaged; or that step has none; or there are none,
+                but a trained model.
         """
         if self.config.checkpoint.resume == "never":
             return None
-        newest = rank0.by_main(self._newest_checkpoint)
-        return None if newest is None else Checkpoint(newest, read_state(newest))
+        found = rank0.by_main(self._checkpoint_to_continue)
+        return None if found is None else Checkpoint(found, read_state(found))
+
+    def _checkpoint_to_continue(self) -> Path | None:
+        step = self._step_to_go_back_to()
+        if step is not None:
+            return self.checkpoints.at(step)
+        newest = self._newest_checkpoint()
+        for aside in self.checkpoints.kept_aside(after=0 if newest is None else step_of(newest)):
+            say(f"{aside} is kept aside and not continued from; checkpoint.resume: {step_of(aside)} would do so")
+        return newest
+
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Make it the newest checkpoint, and record what changes from it on. Only rank 0 calls it, before `prepare`."""
+        step, changes = self._step_to_go_back_to(), self._changed_settings()
+        if step is not None:
+            rows, _ = read_rows(self.path / METRICS)
+            steps_before = rows[-1]["step"] if rows else None
+            self.changes.add(step, changes, steps_before)
+            say(f"going back to step {step} from step {steps_before}; changed: {describe(changes) or 'nothing'}")
+        folder = self.checkpoints.go_on_from(checkpoint.folder, keep_later=step is not None)
+        say(f"continuing from {folder}")
+
+    def _step_to_go_back_to(self) -> int | None:
+        """The number in `checkpoint.resume`; None if there is none, or if an earlier start has gone back to it."""
+        step, entries = self.config.checkpoint.resume, self.changes.read()
+        if not isinstance(step, int) or (entries and entries[-1]["step"] == step and not self._changed_settings()):
+            return None
+        return step
 
     def _newest_checkpoint(self) -> Path | None:
         newest = self.checkpoints.newest_whole()
@@ -204,85 +232,21 @@ class RunFolder:
         return self.scores(last) if last else {}
 
     def read(self, name: str, default: Any) -> Any:
-        """A JSON file of the folder, or `default` if it is missing."""
+        """A JSON file of the folder, or `default` if it is missing.
+
+        Raises:
+            ValueError: the file holds something else than what a run writes there.
+        """
         file = self.path / name
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else default
+        if not file.is_file():
+            return default
+        return read_entries(file) if name == EVALUATION else RunFile(file).read()
 
     def history(self) -> RunHistory:
         """What the run has recorded so far, for its report."""
         settings = flat(self.config.model_dump(mode="json"))
         return read_history(self.path, self.config.name, settings, build_rule(self.config.mining))
 
-    def _changed_settings(self) -> list[tuple[str, Any, Any]]:
+    def _changed_settings(self) -> list[Change]:
         """The settings (name, old value, new value) that differ from the folder's recipe but must not change."""
-        file = self.path / "recipe.yaml"
-        if not file.is_file():
-            return []
-        # RunConfig fills in the defaults of both recipes, so a setting that the old file lacks counts as its default.
-        old = flat(build(RunConfig, read_yaml(file), str(file)).model_dump(mode="json"))
-        new = flat(self.config.model_dump(mode="json"))
-        return [
-            (key, old.get(key), new.get(key))
-            for key in {**old, **new}
-            if old.get(key) != new.get(key) and not _may_change(key)
-        ]
-
-
-def _may_change(setting: str) -> bool:
-    return any(setting == key or setting.startswith(f"{key}.") for key in MAY_CHANGE_BETWEEN_STARTS)
-
-
-def is_run_folder(folder: Path) -> bool:
-    """Whether the folder's recipe.yaml is one of this project; other programs have files of this name, too."""
-    try:
-        tree = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return False
-    return isinstance(tree, dict) and tree.keys() >= {"name", "model", "tasks", "training"}
-
-
-def has_weights(model: Path) -> bool:
-    """Whether an exported model is there, and not only a part of it. See `Preflight` for all that may be wrong."""
-    return (model / "modules.json").is_file() and any(model.glob("*.safetensors"))
-
-
-def is_run(name: str) -> bool:
-    """Whether MODEL is a run folder or one of its checkpoints (not the exported model/ in it)."""
-    folder = resolve_pointer(Path(name))
-    return (folder / "recipe.yaml").is_file() or (folder / "state.json").is_file()
-
-
-def model_folder(name: str) -> str:
-    """The folder with MODEL's weights.
-
-    For a run: its model/, or the model/ of its newest undamaged checkpoint. While a run is trained again or further,
-    its model/ is that of before, so the checkpoint goes first. For a checkpoint: its model/. Any other name is
-    returned unchanged.
-
-    Raises:
-        ValueError: MODEL is a run folder without a model yet.
-    """
-    folder = resolve_pointer(Path(name))
-    if (folder / "state.json").is_file() and (folder / "model").is_dir():
-        return str(folder / "model")
-    if not (folder / "recipe.yaml").is_file():
-        return name
-    model = folder / "model"
-    is_in_training = model.is_dir() and _says_unfinished(folder)
-    if model.is_dir() and not is_in_training:
-        return str(model)
-    newest = Checkpoints(folder / CHECKPOINTS, keep=1).newest_whole()
-    if newest is not None:
-        return str(newest / "model")
-    if not is_in_training:
-        raise ValueError(f"MODEL: got {name}, a run without a finished model or a whole checkpoint yet")
-    warn(f"{folder} is not finished and has no checkpoint yet: {model} is what an earlier run has left")
-    return str(model)
-
-
-def _says_unfinished(folder: Path) -> bool:
-    """Whether run.json says that the run has not ended. Without a readable run.json nothing says so."""
-    try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))["finished"] is False
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return changed_settings(self.path / "recipe.yaml", self.config)

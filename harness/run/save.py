@@ -43,8 +43,11 @@ class LongRunWarning:
         return f"about {duration(left)} are left, but {'; '.join(problems)}"
 
 
-def save_checkpoint(run: Run, folder: RunFolder, step: int) -> Path:
-    """Save the state of the run after step `step`. Returns the checkpoint's folder. Every rank must call it."""
+def save_checkpoint(run: Run, folder: RunFolder, step: int, *, is_aside: bool = False) -> Path:
+    """Save the state of the run after step `step`. Returns the checkpoint's folder. Every rank must call it.
+
+    is_aside: see `Checkpoints.save`.
+    """
     weights = run.engine.module_state()
     state = {
         "name": run.config.name,
@@ -58,7 +61,8 @@ def save_checkpoint(run: Run, folder: RunFolder, step: int) -> Path:
         step,
         state,
         lambda out: _export(run, folder, weights, out, step),
-        is_best=rank0.by_main(lambda: folder.is_best(step)),
+        is_best=not is_aside and rank0.by_main(lambda: folder.is_best(step)),
+        is_aside=is_aside,
         arrays=run.negatives.state() if comm.is_main() else None,
         outside=run.reranking.files(run.negatives.rankings()),
     )

@@ -18,7 +18,7 @@ from harness.report.report import EVALUATION, METRICS
 from harness.run.build import build_run
 from harness.run.folder import RunFolder
 from harness.run.run import Run
-from harness.run.tasks import settings_without_effect
+from harness.run.tasks import check_places, settings_without_effect
 from harness.settings.allocator import keep_freed_memory, return_freed_memory
 
 
@@ -31,6 +31,7 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
         ValueError: settings, data or checkpoints that do not fit.
     """
     folder.refuse_other_recipe()
+    check_places(loaded.config)
     ranks = f"{comm.world_size()} rank{'s' if comm.world_size() > 1 else ''}"
     say(f"{ranks} on {comm.device().type}: loading the model, then the data")
     if comm.device().type == "cpu":
@@ -130,7 +131,7 @@ def _way_back_to(precision: str | None) -> str:
 
 
 def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None:
-    """Load weights, optimizer state and the negatives in use. Later (damaged) checkpoints are set aside."""
+    """Load weights, optimizer state and the negatives in use. Later checkpoints are set aside."""
     run.engine.load(checkpoint.folder)
     run.negatives.load_state(read_arrays(checkpoint.folder))
     steps = run.config.training.steps
@@ -140,9 +141,8 @@ def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None
             f"training.steps was {earlier_steps} and is {steps} now: from here on the learning rate follows the new "
             "schedule"
         )
-    if comm.is_main():
-        folder.checkpoints.discard_after(checkpoint.step)
-    say(f"continuing from {checkpoint.folder}")
+    comm.barrier()  # its folder may get another name, after all ranks have read it
+    rank0.by_main(lambda: folder.go_on_from(checkpoint))
 
 
 def warn_of_other_masks(run: Run, checkpoint: Checkpoint) -> None:

@@ -36,7 +36,9 @@ def save_and_stop_if_asked(run: Run, folder: RunFolder, step: int) -> None:
 
 @contextmanager
 def explain_non_finite(run: Run, folder: RunFolder) -> Iterator[None]:
-    """If a step raises NonFiniteError, save the weights from before this step and name the texts concerned.
+    """If a step raises NonFiniteError, keep the weights from before this step aside and name the texts concerned.
+
+    They are finite, but may be useless, so no later start continues from them by itself.
 
     Raises:
         ValueError: instead of NonFiniteError, on every rank.
@@ -48,17 +50,20 @@ def explain_non_finite(run: Run, folder: RunFolder) -> Iterator[None]:
         if step > 1:
             before = folder.checkpoints.folder / checkpoint_name(step - 1)
             if not before.exists():
-                save_checkpoint(run, folder, step - 1)
+                before = save_checkpoint(run, folder, step - 1, is_aside=True)
             weights = f"; the weights before this step are in {before}"
+        back = ", and go back to an earlier step with checkpoint.resume: STEP" if step > 1 else ""
+        is_fp16 = run.config.training.precision == "fp16"
+        texts = _named_texts(run.tasks, error)
+        where = f"task {', '.join(error.tasks)}" + (f"; texts {texts}" if texts else "")
         raise ValueError(
-            f"step {step}: {error.what} is not finite (task {', '.join(error.tasks)}; texts "
-            f"{_named_texts(run.tasks, error)}){weights}; look at these texts, or lower training.learning_rate or "
-            f"training.max_grad_norm{_OVERFLOW if run.config.training.precision == 'fp16' else ''}"
+            f"step {step}: {error.what} is not finite ({where}){weights}; look at these texts, or lower "
+            f"training.learning_rate, training.max_grad_norm or a task's weight{_OVERFLOW if is_fp16 else ''}{back}"
         ) from error
 
 
 def _named_texts(tasks: Sequence[Task], error: NonFiniteError) -> str:
-    """FILE:LINE of each text that the error names, and the number of further texts concerned."""
+    """FILE:LINE of each text that the error names, and the number of further texts; empty if it names none."""
     sources, texts = text_sources(tasks), error.plan.texts
     places = [sources[texts.source_T[row]].data.location(int(texts.text_T[row])) for row in error.text_rows]
     more = f" and {error.num_texts - len(places)} more" if error.num_texts > len(places) else ""

@@ -8,8 +8,8 @@ from pathlib import Path
 import xxhash
 
 from harness import comm, rank0
-from harness.config import LoadedRecipe, RunConfig, inference_prompts, max_lengths
-from harness.data.bank.file import FACTS, BankFacts, open_bank
+from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig, inference_prompts, max_lengths
+from harness.data.bank.file import FACTS, BankFacts, check_bank, open_bank
 from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import Candidates, ListedCandidates, NegativeBank
 from harness.data.config import TaskConfig
@@ -75,6 +75,23 @@ def check_models(config: RunConfig) -> None:
         Preflight(guide.name_or_path, "guide", guide.trust_remote_code, longest_text=guide.max_length).check()
 
 
+def check_places(config: RunConfig) -> None:
+    """Check, before anything is read or loaded, that the run can write where it will. Every rank must call it.
+
+    How much room it needs is known, and checked, once the model is found: see `check_machine`.
+
+    Raises:
+        ValueError: `output` or `data.cache` cannot be written to.
+    """
+
+    def check() -> None:
+        for path in (Path(config.output), *(Path(config.output) / name for name in (CHECKPOINTS, BANKS))):
+            check_output(path, "output")
+        check_output(cache_root(config.data.cache), "data.cache")
+
+    rank0.by_main(check)
+
+
 def check_machine(loaded: LoadedRecipe) -> None:
     """Check that this machine can train the recipe and hold what the run writes. Every rank must call it.
 
@@ -99,7 +116,6 @@ def _check_outputs(config: RunConfig) -> None:
     needed = num_weights * (BYTES_OF_EXPORT + num_checkpoints * BYTES_OF_CHECKPOINT)
     folder = Path(config.output)
     check_output(folder, "output", max(0, needed - folder_size(folder)))
-    check_output(cache_root(config.data.cache), "data.cache")
 
 
 def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:
@@ -137,6 +153,7 @@ def _candidates(
         table = TableConfig(f"{task.name} corpus", "corpus", task.split, task.prompts.to_prompts(), lengths)
         progress = ReadingConsole(f"task {task.name}, corpus")
         corpus = open_table(table, locate_for(loaded, path), loaded.config.data, tokeniser, progress=progress)
+    check_bank(folder)
     return open_bank(folder, data, corpus, offset_of(task))
 
 

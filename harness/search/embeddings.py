@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.lib import format as npy_format
 
 from harness import rank0
+from harness.data.table.npy import create_array
 from harness.files import replace_file
 from harness.prompts import Prompts
 from harness.search.encode import Encode, ReadTexts
@@ -124,7 +124,7 @@ def _write(folder: Path, first: int, row_BD: np.ndarray, num_texts: int, key: Ma
     """Write a block's unit rows, then the number done. After a kill in between, the block is computed again."""
     path, shape = folder / "rows.npy", (num_texts, row_BD.shape[1])
     if first == 0:
-        npy_format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()
+        create_array(path, np.float32, shape).flush()
     rows = np.load(path, mmap_mode="r+")
     rows[first : first + len(row_BD)] = unit_rows(row_BD)
     rows.flush()

@@ -52,8 +52,8 @@ def load_deepspeed_json(name: str, recipe_folder: Path) -> dict[str, Any]:
         tree = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_key_once)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}: got {error.msg}, expected valid JSON") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: got {str(error).removeprefix('got ')[:120]}; correct the JSON") from None
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: got {show(tree)}, expected a JSON object")
     mistakes = [f"{path}: {key}: {_why_refused(key)}" for key in tree if key not in KEYS_OF_THE_JSON]

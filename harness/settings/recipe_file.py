@@ -7,90 +7,19 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import types
 import typing
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from harness.settings.yaml_text import parse_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 KeyPath = tuple[str | int, ...]
 NUM_SHOWN_CHARACTERS = 60
-
-
-class _DuplicateKeyError(yaml.MarkedYAMLError):
-    """The same key stands twice in one mapping."""
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with three changes.
-
-    A key given twice is an error, a date stays text, and 2e-5 is a number (YAML 1.1 reads it as text).
-    """
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's loaders are set up by class attributes)
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        first_line: dict[str, int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
-                continue
-            if key.value in first_line:
-                problem = f"got the key {key.value} a second time (first in line {first_line[key.value]})"
-                raise _DuplicateKeyError(problem=problem, problem_mark=key.start_mark)
-            first_line[key.value] = key.start_mark.line + 1
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def parse_yaml(text: str, where: str, *, name_lines: bool = True) -> Any:
-    """The value of a YAML text.
-
-    where: the place that an error message names. name_lines: whether the message also names the line.
-
-    Raises:
-        ValueError: `WHERE:LINE: ...` for broken YAML or a key given twice.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        position = getattr(error, "position", 0)  # given for a character that YAML does not allow
-        line = 1 + (mark.line if mark else text.count("\n", 0, position))
-        problem = " ".join((getattr(error, "problem", None) or str(error)).split())
-    place = f"{where}:{line}" if name_lines else where
-    if problem.startswith("got the key"):
-        raise ValueError(f"{place}: {problem}, expected every key once")
-    raise ValueError(f"{place}: got broken YAML ({problem}), expected valid YAML")
-
-
-def read_yaml(path: Path) -> Any:
-    """The value of a YAML file.
-
-    Raises:
-        ValueError: `PATH:LINE: ...` for bad UTF-8, broken YAML or a key given twice.
-    """
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}:{line}: got byte 0x{data[error.start]:02x}, expected UTF-8 text") from None
-    return parse_yaml(text, str(path))
 
 
 def apply_override(tree: dict[str, Any], override: str) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.config import RunConfig, dump, load_recipe
-from harness.settings.recipe_file import apply_override, build, parse_yaml
+from harness.settings.recipe_file import apply_override, build
+from harness.settings.yaml_text import parse_yaml
 
 RECIPE = """\
 name: small

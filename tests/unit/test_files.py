@@ -54,6 +54,10 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(tmp_path: 
     ):
         with pytest.raises(ValueError, match=f"^--out: got {place}, .*{words}"):
             check_output(place, "--out", is_file=is_file)
+    with pytest.raises(ValueError, match="expected a name without NUL"):
+        check_output(tmp_path / "a\0b", "--out")
+    with pytest.raises(ValueError, match=r"^--out: .*cannot be written to \(File name too long\)"):
+        check_output(tmp_path / ("a" * 300), "--out")
     with pytest.raises(ValueError, match=r"GB free, expected room for at least 1,000,000,000.0 GB; free some"):
         check_output(tmp_path / "new", "--out", 10**18)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,6 +1,7 @@
 """Reads a bank that `harness mine` wrote: the ranked candidates of every training row, as memory-mapped arrays.
 
-bank.json        which data were ranked, by which model, from which corpus; content hashes of the data and the corpus
+bank.json        which data were ranked, by which model, from which corpus; content hashes of the data and the corpus,
+                 and of the three arrays
 candidate_RC.npy int32 or int64 text ids of the corpus (without a corpus: of the training data), -1 padded
 score_RC.npy     float32 cosine similarity by the model that ranked the candidates, NaN padded
 count_R.npy      int32 number of candidates of each row
@@ -15,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from harness import comm, rank0
 from harness.data.table.index import TaskData
 from harness.data.table.npy import open_array
-from harness.files import replace_file, sync
+from harness.files import find_changes, replace_file, sizes_and_hashes, sync
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FACTS = "bank.json"
 _ARRAYS = ("candidate_RC", "score_RC", "count_R")
 
@@ -36,6 +38,7 @@ class BankFacts:
     ranked_by: dict[str, Any]
     filters: dict[str, Any]
     search: dict[str, Any] = field(default_factory=lambda: {"index": "exact", "recall": 1.0})
+    arrays: dict[str, Any] = field(default_factory=dict)  # file → [bytes, hash]; `write` fills it in
     version: int = FORMAT_VERSION
 
     def write(self, folder: Path) -> None:
@@ -43,9 +46,11 @@ class BankFacts:
 
         This holds even after a power cut, because the arrays are synced to disk first.
         """
-        for path in (*(folder / f"{name}.npy" for name in _ARRAYS), folder, folder.parent):
+        files = [folder / f"{name}.npy" for name in _ARRAYS]
+        for path in (*files, folder, folder.parent):
             sync(path)
-        replace_file(folder / FACTS, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        content = asdict(self) | {"arrays": sizes_and_hashes(folder, files)}
+        replace_file(folder / FACTS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> BankFacts:
@@ -57,12 +62,12 @@ class BankFacts:
         try:
             facts = json.loads((folder / FACTS).read_text())
             if facts["version"] != FORMAT_VERSION:
-                raise ValueError(f"version {facts['version']}")
+                raise ValueError(f"version {facts['version']}, not {FORMAT_VERSION}")
             return cls(**facts)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"negatives.bank: got {str(folder)!r} ({type(error).__name__}: {error}), expected a folder finished by "
-                "harness mine"
+                "harness mine; mine it again"
             ) from error
 
 
@@ -88,6 +93,26 @@ class SearchedCandidates:
     def _at(self, value_RC: np.ndarray, row_B: np.ndarray, rank_BM: np.ndarray, padding: float) -> np.ndarray:
         inside_BM = rank_BM < self.count(row_B)[:, None]
         return np.where(inside_BM, value_RC[row_B[:, None], np.where(inside_BM, rank_BM, 0)], padding)
+
+
+def check_bank(folder: Path) -> None:
+    """Read the arrays of a bank and compare them with the hashes in bank.json. Every rank must call it.
+
+    One rank of each host reads; the others wait.
+
+    Raises:
+        ValueError: on every rank, if a host finds an array that is not as it was written.
+    """
+    expected = BankFacts.read(folder).arrays
+    names = {f"{name}.npy" for name in _ARRAYS}
+    problems = rank0.by_each(lambda: find_changes(folder, expected) if comm.local_rank() == 0 else None)
+    lacking = sorted(names - set(expected))
+    found = next((problem for problem in problems if problem), f"no hash of {lacking[0]}" if lacking else None)
+    if found is not None:
+        raise ValueError(
+            f"negatives.bank: got {str(folder)!r}, which is damaged ({found}), expected what was written there; "
+            "restore it or mine it again"
+        )
 
 
 def open_bank(folder: Path, data: TaskData, corpus: TaskData | None, offset: int) -> SearchedCandidates:

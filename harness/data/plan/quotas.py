@@ -19,14 +19,31 @@ from math import floor
 from harness.data.data_config import DataConfig
 from harness.data.plan.task import Task
 
+# An example that stands twice in a step teaches nothing more, and the pairs of equal texts, which are masked, grow with
+# the square of how often it stands there.
+MOST_REPEATS = 16
+
 
 def with_quotas(tasks: Sequence[Task], data: DataConfig) -> tuple[Task, ...]:
     """Copies of the tasks in which every share is replaced by a quota of at least 1.
 
     If any task has a share, the quotas of all tasks add up to `data.batch`.
+
+    Raises:
+        ValueError: a step would hold the examples of a task more than `MOST_REPEATS` times.
     """
-    if data.batch is None:
-        return tuple(tasks)
+    given = tuple(tasks) if data.batch is None else _without_shares(tasks, data)
+    for task in given:
+        if task.quota > MOST_REPEATS * task.data.num_rows:
+            raise ValueError(
+                f"tasks.{task.config.name}: got {task.quota:,} examples a step of {task.data.num_rows:,} rows of data, "
+                f"expected at most {MOST_REPEATS} times as many; lower quota or data.batch"
+            )
+    return given
+
+
+def _without_shares(tasks: Sequence[Task], data: DataConfig) -> tuple[Task, ...]:
+    assert data.batch is not None
     shared = [task for task in tasks if task.config.share is not None]
     total = data.batch - sum(task.config.quota or 0 for task in tasks)
     quotas = iter(apportion(_ideal_examples(tasks, shared, data), total))

@@ -1,8 +1,12 @@
-"""Builds a folder once, in one process; other processes see the folder only when it is complete."""
+"""Builds a folder once, in one process; other processes see the folder only when it is complete.
+
+Its content.json holds size and hash of every file, so that a later start sees whether they are as they were built.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -10,7 +14,11 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock
 
-from harness.files import sync
+from harness import comm, rank0
+from harness.files import find_changes, replace_file, sizes_and_hashes, sync
+
+CONTENT = "content.json"
+_found_whole: set[tuple[tuple[str, int, int], ...]] = set()  # by this process: names, sizes and times of the files
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> None:
@@ -33,6 +41,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
         unfinished.mkdir()
         try:
             build(unfinished)
+            replace_file(unfinished / CONTENT, json.dumps(sizes_and_hashes(unfinished, sorted(unfinished.iterdir()))))
             for file in (*unfinished.iterdir(), unfinished):
                 sync(file)
             os.replace(unfinished, folder)
@@ -48,6 +57,35 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
             shutil.rmtree(unfinished, ignore_errors=True)
     finally:
         lock.release()
+
+
+def check_built(folder: Path) -> None:
+    """Read all files of a built folder and compare them with the hashes in content.json. Every rank must call it.
+
+    One rank of each host reads, once per start; the others wait.
+
+    Raises:
+        ValueError: on every rank, if a host finds a file that is not as it was built.
+    """
+    problems = rank0.by_each(lambda: _damage(folder) if comm.local_rank() == 0 else None)
+    found = next((problem for problem in problems if problem is not None), None)
+    if found is not None:
+        raise ValueError(damaged(folder, found))
+
+
+def _damage(folder: Path) -> str | None:
+    try:
+        content = dict(json.loads((folder / CONTENT).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return f"no readable {CONTENT}"
+    files = [folder / name for name in (CONTENT, *content)]
+    state = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())
+    if state in _found_whole:
+        return None
+    problem = find_changes(folder, content)
+    if problem is None:
+        _found_whole.add(state)
+    return problem
 
 
 def damaged(folder: Path, what: str) -> str:

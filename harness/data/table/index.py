@@ -1,9 +1,9 @@
 """Opens a source of rows as `TaskData`: memory-mapped arrays in the cache folder, built at the first start.
 
-The cache holds `rows/KEY/` with texts and lookups. This KEY is a hash of the source's path, size and modification time.
-Inside it lies `tokens-KEY/` with lengths and token hashes. This KEY is a hash of tokenizer, prompts and maximum
-lengths. A later start opens these folders and not the source. For a hub data set the first KEY depends on its name, not
-on its revision: delete the folder to read a newer revision.
+The cache holds `rows/KEY/` with texts and lookups. This KEY is a hash of the source's path and content, and of how it
+is read. Inside it lies `tokens-KEY/` with lengths and token hashes. This KEY is a hash of tokenizer, prompts and
+maximum lengths. A later start opens these folders, after a check of their content, and not the source. For a hub data
+set the first KEY depends on its name, not on its revision: delete the folder to read a newer revision.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from harness.data.data_config import DataConfig
 from harness.data.ragged import expand_ranges
 from harness.data.source.facts import FileFacts, ReadSettings
 from harness.data.source.locate import cache_root
-from harness.data.table.build_once import build_once, damaged
+from harness.data.table.build_once import build_once, check_built, damaged
 from harness.data.table.identity import TextKeys
 from harness.data.table.npy import open_array
 from harness.data.table.rows.pieces import TEXTS_FILE, BadRowError
 from harness.data.table.rows.writer import Progress, Source, write_rows
-from harness.data.table.source_state import SourceState, states_of
+from harness.data.table.source_state import SourceState, Stamp, stamps_of, states_of
 from harness.data.table.tokenisation import Tokeniser
 from harness.data.table.tokens.flat import FlatTokens
 from harness.data.table.tokens.write import write_tokens
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BadRowError", "TableConfig", "TaskData", "check_scores", "open_table", "open_task"]
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 TOKENS_VERSION = 2  # of the files in tokens-KEY/
 META_FILE = "meta.json"
 CHUNK_ROWS = 1 << 20
@@ -183,30 +183,40 @@ def open_table(
 ) -> TaskData:
     """Open the source at `path` (one or several). If it is not in the cache yet, read it into the cache first.
 
-    Safe to call from several processes at once: one reads, the others wait. `progress` is called with the number of
-    texts finished since the last call; every text counts twice, when it is written and when it is tokenised.
+    Every rank must call it; of the processes of a host one reads, the others wait. `progress` is called with the number
+    of texts finished since the last call; every text counts twice, when it is written and when it is tokenised.
 
     Raises:
         BadRowError: a row is bad and `on_bad_row` is `stop`. ValueError: the source or the cache cannot be used.
     """
-    states = states_of(path, table.split, table.settings.corpus)
+    cache = cache_root(data.cache)
+    stamps = stamps_of(path, table.split, table.settings.corpus)
+    states = states_of(path, table.split, table.settings.corpus, cache)
     key = _digest(
         [FORMAT_VERSION, *map(asdict, states), table.kind, table.split, data.on_bad_row, table.settings.key()]
     )
-    rows = cache_root(data.cache) / "rows" / key
+    rows = cache / "rows" / key
     skip = data.on_bad_row == "skip"
     prompts, max_lengths = table.prompts, table.max_lengths
     tokens_key = _digest([FORMAT_VERSION, TOKENS_VERSION, tokeniser.fingerprint, prompts.for_pairs(), max_lengths])
     tokens = rows / f"tokens-{tokens_key}"
-    build_once(rows, lambda folder: _build_rows(folder, table, path, states, skip, progress))
+    build_once(rows, lambda folder: _build_rows(folder, table, path, (states, stamps), skip, progress))
+    check_built(rows)
     build_once(tokens, lambda folder: write_tokens(folder, rows, tokeniser, prompts, max_lengths, progress))
+    check_built(tokens)
     return _read(table, shown_path(path), rows, tokens)
 
 
 def _build_rows(
-    folder: Path, table: TableConfig, path: Source, states: list[SourceState], skip: bool, progress: Progress | None
+    folder: Path,
+    table: TableConfig,
+    path: Source,
+    version: tuple[list[SourceState], list[Stamp]],
+    skip: bool,
+    progress: Progress | None,
 ) -> None:
-    """Write the rows of a source, and what is known about it, into `folder`."""
+    """Write the rows of a source, and what is known about it, into `folder`. version: of the source."""
+    states, stamps = version
     is_one_file = len(states) == 1 and states[0].is_file and not table.settings.columns  # with columns: of the rows
     facts = write_rows(folder, path, table.kind, table.split, skip, progress, table.settings, hashed=not is_one_file)
     sources = [asdict(state) for state in states]
@@ -214,7 +224,7 @@ def _build_rows(
     if is_one_file:
         with open(states[0].path, "rb") as stream:
             meta["content_hash"] = hashlib.file_digest(stream, "sha256").hexdigest()
-    if states_of(path, table.split, table.settings.corpus) != states:
+    if stamps_of(path, table.split, table.settings.corpus) != stamps:
         raise ValueError(
             f"{shown_path(path)}: got a source that changed while it was read, expected a finished one; start again"
         )

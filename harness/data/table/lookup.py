@@ -74,7 +74,7 @@ def write_label_lookup(folder: Path, num_labels: int, chunk_rows: int = CHUNK_RO
         count_C += np.bincount(label_R[chunk], minlength=num_labels)
     start_C1 = np.concatenate([[0], np.cumsum(count_C)])
     np.save(folder / "label_start_C1.npy", start_C1)
-    order_R = create_array(folder / "label_order_R.npy", "int64", len(label_R))
+    order_R = create_array(folder / "label_order_R.npy", "int64", (len(label_R),))
     next_C = start_C1[:-1].copy()
     for chunk in chunks:
         label_N = np.asarray(label_R[chunk])

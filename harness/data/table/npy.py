@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 
 class ArrayFile:
@@ -54,13 +54,13 @@ def open_array(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def create_array(path: Path, dtype: str, length: int) -> np.memmap:
-    """A new .npy file of known length, memory-mapped for writing.
+def create_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap:
+    """A new .npy file of known shape, memory-mapped for writing.
 
     Raises:
         OSError: the disk has no room for it; without this check, writing to the map would kill the process.
     """
-    array = npy_format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(length,))
+    array = npy_format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)

@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import harness
 from harness.cli import mistakes
@@ -78,6 +80,11 @@ def test_an_error_from_inside_a_library_says_how_to_find_it(monkeypatch: pytest.
             "runs/x/metrics.jsonl: got a full disk",
         ),
         (RuntimeError("[enforce fail] PytorchStreamWriter failed: No space left on device"), "got a full disk"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"), "got a full disk"),
+        (MemoryError(), "out of memory: got MemoryError, expected room"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "out of memory: "),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "training.micro_batch_tokens"),
+        (np._core._exceptions._ArrayMemoryError((1 << 60,), np.dtype("f4")), "out of memory: got Unable to allocate"),
         (
             PermissionError(errno.EACCES, "Permission denied", "runs/x"),
             "runs/x: got Permission denied, expected",
@@ -85,7 +92,9 @@ def test_an_error_from_inside_a_library_says_how_to_find_it(monkeypatch: pytest.
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "gone"), "gone: got No such file or directory"),
     ],
 )
-def test_what_a_disk_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception, line: str) -> None:
+def test_what_a_disk_or_memory_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
     def fail(loaded: object) -> None:
         raise error
 

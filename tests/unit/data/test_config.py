@@ -13,7 +13,8 @@ from harness.data.plan.plan import plan
 from harness.data.table.tokenisation import Tokeniser
 from harness.loss_table import LOSSES, LossEntry
 from harness.run.tasks import open_tasks
-from harness.settings.recipe_file import build, parse_yaml
+from harness.settings.recipe_file import build
+from harness.settings.yaml_text import parse_yaml
 from harness.types import PairPart, StepPlan
 from tests.tiny import make_data, make_model, make_recipe
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.engine.checkpoint import Checkpoints, find_damage, read_state, resolve_pointer
+from harness.engine.checkpoint import Checkpoints, find_damage, kept_states, read_state, resolve_pointer
 
 
 class FakeEngine:
@@ -86,14 +86,14 @@ def test_a_save_that_was_killed_leaves_nothing_that_counts(checkpoints, warnings
     assert newest is not None
     assert newest.name == "step-00000005"
     assert warnings == []
-    checkpoints.discard_after(5)
+    checkpoints.go_on_from(checkpoints.folder / "step-00000005", keep_later=False)
     assert not aside.exists()
 
 
 def test_damaged_checkpoints_are_put_aside_when_an_earlier_one_is_continued(checkpoints):
     """They are not deleted: they may look damaged because the file system was unavailable for a moment."""
     save(checkpoints, 5, 10, best=(10,))
-    checkpoints.discard_after(5)
+    checkpoints.go_on_from(checkpoints.folder / "step-00000005", keep_later=False)
     assert names(checkpoints) == ["step-00000005"]
     assert (checkpoints.folder / ".damaged-step-00000010" / "model").is_dir()
     assert (checkpoints.folder / "latest").read_text() == "step-00000005\n"
@@ -125,3 +125,53 @@ def test_the_manifest_names_every_file(checkpoints):
 
 def test_without_checkpoints_there_is_nothing_to_continue(checkpoints):
     assert checkpoints.newest_whole() is None
+
+
+def test_what_is_kept_aside_is_neither_pruned_for_nor_pointed_to_nor_taken_unasked(checkpoints):
+    save(checkpoints, 5)
+    checkpoints.save(FakeEngine(), 7, {"rankings": [3]}, write_model, is_aside=True)
+    assert (checkpoints.folder / "latest").read_text() == "step-00000005\n"
+    assert checkpoints.newest_whole().name == "step-00000005"
+    save(checkpoints, 10, 15, 20)
+    assert names(checkpoints) == ["step-00000015", "step-00000020"]
+    assert find_damage(checkpoints.at(7)) is None
+    assert [state["step"] for state in kept_states(checkpoints.folder)] == [15, 20, 7]
+
+
+def test_a_run_that_goes_back_keeps_later_checkpoints_aside(checkpoints):
+    save(checkpoints, 5, 10)
+    checkpoints.save(FakeEngine(), 12, {}, write_model, is_aside=True)
+    assert checkpoints.go_on_from(checkpoints.at(5), keep_later=True).name == "step-00000005"
+    assert names(checkpoints) == ["step-00000005"]
+    assert (checkpoints.folder / "latest").read_text() == "step-00000005\n"
+    assert checkpoints.go_on_from(checkpoints.at(12), keep_later=True).name == "step-00000012"
+    assert sorted(path.name for path in checkpoints.folder.glob("stopped-*")) == ["stopped-step-00000010"]
+
+
+def test_a_step_without_a_whole_checkpoint_cannot_be_gone_back_to(checkpoints):
+    save(checkpoints, 5, 10)
+    with pytest.raises(ValueError, match=r"resume: got 7, .* which has step-00000005, step-00000010"):
+        checkpoints.at(7)
+    (checkpoints.folder / "step-00000005" / "state.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"state\.json: got 2 bytes"):
+        checkpoints.at(5)
+
+
+def test_foreign_names_among_checkpoints_are_left_alone_and_named(checkpoints, warnings):
+    save(checkpoints, 5)
+    for name in ("step-best", "step-7", "step-00000009 (copy)"):
+        (checkpoints.folder / name).mkdir()
+    (checkpoints.folder / "step-00000099").write_text("a file")
+    save(checkpoints, 10, 15)
+    assert checkpoints.newest_whole().name == "step-00000015"
+    assert len(warnings) == 4
+    assert {"step-best", "step-7", "step-00000009 (copy)", "step-00000099"} < set(names(checkpoints))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"step-00000001\n"])
+def test_a_pointer_to_nothing_costs_one_line(checkpoints, content):
+    save(checkpoints, 5)
+    (checkpoints.folder / "best").write_bytes(content)
+    with pytest.raises(ValueError, match="which is no folder beside it"):
+        resolve_pointer(checkpoints.folder / "best")
+    save(checkpoints, 10, 15)  # nor does it hinder a run

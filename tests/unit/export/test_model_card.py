@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from html.parser import HTMLParser
 from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
 
 from harness.export.model_card import model_card
 from harness.prompts import ModelPrompts
@@ -43,3 +48,57 @@ def test_without_scores_prompts_or_matryoshka_dims_the_card_says_so_or_nothing()
     assert "No evaluation data was named in the recipe." in card
     assert "Matryoshka" not in card
     assert "Prompts" not in card
+
+
+HOSTILE = [
+    "<b>x</b>",
+    "<img src=x>",
+    "a|b",
+    "a\nb",
+    "a\n\n# b",
+    "[a](b)",
+    "![a](b)",
+    "<!--",
+    "`a",
+    "a``b`",
+    "&lt;",
+    "_a_",
+]
+HOSTILE += ["_a_", "**a**", "~~a~~", "\u2028a", "a\\", "http://a.b"]
+
+
+class _Shown(HTMLParser):
+    """What a reader of a rendered card sees: its tags, and its words."""
+
+    def __init__(self, card: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.words = ""
+        self.feed(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(card))
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags[tag] += 1
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def _shown(name: str) -> _Shown:
+    facts = {
+        "name": name,
+        "base_model": name,
+        "prompts": ModelPrompts({name: name}, name),
+        "recipe_yaml": f"name: {name}\n```\n<b>\n",
+        "data": [(name, name, 3, name)],
+        "scores": [(name, name, 0.5, 0.5)],
+        "facts": {name: name},
+    }
+    return _Shown(model_card(**{**FACTS, **facts}).split("---\n", 2)[2])
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_shown_as_it_is_and_can_bring_neither_html_nor_a_link_nor_another_row(name: str) -> None:
+    shown = _shown(name)
+    assert shown.tags == _shown("harmless").tags
+    in_one_line = "".join(c if c.isprintable() else " " for c in name)
+    assert shown.words.count(in_one_line) >= 10

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -31,6 +34,18 @@ def test_an_exported_folder_gives_the_same_embeddings_in_sentence_transformers(
     encoder = export(folder, tmp_path / "out", **settings)
     assert verify_model(tmp_path / "out", TEXTS, embed(encoder, folder), config(folder, **settings)) < 1e-5
     assert (tmp_path / "out" / "README.md").read_text() == "card"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o007])
+def test_all_files_of_an_export_have_the_mode_that_the_umask_gives(folder, tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        export(folder, tmp_path / "out", projection_dim=20)
+    finally:
+        os.umask(before)
+    files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert {file.name for file in files} >= {"model.safetensors", "config.json"}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o666 & ~mask}
 
 
 def test_an_export_that_differs_is_refused(folder, tmp_path):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import load_recipe
+from harness.config import inference_prompts, load_recipe
 from harness.engine.checkpoint import Checkpoints
+from harness.run.export import _model_card
 from harness.run.folder import RunFolder
 from tests.tiny import make_recipe
 
@@ -87,3 +88,74 @@ def test_a_step_is_the_best_if_its_scores_beat_those_of_earlier_checkpoints(tmp_
     folder.path.mkdir(parents=True)
     (folder.path / "evaluation.json").write_text(json.dumps(entries))
     assert [step for step in (2, 4, 5, 6, 8) if folder.is_best(step)] == [2, 4, 8]
+
+
+def test_a_run_that_goes_back_to_a_step_may_change_its_learning_rate_and_records_it_once(tmp_path: Path) -> None:
+    run_folder(tmp_path).prepare(trained_steps=0)
+    for step in (2, 4):
+        save(run_folder(tmp_path), step)
+    changes = ("training.learning_rate=1.0e-5", "tasks.faq.weight=0.5")
+    with pytest.raises(ValueError, match=r"0.001 → 1e-05\); .*, checkpoint.resume: STEP to go back"):
+        run_folder(tmp_path, *changes).refuse_other_recipe()
+    folder = run_folder(tmp_path, *changes, "checkpoint.resume=2")
+    folder.refuse_other_recipe()
+    for _ in range(2):  # the first start is killed before it has written the new recipe
+        checkpoint = folder.newest_checkpoint()
+        assert checkpoint is not None
+        assert checkpoint.step == 2
+        folder.go_on_from(checkpoint)
+    folder.prepare(trained_steps=2)
+    (entry,) = folder.changes.read()
+    assert (entry["step"], entry["changed"]) == (
+        2,
+        {"training.learning_rate": [1e-3, 1e-5], "tasks.faq.weight": [1.0, 0.5]},
+    )
+    assert (folder.checkpoints.folder / "stopped-step-00000004").is_dir()
+    save(folder, 3)  # the same command again, after a kill: on with what was trained since
+    newest = folder.newest_checkpoint()
+    assert newest is not None
+    assert newest.step == 3
+
+
+def test_a_start_says_what_it_does_not_continue_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_folder(tmp_path)
+    for name in ("stopped-step-00000003", "stopped-step-00000001", "stopped-step-mine"):
+        (folder.checkpoints.folder / name).mkdir(parents=True)
+    save(folder, 2)
+    assert folder.newest_checkpoint() is not None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("stopped-step-00000003 is kept aside and not continued from; checkpoint.resume: 3 would do so")
+
+
+def test_going_back_to_a_step_does_not_allow_another_model_or_other_data(tmp_path: Path) -> None:
+    run_folder(tmp_path).prepare(trained_steps=0)
+    save(run_folder(tmp_path), 2)
+    folder = run_folder(tmp_path, "checkpoint.resume=2", "model.pooling=cls", "training.learning_rate=1.0e-5")
+    with pytest.raises(ValueError, match=r"another recipe \(model.pooling: 'mean' → 'cls'\)"):
+        folder.refuse_other_recipe()
+
+
+@pytest.mark.parametrize("name", ["run.json", "evaluation.json", "changes.json"])
+@pytest.mark.parametrize("content", ["", '{"finished": tr', "[1]", '"a"', "null", "\x00", "{}}"])
+def test_a_half_written_record_of_a_run_costs_one_line(tmp_path: Path, name: str, content: str) -> None:
+    folder = run_folder(tmp_path, "checkpoint.resume=2")
+    folder.prepare(trained_steps=0)
+    (folder.path / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"^\S*{name}: got another content, expected a JSON [^\n]*$"):
+        folder.changes.read() if name == "changes.json" else folder.read(name, {})
+
+
+def test_the_published_card_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    changes = (f"tasks.similar.path={tmp_path / 'sts' / 'train.jsonl'}", f"evaluation.data=[{tmp_path / 'faq'}, other]")
+    folder = run_folder(tmp_path, *changes)
+    folder.prepare(trained_steps=0)
+    data = [{"task": "similar", "path": [f"{tmp_path}/a.jsonl", "~/b.jsonl"], "rows": 3, "hash": "abc"}]
+    (folder.path / "run.json").write_text(json.dumps({"data": data}))
+    folder.changes.add(2, [("training.learning_rate", 1e-3, 1e-5)], 4)
+    card = _model_card(folder, 32, None, inference_prompts(folder.config))
+    assert str(tmp_path) not in card
+    assert "~" not in card
+    assert "trained from `model`" in card
+    assert "| similar | a.jsonl, b.jsonl | 3 | `abc` |" in card
+    assert "path: retrieval.jsonl" in card  # relative: as the recipe says it
+    assert "- changed after step 2: training.learning_rate: 0.001 → 1e-05" in card

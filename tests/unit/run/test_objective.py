@@ -12,7 +12,8 @@ from harness.config import RunConfig
 from harness.losses.config import LossConfig
 from harness.losses.interface import TaskLossSettings
 from harness.run.objective import build_objective, choose_implementation
-from harness.settings.recipe_file import build, parse_yaml
+from harness.settings.recipe_file import build
+from harness.settings.yaml_text import parse_yaml
 
 RECIPE = """
 name: x

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.run.folder import RunFolder, model_folder
+from harness.run.folder import RunFolder
+from harness.run.resuming.recognise import model_folder
 from tests.unit.run.test_folder import run_folder, save
 
 

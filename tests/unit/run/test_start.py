@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 
 from harness.config import load_recipe
+from harness.run import start
 from harness.run.folder import RunFolder
 from harness.run.start import has_dropout, warn_of_lost_records, warn_of_other_evaluation_data
 from tests.tiny import make_recipe
@@ -61,3 +62,13 @@ def test_dropout_is_on_by_the_recipes_rate_or_the_models_own() -> None:
     with_dropout = nn.Sequential(nn.Dropout(0.1))
     assert [has_dropout(with_dropout, rate) for rate in (None, 0.0, 0.2)] == [True, False, True]
     assert not has_dropout(nn.Sequential(nn.Dropout(0.0)), None)
+
+
+@pytest.mark.parametrize("change", ["output=/proc/run", "data.cache=/proc/cache"])
+def test_a_place_that_cannot_be_written_to_is_told_before_data_or_model_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(start, "build_run", lambda *_: pytest.fail("began to read"))
+    loaded = load_recipe(str(make_recipe(tmp_path)), [change])
+    with pytest.raises(ValueError, match=rf"^{change.partition('=')[0]}: got /proc/.*cannot be written to"):
+        start.start_or_continue(loaded, RunFolder.of(loaded.config))

@@ -110,3 +110,12 @@ def test_shares_that_do_not_come_to_the_batch_are_an_error_that_names_the_knob(t
 def test_shares_that_come_to_the_batch_are_accepted():
     check_batch([config("a", share=0.7), config("b", share=0.3)], DataConfig(batch=10))
     check_batch([config("a", share=0.1), config("b", quota=3), config("c", share="auto")], DataConfig(batch=10))
+
+
+def test_more_examples_than_the_data_can_give_without_many_repeats_are_refused(open_):
+    """The pairs of equal texts in a step would be more than any memory holds."""
+    with pytest.raises(ValueError, match=r"^tasks.task0: got 65 examples a step of 4 rows of data, .* lower quota"):
+        with_quotas(tasks_of(open_, [4], task0={"quota": 65}), DataConfig())
+    with pytest.raises(ValueError, match=r"^tasks.task0: got 1,000,000 examples"):
+        with_quotas(tasks_of(open_, [4]), DataConfig(batch=1_000_000))
+    assert quotas(tasks_of(open_, [4], task0={"quota": 64})) == [64]

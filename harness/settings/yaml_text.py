@@ -1,0 +1,128 @@
+"""Reads YAML as plain values: every key once, numbers as one expects, and within bounds that a recipe never reaches.
+
+YAML lets a few lines stand for billions of values (an alias names a value again, and values hold aliases), so what a
+text stands for is counted before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MOST_BYTES, MOST_VALUES = 500_000, 100_000  # of a file; of what it stands for, with every alias replaced
+_VALUE_CHARACTERS = 100  # a longer text counts as several values
+
+
+class _DuplicateKeyError(yaml.MarkedYAMLError):
+    """The same key stands twice in one mapping."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with three changes.
+
+    A key given twice is an error, a date stays text, and 2e-5 is a number (YAML 1.1 reads it as text).
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's loaders are set up by class attributes)
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        first_line: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                continue
+            if key.value in first_line:
+                problem = f"got the key {key.value} a second time (first in line {first_line[key.value]})"
+                raise _DuplicateKeyError(problem=problem, problem_mark=key.start_mark)
+            first_line[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def parse_yaml(text: str, where: str, *, name_lines: bool = True) -> Any:
+    """The value of a YAML text.
+
+    where: the place that an error message names. name_lines: whether the message also names the line.
+
+    Raises:
+        ValueError: `WHERE:LINE: ...` for broken YAML or a key given twice.
+    """
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"{where}: got {len(text):,} characters, expected a recipe of at most {MOST_BYTES:,}")
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        count = _count_values(root, {})
+        if count > MOST_VALUES:
+            raise ValueError(
+                f"{where}: got aliases that stand for {_rounded(count)} values, expected at most {MOST_VALUES:,} in a "
+                "recipe; write out what is meant"
+            )
+        return _construct(loader, root, where)
+    except RecursionError:
+        raise ValueError(f"{where}: got values inside values too deep to read, expected sections and lists") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        position = getattr(error, "position", 0)  # given for a character that YAML does not allow
+        line = 1 + (mark.line if mark else text.count("\n", 0, position))
+        problem = " ".join((getattr(error, "problem", None) or str(error)).split())
+    place = f"{where}:{line}" if name_lines else where
+    if problem.startswith("got the key"):
+        raise ValueError(f"{place}: {problem}, expected every key once")
+    raise ValueError(f"{place}: got broken YAML ({problem}), expected valid YAML")
+
+
+def read_yaml(path: Path) -> Any:
+    """The value of a YAML file.
+
+    Raises:
+        ValueError: `PATH:LINE: ...` for bad UTF-8, broken YAML or a key given twice.
+    """
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"{path}: got {size:,} bytes, expected a recipe of at most {MOST_BYTES:,}")
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}:{line}: got byte 0x{data[error.start]:02x}, expected UTF-8 text") from None
+    return parse_yaml(text, str(path))
+
+
+def _construct(loader: _Loader, root: yaml.Node, where: str) -> Any:
+    try:
+        return loader.construct_document(root)
+    except ValueError as error:  # a number of more digits than Python reads, or no number behind `!!int`
+        raise ValueError(f"{where}: got {str(error)[:80]}, expected numbers of usual size") from None
+
+
+def _count_values(node: yaml.Node, counts: dict[int, float]) -> float:
+    """How many values a node stands for, every alias counted as what it names; infinite if it contains itself.
+
+    counts: of the nodes seen so far, by their identity; infinite while a node is being counted.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return 1 + len(node.value) // _VALUE_CHARACTERS
+    if id(node) not in counts:
+        counts[id(node)] = float("inf")
+        inner = [part for entry in node.value for part in (entry if isinstance(entry, tuple) else (entry,))]
+        counts[id(node)] = 1 + sum(_count_values(part, counts) for part in inner)
+    return counts[id(node)]
+
+
+def _rounded(count: float) -> str:
+    return "endlessly many" if count == float("inf") else f"{count:,.0f}" if count < 1e9 else f"{count:.0e}"

@@ -1,0 +1,47 @@
+"""A few lines of YAML can stand for more than any memory holds; they cost one line and no time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.settings.yaml_text import MOST_BYTES, parse_yaml, read_yaml
+
+LEVELS = range(1, 40)
+LISTS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in LEVELS)
+MERGED = "a0: &a0 {k: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in LEVELS)
+LONG = "a: &a " + "x" * 100_000 + "\nb: [" + ", ".join(["*a"] * 1000) + "]\n"
+
+
+@pytest.mark.parametrize("text", [LISTS, MERGED, LONG], ids=["lists", "merged mappings", "a long text"])
+def test_aliases_that_stand_for_too_much_are_refused_before_anything_is_made_of_them(text: str) -> None:
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=r"^r\.yaml: got aliases that stand for .* values, expected at most 100,000"):
+        parse_yaml(text, "r.yaml")
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &a [*a]", "aliases that stand for endlessly many values"),
+        ("[" * 2000 + "]" * 2000, "values inside values too deep to read"),
+        ("a: " + "1" * 5000, "expected numbers of usual size"),
+        ("a: !!int x", "expected numbers of usual size"),
+        ("x" * (MOST_BYTES + 1), "got 500,001 characters"),
+    ],
+    ids=["a list in itself", "deep", "a long number", "no number", "a long file"],
+)
+def test_what_no_recipe_holds_costs_one_line(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        parse_yaml(text, "r.yaml")
+    assert "\n" not in str(error.value)
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"^.*r\.yaml: got "):
+        read_yaml(tmp_path / "r.yaml")
+
+
+def test_aliases_of_a_usual_size_are_read() -> None:
+    assert parse_yaml("a: &a {b: 1}\nc: [*a, {<<: *a, d: 2}]", "r.yaml")["c"] == [{"b": 1}, {"b": 1, "d": 2}]
