@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,7 @@ from harness.model_folder.pooling import PoolingMode
 from harness.prompts import PromptChoice
 
 if TYPE_CHECKING:
+    from harness.cli.opened_model import OpenedModel
     from harness.data.bank.file import BankFacts
     from harness.data.table.index import TaskData
     from harness.mining.mine import MineSettings
@@ -120,9 +121,7 @@ def mine_bank(
     """
     from harness import comm, rank0
     from harness.cli.opened_model import open_model
-    from harness.data.source.facts import ReadSettings
-    from harness.mining.mine import mine, output_folder, refuse_finished
-    from harness.report.console import MiningConsole
+    from harness.mining.mine import output_folder, refuse_finished
     from harness.report.messages import say
 
     if "RANK" in os.environ:
@@ -132,15 +131,33 @@ def mine_bank(
     with output_folder(out, say).claimed("mine"):
         opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code)
         opened.show_prompts()
-        data = opened.read("retrieval", os.path.abspath(existing_path(queries, data_root)), ReadSettings(columns or {}))
-        rank0.by_main(lambda: _check_room(out, data.num_rows * settings.num_candidates))
-        documents = None if corpus is None else opened.read("corpus", os.path.abspath(existing_path(corpus, data_root)))
-        encode, ranked_by = opened.encode.without_prompts(), opened.identity()
-        with MiningConsole() as console:
-            facts = mine(encode, data, documents, settings, out, opened.prompts, ranked_by, console.progress)
+        files = _given(queries, data_root), None if corpus is None else _given(corpus, data_root)
+        facts, data, documents = _read_and_mine(opened, *files, columns or {}, settings, out)
     if comm.is_main():
         _print_summary(out, facts, data, documents)
     comm.shutdown()
+
+
+def _read_and_mine(
+    opened: OpenedModel, queries: str, corpus: str | None, columns: Mapping[str, Any], settings: MineSettings, out: Path
+) -> tuple[BankFacts, TaskData, TaskData | None]:
+    """Read the queries and the corpus, and write the bank. Returns what is in it and what it was made of."""
+    from harness import rank0
+    from harness.data.source.facts import ReadSettings
+    from harness.mining.mine import mine
+    from harness.report.console import MiningConsole
+
+    data = opened.read("retrieval", queries, ReadSettings(columns))
+    rank0.by_main(lambda: _check_room(out, data.num_rows * settings.num_candidates))
+    documents = None if corpus is None else opened.read("corpus", corpus)
+    encode, ranked_by = opened.encode.without_prompts(), opened.identity()
+    with MiningConsole() as console:
+        facts = mine(encode, data, documents, settings, out, opened.prompts, ranked_by, console.progress)
+    return facts, data, documents
+
+
+def _given(data: str, data_root: Path | None) -> str:
+    return os.path.abspath(existing_path(data, data_root))
 
 
 def _check_room(out: Path, num_candidates: int = 0) -> None:

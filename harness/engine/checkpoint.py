@@ -29,7 +29,7 @@ from harness import comm, rank0
 from harness.engine.zero import ZeroEngine
 from harness.files import find_changes, replace_file, sizes_and_hashes, sync
 
-_OWN_NAMES = re.compile(r"step-\d{8,}|\.step-\d{8,}\.tmp|\.damaged-step-\d{8,}")
+_OWN_NAMES = re.compile(r"step-\d{8,}|\.step-\d{8,}\.tmp|(\.damaged|stopped)-step-\d{8,}")
 STATE, ARRAYS, MANIFEST = "state.json", "arrays.npz", "manifest.json"
 _CHECKPOINT = re.compile(r"step-(\d{8,})")
 
@@ -69,14 +69,10 @@ class Checkpoints:
     ) -> Path:
         """Save the run after step `step`. Every rank must call it; the arguments of rank 0 are written.
 
-        Args:
-            engine, step: the engine writes weights and optimizer state; the step names the checkpoint.
-            state: written to state.json, together with the step, the number of ranks and the ZeRO stage.
-            write_model: called on rank 0 with the folder model/ to fill; no collectives.
-            is_best: whether the pointer `best` moves here.
-            is_aside: keep it as `stopped-step-N`: no pointer names it, and no other checkpoint is removed for it.
-            arrays: written to arrays.npz.
-            outside: files outside the checkpoint's folder; the checkpoint counts as damaged if one of them changes.
+        state: written to state.json, together with the step, the number of ranks and the ZeRO stage. arrays: written
+        to arrays.npz. write_model: called on rank 0 with the folder model/ to fill; no collectives. is_best: whether
+        the pointer `best` moves here. is_aside: keep it as `stopped-step-N`: no pointer names it, and no other
+        checkpoint is removed for it. outside: files elsewhere; the checkpoint counts as damaged if one changes.
 
         Raises ValueError: the ranks do not share the folder; on other ranks also any error of rank 0.
         """
@@ -273,10 +269,7 @@ def _make_empty(folder: Path) -> None:
 
 
 def _write_run_files(
-    folder: Path,
-    write_model: Callable[[Path], None],
-    state: Mapping[str, Any],
-    arrays: Mapping[str, np.ndarray],
+    folder: Path, write_model: Callable[[Path], None], state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> None:
     """Write model/, state.json and arrays.npz."""
     write_model(folder / "model")
