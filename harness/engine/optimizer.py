@@ -6,7 +6,7 @@ from math import cos, pi
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from harness.engine.config import TrainingConfig
@@ -18,11 +18,9 @@ def build_optimizer(module: nn.Module, training: TrainingConfig, *, on_cpu: bool
     on_cpu: whether ZeRO keeps the optimizer state in CPU memory or on a disk. If so, and the model trains on a GPU,
     DeepSpeed's vectorised CPU Adam is used.
     """
-    trained = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    decays = (training.weight_decay, 0.0)
+    named = zip(groups_of(module), decays, strict=True)
+    groups = [{"params": list(group.values()), "weight_decay": decay} for group, decay in named]
     arguments = {"lr": training.learning_rate, "betas": training.adam_betas, "eps": training.adam_epsilon}
     groups = [group for group in groups if group["params"]]
     if on_cpu and torch.cuda.is_available():
@@ -31,6 +29,16 @@ def build_optimizer(module: nn.Module, training: TrainingConfig, *, on_cpu: bool
         return DeepSpeedCPUAdam(groups, adamw_mode=True, **arguments)
     # Fused: one pass over weights, gradients and moments. ZeRO's flat partitions gain as much as single weights do.
     return AdamW(groups, fused=True, **arguments)  # type: ignore[arg-type]
+
+
+def groups_of(module: nn.Module) -> tuple[dict[str, Tensor], ...]:
+    """The trained weights by name: matrices and embeddings, then norms and biases.
+
+    A weight that ZeRO-3 has divided looks flat; its own shape is in `ds_shape`.
+    """
+    trained: dict[str, Tensor] = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+    matrices: dict[str, Tensor] = {name: p for name, p in trained.items() if len(getattr(p, "ds_shape", p.shape)) >= 2}
+    return matrices, {name: weight for name, weight in trained.items() if name not in matrices}
 
 
 def learning_rate(training: TrainingConfig, step: int) -> float:

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from harness import comm
 from harness.engine.config import TrainingConfig, problem_of_stage
-from harness.engine.deepspeed_files.read_write import print_to_log, read_state, write_state
+from harness.engine.deepspeed_files.read_write import FOLDER, print_to_log, read_state, write_state
 from harness.engine.optimizer import build_optimizer, learning_rate, offloads_optimizer
 from harness.engine.precision import Autocast, LossScale
+from harness.engine.resharding.divide import load_divided_anew
 from harness.engine.step_cost import time_collectives
+from harness.settings.deepspeed_json import refuse_without_gpu, zero_stage
 from harness.settings.recipe_file import show
 from harness.stopwatch import stopwatch
 from harness.types import TokenBatch
@@ -175,13 +177,19 @@ class ZeroEngine:
         """Write weights and optimizer state into `folder`. Every rank must call it."""
         write_state(self.engine, folder, {_LOSS_SCALE: self._loss_scale.state()})
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path, saved_by: tuple[int, int] | None = None) -> None:
         """Restore what `save` wrote. Every rank must call it, before the first step.
+
+        saved_by: (number of ranks, ZeRO stage) that wrote it; None: those of this engine.
 
         Raises:
             ValueError: `save` has not written into this folder, or it holds more than values.
         """
-        self._loss_scale.load_state(read_state(self.engine, folder)[_LOSS_SCALE])
+        if saved_by not in (None, (comm.world_size(), self.stage)):
+            state = load_divided_anew(self.engine, self.stage, folder / FOLDER, saved_by[1])
+        else:
+            state = read_state(self.engine, folder)
+        self._loss_scale.load_state(state[_LOSS_SCALE])
 
     def _end_last_backward(self) -> None:
         """Do what DeepSpeed leaves to the next forward, which does not come between the backwards of kept graphs.
@@ -219,11 +227,6 @@ class ZeroEngine:
         return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
 
 
-def zero_stage(deepspeed_json: dict[str, Any]) -> int:
-    """The ZeRO stage of a file of ds_configs/."""
-    return int(deepspeed_json.get("zero_optimization", {}).get("stage", 0))
-
-
 def divide_weights(module: nn.Module, settings: dict[str, Any]) -> None:
     """Divide the weights among the ranks for ZeRO-3, one after the other, so that a rank never holds all of them.
 
@@ -232,7 +235,7 @@ def divide_weights(module: nn.Module, settings: dict[str, Any]) -> None:
     """
     deepspeed.init_distributed(dist_init_required=False)  # joins the group of comm
     first, *others = module.parameters()
-    dtype = deepspeed.zero.Init(config_dict_or_path=settings).dtype
+    dtype = torch.bfloat16 if "bf16" in settings else torch.float32  # a zero.Init to ask for it would be one too many
     # One buffer for all weights: memory that is taken and given back for each would be left in pieces. Nor may
     # DeepSpeed's broadcast write into a mapped file, whose changed pages stay until all of the file is unmapped.
     buffer = torch.empty(max(p.numel() for p in (first, *others)), dtype=dtype, device=comm.device())
@@ -255,7 +258,7 @@ def check_deepspeed_json(deepspeed_json: dict[str, Any], name: str) -> dict[str,
     except ValidationError as error:
         mistakes = error.errors(include_url=False)
     else:
-        return deepspeed_json
+        return refuse_without_gpu(deepspeed_json, name, has_gpu=torch.cuda.is_available())
     lines = [
         f"{name}: zero_optimization.{'.'.join(map(str, mistake['loc']))}: got {show(mistake['input'])}, expected a "
         f"value that DeepSpeed takes ({mistake['msg']}); correct the JSON"

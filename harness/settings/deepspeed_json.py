@@ -41,6 +41,40 @@ KEYS_OF_THE_JSON = (
 )  # fmt: skip
 
 
+# Keys of zero_optimization (ZeRO++) that reach DeepSpeed and that no test of this project runs.
+UNTESTED_KEYS = (
+    "zero_hpz_partition_size", "zero_quantized_weights", "zero_quantized_gradients",
+    "zero_quantized_nontrainable_weights",
+)  # fmt: skip
+_OFF = (False, 0, 1, None)  # values that switch such a key off
+
+
+def untested_keys(deepspeed_json: dict[str, Any], name: str) -> list[str]:
+    """A warning for each key that is in use and is not tested here."""
+    zero = deepspeed_json.get("zero_optimization", {})
+    return [
+        f"{name}: zero_optimization.{key} goes to DeepSpeed as it is, and is not tested here: compare the losses of "
+        "the first steps with a run without it"
+        for key in UNTESTED_KEYS
+        if zero.get(key) not in _OFF
+    ]
+
+
+def refuse_without_gpu(deepspeed_json: dict[str, Any], name: str, *, has_gpu: bool) -> dict[str, Any]:
+    """The same JSON, unless it asks for what DeepSpeed can do on a GPU only.
+
+    Raises:
+        ValueError: weights or gradients are to be sent quantised, and there is no GPU.
+    """
+    for key, value in deepspeed_json.get("zero_optimization", {}).items():
+        if key.startswith("zero_quantized_") and value and not has_gpu:
+            raise ValueError(
+                f"{name}: zero_optimization.{key}: got {show(value)} without a GPU, expected one, whose kernels do it; "
+                "remove the key"
+            )
+    return deepspeed_json
+
+
 def load_deepspeed_json(name: str, recipe_folder: Path) -> dict[str, Any]:
     """Read a file of ds_configs/ by name, or any JSON file by path (beside the recipe, then the working directory).
 
@@ -76,7 +110,7 @@ def _why_refused(key: str) -> str:
 
 def zero_stage(deepspeed_json: dict[str, Any]) -> int:
     """The ZeRO stage (0 to 3) of a loaded DeepSpeed JSON."""
-    return int(deepspeed_json["zero_optimization"]["stage"])
+    return int(deepspeed_json.get("zero_optimization", {}).get("stage", 0))
 
 
 def _find_deepspeed_json(name: str, recipe_folder: Path) -> Path:

@@ -44,3 +44,13 @@ def test_adam_updates_weights_in_one_fused_pass():
     """Without it, an update takes two to four times the CPU seconds (MiniLM, ZeRO 0 to 3)."""
     optimizer = build_optimizer(torch.nn.Linear(3, 4), TrainingConfig(steps=1), on_cpu=False)
     assert all(group["fused"] for group in optimizer.param_groups)
+
+
+def test_a_matrix_that_zero_3_has_divided_is_still_a_matrix_to_weight_decay():
+    """Divided weights look flat. Before this was seen, nothing decayed under ZeRO-3."""
+    module = torch.nn.Linear(4, 3)
+    module.weight.ds_shape = module.weight.shape
+    module.weight.data = torch.empty(0)
+    optimizer = build_optimizer(module, TrainingConfig(steps=1, weight_decay=0.5), on_cpu=False)
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert (decay[id(module.weight)], decay[id(module.bias)]) == (0.5, 0.0)

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from harness.config import load_recipe
-from harness.settings.deepspeed_json import KEYS_OF_THE_JSON, OWNED_BY_RECIPE, load_deepspeed_json
+from harness.settings.deepspeed_json import (
+    KEYS_OF_THE_JSON,
+    OWNED_BY_RECIPE,
+    UNTESTED_KEYS,
+    load_deepspeed_json,
+    refuse_without_gpu,
+    untested_keys,
+)
 
 
 @pytest.fixture
@@ -90,3 +97,23 @@ def test_without_ds_configs_beside_the_package_the_error_says_how_to_install(
     monkeypatch.setattr("harness.settings.deepspeed_json.DS_CONFIGS", tmp_path / "ds_configs")
     with pytest.raises(ValueError, match=r"pip install -c constraints.txt -e"):
         load_deepspeed_json("zero1", tmp_path)
+
+
+def test_keys_that_no_test_runs_are_named_when_they_are_used() -> None:
+    tree = {"zero_optimization": {"stage": 3, "zero_hpz_partition_size": 8, "zero_quantized_weights": False}}
+    (line,) = untested_keys(tree, "my.json")
+    assert line.startswith("my.json: zero_optimization.zero_hpz_partition_size goes to DeepSpeed as it is")
+    assert untested_keys({"zero_optimization": {"stage": 3, "zero_hpz_partition_size": 1}}, "my.json") == []
+
+
+def test_what_only_a_gpu_can_do_is_refused_in_one_line_without_one() -> None:
+    tree = {"zero_optimization": {"stage": 3, "zero_quantized_gradients": True}}
+    with pytest.raises(ValueError, match=r"^my.json: zero_optimization.zero_quantized_gradients: got .* without a GPU"):
+        refuse_without_gpu(tree, "my.json", has_gpu=False)
+    assert refuse_without_gpu(tree, "my.json", has_gpu=True) is tree
+
+
+def test_deepspeed_knows_every_key_that_is_named_as_untested() -> None:
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    assert set(UNTESTED_KEYS) <= set(DeepSpeedZeroConfig.model_fields)
