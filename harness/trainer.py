@@ -12,9 +12,10 @@ from harness.evaluation.runner import evaluate
 from harness.process.stop_request import deferred
 from harness.report.messages import warn
 from harness.report.report import Report
+from harness.run.alarms.steps import step_alarms
 from harness.run.folder import RunFolder
 from harness.run.run import Run
-from harness.run.save import LongRunWarning, save_checkpoint, save_trained_model
+from harness.run.save import save_checkpoint, save_trained_model
 from harness.run.start import memory_allocator, start_or_continue
 from harness.run.stop import explain_non_finite, save_and_stop_if_asked
 
@@ -75,7 +76,7 @@ def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
             "allocator": memory_allocator(run.config),
             "changes": folder.changes.read() if trained_steps else [],
         },
-        watch=LongRunWarning(run.config, trained_steps).message,
+        watch=step_alarms(run, trained_steps),
     )
 
 

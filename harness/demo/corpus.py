@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
 import os
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from filelock import FileLock
 from harness.demo.data_sets import PACKAGES, Rows, classification_texts, retrieval_test, retrieval_training, sts_pairs
 from harness.demo.docstrings import Docstring, package_version, read_docstrings
 from harness.demo.selection import deduplicate, hold_out_modules, is_usable
+from harness.settings import checked_json as json
 
 PREFIX = "demo-docstrings"
 TEST_DOCUMENTS, TEST_QUERIES = 1300, 500

@@ -15,7 +15,7 @@ its weights, its optimizer state, the negatives in use and the step number.
 
 from __future__ import annotations
 
-import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ import numpy as np
 from harness import comm, rank0
 from harness.engine.zero import ZeroEngine
 from harness.files import find_changes, replace_file, sizes_and_hashes, sync
+from harness.settings import checked_json as json
 
 _OWN_NAMES = re.compile(r"step-\d{8,}|\.step-\d{8,}\.tmp|(\.damaged|stopped)-step-\d{8,}")
 STATE, ARRAYS, MANIFEST = "state.json", "arrays.npz", "manifest.json"
@@ -208,8 +209,8 @@ def resolve_pointer(path: Path) -> Path:
     if path.name not in ("latest", "best") or not path.is_file():
         return path
     folder = path.parent / (path.read_text(encoding="utf-8", errors="replace").strip() or "an empty name")
-    if not folder.is_dir():
-        raise ValueError(f"{path}: got {folder.name!r:.60}, which is no folder beside it; name a checkpoint itself")
+    if not os.path.isdir(folder):  # False also for a name that no file system takes
+        raise ValueError(f"{path}: got {str(folder.name)[:60]!a}, no folder beside it; name a checkpoint itself")
     return folder
 
 
@@ -218,7 +219,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         int(state["step"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
         raise ValueError(f"{folder / STATE}: got no state of a checkpoint, expected one; take another one") from None
     return state
 

@@ -9,7 +9,6 @@ Shapes: C documents, numbered by descending id; U distinct texts, numbered in th
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from harness.data.table.npy import open_array
 from harness.evaluation.counts import note_unused
 from harness.evaluation.rows import MISSING, bad_field, read_rows, text_field
 from harness.search.unique_texts import unique_texts
+from harness.settings import checked_json as json
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,7 +9,6 @@ differs from a limit only by float32 rounding: the last bits of a cosine depend 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -42,6 +41,7 @@ from harness.search.block_store import BlockStore
 from harness.search.embeddings import Progress, TableEmbeddings
 from harness.search.encode import Encode
 from harness.search.unique_texts import unique_texts
+from harness.settings import checked_json as json
 from harness.settings.section import flat
 
 WORK_FOLDER, DATA_FILE = "work", "train.jsonl.gz"

@@ -47,6 +47,11 @@ def read_json(file: Path, kind: type = object) -> Any:
             f"{file}:{error.lineno}: got broken JSON ({error.msg}), expected valid JSON; fetch this file again, or "
             "correct it"
         ) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
+        raise ValueError(
+            f"{file}: got JSON that cannot be read ({type(error).__name__}), expected values of usual size; fetch this "
+            "file again"
+        ) from None
     if not isinstance(value, kind):
         expected = "object" if kind is dict else "list"
         raise ValueError(f"{file}: got {str(value)[:80]}, expected a JSON {expected}; fetch this file again")

@@ -86,7 +86,7 @@ def check_weights_file(file: Path) -> int:
             scaled = [name for name, part in slices.items() if _is_scaled(name, part.get_dtype())]
             num_weights = sum(math.prod(part.get_shape()) for part in slices.values())
     except (SafetensorError, OSError) as error:
-        reason = words_of(error)
+        reason = words_of(error)[:300]
         raise ValueError(
             f"{file}: got {size:,} bytes that are no whole safetensors file ({reason}), expected one as it was "
             f"written; a download was cut short or the file is damaged: {_FETCH_AGAIN}"

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from harness import comm
 
@@ -20,15 +30,23 @@ class RunConsole:
     """Shows finished steps and the time left.
 
     Without a terminal, it shows the first step, the last step, and one step per 10 s or per tenth of the run.
-    trained_steps: how many of `total_steps` were trained before this process, 0 for a fresh run.
+    trained_steps: how many of `total_steps` were trained before this process, 0 for a fresh run. pulse: gives what the
+    live line says of the time since the last step.
     """
 
-    def __init__(self, total_steps: int, trained_steps: int, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        total_steps: int,
+        trained_steps: int,
+        console: Console | None = None,
+        pulse: Callable[[], str] = lambda: "",
+    ) -> None:
         self.console = console or Console()
         if not self.console.is_terminal:
             self.console.width = WIDTH_WITHOUT_TERMINAL
         self.total_steps = total_steps
         self.trained_steps = trained_steps
+        self._pulse = pulse
         self._started: float | None = None
         self._shown_at = float("-inf")
         self._shown_step = trained_steps
@@ -71,7 +89,7 @@ class RunConsole:
 
     def _move_bar(self, step: int, text: str) -> None:
         if self._progress is None:
-            columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
+            columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False), _Pulse(self._pulse))
             self._progress = Progress(*columns, console=self.console, refresh_per_second=4)
             self._bar = self._progress.add_task("", total=self.total_steps, completed=self.trained_steps)
             self._progress.start()
@@ -93,6 +111,17 @@ class RunConsole:
             return line
         seconds_per_step = (now - self._started) / (step - self.trained_steps)
         return f"{line}  {duration(seconds_per_step * (self.total_steps - step))} left"
+
+
+class _Pulse(ProgressColumn):
+    """The end of the live line, which changes also while no step ends."""
+
+    def __init__(self, pulse: Callable[[], str]) -> None:
+        super().__init__()
+        self._pulse = pulse
+
+    def render(self, task: Task) -> Text:
+        return Text(self._pulse())
 
 
 def _describe_reranking(metrics: Mapping[str, float]) -> str:

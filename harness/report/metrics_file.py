@@ -6,13 +6,13 @@ atomically.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.files import replace_file
+from harness.settings import checked_json as json
 
 Row = dict[str, Any]
 
@@ -131,6 +131,8 @@ def read_rows(path: Path) -> tuple[list[Row], bool]:
         try:
             row = json.loads(line)
             row["step"] >= 0  # noqa: B015 (fails for a row whose step is missing or not a number)
+            if not all(value is None or isinstance(value, int | float) for value in row.values()):
+                raise ValueError("a value that is no number")
         except (ValueError, TypeError, KeyError):
             raise ValueError(
                 f"{path}:{number}: got {line[:60].decode('utf-8', 'replace')!r}, expected a JSON object with a step; "
@@ -148,14 +150,24 @@ def read_entries(path: Path) -> list[Row]:
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        is_valid = isinstance(entries, list) and all(e.keys() >= {"step", "dataset", "metrics"} for e in entries)
-        is_valid = is_valid and all(isinstance(e["step"], int) and isinstance(e["metrics"], dict) for e in entries)
-    except (ValueError, AttributeError):
+        is_valid = isinstance(entries, list) and all(map(_is_entry, entries))
+    except (ValueError, RecursionError):
         is_valid = False
     if not is_valid:
         expected = '{"step", "dataset", "metrics"}'
         raise ValueError(f"{path}: got another content, expected a JSON list of {expected}; restore or delete it")
     return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether it is scores of a data set after a step."""
+    is_whole = isinstance(entry, dict) and entry.keys() >= {"step", "dataset", "metrics"}
+    return (
+        is_whole
+        and type(entry["step"]) is int
+        and isinstance(entry["dataset"], str)
+        and isinstance(entry["metrics"], dict)
+    )
 
 
 def _json_value(value: Any) -> Any:

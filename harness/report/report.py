@@ -1,6 +1,6 @@
 """Records a run in its folder (metrics.jsonl, run.json, evaluation.json, tensorboard/) and shows it on the console.
 
-Only rank 0 writes and prints; on other ranks every method does nothing.
+Only rank 0 writes and prints; other ranks only write their heartbeat.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from rich.console import RenderableType
 
 from harness import comm
+from harness.report.alive.heartbeat import Heartbeat
 from harness.report.console import RunConsole
 from harness.report.metrics_file import EvaluationFile, MetricsFile, mean_rate
 from harness.report.run_file import RunFile
@@ -47,7 +48,7 @@ class Report:
         data: facts about each task's data, for run.json.
         evaluation_data: facts about each evaluation data set, for run.json.
         facts: more facts for run.json.
-        watch: called with (step, seconds) of every step; returns a warning to show, or None.
+        watch: called on rank 0 with the metrics of every step; returns warnings to show.
     """
 
     def __init__(
@@ -59,13 +60,15 @@ class Report:
         data: Sequence[Mapping[str, Any]] = (),
         evaluation_data: Sequence[Mapping[str, Any]] = (),
         facts: Mapping[str, Any] | None = None,
-        watch: Callable[[int, float], str | None] = lambda step, seconds: None,
+        watch: Callable[[Mapping[str, float]], Sequence[str]] = lambda metrics: (),
     ) -> None:
         self.folder, self._watch = folder, watch
         self._is_main = comm.is_main()
+        self._heartbeat = Heartbeat(folder, comm.rank(), comm.world_size(), self.message)
         if not self._is_main:
+            self._heartbeat.start()
             return
-        self._console = RunConsole(total_steps, resumed_from)
+        self._console = RunConsole(total_steps, resumed_from, pulse=self._heartbeat.in_words)
         atexit.register(self._console.close)  # a hidden cursor must not outlive the run
         if resumed_from == 0:
             for name in (METRICS, EVALUATION):
@@ -86,16 +89,17 @@ class Report:
             **(facts or {}),
         }
         self._run_file.start(all_facts, resumed_from)
+        self._heartbeat.start()
         self._prompts = {entry["name"]: entry["prompts"] for entry in evaluation_data if "prompts" in entry}
 
     def step(self, metrics: Mapping[str, float]) -> None:
         """Record a finished step. metrics: name → value of everything measured; `step` is the step's number."""
+        self._heartbeat.step(int(metrics["step"]))
         if self._is_main:
             self._metrics.append(metrics)
             self._tensorboard.add(int(metrics["step"]), {n: value for n, value in metrics.items() if n != "step"})
             self._console.step(metrics)
-            warning = self._watch(int(metrics["step"]), metrics["seconds"])
-            if warning is not None:
+            for warning in self._watch(metrics):
                 self._console.message(f"warning: {warning}")
 
     def evaluation(self, step: int, results: Mapping[str, Mapping[str, float]]) -> None:
@@ -133,6 +137,7 @@ class Report:
 
     def close(self) -> None:
         """Restore the terminal and write buffered values. Also called when a run stops early."""
+        self._heartbeat.stop()
         if self._is_main:
             self._console.close()
             self._tensorboard.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -17,6 +16,7 @@ import torch
 
 from harness import __version__
 from harness.files import replace_file
+from harness.settings import checked_json as json
 
 PACKAGES = ("torch", "deepspeed", "transformers", "datasets", "sentence-transformers", "triton", "numpy")
 

@@ -29,6 +29,7 @@ from harness.model_folder.configuration import position_limit
 from harness.model_folder.preflight import Preflight, check_attention, count_weights
 from harness.report.console import ReadingConsole
 from harness.report.messages import say, show_counts, warn
+from harness.run.alarms.settings import useless_settings
 from harness.run.objective import check_divisible
 from harness.run.places import locate_for, locate_source
 
@@ -249,7 +250,8 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, 
 def settings_without_effect(config: RunConfig, tasks: Sequence[Task]) -> list[str]:
     """What teaches nothing or changes nothing with this recipe and this data: one line each, with the knob to turn."""
     training, balance = config.training, config.loss.balance
-    lines = nothing_to_learn(tasks, seed=training.seed, balance=balance, num_steps=training.steps)
+    lines = useless_settings(config)
+    lines += nothing_to_learn(tasks, seed=training.seed, balance=balance, num_steps=training.steps)
     ineffective_rule = ineffective_rule_message(config.mining, tasks, training.steps, balance)
     lines += [message for message in (empty_window_message(tasks), ineffective_rule) if message]
     pair_tasks = [task.config.name for task in tasks if task.config.kind == "sts"]

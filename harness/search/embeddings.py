@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from harness.files import replace_file
 from harness.prompts import Prompts
 from harness.search.encode import Encode, ReadTexts
 from harness.search.unit_rows import unit_rows
+from harness.settings import checked_json as json
 from harness.types import EncodingRole, PromptedText, TextRole
 
 BLOCK_TEXTS = 16_384  # number of texts that all ranks together encode before they are written

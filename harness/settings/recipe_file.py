@@ -92,7 +92,7 @@ def build(model: type[Model], tree: Any, where: str, overridden: Iterable[str] =
         raise ValueError(f"{where}: got {show(tree)}, expected a recipe: a mapping of keys to values")
     try:
         # As JSON, because a strict check of Python values does not accept a list where the model has a tuple.
-        return model.model_validate_json(json.dumps(tree, default=str), strict=True)
+        return model.model_validate_json(_as_json(tree, where), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
     paths = [_key_path(model, detail["loc"])[0] for detail in details]
@@ -110,6 +110,16 @@ def build(model: type[Model], tree: Any, where: str, overridden: Iterable[str] =
         expected_of_line.setdefault(f"{source}: {start}", []).append(expected)
     lines = [start + " or ".join(dict.fromkeys(expected)) for start, expected in expected_of_line.items()]
     raise ValueError("\n".join(lines))
+
+
+def _as_json(tree: Any, where: str) -> str:
+    try:
+        return json.dumps(tree, default=str)
+    except (TypeError, ValueError, RecursionError) as error:  # a list as a key; a value that contains itself
+        raise ValueError(
+            f"{where}: got values that are no tree of keys and values ({str(error)[:80]}), expected texts as keys and "
+            "no alias to what contains it"
+        ) from None
 
 
 def _follows_from_others(detail: ErrorDetails, path: KeyPath, paths: Sequence[KeyPath]) -> bool:

@@ -106,8 +106,13 @@ def read_yaml(path: Path) -> Any:
 def _construct(loader: _Loader, root: yaml.Node, where: str) -> Any:
     try:
         return loader.construct_document(root)
-    except ValueError as error:  # a number of more digits than Python reads, or no number behind `!!int`
-        raise ValueError(f"{where}: got {str(error)[:80]}, expected numbers of usual size") from None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        # Of PyYAML's constructors: a number of more digits than Python reads, no number behind `!!int`, no `!!bool`.
+        problem = " ".join(str(error).split())[:80]
+        raise ValueError(
+            f"{where}: got a value that cannot be read ({type(error).__name__}: {problem}), expected numbers "
+            "of usual size, plain texts, lists and mappings"
+        ) from None
 
 
 def _count_values(node: yaml.Node, counts: dict[int, float]) -> float:

@@ -9,7 +9,6 @@ count_R.npy      int32 number of candidates of each row
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from harness import comm, rank0
 from harness.data.table.index import TaskData
 from harness.data.table.npy import open_array
 from harness.files import find_changes, replace_file, sizes_and_hashes, sync
+from harness.settings import checked_json as json
 
 FORMAT_VERSION = 2
 FACTS = "bank.json"

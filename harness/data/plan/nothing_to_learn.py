@@ -92,6 +92,18 @@ def _conflicting_scores(task: Task) -> str | None:
     )
 
 
+def _pairs_of_one_text(task: Task) -> str | None:
+    """Pairs whose two texts are one to the model: their cosine is 1 whatever is learned."""
+    first_R = task.data.row_start_R1[:-1]
+    count = int((task.data.token_hash_G[first_R] == task.data.token_hash_G[first_R + 1]).sum())
+    if count < _NEARLY_ALL * task.data.num_rows:
+        return None
+    return (
+        f"both texts are one in {count:,} of {task.data.num_rows:,} pairs: their cosine is always 1, so they teach "
+        "nothing; give pairs of different texts, or raise max_length if it cuts the difference off"
+    )
+
+
 def _conflicting_labels(task: Task) -> str | None:
     """Texts that occur with several labels. Rows with one text are neighbours in the sorted lookup of token hashes."""
     data, count = task.data, 0
@@ -237,6 +249,6 @@ def _names(task: Task) -> str:
 
 _PROBLEMS: dict[str, Sequence[Callable[[Task], str | None]]] = {
     "retrieval": (_quota_repeats_rows, _positives_that_are_the_query, _slots_without_candidates),
-    "sts": (_quota_repeats_rows, _equal_scores, _conflicting_scores),
+    "sts": (_quota_repeats_rows, _equal_scores, _pairs_of_one_text, _conflicting_scores),
     "classification": (_quota_repeats_rows, _conflicting_labels, _labels_of_one_text),
 }

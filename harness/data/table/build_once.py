@@ -6,7 +6,6 @@ Its content.json holds size and hash of every file, so that a later start sees w
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from filelock import BaseFileLock, FileLock
 
 from harness import comm, rank0
 from harness.files import find_changes, replace_file, sizes_and_hashes, sync
+from harness.settings import checked_json as json
 
 CONTENT = "content.json"
 _found_whole: set[tuple[tuple[str, int, int], ...]] = set()  # by this process: names, sizes and times of the files

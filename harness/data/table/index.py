@@ -9,7 +9,6 @@ set the first KEY depends on its name, not on its revision: delete the folder to
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.data.table.tokens.flat import FlatTokens
 from harness.data.table.tokens.write import write_tokens
 from harness.prompts import Prompts
+from harness.settings import checked_json as json
 from harness.types import SourceKind
 
 if TYPE_CHECKING:

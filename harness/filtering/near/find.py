@@ -7,7 +7,6 @@ which pairs are compared (`candidates.py`); the comparison is exact, so no pair 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from harness.filtering.near.candidates import Candidates, band_candidates
 from harness.filtering.near.compare import near, repeated, screened
 from harness.filtering.near.signatures import Bands, ReadTexts, SignatureFiles
 from harness.rank0 import by_each, by_main, wait_until_visible
+from harness.settings import checked_json as json
 
 Progress = Callable[[str, int, int], None]  # called with (stage, number done, total number)
 

@@ -6,7 +6,6 @@ changes.json in the run folder lists each time that a run went back to an earlie
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from harness.config import RunConfig
 from harness.files import replace_file
 from harness.report.run_file import timestamp
+from harness.settings import checked_json as json
 from harness.settings.recipe_file import build
 from harness.settings.section import flat
 from harness.settings.yaml_text import read_yaml

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from harness.config import CHECKPOINTS
 from harness.engine.checkpoint import Checkpoints, resolve_pointer
 from harness.report.messages import warn
+from harness.settings import checked_json as json
 from harness.settings.yaml_text import read_yaml
 
 

@@ -110,3 +110,26 @@ def test_texts_with_several_labels_and_labels_of_one_text_are_counted(open_):
     first, second = lines(open_("classification", rows, "t", quota=4, negatives=OWN))[:2]
     assert first.startswith("task t: 1 text occurs with several labels")
     assert second.startswith("task t: all rows of 1 of its 3 labels (first: 'c') are one text")
+
+
+def test_pairs_of_a_text_with_itself_teach_nothing(open_):
+    """One of eleven pairs has two texts: that is too few to learn from, and one of three is enough."""
+    same = [{"text1": text(i), "text2": shout(i), "score": i % 3} for i in range(10)]
+    (line,) = lines(open_("sts", [*same, *pairs(2)], "s", quota=4))
+    assert line.startswith("task s: both texts are one in 10 of 11 pairs")
+    assert lines(open_("sts", [*same[:2], *[{**row, "text2": text(50)} for row in same[2:5]]], "few", quota=4)) == []
+
+
+def test_a_task_whose_texts_are_all_one_is_told_whatever_its_kind(open_):
+    one = text(1)
+    tasks = [
+        open_("retrieval", [{"query": one, "positive": one}] * 4, "retrieval", quota=2),
+        open_("sts", [{"text1": one, "text2": one, "score": i} for i in range(4)], "sts", quota=2),
+        open_(
+            "classification", [{"text": one, "label": "ab"[i % 2]} for i in range(4)], "labels", quota=2, negatives=OWN
+        ),
+    ]
+    told = lines(*tasks)
+    assert {line.split(":")[0] for line in told} == {"task retrieval", "task sts", "task labels"}
+    assert any("teach nothing" in line for line in told if line.startswith("task sts"))
+    assert any("have no negative in a step" in line for line in told if line.startswith("task retrieval"))

@@ -1,0 +1,1 @@
+"""Does a long run need ever more memory, time or open files?"""

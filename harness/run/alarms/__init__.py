@@ -1,0 +1,1 @@
+"""Runs that run and learn nothing: settings that keep them from it, and a first step that changes nothing."""
