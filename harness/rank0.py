@@ -6,6 +6,7 @@ second while the function runs, and it may run for hours, on one rank longer tha
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -111,7 +112,7 @@ def wait_until_visible(path: Path) -> None:
     while not path.exists():
         if time.monotonic() > deadline:
             raise ValueError(
-                f"--out, or output of a recipe: rank {comm.rank()} does not see {path}, expected a folder that all "
-                "hosts share"
+                f"--out, or output of a recipe: rank {comm.rank()} ({socket.gethostname()}) does not see {path}, "
+                "expected a folder that all hosts share"
             )
         time.sleep(0.05)

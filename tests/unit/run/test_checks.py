@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness.cli.opened_model import open_model
+from harness.cli.parts.opened_model import open_model
 from harness.cli.plan import show_plan
 from harness.config import load_recipe
 from harness.data.table.tokenisation import Tokeniser
