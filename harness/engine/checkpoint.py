@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -279,13 +279,23 @@ def _write_run_files(
 
 
 def _check_shared(folder: Path) -> None:
-    """Raise on every rank if rank 0 does not see a file that another rank has written."""
-    visible = {str(path.relative_to(folder)) for path in _files(folder)}
-    missing = comm.broadcast_object(sorted(set().union(*comm.gather_objects(visible)) - visible))
-    if missing:
-        raise ValueError(
-            f"output: rank 0 does not see {missing[0]} that another rank wrote, expected a folder that all hosts share"
-        )
+    """Wait until rank 0 sees every file that another rank has written; raise on every rank if it does not.
+
+    A folder on a network file system may show another host's file late.
+    """
+    written = set().union(*comm.gather_objects({str(path.relative_to(folder)) for path in _files(folder)}))
+    rank0.by_main(lambda: _see_all(folder, written))
+
+
+def _see_all(folder: Path, names: Iterable[str]) -> None:
+    for name in sorted(names):
+        try:
+            rank0.wait_until_visible(folder / name)
+        except ValueError:
+            raise ValueError(
+                f"output: rank 0 does not see {name} that another rank wrote {rank0.SHARED_FOLDER_SECONDS:.0f} s ago, "
+                "expected a folder that all hosts share"
+            ) from None
 
 
 def _flush_tree(folder: Path) -> None:
