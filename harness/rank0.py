@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 from threading import Thread
@@ -116,3 +116,27 @@ def wait_until_visible(path: Path) -> None:
                 "expected a folder that all hosts share"
             )
         time.sleep(0.05)
+
+
+def see_files_of_all(folder: Path, knob: str) -> None:
+    """Wait until rank 0 sees every file below `folder` that another rank has written. Every rank must call it.
+
+    A network file system may show another host's files late. knob: names the setting in the message.
+
+    Raises:
+        ValueError: rank 0 does not see one of them in time.
+    """
+    own = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    written = sorted(set().union(*comm.gather_objects(own)))
+    by_main(lambda: _see_all(folder, written, knob))
+
+
+def _see_all(folder: Path, names: Sequence[str], knob: str) -> None:
+    for name in names:
+        try:
+            wait_until_visible(folder / name)
+        except ValueError:
+            raise ValueError(
+                f"{knob}: rank 0 does not see {name} that another rank wrote {SHARED_FOLDER_SECONDS:.0f} s ago, "
+                "expected a folder that all hosts share"
+            ) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,8 +112,7 @@ def evaluate_model(
     from harness.report.console import EvaluationConsole
     from harness.report.messages import show_counts
 
-    if "RANK" in os.environ:
-        watch.join()
+    watch.join_if_launched()
     rank0.by_main(lambda: _check(output))
     paths, console = [existing_path(path, data_root) for path in data], EvaluationConsole()
     found = find_model(model, max_length, pooling, trust_remote_code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -135,8 +134,7 @@ def filter_data(
     from harness.report.console import MiningConsole, ReadingConsole
     from harness.report.messages import say
 
-    if "RANK" in os.environ:
-        watch.join()
+    watch.join_if_launched()
     _check_corpus(corpus, config)
     data_path, corpus_path = (None if path is None else existing_path(path, data_root) for path in (data, corpus))
     with output_folder(out, say).claimed("filter"):

@@ -125,8 +125,7 @@ def mine_bank(
     from harness.mining.mine import output_folder, refuse_finished
     from harness.report.messages import say
 
-    if "RANK" in os.environ:
-        watch.join()
+    watch.join_if_launched()
     refuse_finished(out)
     rank0.by_main(lambda: _check_room(out))
     with output_folder(out, say).claimed("mine"):

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class Checkpoints:
         full_state = {"step": step, "world_size": comm.world_size(), "zero_stage": engine.stage, **state}
         rank0.by_main(lambda: _make_empty(unfinished))
         engine.save(unfinished)
-        _check_shared(unfinished)
+        rank0.see_files_of_all(unfinished, "output")
         rank0.by_main(lambda: _write_run_files(unfinished, write_model, full_state, arrays or {}))
         if comm.local_rank() == 0:  # each host flushes the files that its own ranks have written
             _flush_tree(unfinished)
@@ -276,26 +276,6 @@ def _write_run_files(
     write_model(folder / "model")
     (folder / STATE).write_text(json.dumps(state, indent=2))
     np.savez(folder / ARRAYS, **arrays)  # type: ignore[arg-type]
-
-
-def _check_shared(folder: Path) -> None:
-    """Wait until rank 0 sees every file that another rank has written; raise on every rank if it does not.
-
-    A folder on a network file system may show another host's file late.
-    """
-    written = set().union(*comm.gather_objects({str(path.relative_to(folder)) for path in _files(folder)}))
-    rank0.by_main(lambda: _see_all(folder, written))
-
-
-def _see_all(folder: Path, names: Iterable[str]) -> None:
-    for name in sorted(names):
-        try:
-            rank0.wait_until_visible(folder / name)
-        except ValueError:
-            raise ValueError(
-                f"output: rank 0 does not see {name} that another rank wrote {rank0.SHARED_FOLDER_SECONDS:.0f} s ago, "
-                "expected a folder that all hosts share"
-            ) from None
 
 
 def _flush_tree(folder: Path) -> None:

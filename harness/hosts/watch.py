@@ -203,6 +203,12 @@ def join(minutes: float = DEFAULT_MINUTES) -> None:
     comm.before_shutdown(watch.stop)
 
 
+def join_if_launched() -> None:
+    """`join`, for commands that also run as a single process without a group."""
+    if "RANK" in os.environ:
+        join()
+
+
 def _key(rank: int) -> str:
     return f"beat/{rank}"
 

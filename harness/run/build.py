@@ -49,9 +49,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     """
     config = with_folder_prompts(loaded.config)
     loaded = replace(loaded, config=config)
-    deepspeed_json = check_deepspeed_json(load_deepspeed_json(config.deepspeed, loaded.recipe_folder), config.deepspeed)
-    for warning in untested_keys(deepspeed_json, config.deepspeed):
-        warn(warning)
+    deepspeed_json = _deepspeed_json(loaded)
     evaluation_data = check_recipe(loaded, comm.world_size())
     check_machine(loaded)
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
@@ -80,6 +78,15 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
         evaluation_data=evaluation_data,
     )
     return _with_same_inputs_on_all_ranks(run)
+
+
+def _deepspeed_json(loaded: LoadedRecipe) -> dict[str, Any]:
+    """The recipe's DeepSpeed JSON, checked; keys that are not tested here are said."""
+    name = loaded.config.deepspeed
+    deepspeed_json = check_deepspeed_json(load_deepspeed_json(name, loaded.recipe_folder), name)
+    for warning in untested_keys(deepspeed_json, name):
+        warn(warning)
+    return deepspeed_json
 
 
 def _load_encoder(config: RunConfig, stage: int) -> Encoder:
