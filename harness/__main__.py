@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
+from harness.cli.check import check
 from harness.cli.evaluate import evaluate
 from harness.cli.export import export
 from harness.cli.filter import filter_
@@ -57,6 +58,7 @@ app.command("filter")(filter_)
 app.command("export")(export)
 app.command("report")(report)
 app.command("plan")(plan)
+app.command("check")(check)
 
 
 def main() -> None:

@@ -6,8 +6,9 @@ second while the function runs, and it may run for hours, on one rank longer tha
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 from threading import Thread
@@ -111,7 +112,31 @@ def wait_until_visible(path: Path) -> None:
     while not path.exists():
         if time.monotonic() > deadline:
             raise ValueError(
-                f"--out, or output of a recipe: rank {comm.rank()} does not see {path}, expected a folder that all "
-                "hosts share"
+                f"--out, or output of a recipe: rank {comm.rank()} ({socket.gethostname()}) does not see {path}, "
+                "expected a folder that all hosts share"
             )
         time.sleep(0.05)
+
+
+def see_files_of_all(folder: Path, knob: str) -> None:
+    """Wait until rank 0 sees every file below `folder` that another rank has written. Every rank must call it.
+
+    A network file system may show another host's files late. knob: names the setting in the message.
+
+    Raises:
+        ValueError: rank 0 does not see one of them in time.
+    """
+    own = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    written = sorted(set().union(*comm.gather_objects(own)))
+    by_main(lambda: _see_all(folder, written, knob))
+
+
+def _see_all(folder: Path, names: Sequence[str], knob: str) -> None:
+    for name in names:
+        try:
+            wait_until_visible(folder / name)
+        except ValueError:
+            raise ValueError(
+                f"{knob}: rank 0 does not see {name} that another rank wrote {SHARED_FOLDER_SECONDS:.0f} s ago, "
+                "expected a folder that all hosts share"
+            ) from None

@@ -9,6 +9,7 @@ from harness.engine.phases import embed, replay, score, update_weights
 from harness.engine.step import Step
 from harness.engine.step_cost import StepCost
 from harness.evaluation.runner import evaluate
+from harness.hosts import watch
 from harness.process.stop_request import deferred
 from harness.report.messages import warn
 from harness.report.report import Report
@@ -27,7 +28,7 @@ def train(loaded: LoadedRecipe) -> None:
         ValueError: settings, data or checkpoints that do not fit, or a loss or gradient that is not finite.
         StopAskedError: SIGTERM or SIGUSR1 has asked any rank to stop, and the state is saved.
     """
-    comm.initialise()
+    watch.join(loaded.config.training.timeout)
     folder = RunFolder.of(with_folder_prompts(loaded.config))
     if folder.is_finished():
         return folder.show_finished()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +26,7 @@ from harness.model_folder.pooling import PoolingMode
 from harness.prompts import PromptChoice
 
 if TYPE_CHECKING:
-    from harness.cli.opened_model import OpenedModel
+    from harness.cli.parts.opened_model import OpenedModel
     from harness.evaluation.runner import LoadedData, Results
     from harness.report.console import EvaluationConsole
 
@@ -107,13 +106,13 @@ def evaluate_model(
     metric names and the facts of `LoadedData`.
     """
     from harness import comm, rank0
-    from harness.cli.opened_model import find_model
+    from harness.cli.parts.opened_model import find_model
     from harness.evaluation.runner import load
+    from harness.hosts import watch
     from harness.report.console import EvaluationConsole
     from harness.report.messages import show_counts
 
-    if "RANK" in os.environ:
-        comm.initialise()
+    watch.join_if_launched()
     rank0.by_main(lambda: _check(output))
     paths, console = [existing_path(path, data_root) for path in data], EvaluationConsole()
     found = find_model(model, max_length, pooling, trust_remote_code)
@@ -149,7 +148,7 @@ def _scores(opened: OpenedModel, loaded: LoadedData, dims: list[int] | None, con
 
 def _with_prompts(loaded: LoadedData, opened: OpenedModel, choice: PromptChoice) -> LoadedData:
     """The data with its prompts: those that are asked for, of the run's recipe, or the model's. Says which."""
-    from harness.cli.opened_model import choices_of_run
+    from harness.cli.parts.opened_model import choices_of_run
     from harness.prompts.notes import command_warnings, lines_of_data
     from harness.report.messages import say, warn
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -128,14 +127,14 @@ def filter_data(
 ) -> None:
     """Keep the pairs that pass all filters; write them and a report. A killed start goes on, a finished one is read."""
     from harness import comm
-    from harness.cli.opened_model import open_model
+    from harness.cli.parts.opened_model import open_model
     from harness.data.source.facts import ReadSettings
     from harness.filtering.filter import FilterRequest, earlier_report, filter_pairs, output_folder
+    from harness.hosts import watch
     from harness.report.console import MiningConsole, ReadingConsole
     from harness.report.messages import say
 
-    if "RANK" in os.environ:
-        comm.initialise()
+    watch.join_if_launched()
     _check_corpus(corpus, config)
     data_path, corpus_path = (None if path is None else existing_path(path, data_root) for path in (data, corpus))
     with output_folder(out, say).claimed("filter"):

@@ -29,7 +29,7 @@ from harness.model_folder.pooling import PoolingMode
 from harness.prompts import PromptChoice
 
 if TYPE_CHECKING:
-    from harness.cli.opened_model import OpenedModel
+    from harness.cli.parts.opened_model import OpenedModel
     from harness.data.bank.file import BankFacts
     from harness.data.table.index import TaskData
     from harness.mining.mine import MineSettings
@@ -120,12 +120,12 @@ def mine_bank(
     Under the launcher, the ranks divide the work. A killed run is continued.
     """
     from harness import comm, rank0
-    from harness.cli.opened_model import open_model
+    from harness.cli.parts.opened_model import open_model
+    from harness.hosts import watch
     from harness.mining.mine import output_folder, refuse_finished
     from harness.report.messages import say
 
-    if "RANK" in os.environ:
-        comm.initialise()
+    watch.join_if_launched()
     refuse_finished(out)
     rank0.by_main(lambda: _check_room(out))
     with output_folder(out, say).claimed("mine"):

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import typer
 
+from harness.hosts.launched import choose_network_interface, take_ranks_of_slurm
 from harness.process import rank_watch, statuses, stop_request
 from harness.process.stop_request import StopAskedError
 from harness.settings.environment import prepare_environment
@@ -44,6 +45,9 @@ def mistakes_in_one_line(verbose: bool) -> Iterator[None]:
     """
     try:
         prepare_environment(verbose)
+        network = choose_network_interface()
+        if network is not None and _rank() == 0:
+            print(network, flush=True)
         yield
     except ValueError as error:
         message = str(error)
@@ -70,6 +74,11 @@ def mistakes_in_one_line(verbose: bool) -> Iterator[None]:
 
 def run(app: typer.Typer) -> NoReturn:
     """Run the command that the command line names, and exit with its status. See `process/statuses.py`."""
+    try:
+        take_ranks_of_slurm()
+    except ValueError as error:
+        _complain(str(error))
+        sys.exit(statuses.MISTAKE)
     rank_watch.start()
     stop_request.listen()
     try:

@@ -133,7 +133,7 @@ def _show_prediction(
     """Print what the step will need and what does not fit; write the files that were asked for."""
     from rich.console import Console
 
-    from harness.cli.predicted import cost_lines, memory_table, write_curve, write_json
+    from harness.cli.parts.predicted import cost_lines, memory_table, write_curve, write_json
     from harness.prediction.advice import advice
     from harness.prediction.counted.micro_batch import CannotCountError
     from harness.report.messages import say, warn

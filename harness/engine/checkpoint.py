@@ -82,7 +82,7 @@ class Checkpoints:
         full_state = {"step": step, "world_size": comm.world_size(), "zero_stage": engine.stage, **state}
         rank0.by_main(lambda: _make_empty(unfinished))
         engine.save(unfinished)
-        _check_shared(unfinished)
+        rank0.see_files_of_all(unfinished, "output")
         rank0.by_main(lambda: _write_run_files(unfinished, write_model, full_state, arrays or {}))
         if comm.local_rank() == 0:  # each host flushes the files that its own ranks have written
             _flush_tree(unfinished)
@@ -276,16 +276,6 @@ def _write_run_files(
     write_model(folder / "model")
     (folder / STATE).write_text(json.dumps(state, indent=2))
     np.savez(folder / ARRAYS, **arrays)  # type: ignore[arg-type]
-
-
-def _check_shared(folder: Path) -> None:
-    """Raise on every rank if rank 0 does not see a file that another rank has written."""
-    visible = {str(path.relative_to(folder)) for path in _files(folder)}
-    missing = comm.broadcast_object(sorted(set().union(*comm.gather_objects(visible)) - visible))
-    if missing:
-        raise ValueError(
-            f"output: rank 0 does not see {missing[0]} that another rank wrote, expected a folder that all hosts share"
-        )
 
 
 def _flush_tree(folder: Path) -> None:

@@ -31,6 +31,9 @@ class TrainingConfig(Section):
     # auto: a share of what the first step leaves free; 0: every micro-batch is encoded twice.
     activation_memory: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     compile: bool = False  # torch.compile of the backbone's layers; pays on some devices only: measure it
+    # Minutes that a rank waits for another in one collective call before all end; an hour while a run starts, saves,
+    # scores or re-ranks, unless the other rank cannot be reached.
+    timeout: float = Field(10.0, gt=0)
     seed: int = Field(0, ge=0)
     dropout: float | None = Field(None, ge=0, lt=1)  # null: the model's own
 

@@ -6,9 +6,11 @@ import time
 
 import deepspeed
 
+from harness import comm
 from harness.engine.budget import peak_memory_bytes
 from harness.engine.step import Step
 from harness.stopwatch import stopwatch
+from harness.waits import waits
 
 _COLLECTIVES = (  # of DeepSpeed, whose modules call them as attributes of deepspeed.comm
     "all_gather",
@@ -30,6 +32,7 @@ class StepCost:
 
     def __init__(self, started: float) -> None:
         self._started = started
+        self._received = comm.embedding_bytes_from_other_hosts()
 
     @classmethod
     def start(cls) -> StepCost:
@@ -52,6 +55,7 @@ class StepCost:
             "tokens_per_second": int(plan.texts.length_T.sum()) / max(seconds, 1e-9),
             "seconds": seconds,
             **phases,
+            "embedding_bytes_from_other_hosts": comm.embedding_bytes_from_other_hosts() - self._received,
             "memory_bytes": peak_memory_bytes(),
             "graphs_kept": step.graphs_kept / step.schedule.num_micro_batches,
         }
@@ -65,6 +69,6 @@ def time_collectives() -> None:
     for name in _COLLECTIVES:
         function = getattr(deepspeed.comm, name)
         if not getattr(function, _IS_TIMED, False):
-            timed = stopwatch("reduce")(function)
+            timed = waits(name)(stopwatch("reduce")(function))
             setattr(timed, _IS_TIMED, True)
             setattr(deepspeed.comm, name, timed)

@@ -185,7 +185,7 @@ class ZeroEngine:
         Raises:
             ValueError: `save` has not written into this folder, or it holds more than values.
         """
-        if saved_by not in (None, (comm.world_size(), self.stage)):
+        if saved_by is not None and saved_by != (comm.world_size(), self.stage):
             state = load_divided_anew(self.engine, self.stage, folder / FOLDER, saved_by[1])
         else:
             state = read_state(self.engine, folder)

@@ -21,6 +21,7 @@ from harness.evaluation.kinds.table import KINDS, EvaluationData, kind_of
 from harness.prompts import ModelPrompts, PromptChoice, Prompts
 from harness.prompts.model_prompts import has_pairs
 from harness.search.encode import EncodeTexts, TextEncoder
+from harness.waits import waits
 
 _CHECKED_ROWS = 65_536  # at a time
 Results = dict[str, dict[str, float]]  # data set → metric → value; NaN (null in files): not defined
@@ -107,6 +108,7 @@ def _hash(files: Sequence[Path]) -> str:
     return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
 
 
+@waits.may_take_long()
 def evaluate(
     encode: EncodeTexts, data: LoadedData | Sequence[str], matryoshka_dims: Sequence[int] | None = None
 ) -> Results:

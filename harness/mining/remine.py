@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import comm, rank0
-from harness.data.bank.file import FACTS, check_bank, open_bank
+from harness.data.bank.file import FACTS, FILES, check_bank, open_bank
 from harness.data.bank.negatives import Candidates
 from harness.data.plan.task import Task
 from harness.data.table.index import TaskData
@@ -22,6 +22,7 @@ from harness.engine.checkpoint import kept_states
 from harness.mining.config import RemineConfig
 from harness.mining.mine import MineSettings, mine
 from harness.search.encode import Encode
+from harness.waits import waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Reranking:
     identity: Callable[[], dict[str, Any]]
     offset_of: Callable[[Task], int]  # rank of the first candidate that a task uses
 
+    @waits.may_take_long()
     def __call__(self, tasks: Sequence[Task], step: int) -> dict[str, Candidates]:
         """The candidates of each task, by task name, ranked after the step number `step`. Every rank must call this."""
         identity = self.identity()  # computed for every ranking, because the weights have changed
@@ -67,6 +69,8 @@ class Reranking:
         Raises:
             ValueError: the bank does not exist, is damaged, or belongs to other data.
         """
+        for name in FILES:  # rank 0 has written them, maybe a moment ago on another host
+            rank0.wait_until_visible(self._path(task, step) / name)
         check_bank(self._path(task, step))
         return open_bank(self._path(task, step), task.data, _corpus(task), self.offset_of(task))
 

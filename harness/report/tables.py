@@ -106,6 +106,7 @@ def _facts(run: RunHistory) -> dict[str, str]:
         "texts per second": _rate(run, "num_texts"),
         "tokens per second": _rate(run, "num_tokens"),
         "GiB at most, each rank": ", ".join(f"{n / 2**30:.2f}" for n in facts.get("peak_memory_bytes") or []) or _NONE,
+        "MB of embeddings from other hosts, a step": _from_other_hosts(run),
         "negatives replaced": _total(run, "negatives_replaced"),
         "judged easy without a successor": _total(run, "negatives_exhausted"),
         "version": _text(versions.get("harness")),
@@ -126,6 +127,12 @@ def _rate(run: RunHistory, column: str) -> str:
 def _total(run: RunHistory, column: str) -> str:
     values = run.column(column)
     return f"{np.nansum(values):,.0f}" if np.isfinite(values).any() and run.rule is not None else _NONE
+
+
+def _from_other_hosts(run: RunHistory) -> str:
+    """What rank 0 receives in the mean step; nothing to show for one host."""
+    values = run.column("embedding_bytes_from_other_hosts")
+    return f"{np.nanmean(values) / 1e6:,.2f}" if np.nansum(values) > 0 else _NONE
 
 
 def _minute(timestamp: str | None) -> str:

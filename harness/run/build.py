@@ -17,15 +17,16 @@ from harness.encoder.load import load_encoder
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.checkpoint import Checkpoint
 from harness.engine.graphs import GraphChoice
-from harness.engine.zero import ZeroEngine, check_deepspeed_json, zero_stage
+from harness.engine.zero import ZeroEngine, check_deepspeed_json
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import load_guide
 from harness.mining.remine import Reranking
 from harness.mining.upcoming import Upcoming
-from harness.report.messages import say
+from harness.report.messages import say, warn
 from harness.run.encoders import TextEncoders
 from harness.run.objective import build_objective
 from harness.run.run import Run
+from harness.run.startup.check import check_inputs
 from harness.run.tasks import (
     bank_hashes,
     check_machine,
@@ -34,7 +35,7 @@ from harness.run.tasks import (
     offset_of,
     open_tasks,
 )
-from harness.settings.deepspeed_json import load_deepspeed_json
+from harness.settings.deepspeed_json import load_deepspeed_json, untested_keys, zero_stage
 
 
 def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run:
@@ -48,7 +49,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     """
     config = with_folder_prompts(loaded.config)
     loaded = replace(loaded, config=config)
-    deepspeed_json = check_deepspeed_json(load_deepspeed_json(config.deepspeed, loaded.recipe_folder), config.deepspeed)
+    deepspeed_json = _deepspeed_json(loaded)
     evaluation_data = check_recipe(loaded, comm.world_size())
     check_machine(loaded)
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
@@ -77,6 +78,15 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
         evaluation_data=evaluation_data,
     )
     return _with_same_inputs_on_all_ranks(run)
+
+
+def _deepspeed_json(loaded: LoadedRecipe) -> dict[str, Any]:
+    """The recipe's DeepSpeed JSON, checked; keys that are not tested here are said."""
+    name = loaded.config.deepspeed
+    deepspeed_json = check_deepspeed_json(load_deepspeed_json(name, loaded.recipe_folder), name)
+    for warning in untested_keys(deepspeed_json, name):
+        warn(warning)
+    return deepspeed_json
 
 
 def _load_encoder(config: RunConfig, stage: int) -> Encoder:
@@ -132,11 +142,5 @@ def _build_reranking(config: RunConfig, encoder: Encoder, encoders: TextEncoders
 
 def _with_same_inputs_on_all_ranks(run: Run) -> Run:
     """The same run, after a check that all ranks have read the same."""
-    hashes_of_ranks = comm.gather_objects(run.input_hashes())
-    different_ranks = [rank for rank, hashes in enumerate(hashes_of_ranks) if hashes != run.input_hashes()]
-    if different_ranks:
-        raise ValueError(
-            f"data: ranks {different_ranks} read other data or another tokenizer than rank {comm.rank()}, expected the "
-            "same files on every host"
-        )
+    check_inputs(run.input_hashes())
     return run

@@ -15,7 +15,7 @@ from typing import Any
 from harness import comm, rank0
 from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
 from harness.data.source.locate import cache_root
-from harness.engine.checkpoint import Checkpoint, Checkpoints, read_state, step_of
+from harness.engine.checkpoint import STATE, Checkpoint, Checkpoints, read_state, step_of
 from harness.evaluation.results import results_table, selection_score
 from harness.files import remove_unfinished, replace_file
 from harness.mining.config import build_rule
@@ -119,7 +119,10 @@ class RunFolder:
         if self.config.checkpoint.resume == "never":
             return None
         found = rank0.by_main(self._checkpoint_to_continue)
-        return None if found is None else Checkpoint(found, read_state(found))
+        if found is None:
+            return None
+        rank0.wait_until_visible(found / STATE)
+        return Checkpoint(found, read_state(found))
 
     def _checkpoint_to_continue(self) -> Path | None:
         step = self._step_to_go_back_to()

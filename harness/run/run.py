@@ -30,6 +30,7 @@ from harness.mining.remine import Reranking
 from harness.run.encoders import TextEncoders
 from harness.stopwatch import stopwatch
 from harness.types import StepPlan
+from harness.waits import waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Run:
                 step = replace(next_step.result(), seconds_waiting=time.perf_counter() - started)
                 if number < self.config.training.steps:
                     next_step = planner.submit(self.prepare, number + 1)
+                waits.start_is_over()
                 yield step
 
     def prepare(self, number: int) -> Step:

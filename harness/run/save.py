@@ -13,6 +13,7 @@ from harness.report.console import duration
 from harness.run.export import export_model
 from harness.run.folder import RunFolder
 from harness.run.run import Run
+from harness.waits import waits
 
 SECONDS_AT_RISK = 3600.0
 _TIMED_STEPS = 5  # after the first, which compiles kernels and fills caches
@@ -43,6 +44,7 @@ class LongRunWarning:
         return f"about {duration(left)} are left, but {'; '.join(problems)}"
 
 
+@waits.may_take_long()
 def save_checkpoint(run: Run, folder: RunFolder, step: int, *, is_aside: bool = False) -> Path:
     """Save the state of the run after step `step`. Returns the checkpoint's folder. Every rank must call it.
 
@@ -68,6 +70,7 @@ def save_checkpoint(run: Run, folder: RunFolder, step: int, *, is_aside: bool = 
     )
 
 
+@waits.may_take_long()
 def save_trained_model(run: Run, folder: RunFolder) -> None:
     """Write the run folder's model/ and check it against the trained weights in float32. Every rank must call it.
 

@@ -18,6 +18,7 @@ from harness.report.report import EVALUATION, METRICS
 from harness.run.build import build_run
 from harness.run.folder import RunFolder
 from harness.run.run import Run
+from harness.run.startup.check import check_ranks
 from harness.run.tasks import check_places, settings_without_effect
 from harness.settings.allocator import keep_freed_memory, return_freed_memory
 
@@ -36,6 +37,7 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
     say(f"{ranks} on {comm.device().type}: loading the model, then the data")
     if comm.device().type == "cpu":
         say(f"memory allocator: {memory_allocator(loaded.config)}")
+    check_ranks(loaded)
     checkpoint = folder.newest_checkpoint()
     show_prompts(loaded.config, folder.config)
     run = build_run(loaded, checkpoint)
@@ -96,21 +98,15 @@ def check_continuable(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> No
     """Check that the run, continued from the checkpoint, would be the same run.
 
     Raises:
-        ValueError: the number of ranks, ZeRO stage, precision or data differ, or the checkpoint has more steps than the
-            recipe.
+        ValueError: precision or data differ, or the checkpoint has more steps than the recipe.
     """
     path, state = checkpoint.folder, checkpoint.state
-    ranks, stage, precision = state["world_size"], state["zero_stage"], state.get("precision")
-    for key, before, now, way_out in (
-        ("ranks", ranks, comm.world_size(), f"start {ranks} again (./launch.sh, or deepspeed --num_accelerators)"),
-        ("ZeRO stage", stage, run.engine.stage, f"set deepspeed to one of stage {stage}"),
-        ("precision", precision or "unknown", run.engine.precision, _way_back_to(precision)),
-    ):
-        if before != now:
-            raise ValueError(
-                f"{path}: got a checkpoint of {key} {before}, expected {now} as this start has; {way_out}, or set "
-                "checkpoint.resume: never to start afresh"
-            )
+    before, now = state.get("precision"), run.engine.precision
+    if before != now:
+        raise ValueError(
+            f"{path}: got a checkpoint of precision {before or 'unknown'}, expected {now} as this start has; "
+            f"{_way_back_to(before)}, or set checkpoint.resume: never to start afresh"
+        )
     changed = [key for key, now in run.input_hashes().items() if state.get(key) != now]
     if changed:
         raise ValueError(
@@ -132,7 +128,14 @@ def _way_back_to(precision: str | None) -> str:
 
 def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None:
     """Load weights, optimizer state and the negatives in use. Later checkpoints are set aside."""
-    run.engine.load(checkpoint.folder)
+    saved_by = (checkpoint.state["world_size"], checkpoint.state["zero_stage"])
+    now = (comm.world_size(), run.engine.stage)
+    run.engine.load(checkpoint.folder, saved_by)
+    if saved_by != now:
+        say(
+            f"{_layout(*saved_by)} wrote the checkpoint, {_layout(*now)} continue it: weights and optimizer state are "
+            "divided anew; the losses go on, but not bit for bit (sums in another order, other dropout masks)"
+        )
     run.negatives.load_state(read_arrays(checkpoint.folder))
     steps = run.config.training.steps
     earlier_steps = folder.read("run.json", {}).get("steps", steps)
@@ -177,6 +180,10 @@ def warn_of_lost_records(folder: RunFolder, trained_steps: int) -> None:
             f"{folder.path / EVALUATION}: got no scores of the starting model, expected those of step 0; tables have "
             "no score from before training"
         )
+
+
+def _layout(ranks: int, stage: int) -> str:
+    return f"{ranks} rank{'s' if ranks > 1 else ''} at ZeRO stage {stage}"
 
 
 def warn_of_other_evaluation_data(facts: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:

@@ -91,7 +91,7 @@ def same_embeddings(folder: Path) -> Seen:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-    from harness.cli.opened_model import open_model
+    from harness.cli.parts.opened_model import open_model
 
     try:
         ours = open_model(str(folder), None, None, "fp32")

@@ -266,12 +266,6 @@ def test_a_finished_run_started_again_changes_nothing(folder, uninterrupted):
     assert {path: path.stat().st_mtime_ns for path in (folder / "whole").rglob("*") if path.is_file()} == before
 
 
-def test_a_checkpoint_of_another_number_of_ranks_is_refused_with_the_way_out(folder, uninterrupted):
-    shutil.copytree(folder / "whole", folder / "fewer")
-    with pytest.raises(AssertionError, match="ranks 2, expected 1 as this start has"):
-        run_ranks(1, train, str(folder), "fewer", ("training.steps=8",))
-
-
 def test_a_run_of_another_recipe_is_never_overwritten(folder, uninterrupted):
     with pytest.raises(AssertionError, match=r"training.seed: 0 → 9.*set another output"):
         run_ranks(2, train, str(folder), "whole", ("training.seed=9",))

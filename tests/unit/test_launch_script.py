@@ -28,6 +28,8 @@ def checkout(tmp_path: Path) -> Path:
 name=${0##*/}
 [[ $name == nvidia-smi ]] && { echo -n "$GPUS"; exit; }
 [[ "$*" == "-m harness.launch "* ]] && exec "$REAL_PYTHON" "$@"
+[[ $* == *harness.hosts.hostfile* ]] && { echo "$HOSTS"; exit "${BAD_HOSTS:-0}"; }
+[[ $name == deepspeed && $DS_ENV_FILE ]] && { echo "$DS_ENV_FILE" >"$CALLS.file"; [[ -f $DS_ENV_FILE ]] || exit 9; }
 echo "$name $* DS=$DS_ACCELERATOR OMP=$OMP_NUM_THREADS" >>"$CALLS"
 [[ $name == deepspeed && $STAY ]] && { sleep 60 & echo $! >"$CALLS.pid"; wait; }
 exit "${STATUS:-0}"
@@ -98,6 +100,16 @@ def test_launch_gives_the_harness_its_arguments_and_the_launcher_all_others(chec
     assert status == 7
     _, calls = launch(checkout, "--set", "training.steps=3")
     assert calls[0].split(" DS=")[0].endswith("--module harness train demo --set training.steps=3")
+
+
+def test_hosts_are_checked_first_and_what_they_get_lies_in_no_file_that_stays(checkout: Path) -> None:
+    launch(checkout)
+    added = "--master_addr=10.0.0.1"
+    status, calls = launch(checkout, "my.yaml", "-H", "F", "--check", HOSTS=added, DS_ACCELERATOR="cpu")
+    assert status == 0
+    assert f"-H F {added} --module harness check my.yaml" in calls[0]
+    assert not Path((checkout / "calls.file").read_text().strip()).exists()
+    assert launch(checkout, "my.yaml", "--hostfile=F", BAD_HOSTS="2") == (2, [])
 
 
 def test_launch_test_hands_its_arguments_to_pytest(checkout: Path) -> None:

@@ -80,7 +80,7 @@ def test_each_role_is_embedded_as_sentence_transformers_embeds_it(saved, tmp_pat
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-    from harness.cli.opened_model import open_model
+    from harness.cli.parts.opened_model import open_model
 
     folder = write_folder(saved, tmp_path / "m", prompts, default)
     model, opened = SentenceTransformer(str(folder), device="cpu"), open_model(str(folder), None, None, "fp32")
@@ -228,7 +228,7 @@ def test_a_name_hints_at_the_prompts_of_its_family(name, family):
 
 
 def test_a_model_of_a_family_with_prompts_is_warned_of_until_prompts_are_set(saved, tmp_path, capsys):
-    from harness.cli.opened_model import open_model
+    from harness.cli.parts.opened_model import open_model
 
     model = write_folder(saved, tmp_path / "m", {})
     config = json.loads((model / "config.json").read_text())
@@ -263,7 +263,7 @@ def test_a_model_that_is_not_there_is_no_model_without_prompts(tmp_path):
 
 def test_what_embeddings_depend_on_includes_the_tokenizer(saved, tmp_path):
     """mine and filter continue earlier work if nothing that it depends on has changed; lower case is in no weight."""
-    from harness.cli.opened_model import open_model
+    from harness.cli.parts.opened_model import open_model
 
     model = write_folder(saved, tmp_path / "m", {})
     before = open_model(str(model), None, None, "fp32").identity()

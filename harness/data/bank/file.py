@@ -24,6 +24,7 @@ from harness.settings import checked_json as json
 FORMAT_VERSION = 2
 FACTS = "bank.json"
 _ARRAYS = ("candidate_RC", "score_RC", "count_R")
+FILES = (*(f"{name}.npy" for name in _ARRAYS), FACTS)
 
 
 @dataclass(frozen=True, slots=True)

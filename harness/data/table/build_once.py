@@ -47,6 +47,8 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
             os.replace(unfinished, folder)
             sync(folder.parent)
         except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and folder.is_dir():
+                return  # another host has built it, which a network file system showed late
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise ValueError(

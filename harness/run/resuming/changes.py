@@ -21,12 +21,14 @@ from harness.settings.yaml_text import read_yaml
 # A run may be continued with other values of these settings; any other change would make it another experiment.
 MAY_CHANGE_BETWEEN_STARTS = (
     "output",
+    "deepspeed",
     "evaluation",
     "checkpoint",
     "data.cache",
     "training.steps",
     "training.micro_batch_tokens",
     "training.activation_memory",
+    "training.timeout",
 )
 # These, too, if the run goes back to a step that the user names: what steers training, but is part of no saved state.
 MAY_CHANGE_FROM_A_STEP = (

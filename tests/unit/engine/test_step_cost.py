@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from harness import stopwatch
+from harness import comm, stopwatch
 from harness.engine import step_cost
 from harness.engine.step_cost import StepCost, peak_memory_bytes
 from harness.stopwatch import stopwatch as process_stopwatch
@@ -67,3 +68,15 @@ def test_memory_is_counted_in_bytes() -> None:
 
 def test_the_share_of_micro_batches_whose_graph_was_kept_is_a_metric() -> None:
     assert StepCost.start().metrics(step_of([5]))["graphs_kept"] == 0.25
+
+
+def test_embeddings_of_other_hosts_are_counted_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 ranks, 2 on each host: of a gathered table half of the rows come from the other host, its own from none."""
+    monkeypatch.setattr(comm, "world_size", lambda: 4)
+    monkeypatch.setattr(comm, "_alone", lambda: False)
+    monkeypatch.setattr(comm, "_all_gather", lambda table, rows: None)
+    for local_size, num_bytes in (("2", 2 * 3 * 8 * 4), ("4", 0)):
+        monkeypatch.setenv("LOCAL_SIZE", local_size)
+        cost = StepCost.start()
+        comm.all_gather_rows(torch.zeros(3, 8))
+        assert cost.metrics(step_of([5]))["embedding_bytes_from_other_hosts"] == num_bytes

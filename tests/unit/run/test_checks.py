@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness.cli.opened_model import open_model
+from harness.cli.parts.opened_model import open_model
 from harness.cli.plan import show_plan
 from harness.config import load_recipe
 from harness.data.table.tokenisation import Tokeniser
@@ -99,13 +99,6 @@ def test_a_value_that_deepspeed_does_not_take_is_named_before_anything_is_loaded
     with pytest.raises(ValueError, match=r'mine.json: zero_optimization.reduce_bucket_size: got the text "much"'):
         check_deepspeed_json({"zero_optimization": {"stage": 2, "reduce_bucket_size": "much"}}, "mine.json")
     check_deepspeed_json({"zero_optimization": {"stage": 2, "reduce_bucket_size": 5}}, "mine.json")
-
-
-def test_a_checkpoint_of_other_ranks_is_refused_in_the_words_of_the_launcher(folder, tmp_path):
-    run = SimpleNamespace(engine=SimpleNamespace(stage=1, precision="fp32"))
-    checkpoint = Checkpoint(tmp_path, {"step": 2, "world_size": 4, "zero_stage": 1})
-    with pytest.raises(ValueError, match=r"got a checkpoint of ranks 4, expected 1 as this start has; start 4 again"):
-        check_continuable(run, RunFolder(recipe(folder).config, tmp_path), checkpoint)
 
 
 @pytest.mark.parametrize(

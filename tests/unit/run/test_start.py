@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import nn
 
 from harness.config import load_recipe
+from harness.engine.checkpoint import Checkpoint
 from harness.run import start
 from harness.run.folder import RunFolder
-from harness.run.start import has_dropout, warn_of_lost_records, warn_of_other_evaluation_data
+from harness.run.start import has_dropout, load_checkpoint, warn_of_lost_records, warn_of_other_evaluation_data
 from tests.tiny import make_recipe
 
 FACT = {"name": "faq", "hash": "a", "prompts": {"query": "", "document": ""}, "counts": {}}
@@ -72,3 +75,32 @@ def test_a_place_that_cannot_be_written_to_is_told_before_data_or_model_are_read
     loaded = load_recipe(str(make_recipe(tmp_path)), [change])
     with pytest.raises(ValueError, match=rf"^{change.partition('=')[0]}: got /proc/.*cannot be written to"):
         start.start_or_continue(loaded, RunFolder.of(loaded.config))
+
+
+@pytest.mark.parametrize(
+    ("saved_by", "line"),
+    [
+        ((1, 1), ""),
+        ((2, 1), "2 ranks at ZeRO stage 1 wrote the checkpoint, 1 rank at ZeRO stage 1 continue it"),
+        ((1, 3), "1 rank at ZeRO stage 3 wrote the checkpoint, 1 rank at ZeRO stage 1 continue it"),
+    ],
+)
+def test_other_ranks_and_another_stage_are_said_when_a_checkpoint_is_continued(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    saved_by: tuple[int, int],
+    line: str,
+) -> None:
+    monkeypatch.setattr(RunFolder, "go_on_from", lambda *_: None)
+    loaded: list[Any] = []
+    engine = SimpleNamespace(load=lambda *arguments: loaded.append(arguments), stage=1)
+    config = load_recipe(str(make_recipe(tmp_path))).config
+    run = SimpleNamespace(engine=engine, negatives=SimpleNamespace(load_state=lambda arrays: None), config=config)
+    np.savez(tmp_path / "arrays.npz")
+    state = {"step": 2, "world_size": saved_by[0], "zero_stage": saved_by[1]}
+    load_checkpoint(run, RunFolder.of(config), Checkpoint(tmp_path, state))  # type: ignore[arg-type]
+    assert loaded == [(tmp_path, saved_by)]
+    said = capsys.readouterr().out
+    assert line in said
+    assert ("divided anew" in said) == bool(line)

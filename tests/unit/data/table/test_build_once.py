@@ -98,3 +98,17 @@ def test_a_damaged_cache_says_what_to_delete(tmp_path: Path, open_data: Open, le
         open_data(path)
     shutil.rmtree(rows)
     assert open_data(path).num_rows == len(ROWS)
+
+
+def test_a_folder_that_another_host_has_built_meanwhile_is_taken_as_it_is(tmp_path: Path) -> None:
+    """A network file system may show the folder late, after the lock is free."""
+    folder = tmp_path / "key"
+
+    def build(unfinished: Path) -> None:
+        (unfinished / "part").write_text("ours")
+        folder.mkdir()
+        (folder / "part").write_text("theirs")
+
+    build_once(folder, build)
+    assert (folder / "part").read_text() == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "key.lock"]

@@ -1,0 +1,1 @@
+"""Several hosts: which rank this process is, over which network ranks talk, who is missing, and who differs."""
