@@ -1,0 +1,80 @@
+"""What a fuzzer has found in files of data, models and runs: each is refused in one line."""
+
+import json
+
+import pytest
+
+from harness.data.source.files import read_rows
+from harness.engine.checkpoint import find_damage, resolve_pointer
+from harness.files import find_changes
+from harness.model_folder.json_files import read_json
+from harness.model_folder.weight_files import check_weights
+from harness.report.metrics_file import EvaluationFile, MetricsFile
+
+DIGITS, BRACKETS = "9" * 5_000, "[" * 100_000
+
+
+def only_line(caught):
+    assert type(caught.value) is ValueError
+    assert len(str(caught.value)) < 1_000
+    return str(caught.value)
+
+
+def test_a_number_of_thousands_of_digits_in_a_json_list_is_a_file_that_cannot_be_read(tmp_path):
+    (tmp_path / "rows.json").write_text(f'[{{"score": {DIGITS}}}]')
+    with pytest.raises(ValueError, match=r"rows.json:1: file: got ValueError") as caught:
+        list(read_rows(str(tmp_path / "rows.json"), "train"))
+    only_line(caught)
+
+
+@pytest.mark.parametrize("content", [f'{{"a": {DIGITS}}}', BRACKETS])
+def test_a_model_s_json_of_endless_numbers_or_brackets_is_refused(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config.json: got JSON that cannot be read") as caught:
+        read_json(tmp_path / "config.json")
+    only_line(caught)
+
+
+def test_a_header_of_weights_is_not_quoted_at_length(tmp_path):
+    header = json.dumps({"a": "x" * 3_000}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match="no whole safetensors file") as caught:
+        check_weights(tmp_path)
+    only_line(caught)
+
+
+@pytest.mark.parametrize(
+    "content", [BRACKETS, "[1]", '{"a": 1}', '{"a": [1, 2, 3]}', '{"' + "a" * 5_000 + '": [1, "0"]}']
+)
+def test_a_manifest_that_holds_anything_is_damage(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    assert find_damage(tmp_path)
+
+
+def test_a_name_that_no_file_system_takes_is_missing(tmp_path):
+    assert "is missing" in (find_changes(tmp_path, {"a" * 5_000: (1, "0")}) or "")
+    assert "is missing" in (find_changes(tmp_path, {"a\0": (1, "0")}) or "")
+
+
+@pytest.mark.parametrize("content", [b"\xed\xa0\x80", b"a" * 5_000, b"\0", b""])
+def test_a_pointer_to_no_folder_is_said(tmp_path, content):
+    (tmp_path / "latest").write_bytes(content)
+    with pytest.raises(ValueError, match=r"latest: got") as caught:
+        resolve_pointer(tmp_path / "latest")
+    only_line(caught)
+
+
+@pytest.mark.parametrize("step", ['"a"', "null", "1.5", "[]", "true"])
+def test_scores_of_a_step_that_is_no_number_are_refused(tmp_path, step):
+    (tmp_path / "evaluation.json").write_text(f'[{{"step": {step}, "dataset": "a", "metrics": {{}}}}]')
+    with pytest.raises(ValueError, match=r"evaluation.json: got another content") as caught:
+        EvaluationFile(tmp_path / "evaluation.json")
+    only_line(caught)
+
+
+@pytest.mark.parametrize("value", ['"x"', "[NaN]", "{}"])
+def test_a_metric_that_is_no_number_is_refused(tmp_path, value):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "loss": {value}}}\n')
+    with pytest.raises(ValueError, match=r"metrics.jsonl:1: got") as caught:
+        MetricsFile(tmp_path / "metrics.jsonl")
+    only_line(caught)
