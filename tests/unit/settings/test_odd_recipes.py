@@ -13,7 +13,7 @@ from harness.settings.yaml_text import parse_yaml
 )
 def test_values_that_the_yaml_library_does_not_expect_are_one_line(tmp_path, text):
     (tmp_path / "r.yaml").write_text(text)
-    with pytest.raises(ValueError, match="r.yaml") as caught:
+    with pytest.raises(ValueError, match=r"r\.yaml") as caught:
         load_recipe(str(tmp_path / "r.yaml"))
     assert type(caught.value) is ValueError
     assert "\n" not in str(caught.value)
@@ -21,7 +21,7 @@ def test_values_that_the_yaml_library_does_not_expect_are_one_line(tmp_path, tex
 
 def test_a_list_as_a_key_is_no_key_of_a_recipe(tmp_path):
     (tmp_path / "r.yaml").write_text("name: x\nmodel:\n  ? !!python/tuple [a]\n  : 1\n")
-    with pytest.raises(ValueError, match="r.yaml"):
+    with pytest.raises(ValueError, match=r"r\.yaml"):
         load_recipe(str(tmp_path / "r.yaml"))
 
 
