@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fuzz.__main__ import all_targets
+from tests.fuzz.command import all_targets
 from tests.fuzz.judgement import Find, judge
 from tests.fuzz.target import run_batch
 
