@@ -103,7 +103,7 @@ def soak(folder: str, steps: int) -> list[Sample]:
         f"checkpoint.every={every}",
         f"evaluation.every={every}",
         f"mining={{rule: v2, check: upcoming, floor: 0.5, remine: {{every: {every}, candidates: 20}}}}",
-        "tasks.faq.negatives.offset=2",
+        "tasks.faq.negatives.offset=0",
     ]
     samples: list[Sample] = []
     recent: list[float] = []

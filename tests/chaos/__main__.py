@@ -61,10 +61,10 @@ def _recipe(folder: Path, steps: int, save_every: int, rank_every: int) -> Path:
         .replace("{every: 2, keep: 2}", f"{{every: {save_every}, keep: 2}}")
     )
     text = text.replace("evaluation: {every: 3,", f"evaluation: {{every: {10 * save_every},").replace(
-        "per_query: 2}", "per_query: 2, offset: 2}"
+        "per_query: 2}", "per_query: 2, offset: 0}"
     )
-    remine = f"{{every: {rank_every}, candidates: 20}}"
-    path.write_text(f"{text}mining: {{rule: v2, check: upcoming, floor: 0.5, remine: {remine}}}\n")
+    mining = "rule: v2, check: upcoming, interval: 2, delay: 1, floor: 0.5"
+    path.write_text(f"{text}mining: {{{mining}, remine: {{every: {rank_every}, candidates: 20}}}}\n")
     return path
 
 
