@@ -130,3 +130,10 @@ def test_columns_of_thousands_of_characters_are_shown_in_short(tmp_path):
     with pytest.raises(ValueError, match="got columns ttt") as caught:
         load_evaluation_data(tmp_path / "test.jsonl")
     only_line(caught)
+
+
+def test_a_shard_with_a_name_of_several_lines_is_missing_in_one(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "b\nc"}}))
+    with pytest.raises(ValueError, match="do not exist") as caught:
+        check_weights(tmp_path)
+    assert "\n" not in only_line(caught)
