@@ -103,7 +103,7 @@ def soak(folder: str, steps: int) -> list[Sample]:
         f"checkpoint.every={every}",
         f"evaluation.every={every}",
         f"mining={{rule: v2, check: upcoming, floor: 0.5, remine: {{every: {every}, candidates: 20}}}}",
-        "tasks.faq.negatives.offset=2",
+        "tasks.faq.negatives.offset=0",
     ]
     samples: list[Sample] = []
     recent: list[float] = []
@@ -144,11 +144,9 @@ def show(samples: Sequence[Sample], verdict: Verdict, seconds: float) -> None:
     print("    step   memory MB   open files   ms a step")
     for part in np.array_split(np.arange(len(samples)), min(10, len(samples))):
         of_part = [samples[i] for i in part]
-        print(
-            f"{of_part[-1].step:8,d}{max(s.num_bytes for s in of_part) / 1e6:12,.1f}{max(s.num_files for s in of_part):13d}"
-            f"{1000 * float(np.median([s.seconds for s in of_part])):12.2f}"
-        )
+        megabytes = max(sample.num_bytes for sample in of_part) / 1e6
+        files, seconds_of_step = max(s.num_files for s in of_part), float(np.median([s.seconds for s in of_part]))
+        print(f"{of_part[-1].step:8,d}{megabytes:12,.1f}{files:13d}{1000 * seconds_of_step:12.2f}")
     grown = verdict.last_bytes / verdict.first_bytes - 1
-    print(
-        f"{verdict.steps:,} steps in {seconds:,.0f} s: memory {grown:+.2%}; {'; '.join(verdict.problems) or 'all is flat'}"
-    )
+    flat = "; ".join(verdict.problems) or "all is flat"
+    print(f"{verdict.steps:,} steps in {seconds:,.0f} s: memory {grown:+.2%}; {flat}")

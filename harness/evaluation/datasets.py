@@ -20,6 +20,7 @@ from pathlib import Path
 from harness.data.source.files import FILE_SUFFIXES
 from harness.evaluation.kinds.table import KINDS, EvaluationData, EvaluationKind
 from harness.evaluation.rows import first_row
+from harness.settings.in_short import joined_in_short
 
 
 def load_evaluation_data(path: str | Path) -> EvaluationData:
@@ -53,8 +54,9 @@ def _unknown_layout(path: Path) -> str:
     columns = {name.replace("_", " "): kind.columns for name, kind in KINDS.items() if kind.columns}
     if path.is_file() and path.name.endswith(FILE_SUFFIXES):
         *others, last = (f"{names} ({kind})" for kind, names in columns.items())
-        return f"{path}: got columns {', '.join(first_row(path))}, expected {'; '.join(others)}; or {last}"
-    children = ", ".join(sorted(child.name for child in path.iterdir())[:8]) if path.is_dir() else path.name
+        got = joined_in_short(first_row(path))
+        return f"{path}: got columns {got}, expected {'; '.join(others)}; or {last}"
+    children = joined_in_short(sorted(child.name for child in path.iterdir())[:8]) if path.is_dir() else path.name
     folders = ", ".join(kind.folder for kind in KINDS.values() if kind.folder)
     files = "; ".join(f"{kind}: {names}" for kind, names in columns.items())
     return (

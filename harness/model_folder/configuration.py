@@ -10,6 +10,7 @@ from harness.model_folder.find import in_one_line, no_such_model, resolve_model
 from harness.model_folder.json_files import read_json
 from harness.model_folder.layout import backbone_folder
 from harness.model_folder.pooling import PoolingMode
+from harness.settings.in_short import in_short
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -63,8 +64,9 @@ def default_pooling(config: PreTrainedConfig) -> tuple[PoolingMode, ...]:
 
     sentence-transformers 6.2 decides so, too (`SentenceTransformer._load_default_modules`).
     """
-    architectures = getattr(config, "architectures", None) or [""]
-    return ("last",) if str(architectures[0]).endswith("ForCausalLM") else ("mean",)
+    architectures = getattr(config, "architectures", None)
+    first = architectures[0] if isinstance(architectures, list) and architectures else ""
+    return ("last",) if str(first).endswith("ForCausalLM") else ("mean",)
 
 
 @lru_cache
@@ -103,9 +105,10 @@ def _unusable(file: Path, error: Exception) -> str:
             f"{file}: got a model with code of its own (auto_map), which cannot be used ({in_one_line(error)}); read "
             "the code, then set trust_remote_code to let it run"
         )
-    if settings and kind not in CONFIG_MAPPING_NAMES:
+    if settings and not (isinstance(kind, str) and kind in CONFIG_MAPPING_NAMES):
         return (
-            f"{file}: model_type: got {kind or 'nothing'}, expected a type that transformers {__version__} knows; "
+            f"{file}: model_type: got {in_short(kind) if kind else 'nothing'}, "
+            f"expected a type that transformers {__version__} knows; "
             "install a version that has it, or correct the file"
         )
     return (

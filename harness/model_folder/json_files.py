@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harness.settings.in_short import in_short
+
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -54,5 +56,5 @@ def read_json(file: Path, kind: type = object) -> Any:
         ) from None
     if not isinstance(value, kind):
         expected = "object" if kind is dict else "list"
-        raise ValueError(f"{file}: got {str(value)[:80]}, expected a JSON {expected}; fetch this file again")
+        raise ValueError(f"{file}: got {in_short(value)}, expected a JSON {expected}; fetch this file again")
     return value

@@ -20,6 +20,7 @@ from harness.model_folder.module_settings import (
     read_transformer,
 )
 from harness.model_folder.pooling import PoolingMode
+from harness.settings.in_short import in_short, joined_in_short
 
 _NO_LIMIT = 10**9  # tokens: transformers writes 10^30 if there is no limit
 _KNOWN_SETTINGS = {
@@ -100,18 +101,20 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
     entries = read_json(path, list)
     for entry in entries:
         if not isinstance(entry, dict) or not {"type", "path"} <= entry.keys():
-            raise ValueError(f"{path}: got {entry}, expected an object with type and path per module")
+            raise ValueError(f"{path}: got {in_short(entry)}, expected an object with type and path per module")
         kind, place = str(entry["type"]).rsplit(".", 1)[-1], PurePosixPath(str(entry["path"]))
         if not str(entry["type"]).startswith("sentence_transformers.") or kind not in HEAD_KINDS | {
             "Transformer",
             "Pooling",
         }:
             raise ValueError(
-                f"{path}: got the module {entry['type']}, expected Transformer, Pooling, "
+                f"{path}: got the module {in_short(entry['type'])}, expected Transformer, Pooling, "
                 f"{', '.join(sorted(HEAD_KINDS))} of sentence-transformers only; this model cannot be trained here"
             )
         if place.is_absolute() or ".." in place.parts:
-            raise ValueError(f"{path}: got the path {entry['path']!r}, expected a folder below {folder}")
+            raise ValueError(
+                f"{path}: got the path {in_short(entry['path'], quoted=True)}, expected a folder below {folder}"
+            )
         modules.append((kind, folder / place))
     if len(modules) < 2:
         raise ValueError(f"{path}: got {len(modules)} modules, expected at least Transformer and Pooling")
@@ -142,18 +145,24 @@ def _settings(folder: Path) -> dict[str, Any]:
     config = read_json(path, dict)
     prompts = config.get("prompts") or {}
     if not isinstance(prompts, dict):
-        raise ValueError(f"{path}: prompts: got {prompts!r}, expected texts by name; mend the file")
+        raise ValueError(f"{path}: prompts: got {in_short(prompts)}, expected texts by name; mend the file")
     prompts = {str(name): "" if prompt is None else prompt for name, prompt in prompts.items()}
     if config.get("model_type") not in (None, "SentenceTransformer"):
-        raise ValueError(f"{path}: model_type: got {config['model_type']}, expected SentenceTransformer")
+        raise ValueError(f"{path}: model_type: got {in_short(config['model_type'])}, expected SentenceTransformer")
     if config.get("truncate_dim") is not None:
         raise ValueError(
-            f"{path}: truncate_dim: got {config['truncate_dim']}, expected null: embeddings are trained whole; remove "
+            f"{path}: truncate_dim: got {in_short(config['truncate_dim'])}, "
+            f"expected null: embeddings are trained whole; remove "
             "the key, and list the number in model.matryoshka_dims"
         )
     default = config.get("default_prompt_name")
-    if default is not None and default not in {"query", "document", *prompts}:
-        raise ValueError(f"{path}: default_prompt_name: got {default!r}, expected one of {sorted(prompts)}")
+    if default is not None and not (isinstance(default, str) and default in {"query", "document", *prompts}):
+        raise ValueError(
+            f"{path}: default_prompt_name: got {in_short(default, quoted=True)}, "
+            f"expected one of {in_short(sorted(prompts))}"
+        )
     if unknown := sorted(key for key in config.keys() - _KNOWN_SETTINGS if config[key] is not None):
-        warnings.warn(f"{path}: the keys {', '.join(unknown)} are not used, as in sentence-transformers", stacklevel=2)
+        warnings.warn(
+            f"{path}: the keys {joined_in_short(unknown)} are not used, as in sentence-transformers", stacklevel=2
+        )
     return {"prompts": prompts, "default_prompt_name": default, "similarity": config.get("similarity_fn_name")}

@@ -14,6 +14,7 @@ from typing import Any
 from harness.model_folder.json_files import read_json
 from harness.model_folder.pooling import POOLINGS, PoolingMode
 from harness.model_folder.weight_files import check_weights_file
+from harness.settings.in_short import in_short
 
 HEAD_KINDS = frozenset({"Dense", "LayerNorm", "Normalize", "Dropout"})
 
@@ -77,18 +78,24 @@ def read_transformer(folder: Path) -> TransformerSettings:
     for key, allowed in _ONLY_VALUES.items():
         if config.get(key) not in allowed:
             raise ValueError(
-                f"{path}: {key}: got {config[key]}, expected {allowed[-1]}; embeddings made in another way cannot be "
+                f"{path}: {key}: got {in_short(config[key])}, "
+                f"expected {allowed[-1]}; embeddings made in another way cannot be "
                 "reproduced here"
             )
     length = config.get("max_seq_length")
     for key, known in _ARGUMENTS.items():
         arguments = config.get(key) or {}
         if not isinstance(arguments, dict):
-            raise ValueError(f"{path}: {key}: got {arguments!r}, expected an object of arguments; correct the file")
+            raise ValueError(
+                f"{path}: {key}: got {in_short(arguments)}, expected an object of arguments; correct the file"
+            )
         _check_keys(path, arguments, known | {_UNTRUSTED}, f"{key}.")
         length = arguments.get("model_max_length", length)
     if length is not None and (not isinstance(length, int | float) or length < 1):
-        raise ValueError(f"{path}: max_seq_length: got {length!r}, expected a number of tokens; correct the file")
+        raise ValueError(
+            f"{path}: max_seq_length: got {in_short(length, quoted=True)}, "
+            f"expected a number of tokens; correct the file"
+        )
     return TransformerSettings(None if length is None else int(length), bool(config.get("do_lower_case")))
 
 
@@ -115,8 +122,14 @@ def read_pooling(folder: Path) -> PoolingSettings:
         return PoolingSettings(modes, bool(config.get("include_prompt", True)))
     mode_of_name = {pooling.sentence_transformers_name: mode for mode, pooling in POOLINGS.items()}
     names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list) or not names or not all(name in mode_of_name for name in names):
-        raise ValueError(f"{path}: pooling_mode: got {names}, expected one or several of {', '.join(mode_of_name)}")
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(isinstance(name, str) and name in mode_of_name for name in names)
+    ):
+        raise ValueError(
+            f"{path}: pooling_mode: got {in_short(names)}, expected one or several of {', '.join(mode_of_name)}"
+        )
     return PoolingSettings(tuple(mode_of_name[name] for name in names), bool(config.get("include_prompt", True)))
 
 
@@ -142,7 +155,8 @@ def check_head_module(kind: str, folder: Path) -> None:
     for key in ("module_input_name", "module_output_name"):
         if config.get(key) not in (None, "sentence_embedding"):
             raise ValueError(
-                f"{path}: {key}: got {config[key]}, expected sentence_embedding: a {kind} layer is applied to the "
+                f"{path}: {key}: got {in_short(config[key])}, "
+                f"expected sentence_embedding: a {kind} layer is applied to the "
                 "pooled vector only"
             )
     if kind in ("Dense", "LayerNorm"):
@@ -159,7 +173,8 @@ def _check_weights(kind: str, folder: Path, config: Mapping[str, Any]) -> None:
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
     if not activation.startswith("torch.nn."):
         raise ValueError(
-            f"{folder / 'config.json'}: activation_function: got {activation}, expected a class of torch.nn; other "
+            f"{folder / 'config.json'}: activation_function: got {in_short(activation)}, "
+            f"expected a class of torch.nn; other "
             "code is not run"
         )
     if not (folder / "model.safetensors").is_file():
@@ -173,6 +188,6 @@ def _check_weights(kind: str, folder: Path, config: Mapping[str, Any]) -> None:
 def _check_keys(path: Path, config: Mapping[str, Any], known: set[str] | frozenset[str], prefix: str = "") -> None:
     if unknown := sorted(key for key in config.keys() - known if config[key] is not None):
         raise ValueError(
-            f"{path}: got the key {prefix}{unknown[0]}, which is not known here, expected "
+            f"{path}: got the key {prefix}{in_short(unknown[0])}, which is not known here, expected "
             f"{', '.join(sorted(known)) or 'no keys'}; remove it if embeddings do not depend on it"
         )

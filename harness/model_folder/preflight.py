@@ -234,5 +234,9 @@ def _transformers_knows(settings: dict[str, Any]) -> bool:
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    classes = settings.get("architectures") or []
-    return settings.get("model_type") in CONFIG_MAPPING_NAMES and all(hasattr(transformers, name) for name in classes)
+    classes, kind = settings.get("architectures") or [], settings.get("model_type")
+    if not isinstance(kind, str) or not isinstance(classes, list):
+        return False
+    return kind in CONFIG_MAPPING_NAMES and all(
+        isinstance(name, str) and hasattr(transformers, name) for name in classes
+    )

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from harness.model_folder.find import words_of
 from harness.model_folder.json_files import is_lfs_pointer, lfs_pointer_found, read_json
+from harness.settings.in_short import joined_in_short
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -40,7 +41,7 @@ def _files(folder: Path) -> list[Path]:
     if missing:
         raise ValueError(
             f"{folder / INDEX}: got {len(missing)} of {len(shards)} files of weights that do not exist "
-            f"({', '.join(missing[:3])}), expected all of them beside it; fetch them"
+            f"({joined_in_short(missing[:3])}), expected all of them beside it; fetch them"
         )
     return [folder / shard for shard in shards]
 

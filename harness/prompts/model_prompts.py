@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.prompts.roles import Prompts
+from harness.settings.in_short import in_short, joined_in_short
 
 DOCUMENT_NAMES = ("document", "passage", "corpus")
 OLD_SENTENCE_NAME = "sentence"  # written by earlier versions of this project
@@ -80,11 +81,15 @@ class ModelPrompts:
             {name: "" if text is None else text for name, text in (stored or {}).items()} if _named(stored) else None
         )
         if texts is None:
-            raise ValueError(f"{where}: prompts: got {stored!r}, expected texts by name; mend the file")
-        if default_name and default_name not in texts and default_name not in ("query", "document"):
+            raise ValueError(f"{where}: prompts: got {in_short(stored)}, expected texts by name; mend the file")
+        if (
+            default_name
+            and not (isinstance(default_name, str) and default_name in texts)
+            and default_name not in ("query", "document")
+        ):
             raise ValueError(
-                f"{where}: default_prompt_name: got {default_name!r}, expected one of the prompts "
-                f"({', '.join(texts) or 'there are none'}); mend the file"
+                f"{where}: default_prompt_name: got {in_short(default_name, quoted=True)}, expected one of the prompts "
+                f"({joined_in_short(texts) or 'there are none'}); mend the file"
             )
         return cls(texts, default_name or None)
 

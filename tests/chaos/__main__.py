@@ -1,8 +1,8 @@
 """`python -m tests.chaos [--kills 50] [--steps 200] [--seed 0]`: kills ranks of a run, continues it, compares the bits.
 
-First one kill in each phase of a short run, then random kills of random ranks over a run of `--steps` steps, each start
-by the same launcher command. Prints a row per kill. Exit status 1: the end differs from that of an undisturbed run, or a
-start ended otherwise than it should.
+First one kill in each phase of a short run, then random kills of random ranks over a run of `--steps` steps, each
+start by the same launcher command. Prints a row per kill. Exit status 1: the end differs from that of an undisturbed
+run, or a start ended otherwise than it should.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def _recipe(folder: Path, steps: int, save_every: int, rank_every: int) -> Path:
         .replace("{every: 2, keep: 2}", f"{{every: {save_every}, keep: 2}}")
     )
     text = text.replace("evaluation: {every: 3,", f"evaluation: {{every: {10 * save_every},").replace(
-        "per_query: 2}", "per_query: 2, offset: 2}"
+        "per_query: 2}", "per_query: 2, offset: 0}"
     )
-    remine = f"{{every: {rank_every}, candidates: 20}}"
-    path.write_text(f"{text}mining: {{rule: v2, check: upcoming, floor: 0.5, remine: {remine}}}\n")
+    mining = "rule: v2, check: upcoming, interval: 2, delay: 1, floor: 0.5"
+    path.write_text(f"{text}mining: {{{mining}, remine: {{every: {rank_every}, candidates: 20}}}}\n")
     return path
 
 
@@ -108,8 +108,8 @@ def _phases(folder: Path, log: IO[str]) -> list[str]:
         new += [f"{phase}: {end.outlived} ranks outlived the launcher"] if end.outlived else []
         new += [f"{phase}: continued with status {continued.status}"] if continued.status else []
         new += _differences(phase, output, whole)
-        print(f"phase {phase:8s} rank {rank}  after step {reached}: all ended {end.seconds:.1f} s later, status {end.status}; "
-              f"continued: {'; '.join(new) or 'same bits'}", flush=True)  # fmt: skip
+        found = f"continued: {'; '.join(new) or 'same bits'}"
+        print(f"phase {phase:8s} rank {rank}  after step {reached}: {_in_words(end)}; {found}", flush=True)
         problems += new
     return problems
 
@@ -145,8 +145,7 @@ def _random_kills(folder: Path, options: argparse.Namespace, log: IO[str]) -> li
                 break
             return [*problems, f"kill {kills + 1}: the start ended by itself with status {end.status}; see log.txt"]
         kills, end = kills + 1, start.wait(ranks)
-        print(f"kill {kills:3d} rank {rank}  steps {first} to {last_step(output)}: all ended {end.seconds:.1f} s later, "
-              f"status {end.status}", flush=True)  # fmt: skip
+        print(f"kill {kills:3d} rank {rank}  steps {first} to {last_step(output)}: {_in_words(end)}", flush=True)
         problems += [] if end.status else [f"kill {kills}: status 0"]
         problems += [f"kill {kills}: {end.outlived} ranks outlived the launcher"] if end.outlived else []
     status = _finish(recipe, output, log).status
@@ -156,10 +155,14 @@ def _random_kills(folder: Path, options: argparse.Namespace, log: IO[str]) -> li
     return problems
 
 
+def _in_words(end: End) -> str:
+    return f"ended {end.seconds:.1f} s later with status {end.status}"
+
+
 def _wait_for_the_moment(
     start: Launched, output: Path, chance: random.Random, options: argparse.Namespace, kills: int
 ) -> list[Any]:
-    """Wait for a random moment: while the ranks start, or some steps later, so that the kills are spread over the run."""
+    """Wait for a random moment: while the ranks start, or some steps later, so that kills are spread over the run."""
     before, moment = last_step(output), chance.random()
     if chance.random() < _START_SHARE:
         time.sleep(moment * _LONGEST_START)

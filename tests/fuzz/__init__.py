@@ -1,1 +1,1 @@
-"""Random inputs for everything that reads what users bring: `python -m tests.fuzz`. Nothing but a line may come of one."""
+"""Random inputs for all that reads what users bring (`python -m tests.fuzz`): nothing but a line may come of one."""

@@ -16,12 +16,15 @@ from tests.fuzz.target import Target
 from tests.fuzz.values import as_json, damaged, odd_texts, seeds, trees
 
 _COLUMNS = (
-    "query", "positive", "negative", "text1", "text2", "sentence1", "sentence2", "score", "label", "labels", "text", "sentences",
+    "query", "positive", "negative", "text1", "text2", "sentence1", "sentence2", "score", "label", "labels", "text",
+    "sentences",
     "title", "_id", "id", "instruction", "query-id", "corpus-id", "other", "",
 )  # fmt: skip
 _FORMS = (
-    ("query", "positive", "negative"), ("text1", "text2", "score"), ("sentence1", "sentence2", "label"), ("text", "label"),
-    ("text", "labels"), ("sentences", "labels"), ("_id", "text", "title"), ("_id", "text"), ("query-id", "corpus-id", "score"),
+    ("query", "positive", "negative"), ("text1", "text2", "score"), ("sentence1", "sentence2", "label"), ("text",
+    "label"),
+    ("text", "labels"), ("sentences", "labels"), ("_id", "text", "title"), ("_id", "text"), ("query-id", "corpus-id",
+    "score"),
 )  # fmt: skip
 _value = st.one_of(st.sampled_from(("a", 0, 1, 0.5, ["a"], ["a", "b"], [])), trees)
 # A row has a fitting value in every column but for these: (which column, value).

@@ -37,14 +37,19 @@ _FILES: dict[str, Any] = {
     "sentence_bert_config.json": {"max_seq_length": 24, "do_lower_case": False},
     "tokenizer_config.json": {"model_max_length": 64},
     "config.json": {
-        "model_type": "bert", "architectures": ["BertModel"], "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 64, "max_position_embeddings": 64, "vocab_size": 90, "hidden_dropout_prob": 0.1, "pad_token_id": 0,
+        "model_type": "bert", "architectures": ["BertModel"], "hidden_size": 32, "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+        "intermediate_size": 64, "max_position_embeddings": 64, "vocab_size": 90, "hidden_dropout_prob": 0.1,
+    "pad_token_id": 0,
     },
 }  # fmt: skip
 _WORDS = (
-    "sentence_transformers.models.Dense", "sentence_transformers.models.WordEmbeddings", "Pooling", "../x", "/x", "cls", "mean",
-    "pooling_mode", "max", "lasttoken", "model_args", "tokenizer_args", "truncate_dim", "auto_map", "bert", "roberta", "qwen3",
-    "t5", "quantization_config", "torch.nn.Identity", "os.system", "weight_map", "max_seq_length", "rope_scaling", "text_config",
+    "sentence_transformers.models.Dense", "sentence_transformers.models.WordEmbeddings", "Pooling", "../x", "/x",
+    "cls", "mean",
+    "pooling_mode", "max", "lasttoken", "model_args", "tokenizer_args", "truncate_dim", "auto_map", "bert",
+    "roberta", "qwen3",
+    "t5", "quantization_config", "torch.nn.Identity", "os.system", "weight_map", "max_seq_length", "rope_scaling",
+    "text_config",
     "max_position_embeddings", "model_max_length",
 )  # fmt: skip
 

@@ -27,17 +27,25 @@ evaluation: {every: 3, data: [faq]}
 checkpoint: {every: 2, keep: 2}
 """
 _ODD_YAML = (
-    "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "name: &n [*n]\n", "tasks: &t\n  - <<: *t\n", "<<: 1\n", "<<: [[1]]\n",
-    "? [a, b]\n: c\n", "? {a: b}\n: c\n", "name: !!binary aGk=\n", "name: !!binary '%'\n", "name: !!python/object:os.system x\n",
-    "name: !!set {a, b}\n", "name: !!omap [a: b]\n", "name: !!omap [1]\n", "name: !!pairs 1\n", "name: !!int x\n", "name: !!float x\n",
-    "name: !!int ''\n", "name: !!bool maybe\n", "name: !!null x\n", "name: !!timestamp x\n", "name: 2026-11-29\n", "1: 2\n", "~: 1\n",
-    ".nan: 1\n", "name: 1:30:00\n", "name: 0o17\n", "name: 0x\n", "name: 0b\n", "name: +_\n", "name: ._\n", "name: '\\ud800'\n",
-    'name: "\\ud800"\n', 'name: "\\U0010ffff"\n', 'name: "\\xg"\n', "%YAML 9.9\n---\nname: x\n", "%TAG ! !!\n--- !x\n", "--- a\n--- b\n",
-    "name: |\n  a\n b\n", "name: >9\n a\n", "\t- a\n", "name: @x\n", "name: `x\n", "&a\n", "*a\n", "!!map []\n", "!!seq {}\n", "!!str {}\n",
+    "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "name: &n [*n]\n", "tasks: &t\n  - <<: *t\n", "<<: 1\n",
+    "<<: [[1]]\n",
+    "? [a, b]\n: c\n", "? {a: b}\n: c\n", "name: !!binary aGk=\n", "name: !!binary '%'\n",
+    "name: !!python/object:os.system x\n",
+    "name: !!set {a, b}\n", "name: !!omap [a: b]\n", "name: !!omap [1]\n", "name: !!pairs 1\n", "name: !!int x\n",
+    "name: !!float x\n",
+    "name: !!int ''\n", "name: !!bool maybe\n", "name: !!null x\n", "name: !!timestamp x\n", "name: 2026-11-29\n",
+    "1: 2\n", "~: 1\n",
+    ".nan: 1\n", "name: 1:30:00\n", "name: 0o17\n", "name: 0x\n", "name: 0b\n", "name: +_\n", "name: ._\n",
+    "name: '\\ud800'\n",
+    'name: "\\ud800"\n', 'name: "\\U0010ffff"\n', 'name: "\\xg"\n', "%YAML 9.9\n---\nname: x\n",
+    "%TAG ! !!\n--- !x\n", "--- a\n--- b\n",
+    "name: |\n  a\n b\n", "name: >9\n a\n", "\t- a\n", "name: @x\n", "name: `x\n", "&a\n", "*a\n", "!!map []\n",
+    "!!seq {}\n", "!!str {}\n",
     "? a\n", "[a, b]\n", "text\n", "training: {steps: 1e5, learning_rate: 1e-5}\n", "name: " + "9" * 5_000 + "\n",
 )  # fmt: skip
 _WORDS = (
-    "own", "task", "step", "info_nce", "cosent", "v1", "v2", "none", "auto", "fp16", "bf16", "mean", "last", "never", "adamw",
+    "own", "task", "step", "info_nce", "cosent", "v1", "v2", "none", "auto", "fp16", "bf16", "mean", "last", "never",
+    "adamw",
     "flash_attention_2", "guide", "mining", "loss", "projection_dim", "retrieval", "sts", "classification",
 )  # fmt: skip
 

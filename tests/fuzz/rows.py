@@ -31,10 +31,12 @@ from tests.fuzz.values import as_json, damaged, seeds, trees
 KINDS = ("retrieval", "sts", "classification", "corpus")
 _PACKED: dict[str, Callable[[bytes], bytes]] = {
     "": bytes, ".gz": lambda data: gzip.compress(data, 1), ".bz2": bz2.compress,
-    ".xz": lambda data: lzma.compress(data, preset=0), ".zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
+    ".xz": lambda data: lzma.compress(data, preset=0), ".zst": lambda data: pa.compress(data, codec="zstd",
+    asbytes=True),
 }  # fmt: skip
 _FOREIGN = (
-    "positive_passages", "negative_passages", "query_text", "positive_document_ids", "negative_document_ids", "messages",
+    "positive_passages", "negative_passages", "query_text", "positive_document_ids", "negative_document_ids",
+    "messages",
     "positive_messages", "negative_messages", "system", "type", "batch_size", "train_group_size", "images",
     "negative_1", "negative_²", "negative_99999999999", "Query", "relevance", "id", "labels", "",
 )  # fmt: skip
@@ -48,9 +50,11 @@ _FITTING["retrieval"] += [
     ("messages", "positive_messages", "label"),
 ]
 _FITTING_VALUES: dict[str, Any] = {
-    "pos": ["an answer"], "neg": ["another text", "a third"], "pos_scores": [0.5], "neg_scores": [0.1, 0.2], "score": 0.5, "label": 1,
+    "pos": ["an answer"], "neg": ["another text", "a third"], "pos_scores": [0.5], "neg_scores": [0.1, 0.2],
+    "score": 0.5, "label": 1,
     "positive_passages": [{"title": "t", "text": "an answer"}], "negative_passages": [], "positive_document_ids": ["1"],
-    "messages": [{"role": "user", "content": "a question"}], "positive_messages": [[{"role": "user", "content": "an answer"}]],
+    "messages": [{"role": "user", "content": "a question"}], "positive_messages": [[{"role": "user",
+    "content": "an answer"}]],
 }  # fmt: skip
 _value = st.one_of(st.sampled_from(("a", "b", 0, 1, 0.5, ["a"], ["a", "b"], [])), trees)
 # The columns of a row are those of a format of its kind, with a fitting value but for these: (which column, value).

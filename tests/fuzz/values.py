@@ -70,8 +70,10 @@ def _has_surrogate(value: Any) -> bool:
 
 
 _PIECES = (
-    b"\x00", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\r", b"\n", b"\r\n", b"\n\n", b'"', b"'", b",", b":", b"{", b"}", b"[",
-    b"]", b"\t", b"\\", b"\\u", b"\\ud800", b"1e999", b"-", b"NaN", b"null", b"\x1a", b"\x80", b"\xed\xa0\x80", b"&a ", b"*a",
+    b"\x00", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\r", b"\n", b"\r\n", b"\n\n", b'"', b"'", b",", b":", b"{",
+    b"}", b"[",
+    b"]", b"\t", b"\\", b"\\u", b"\\ud800", b"1e999", b"-", b"NaN", b"null", b"\x1a", b"\x80", b"\xed\xa0\x80",
+    b"&a ", b"*a",
     b"<<: ", b"!!", b"%", b"- ", b"? ", b"|", b">",
 )  # fmt: skip
 

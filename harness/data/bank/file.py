@@ -20,6 +20,7 @@ from harness.data.table.index import TaskData
 from harness.data.table.npy import open_array
 from harness.files import find_changes, replace_file, sizes_and_hashes, sync
 from harness.settings import checked_json as json
+from harness.settings.in_short import in_short
 
 FORMAT_VERSION = 2
 FACTS = "bank.json"
@@ -67,7 +68,8 @@ class BankFacts:
             return cls(**facts)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"negatives.bank: got {str(folder)!r} ({type(error).__name__}: {error}), expected a folder finished by "
+                f"negatives.bank: got {str(folder)!r} ({type(error).__name__}: {in_short(str(error))}), "
+                f"expected a folder finished by "
                 "harness mine; mine it again"
             ) from error
 

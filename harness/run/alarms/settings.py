@@ -69,8 +69,8 @@ def _of_temperature(config: RunConfig, task: TaskConfig) -> Iterator[str]:
     if 2 / temperature < _LEAST_SPREAD:
         knob = f"loss.{shared}" if task.temperature is None else f"tasks.{task.name}.temperature"
         yield (
-            f"task {task.name}: {knob} is {temperature:g}: cosines divided by it differ by {2 / temperature:.2g} at most, "
-            "so all scores are nearly equal and the gradient is nearly 0; lower it (usual: 0.01 to 0.1)"
+            f"task {task.name}: {knob} is {temperature:g}: cosines divided by it differ by {2 / temperature:.2g} at "
+            "most, so all scores are nearly equal and the gradient is nearly 0; lower it (usual: 0.01 to 0.1)"
         )
 
 
