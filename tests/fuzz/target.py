@@ -15,6 +15,9 @@ import hypothesis
 from hypothesis import HealthCheck, Phase
 
 from tests.fuzz.judgement import Find
+from tests.fuzz.values import with_other_seeds
+
+VARIATIONS = 4  # inputs of what hypothesis draws once, which takes longer than to try an input
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def run_batch(target: Target, num_inputs: int, seed: int) -> Tally:
 
         @hypothesis.seed(seed)
         @hypothesis.settings(
-            max_examples=num_inputs,
+            max_examples=-(-num_inputs // VARIATIONS),
             database=None,
             deadline=None,
             phases=[Phase.generate],
@@ -87,8 +90,10 @@ def run_batch(target: Target, num_inputs: int, seed: int) -> Tally:
         )
         @hypothesis.given(target.inputs)
         def attempt(drawn: Any) -> None:
-            if tally.total < num_inputs:
-                tally.note(drawn, target.attempt(drawn, Path(scratch)))
+            for number in range(VARIATIONS):
+                varied = with_other_seeds(drawn, number) if number else drawn
+                if tally.total < num_inputs:
+                    tally.note(varied, target.attempt(varied, Path(scratch)))
 
         attempt()
     tally.seconds = time.perf_counter() - started

@@ -19,7 +19,17 @@ ODD_NUMBERS = (
     2**64, 10**30, 10**400, -(10**400),
 )  # fmt: skip
 _KEYS = ("title", "text", "role", "content", "a", "")
-seeds = st.integers(0, 2**32 - 1)
+
+
+class Seed(int):
+    """Decides by itself how something is changed, written or damaged."""
+
+    def other(self, number: int) -> Seed:
+        """Another seed, which follows from this one."""
+        return Seed(random.Random(self * 8 + number).getrandbits(32))
+
+
+seeds = st.integers(0, 2**32 - 1).map(Seed)
 odd_texts = st.sampled_from(ODD_TEXTS)
 
 
@@ -45,6 +55,13 @@ def _tree(chance: random.Random, depth: int) -> Any:
 
 
 trees = seeds.map(tree_of)
+
+
+def with_other_seeds(drawn: Any, number: int) -> Any:
+    """A drawn input whose seeds are others: the same values, written and damaged in another way."""
+    if isinstance(drawn, Seed):
+        return drawn.other(number)
+    return tuple(with_other_seeds(part, number) for part in drawn) if type(drawn) is tuple else drawn
 
 
 def as_json(value: Any, seed: int) -> str:
