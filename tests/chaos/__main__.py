@@ -13,6 +13,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,7 +32,7 @@ def main() -> int:
         folder = Path(options.keep or scratch)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "log.txt").open("a") as log:
-            problems = _phases(folder, log) if "phases" in options.only else []
+            problems = _phases(folder, options.phases, log) if "phases" in options.only else []
             problems += _random_kills(folder, options, log) if "random" in options.only else []
     print("\n".join(problems) or "the same bits as undisturbed, every time")
     return int(bool(problems))
@@ -43,6 +44,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=("phases", "random"), default=("phases", "random"))
+    parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES)
     parser.add_argument("--keep", metavar="FOLDER", help="work there, and leave the runs and log.txt there")
     return parser.parse_args()
 
@@ -89,14 +91,14 @@ def _differences(name: str, run: Path, whole: dict[str, Any]) -> list[str]:
     return [f"{name}: {key} differ from the undisturbed run" for key in whole if left[key] != whole[key]]
 
 
-def _phases(folder: Path, log: IO[str]) -> list[str]:
+def _phases(folder: Path, phases: Sequence[str], log: IO[str]) -> list[str]:
     """One kill in each phase, of rank 1 and of rank 0 by turns."""
     recipe = _recipe(folder / "phases", STEPS_OF_PHASES, 2, 3)
     problems = []
     if _finish(recipe, folder / "phases" / "whole", log).status:
         return ["phases: the undisturbed run failed; see log.txt"]
     whole = outcome(folder / "phases" / "whole")
-    for number, phase in enumerate(PHASES):
+    for number, phase in enumerate(phases):
         output, rank, step = folder / "phases" / phase, number % RANKS, 5
         variables = {"CHAOS_PHASE": phase, "CHAOS_RANK": str(rank), "CHAOS_STEP": str(step)}
         start = Launched(recipe, output, log, RANKS, "tests.chaos.armed", **variables)
