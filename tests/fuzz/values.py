@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Sequence
@@ -131,7 +132,8 @@ def changed_tree(tree: Any, changes: Sequence[tuple[int, Any, str]]) -> Any:
     changes: (which node, the new value, what to do: replace, remove, add or rename) one after another.
     """
     copied = json.loads(json.dumps(tree))
-    for number, value, action in changes:
+    for number, drawn, action in changes:
+        value = copy.deepcopy(drawn)  # a later change may change it, too
         places = list(_places(copied))
         if not places:
             return value
