@@ -93,11 +93,18 @@ def run_batch(target: Target, num_inputs: int, seed: int) -> Tally:
             for number in range(VARIATIONS):
                 varied = with_other_seeds(drawn, number) if number else drawn
                 if tally.total < num_inputs:
-                    tally.note(varied, target.attempt(varied, Path(scratch)))
+                    tally.note(varied, _tried(target, varied, Path(scratch)))
 
         attempt()
     tally.seconds = time.perf_counter() - started
     return tally
+
+
+def _tried(target: Target, drawn: Any, scratch: Path) -> Find | str:
+    try:
+        return target.attempt(drawn, scratch)
+    except Exception as error:  # a mistake of the fuzzer, which must not end a run of a million inputs
+        return Find(f"the fuzzer itself: {type(error).__name__}", str(error)[:300])
 
 
 def _memory_disk() -> str | None:
