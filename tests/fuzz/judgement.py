@@ -2,7 +2,7 @@
 
 A refusal is a ValueError of this project's own code (or an error class of its own) whose message is lines of at most
 1,000 characters, one per mistake. An error of a library that reaches the caller is a find, even if it is a ValueError,
-and so is an input that takes longer than three seconds.
+and so is an input that takes longer than three seconds of a processor.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _GivenUp(BaseException):
 
 def judge(work: Callable[[], Any], *, mistakes: int = 1) -> Find | str:
     """Run `work`: `read`, `refused`, or what is wrong. mistakes: how many lines a message may have, one each."""
-    started = time.perf_counter()
+    started = time.process_time()  # of this process: a busy machine is no find
     try:
         with _alarm(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -46,7 +46,7 @@ def judge(work: Callable[[], Any], *, mistakes: int = 1) -> Find | str:
         return Find(f"slow at {_place(error)}", f"given up after {GIVEN_UP_SECONDS} s")
     except Exception as error:
         result = _judged(error, mistakes)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     if seconds > MOST_SECONDS and isinstance(result, str):
         return Find(f"slow, {result}", f"took {seconds:.1f} s")
     return result
