@@ -172,6 +172,6 @@ def test_foreign_names_among_checkpoints_are_left_alone_and_named(checkpoints, w
 def test_a_pointer_to_nothing_costs_one_line(checkpoints, content):
     save(checkpoints, 5)
     (checkpoints.folder / "best").write_bytes(content)
-    with pytest.raises(ValueError, match="which is no folder beside it"):
+    with pytest.raises(ValueError, match="no folder beside it"):
         resolve_pointer(checkpoints.folder / "best")
     save(checkpoints, 10, 15)  # nor does it hinder a run
