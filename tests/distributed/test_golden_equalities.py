@@ -117,6 +117,7 @@ def test_a_kept_graph_saves_a_forward():
     forwards = run_ranks(1, count_forwards)[0]
     count = golden.tiny_schedule(Case(1, 1))[2].num_micro_batches
     assert count > 2
+    forwards = {kept: made - 2 for kept, made in forwards.items()}  # two find out whether a graph changes the bits
     assert forwards == {"all": count, "half": 2 * count - -(-count // 2), "none": 2 * count}
 
 

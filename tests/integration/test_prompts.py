@@ -123,7 +123,7 @@ def _embed_everywhere(folder: str) -> dict[str, set[tuple[int, ...]]]:
 
     Tokeniser.encode, Tokeniser.pad_flat = recorded, padded
     comm.shutdown = lambda: None  # one process group for all
-    comm.initialise = lambda **_: None
+    comm.initialise = lambda *_: None
     for name, owner, function in (
         ("training", run, "token_batches"),
         ("guide", Guide, "mask"),

@@ -57,7 +57,7 @@ BLOCKS: dict[tuple[Architecture, int], Blocks] = {  # by architecture and bytes 
     ("sm_90", 2): Blocks(
         dims=64,
         score=Block(128, 256, 2, 8, 3),
-        score_levels=Block(128, 256, 4, 8, 3),
+        score_levels=Block(128, 256, 8, 8, 3),
         slope=Block(128, 256, 4, 8, 3),
         slope_levels=Block(128, 128, 4, 4, 3),
         margin=Block(128, 128, 1, 8, 3),
