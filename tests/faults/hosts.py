@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,31 +13,11 @@ from pathlib import Path
 import psutil
 
 from tests.faults.fault import Fault, Seen
+from tests.faults.started import NOTHING, environment, overrides, recipe_in
 from tests.namespaces.hosts import Hosts, hosts, missing
 from tests.ranks import free_port
-from tests.tiny import make_data, make_model, make_recipe
 
-ROOT = Path(__file__).parents[2]
-NOTHING = "nothing"
 LONG = ("training.steps=100000", "training.timeout=0.3", "checkpoint.every=20", "evaluation.every=0")
-
-
-def environment() -> dict[str, str]:
-    left_out = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
-    kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ours = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}", "PATH": path, "PYTHONUNBUFFERED": "1"}
-    return {**kept, **ours, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-
-
-def recipe_in(folder: Path) -> str:
-    make_model(folder / "model")
-    make_data(folder)
-    return str(make_recipe(folder))
-
-
-def words(changes: tuple[str, ...]) -> list[str]:
-    return [word for change in changes for word in ("--set", change)]
 
 
 def rows_of(run: Path) -> list[dict[str, float]]:
@@ -90,7 +69,7 @@ def launched_by_hostfile(folder: Path, made: Hosts) -> Seen:
 
 def link_cut_for_5_seconds(folder: Path, made: Hosts) -> Seen:
     launch = ["./launch.sh", str(folder / "tiny.yaml"), "--hostfile", str(made.hostfile)]
-    process = made.start(1, [*launch, *words((*LONG, "training.steps=300"))])
+    process = made.start(1, [*launch, *overrides((*LONG, "training.steps=300"))])
     run = folder / "run"
     until(lambda: len(rows_of(run)) > 5)
     made.cut(2, True)
@@ -103,7 +82,7 @@ def link_cut_for_5_seconds(folder: Path, made: Hosts) -> Seen:
 
 
 def link_cut_for_good(folder: Path, made: Hosts) -> Seen:
-    launch = ["./launch.sh", str(folder / "tiny.yaml"), "--hostfile", str(made.hostfile), *words(LONG)]
+    launch = ["./launch.sh", str(folder / "tiny.yaml"), "--hostfile", str(made.hostfile), *overrides(LONG)]
     process = made.start(1, launch)
     until(lambda: len(rows_of(folder / "run")) > 25)
     made.cut(2, True)
@@ -146,7 +125,7 @@ def two_ranks(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def rank_that_hangs(folder: Path) -> Seen:
     """SIGSTOP: a process that is there and does nothing, as one that waits for a dead disk."""
-    process = two_ranks(folder, "train", recipe_in(folder), *words(LONG))
+    process = two_ranks(folder, "train", recipe_in(folder), *overrides(LONG))
     until(lambda: len(rows_of(folder / "run")) > 25)
     ranks = [p for p in psutil.Process(process.pid).children(recursive=True) if _is_rank(p, "1")]
     for rank in ranks:
@@ -188,10 +167,10 @@ def host_with_another_recipe(folder: Path) -> Seen:
 def other_ranks_and_stage(folder: Path) -> Seen:
     """Two ranks at ZeRO stage 2 are stopped after 4 of 8 steps; one rank at stage 3 goes on."""
     recipe, quiet = recipe_in(folder), ("training.dropout=0", "evaluation.every=0", "training.schedule=constant")
-    one = [sys.executable, "-m", "harness", "train", recipe, *words(quiet)]
-    process = two_ranks(folder, "train", recipe, *words((*quiet, "deepspeed=zero2", "training.steps=4")))
+    one = [sys.executable, "-m", "harness", "train", recipe, *overrides(quiet)]
+    process = two_ranks(folder, "train", recipe, *overrides((*quiet, "deepspeed=zero2", "training.steps=4")))
     process.communicate(timeout=180)
-    changed = words(("training.steps=8", "deepspeed=zero3"))
+    changed = overrides(("training.steps=8", "deepspeed=zero3"))
     done = subprocess.run([*one, *changed], env=environment(), capture_output=True, text=True, check=False, cwd=folder)
     whole = [*one, "--set", "training.steps=8", "--output", str(folder / "whole")]
     subprocess.run(whole, env=environment(), capture_output=True, check=False, cwd=folder)

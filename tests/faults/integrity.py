@@ -15,26 +15,15 @@ import torch
 
 from harness.files import sizes_and_hashes
 from tests.faults.fault import Fault, Seen
+from tests.faults.started import overrides, recipe_in
 from tests.ranks import run_command
-from tests.tiny import make_data, make_model, make_recipe
 
 _QUIET = ("--set", "evaluation.every=0")
 
 
-def _made(folder: Path) -> Path:
-    """A tiny model, its data and a recipe; returns the recipe."""
-    make_model(folder / "model")
-    make_data(folder)
-    return make_recipe(folder)
-
-
-def _sets(*changes: str) -> list[str]:
-    return [word for change in changes for word in ("--set", change)]
-
-
 def _train(folder: Path, *changes: str) -> tuple[int, str]:
     """Status and last line of `harness train`."""
-    return _ended(run_command("train", str(folder / "tiny.yaml"), *_QUIET, *_sets(*changes)))
+    return _ended(run_command("train", str(folder / "tiny.yaml"), *_QUIET, *overrides(changes)))
 
 
 def _ended(process: subprocess.CompletedProcess[str]) -> tuple[int, str]:
@@ -49,14 +38,14 @@ def _refused(ended: tuple[int, str], words: str, *, kept: bool = True) -> Seen:
 
 
 def _infinite_norm(folder: Path) -> Seen:
-    _made(folder)
+    recipe_in(folder)
     ended = _train(folder, "loss.beta=1.0e36")
     return _refused(ended, "the norm of the gradients", kept=not (folder / "run" / "model").exists())
 
 
 def _stop_and_go_back(folder: Path) -> Seen:
     """Two steps, two more that explode, then back to step 2 and on to the end with the rate of before."""
-    _made(folder)
+    recipe_in(folder)
     settings = ("checkpoint.every=2", "checkpoint.keep=1")
     _train(folder, *settings, "training.steps=2")
     status, line = _train(folder, *settings, "checkpoint.resume=2", "training.learning_rate=1.0e30")
@@ -79,7 +68,7 @@ class _Code:
 
 
 def _code_in_a_checkpoint(folder: Path) -> Seen:
-    _made(folder)
+    recipe_in(folder)
     _train(folder)
     checkpoint, marker = folder / "run" / "checkpoints" / "step-00000006", folder / "it ran"
     file = next((checkpoint / "deepspeed").rglob("*model_states.pt"))
@@ -97,7 +86,7 @@ def _flip(file: Path) -> None:
 
 def _flipped_bytes_in_the_cache(folder: Path) -> Seen:
     """Every file of the cache, one after another. message: the last of the lines."""
-    recipe = _made(folder)
+    recipe = recipe_in(folder)
     _train(folder)
     files = sorted(f for f in (folder / "cache" / "rows").rglob("*") if f.is_file() and f.suffix != ".lock")
     found = []
@@ -112,7 +101,7 @@ def _flipped_bytes_in_the_cache(folder: Path) -> Seen:
 
 def _bank(folder: Path) -> tuple[str, ...]:
     """Mine a bank; returns the settings to train with it."""
-    _made(folder)
+    recipe_in(folder)
     queries, out = folder / "retrieval.jsonl", folder / "bank"
     run_command("mine", str(folder / "model"), "--queries", str(queries), "--out", str(out), "--candidates", "20")
     return (f"tasks.faq.negatives.bank={out}", f"output={folder / 'other'}")
@@ -133,7 +122,7 @@ def _bank_cut_short(folder: Path) -> Seen:
 
 def _replaced_data(folder: Path) -> Seen:
     """Another file of equal size and modification time: the cache must not answer for it."""
-    _made(folder)
+    recipe_in(folder)
     _train(folder)
     file = folder / "retrieval.jsonl"
     before = file.stat()
@@ -148,7 +137,7 @@ def _replaced_data(folder: Path) -> Seen:
 
 def _published_model(folder: Path) -> Seen:
     """Names with marks and absolute paths; message: what is left of them in the exported folder."""
-    _made(folder)
+    recipe_in(folder)
     hostile = folder / "<b>a|b.jsonl"
     shutil.copy(folder / "sts" / "train.jsonl", hostile)
     status, _ = _train(folder, f"tasks.similar.path={hostile}", "model.prompts={query: '<img src=x>|'}")
@@ -164,9 +153,9 @@ def _published_model(folder: Path) -> Seen:
 
 def _in_a_mount(folder: Path, options: str, *changes: str) -> tuple[int, str]:
     """Train with the output in a memory disk, mounted in a mount namespace of its own, which needs leave to make."""
-    recipe, place = _made(folder), folder / "mount"
+    recipe, place = recipe_in(folder), folder / "mount"
     place.mkdir()
-    words = " ".join(_sets(f"output={place / 'run'}", "evaluation.every=0", *changes))
+    words = " ".join(overrides((f"output={place / 'run'}", "evaluation.every=0", *changes)))
     command = f"mount -t tmpfs -o {options} tmpfs {place} && exec {sys.executable} -m harness train {recipe} {words}"
     return _ended(subprocess.run(["unshare", "-m", "bash", "-c", command], capture_output=True, text=True, check=False))
 
@@ -185,19 +174,19 @@ def _read_only(folder: Path) -> Seen:
 
 
 def _impossible_output(folder: Path) -> Seen:
-    _made(folder)
+    recipe_in(folder)
     return _refused(_train(folder, f"output={folder / 'tiny.yaml' / 'run'}"), "is a file, expected a folder")
 
 
 def _damaged_weights(folder: Path) -> Seen:
-    _made(folder)
+    recipe_in(folder)
     file = folder / "model" / "model.safetensors"
     os.truncate(file, file.stat().st_size - 10)
     return _refused(_train(folder), "no whole safetensors file")
 
 
 def _half_written_run_json(folder: Path) -> Seen:
-    _made(folder)
+    recipe_in(folder)
     _train(folder)
     file = folder / "run" / "run.json"
     os.truncate(file, file.stat().st_size // 2)
@@ -205,7 +194,7 @@ def _half_written_run_json(folder: Path) -> Seen:
 
 
 def _foreign_names_among_checkpoints(folder: Path) -> Seen:
-    _made(folder)
+    recipe_in(folder)
     _train(folder, "training.steps=4")
     foreign = [folder / "run" / "checkpoints" / name for name in ("step-best", "step-7", "notes")]
     for place in foreign:
@@ -216,7 +205,7 @@ def _foreign_names_among_checkpoints(folder: Path) -> Seen:
 
 
 def _alias_bomb(folder: Path) -> Seen:
-    _made(folder)
+    recipe_in(folder)
     levels = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30))
     (folder / "tiny.yaml").write_text(f"a0: &a0 [x]\n{levels}")
     return _refused(_train(folder), "aliases that stand for")
@@ -225,14 +214,14 @@ def _alias_bomb(folder: Path) -> Seen:
 def _plan(*changes: str, ranks: int = 1) -> Callable[[Path], Seen]:
     def run(folder: Path) -> Seen:
         return _refused(
-            _ended(run_command("plan", str(_made(folder)), "--ranks", str(ranks), *_sets(*changes))), "expected"
+            _ended(run_command("plan", str(recipe_in(folder)), "--ranks", str(ranks), *overrides(changes))), "expected"
         )
 
     return run
 
 
 def _too_many_candidates(folder: Path) -> Seen:
-    _made(folder)
+    recipe_in(folder)
     place = ("--queries", str(folder / "retrieval.jsonl"), "--out", str(folder / "bank"))
     ended = _ended(run_command("mine", str(folder / "model"), *place, "--candidates", "1000000000"))
     return _refused(ended, "expected at most 10,000 per query", kept=not (folder / "bank").exists())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -17,30 +16,10 @@ from pathlib import Path
 import psutil
 
 from tests.faults.fault import Fault, Seen
+from tests.faults.started import NOTHING, environment, overrides, recipe_in
 from tests.ranks import free_port
-from tests.tiny import make_data, make_model, make_recipe
 
-ROOT = Path(__file__).parents[2]
-NOTHING = "nothing"
 MANY_STEPS = ("training.steps=40", "checkpoint.every=10", "evaluation.every=0")
-
-
-def environment() -> dict[str, str]:
-    left_out = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
-    kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ours = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}", "PATH": path, "PYTHONUNBUFFERED": "1"}
-    return {**kept, **ours, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-
-def recipe_in(folder: Path) -> Path:
-    make_model(folder / "model")
-    make_data(folder)
-    return make_recipe(folder)
-
-
-def settings(changes: tuple[str, ...]) -> list[str]:
-    return [word for change in changes for word in ("--set", change)]
 
 
 def harness(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +28,7 @@ def harness(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def train(folder: Path, *changes: str) -> subprocess.CompletedProcess[str]:
-    return harness("train", str(folder / "tiny.yaml"), *settings(changes))
+    return harness("train", str(folder / "tiny.yaml"), *overrides(changes))
 
 
 class Launched:
@@ -59,7 +38,7 @@ class Launched:
         self.run, self.log = folder / "run", folder / "log"
         command = [sys.executable, "-m", "harness.launch", "--restarts", str(restarts), "--", "deepspeed"]
         command += ["--log_level", "critical", "--num_accelerators", "2", "--master_port", str(free_port())]
-        command += ["--module", "harness", "train", str(folder / "tiny.yaml"), *settings(changes)]
+        command += ["--module", "harness", "train", str(folder / "tiny.yaml"), *overrides(changes)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
 
