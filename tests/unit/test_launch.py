@@ -42,8 +42,12 @@ rank.wait()
 sys.exit(int(os.environ.get("STATUS_OF_LAUNCHER", "1")))
 """
 
+# However the tests were started: nohup and a shell's background jobs hand their ignored signals down.
 LAUNCH = """
-import sys
+import os, signal, sys
+ignored = os.environ.get("IGNORED")
+for name in ("SIGINT", "SIGHUP"):
+    signal.signal(getattr(signal, name), signal.SIG_IGN if name == ignored else signal.SIG_DFL)
 from harness import launch
 launch._SECONDS_BEFORE_RESTART, launch._SECONDS_TO_END = 0.0, 1.0
 sys.exit(launch.main(sys.argv[1:]))
@@ -110,6 +114,15 @@ def test_ctrl_c_ends_all_at_once(started: Path, number: signal.Signals) -> None:
     assert process.communicate(timeout=20)[1] == ""
     assert process.returncode == 130
     assert is_gone(rank)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_nohup_or_the_shell_ignores_is_ignored(started: Path, number: signal.Signals) -> None:
+    """A closed terminal must not end a run that was started by nohup."""
+    process = launch(started, IGNORED=number.name, SECONDS_OF_RANK="1", STATUS_OF_LAUNCHER="0")
+    wait_for_rank(started)
+    process.send_signal(number)
+    assert process.wait(timeout=20) == 0
 
 
 def test_ctrl_c_ends_ranks_that_do_not_stop_when_asked(started: Path) -> None:
