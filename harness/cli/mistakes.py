@@ -79,9 +79,9 @@ def run(app: typer.Typer) -> NoReturn:
     except ValueError as error:
         _complain(str(error))
         sys.exit(statuses.MISTAKE)
-    rank_watch.start()
-    stop_request.listen()
     try:
+        stop_request.listen()  # before a rank is forked, which would die of a signal until it listens
+        rank_watch.start()
         _run(app)
     except StopAskedError as error:
         with stop_request.deferred():

@@ -136,12 +136,13 @@ class RunFolder:
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Make it the newest checkpoint, and record what changes from it on. Only rank 0 calls it, before `prepare`."""
         step, changes = self._step_to_go_back_to(), self._changed_settings()
+        # Before it is recorded: a start that is killed in between goes back once more, not on from a later checkpoint.
+        folder = self.checkpoints.go_on_from(checkpoint.folder, keep_later=step is not None)
         if step is not None:
             rows, _ = read_rows(self.path / METRICS)
             steps_before = rows[-1]["step"] if rows else None
             self.changes.add(step, changes, steps_before)
             say(f"going back to step {step} from step {steps_before}; changed: {describe(changes) or 'nothing'}")
-        folder = self.checkpoints.go_on_from(checkpoint.folder, keep_later=step is not None)
         say(f"continuing from {folder}")
 
     def _step_to_go_back_to(self) -> int | None:

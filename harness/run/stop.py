@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from harness import comm
+from harness import comm, rank0
 from harness.data.plan.task import Task, text_sources
 from harness.engine.checkpoint import checkpoint_name
 from harness.engine.guard import NonFiniteError
@@ -49,7 +49,7 @@ def explain_non_finite(run: Run, folder: RunFolder) -> Iterator[None]:
         step, weights = error.plan.step, ""
         if step > 1:
             before = folder.checkpoints.folder / checkpoint_name(step - 1)
-            if not before.exists():
+            if not rank0.by_main(before.exists):  # one answer for all: what follows is collective
                 before = save_checkpoint(run, folder, step - 1, is_aside=True)
             weights = f"; the weights before this step are in {before}"
         back = ", and go back to an earlier step with checkpoint.resume: STEP" if step > 1 else ""

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from harness.engine.deepspeed_files.read_write import weights_only
+from harness.engine.resharding.whole import WholeState
 from harness.files import sizes_and_hashes
 from tests.ranks import run_command
 
@@ -59,3 +60,20 @@ def test_torch_loads_values_only_in_the_context_whatever_the_caller_asks_for(tmp
     assert not marker.exists()
     torch.load(file, weights_only=False)
     assert marker.exists()
+
+
+def test_neither_is_code_run_when_the_state_is_divided_anew_for_other_ranks(tmp_path):
+    marker = tmp_path / "was here"
+    torch.save({"module": Calls(marker)}, tmp_path / "mp_rank_00_model_states.pt")
+    with pytest.raises(ValueError, match="with more than weights and numbers .*mkdir.*; nothing of it was run"):
+        WholeState(tmp_path, 0, [])
+    assert not marker.exists()
+
+
+def test_an_environment_that_asks_torch_for_all_values_changes_nothing(tmp_path, monkeypatch):
+    """Set by many for old checkpoints of their own; torch refuses to load anything with both variables."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    torch.save({"a": torch.ones(1)}, tmp_path / "file.pt")
+    with weights_only():
+        assert torch.load(tmp_path / "file.pt", weights_only=False)["a"] == 1
+    assert os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] == "1"

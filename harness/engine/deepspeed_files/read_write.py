@@ -25,6 +25,7 @@ FOLDER = "deepspeed"  # folder of DeepSpeed's files inside a checkpoint
 # What DeepSpeed stores beside tensors and plain values. None of them does more than to hold values when it is restored.
 STORED_CLASSES = (LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address)
 _FORCE_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch.load, stronger than its argument
+_LOADS = (_FORCE_WEIGHTS_ONLY, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")  # torch refuses both at once
 
 
 def write_state(engine: Any, folder: Path, state: dict[str, Any]) -> None:
@@ -39,17 +40,28 @@ def read_state(engine: Any, folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: there are no such files, or one holds something else than values, whatever that is.
     """
-    try:
-        with print_to_log(), weights_only():
-            loaded, state = engine.load_checkpoint(str(folder), tag=FOLDER)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{folder / FOLDER}: got a file with more than weights and numbers ({_refused(error)}), expected what "
-            "DeepSpeed writes; nothing of it was run. Take another checkpoint: checkpoint.resume: STEP"
-        ) from None
+    with print_to_log(), values_only(folder / FOLDER):
+        loaded, state = engine.load_checkpoint(str(folder), tag=FOLDER)
     if loaded is None:
         raise ValueError(f"{folder}: got no DeepSpeed state; set checkpoint.resume: never to start afresh")
     return state
+
+
+@contextmanager
+def values_only(folder: Path) -> Iterator[None]:
+    """`weights_only`, for DeepSpeed's files in this folder.
+
+    Raises:
+        ValueError: a file holds something else than values, whatever that is.
+    """
+    try:
+        with weights_only():
+            yield
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{folder}: got a file with more than weights and numbers ({_refused(error)}), expected what DeepSpeed "
+            "writes; nothing of it was run. Take another checkpoint: checkpoint.resume: STEP"
+        ) from None
 
 
 @contextmanager
@@ -58,16 +70,14 @@ def weights_only() -> Iterator[None]:
 
     DeepSpeed 0.19 asks for the opposite in its calls, and offers no setting.
     """
-    before = os.environ.get(_FORCE_WEIGHTS_ONLY)
+    before = {name: os.environ.pop(name, None) for name in _LOADS}
     os.environ[_FORCE_WEIGHTS_ONLY] = "1"
     try:
         with torch.serialization.safe_globals(list(STORED_CLASSES)):
             yield
     finally:
-        if before is None:
-            del os.environ[_FORCE_WEIGHTS_ONLY]
-        else:
-            os.environ[_FORCE_WEIGHTS_ONLY] = before
+        del os.environ[_FORCE_WEIGHTS_ONLY]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def _refused(error: pickle.UnpicklingError) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.engine.deepspeed_files.read_write import weights_only
+from harness.engine.deepspeed_files.read_write import values_only
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_00_(optim|model)_states\.pt$")
@@ -31,7 +31,7 @@ class WholeState:
     """
 
     def __init__(self, folder: Path, stage: int, groups: list[list[str]]) -> None:
-        with weights_only():
+        with values_only(folder):
             self._shards = [_load(path) for path in _of_ranks(folder, "optim")]
             models = _of_ranks(folder, "model") or [folder / "mp_rank_00_model_states.pt"]
             self._model = _load(models[0])

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.config import CHECKPOINTS
+from harness.config import CHECKPOINTS, RunConfig
 from harness.engine.checkpoint import Checkpoints, resolve_pointer
 from harness.report.messages import warn
 from harness.settings import checked_json as json
 from harness.settings.yaml_text import read_yaml
 
+_WRITTEN = frozenset(RunConfig.model_fields)  # the sections of a resolved recipe
+
 
 def is_run_folder(folder: Path) -> bool:
-    """Whether the folder's recipe.yaml is one of this project; other programs have files of this name, too."""
+    """Whether the folder's recipe.yaml is one that a run has written: with every section, the defaults' too.
+
+    Other programs have files of this name, and so may a user, for a recipe of his own among files of his own.
+    """
     try:
         tree = read_yaml(folder / "recipe.yaml")
     except (OSError, ValueError):
         return False
-    return isinstance(tree, dict) and tree.keys() >= {"name", "model", "tasks", "training"}
+    return isinstance(tree, dict) and tree.keys() >= _WRITTEN
 
 
 def has_weights(model: Path) -> bool:

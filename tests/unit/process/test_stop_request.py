@@ -6,8 +6,10 @@ import os
 import signal
 
 import pytest
+import typer
 
-from harness.process import stop_request
+from harness.cli import mistakes
+from harness.process import rank_watch, stop_request
 from harness.process.stop_request import StopAskedError, asked, deferred, listen
 
 
@@ -46,3 +48,13 @@ def test_nothing_that_catches_errors_catches_a_stop() -> None:
 def test_sigusr2_is_ctrl_c() -> None:
     with deferred(), pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGUSR2)
+
+
+def test_a_rank_listens_before_it_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its watcher hands signals on at once; one that came before the rank listens would end it and lose its steps."""
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    listening = []
+    monkeypatch.setattr(rank_watch, "start", lambda: listening.append(signal.getsignal(signal.SIGUSR1)))
+    monkeypatch.setattr(mistakes, "_run", lambda app: None)
+    mistakes.run(typer.Typer())
+    assert listening == [stop_request._on_signal]

@@ -117,6 +117,24 @@ def test_a_run_that_goes_back_to_a_step_may_change_its_learning_rate_and_records
     assert newest.step == 3
 
 
+def test_a_start_that_is_killed_while_it_goes_back_goes_back_again(tmp_path: Path, monkeypatch) -> None:
+    """Once recorded, it would go on from the newest checkpoint, which must then be no later one."""
+    run_folder(tmp_path).prepare(trained_steps=0)
+    for step in (2, 4):
+        save(run_folder(tmp_path), step)
+    for place in ("go_on_from", "_point"):
+        with monkeypatch.context() as killed:
+            killed.setattr(Checkpoints, place, lambda *_, **__: 1 / 0)
+            folder = run_folder(tmp_path, "checkpoint.resume=2")
+            checkpoint = folder.newest_checkpoint()
+            assert checkpoint is not None
+            with pytest.raises(ZeroDivisionError):
+                folder.go_on_from(checkpoint)
+        again = run_folder(tmp_path, "checkpoint.resume=2").newest_checkpoint()
+        assert again is not None
+        assert again.step == 2
+
+
 def test_a_start_says_what_it_does_not_continue_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = run_folder(tmp_path)
     for name in ("stopped-step-00000003", "stopped-step-00000001", "stopped-step-mine"):

@@ -30,6 +30,15 @@ def test_a_folder_whose_recipe_is_another_programs_is_foreign(tmp_path: Path) ->
         pass
 
 
+def test_a_folder_in_which_a_user_keeps_a_recipe_of_his_own_is_foreign(tmp_path: Path) -> None:
+    """With that folder as output, the run would write its resolved recipe over the user's, comments and all."""
+    folder = run_folder(tmp_path, "checkpoint.resume=never")
+    folder.path.mkdir()
+    (folder.path / "recipe.yaml").write_text((tmp_path / "tiny.yaml").read_text())
+    with pytest.raises(ValueError, match=r"which holds recipe.yaml and is not a run folder"), folder.claimed():
+        pass
+
+
 def test_a_run_folder_is_claimed_again_and_a_cache_in_it_is_no_content(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, f"data.cache={tmp_path / 'run' / 'cache'}")
     (tmp_path / "run" / "cache").mkdir(parents=True)
