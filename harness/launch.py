@@ -32,6 +32,8 @@ _REPEAT_SECONDS = 2.0  # a rank that is still starting does not hear a signal ye
 _SECONDS_TO_END = 5.0
 _SECONDS_BEFORE_RESTART = 3.0
 _HOSTFILE = ("-H", "--hostfile")
+_STARTS_ELSEWHERE = ("--force_multi", "--launcher")
+_HOSTFILE_OF_DEEPSPEED = Path("/job/hostfile")  # which it takes without being told
 _HEARD = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
@@ -105,7 +107,11 @@ class _Job:
             status = statuses.of_process(self._wait(process))
         finally:
             self._end_rest(process.pid)
-        of_ranks = statuses.of_ranks(read_statuses(self.folder))
+        found = read_statuses(self.folder)
+        if status == statuses.DONE and not found and _starts_ranks_here(self.command):
+            _say("the launcher ended before any rank had started, as it does when a signal ends its second level")
+            return statuses.UNEXPECTED
+        of_ranks = statuses.of_ranks(found)
         return status if of_ranks == statuses.DONE else of_ranks
 
     def _prepare(self) -> None:
@@ -166,6 +172,14 @@ class _Job:
         for watcher in running_watchers(self.folder):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(watcher, number)
+
+
+def _starts_ranks_here(command: list[str]) -> bool:
+    """Whether the launcher starts ranks on this host, as far as can be told: not if ssh or the like starts all."""
+    elsewhere = (
+        any(word.startswith((*_HOSTFILE, *_STARTS_ELSEWHERE)) for word in command) or _HOSTFILE_OF_DEEPSPEED.exists()
+    )
+    return not ({"-h", "--help"} & set(command)) and ("--no_ssh" in command or not elsewhere)
 
 
 def run_folder(command: list[str]) -> Path | None:

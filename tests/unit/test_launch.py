@@ -200,3 +200,13 @@ def test_a_number_of_restarts_that_is_none_is_refused(started: Path) -> None:
     process = launch(started, "--restarts", "often")
     assert process.communicate(timeout=20)[1] == "launch.sh: --restarts: got often, expected a number, 0 or more\n"
     assert process.returncode == 2
+
+
+def test_a_launcher_that_ends_before_any_rank_has_started_has_not_succeeded() -> None:
+    """DeepSpeed's ends with 0 if a signal ends its second level, which a scheduler would take for a finished run."""
+    command = [sys.executable, "-c", LAUNCH, "--", sys.executable, "-c", "pass"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("launch.sh: the launcher ended before any rank had started")
+    for elsewhere in (["--hostfile=hosts"], ["--help"]):
+        assert subprocess.run([*command, *elsewhere], timeout=60, check=False).returncode == 0
