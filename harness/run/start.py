@@ -162,7 +162,11 @@ def has_dropout(model: nn.Module, rate: float | None) -> bool:
     """Whether training drops anything. rate: the recipe's `training.dropout`; None: the model's own rates."""
     if rate is not None:
         return rate > 0
-    return any(module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout))
+    if any(module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout)):
+        return True
+    # Attention without a module for it (Qwen, Llama, ModernBERT) keeps its rate as a number.
+    numbers = (vars(module).get("attention_dropout") for module in model.modules())
+    return any(isinstance(rate, float) and rate > 0 for rate in numbers)
 
 
 def warn_of_lost_records(folder: RunFolder, trained_steps: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from torch import nn
+from transformers import LlamaConfig, LlamaModel
 
 from harness.config import load_recipe
 from harness.engine.checkpoint import Checkpoint
@@ -65,6 +66,13 @@ def test_dropout_is_on_by_the_recipes_rate_or_the_models_own() -> None:
     with_dropout = nn.Sequential(nn.Dropout(0.1))
     assert [has_dropout(with_dropout, rate) for rate in (None, 0.0, 0.2)] == [True, False, True]
     assert not has_dropout(nn.Sequential(nn.Dropout(0.0)), None)
+
+
+def test_dropout_of_attention_that_has_no_module_of_its_own_is_on_too() -> None:
+    sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1}
+    models = [LlamaModel(LlamaConfig(**sizes, **heads, attention_dropout=rate)) for rate in (0.0, 0.1)]
+    assert [has_dropout(model, None) for model in models] == [False, True]
 
 
 @pytest.mark.parametrize("change", ["output=/proc/run", "data.cache=/proc/cache"])
