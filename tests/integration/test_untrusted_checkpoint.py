@@ -65,7 +65,7 @@ def test_torch_loads_values_only_in_the_context_whatever_the_caller_asks_for(tmp
 def test_neither_is_code_run_when_the_state_is_divided_anew_for_other_ranks(tmp_path):
     marker = tmp_path / "was here"
     torch.save({"module": Calls(marker)}, tmp_path / "mp_rank_00_model_states.pt")
-    with pytest.raises(ValueError, match="with more than weights and numbers .*mkdir.*; nothing of it was run"):
+    with pytest.raises(ValueError, match=r"with more than weights and numbers .*mkdir.*; nothing of it was run"):
         WholeState(tmp_path, 0, [])
     assert not marker.exists()
 

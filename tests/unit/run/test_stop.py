@@ -18,7 +18,10 @@ def stopped(folder: Any) -> str:
     config = SimpleNamespace(training=SimpleNamespace(precision="fp32"))
     plan = SimpleNamespace(step=5, texts=SimpleNamespace(source_T=[], text_T=[]))
     run: Any = SimpleNamespace(config=config, tasks=())
-    with pytest.raises(ValueError, match="step 5: the loss is not finite") as error, stop.explain_non_finite(run, folder):
+    with (
+        pytest.raises(ValueError, match="step 5: the loss is not finite") as error,
+        stop.explain_non_finite(run, folder),
+    ):
         raise NonFiniteError(plan, "the loss", ["faq"], [])  # type: ignore[arg-type]
     return str(error.value)
 
