@@ -1,6 +1,7 @@
 """llama.cpp's converter to GGUF: the pooling type, and no projection but EmbeddingGemma's.
 
-Source: ggml-org/llama.cpp, convert_hf_to_gguf.py (`_try_set_pooling_type`), and conversion/base.py at 00bd27a. Read, not run.
+Source: ggml-org/llama.cpp, convert_hf_to_gguf.py (`_try_set_pooling_type`) before 00bd27a.
+Read, not run.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ def judge(files: ModelFiles) -> Verdict:
         found.notes.append("converts the projection (Dense) only with --sentence-transformers-dense-modules")
     if files.norms:
         found.differs.append("LayerNorm after the pooling is dropped")
+    if files.looks_both_ways:
+        found.differs.append("is_causal: false is not kept: run llama-server with --attention non-causal")
     if files.layout.lower_case:
         found.differs.append("do_lower_case is not read: texts are not lower-cased")
     if files.prompts:

@@ -14,6 +14,9 @@ from harness.model_folder.pooling import PoolingMode
 # The names that sentence-transformers < 5.4 gives to modules, and those that it gives since then.
 OLD_MODULE = "sentence_transformers.models."
 NEW_MODULES = ("sentence_transformers.base.modules.", "sentence_transformers.sentence_transformer.modules.")
+DECODERS = frozenset(
+    "gemma gemma2 gpt2 gpt_neox llama mistral mixtral opt phi phi3 qwen2 qwen3".split()
+)  # model types of which a token sees only those before it
 LENGTH_FILES = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -71,6 +74,11 @@ class ModelFiles:
     def pooling(self) -> tuple[PoolingMode, ...]:
         """The poolings of the model; the mean, as in sentence-transformers, where no file says so."""
         return self.layout.pooling or ("mean",)
+
+    @property
+    def looks_both_ways(self) -> bool:
+        """Whether this is a decoder whose tokens see those after them, by transformers 5's `is_causal`."""
+        return self.config.get("is_causal") is False and str(self.config.get("model_type")) in DECODERS
 
     @property
     def dense(self) -> list[HeadModule]:

@@ -24,7 +24,7 @@ _ARCHITECTURES = {
 _NEEDED = {
     "modernbert": ("global_rope_theta", "local_rope_theta", "global_attn_every_n_layers", "local_attention"),
     "qwen2": ("rope_theta",),
-    "qwen3": ("rope_theta",),
+    "qwen3": ("rope_theta", "eos_token_id", "use_sliding_window", "attention_bias"),
     "mistral": ("rope_theta",),
     "gemma3_text": ("rope_theta", "rope_local_base_freq"),
 }
@@ -70,6 +70,10 @@ def _backbone(files: ModelFiles, found: Findings) -> None:
     for key in _NEEDED.get(kind, ()):
         if files.config.get(key) is None:
             found.refuses.append(f"config.json: missing field {key}")
+    if kind == "qwen3" and files.config.get("use_sliding_window"):
+        found.refuses.append("config.json: use_sliding_window is not supported for qwen3")
+    if kind == "qwen3" and files.looks_both_ways:
+        found.differs.append("config.json: is_causal: false is not read: a token does not see those after it")
 
 
 def _pooling(files: ModelFiles, found: Findings) -> None:
@@ -80,7 +84,7 @@ def _pooling(files: ModelFiles, found: Findings) -> None:
     settings = files.pooling_settings
     for name in _FLAGS:
         if not isinstance(settings.get(f"pooling_mode_{name}"), bool):
-            found.refuses.append(f"1_Pooling/config.json: missing field pooling_mode_{name}; no --pooling was given")
+            found.refuses.append(f"1_Pooling/config.json: missing field pooling_mode_{name}; start it with --pooling")
             return
     taken = next((mode for flag, mode in _POOLING_OF_FLAG.items() if settings.get(f"pooling_mode_{flag}")), None)
     if taken is None:

@@ -40,6 +40,8 @@ def findings(files: ModelFiles) -> Findings:
                 f"config.json: rotary positions: takes {key} {_in_words(taken)} instead of {_in_words(value)}, which stands "
                 "in rope_parameters only"
             )
+    if files.looks_both_ways:
+        found.differs.append("config.json: is_causal: false is not read: a token does not see those after it")
     if files.tokenizer_config.get("tokenizer_class") == NEW_TOKENIZER_CLASS:
         found.refuses.append(f"tokenizer_config.json: no such class: {NEW_TOKENIZER_CLASS}")
     if isinstance(files.tokenizer_config.get("extra_special_tokens"), list):

@@ -10,14 +10,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from harness.export.readers.model_files import NEW_MODULES, OLD_MODULE, ModelFiles, kind_of
+from harness.export.readers.model_files import DECODERS, NEW_MODULES, OLD_MODULE, ModelFiles, kind_of
 from harness.export.readers.verdict import Findings, Reader, Verdict
 
 _SOURCE = "vllm/transformers_utils/config.py, model_executor/models/adapters.py; read"
 _OLD = Reader("vLLM, before", "before pull request 54533", _SOURCE)
 _NEW = Reader("vLLM", "0036026", _SOURCE)
 _POOLINGS = {"CLS": "cls", "LAST": "last", "MEAN": "mean"}
-_DECODERS = {"gemma", "gemma2", "gpt2", "gpt_neox", "llama", "mistral", "mixtral", "opt", "phi", "phi3", "qwen2", "qwen3"}
 _CLS_BY_DEFAULT = {"bert", "roberta", "xlm-roberta", "camembert", "modernbert", "nomic_bert", "new"}
 _ACTIVATIONS = {"identity", "tanh", "gelu", "relu", "silu", "sigmoid"}
 
@@ -71,7 +70,7 @@ def _taken(settings: dict[str, Any], first_key_only: bool) -> str | None:
 
 def _pooling(files: ModelFiles, found: Findings, taken: str | None) -> None:
     kind, right = str(files.config.get("model_type")), files.pooling
-    default = "last" if kind in _DECODERS else "cls" if kind in _CLS_BY_DEFAULT else None
+    default = "last" if kind in DECODERS else "cls" if kind in _CLS_BY_DEFAULT else None
     way_out = "set --pooler-config" if len(right) == 1 and right[0] in _POOLINGS.values() else "it has no such pooling"
     # Both have the same direction, and only this is left if the vector is normalised at once.
     is_same = right == ("mean_sqrt_len_tokens",) and taken == "mean" and files.layout.normalize and not files.layout.head

@@ -71,7 +71,7 @@ def start(folder: Path, kind: str) -> Path:
 
 def exported(folder: Path, kind: str, **settings: Any) -> tuple[Path, Any]:
     """The exported folder of a model of this kind, and the embeddings of `TEXTS` by the encoder."""
-    given = config(start(folder / "start", kind), pooling=BACKBONES[kind][1], **settings)
+    given = config(start(folder / "start", kind), **{"pooling": BACKBONES[kind][1], **settings})
     encoder, tokeniser = load_encoder(given).eval(), Tokeniser(given.name_or_path)
     out, state = folder / "out", {key: value.clone() for key, value in encoder.state_dict().items()}
     write_model(out, encoder, state, tokeniser.tokenizer, given, prompts=PROMPTS, card="card")
