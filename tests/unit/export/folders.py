@@ -69,12 +69,13 @@ def start(folder: Path, kind: str) -> Path:
     return folder
 
 
-def exported(folder: Path, kind: str, **settings: Any) -> tuple[Path, Any]:
+def exported(folder: Path, kind: str, prompts: ModelPrompts = PROMPTS, **settings: Any) -> tuple[Path, Any]:
     """The exported folder of a model of this kind, and the embeddings of `TEXTS` by the encoder."""
-    given = config(start(folder / "start", kind), **{"pooling": BACKBONES[kind][1], **settings})
+    first = settings.pop("name_or_path", None) or start(folder / "start", kind)
+    given = config(first, **{"pooling": BACKBONES[kind][1], **settings})
     encoder, tokeniser = load_encoder(given).eval(), Tokeniser(given.name_or_path)
     out, state = folder / "out", {key: value.clone() for key, value in encoder.state_dict().items()}
-    write_model(out, encoder, state, tokeniser.tokenizer, given, prompts=PROMPTS, card="card")
+    write_model(out, encoder, state, tokeniser.tokenizer, given, prompts=prompts, card="card")
     embedding_BD = embed_on_cpu(encoder, tokeniser, TEXTS, given.longest_text)
     return out, nn.functional.normalize(torch.from_numpy(embedding_BD), dim=1).numpy()
 
