@@ -9,6 +9,7 @@ import typer
 
 from harness import __version__
 from harness.cli.check import check
+from harness.cli.check_export import check_export
 from harness.cli.evaluate import evaluate
 from harness.cli.export import export
 from harness.cli.filter import filter_
@@ -56,6 +57,7 @@ app.command("evaluate")(evaluate)
 app.command("mine")(mine)
 app.command("filter")(filter_)
 app.command("export")(export)
+app.command("check-export")(check_export)
 app.command("report")(report)
 app.command("plan")(plan)
 app.command("check")(check)

@@ -16,12 +16,12 @@ _TOUCHES_A_WORD = re.compile(r"(?<!\w)_|_(?!\w)")  # elsewhere, as in ndcg_at_10
 
 def plain(text: Any) -> str:
     """The text in one line, with every mark of Markdown and HTML as a character, also inside a table."""
-    return _TOUCHES_A_WORD.sub(r"\\_", _MARKS.sub(r"\\\1", html.escape(_one_line(str(text)), quote=False)))
+    return _TOUCHES_A_WORD.sub(r"\\_", _MARKS.sub(r"\\\1", html.escape(one_line(str(text)), quote=False)))
 
 
 def code(text: Any, *, in_table: bool = False) -> str:
     """The text in one line as code. In a table, GitHub's Markdown takes `|` for the end of a cell, also within code."""
-    line = _one_line(str(text))
+    line = one_line(str(text))
     line = line.replace("|", "\\|") if in_table else line
     fence = "`" * (_longest_run(line) + 1)
     space = " " if line.startswith("`") or line.endswith("`") or not line.strip() else ""
@@ -40,7 +40,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Line breaks and other control characters as blanks."""
     return "".join(c if c.isprintable() else " " for c in text)
 

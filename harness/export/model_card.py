@@ -9,35 +9,28 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.export.markdown import code, code_block, plain, table
+from harness.export.markdown import code, code_block, one_line, plain, table
+from harness.export.readers import TRIED
 from harness.prompts import ModelPrompts
+from harness.prompts.model_prompts import SENTENCE_NAME_OF_KIND
 
-_FRONT_MATTER = """\
----
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-tags: [sentence-transformers, feature-extraction, sentence-similarity]
----
-"""
-_USAGE = """\
-```python
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer("PATH/TO/THIS/FOLDER")
-vectors = model.encode(["a text", "another"])
-```
+_OLDER_VERSIONS = """\
+Before sentence-transformers 5, `model.encode(texts, prompt_name="query")` does what `encode_query` does here.
 """
 _PROMPTS = """\
 The texts below are put before a text. `model.encode_query` takes the prompt `query`, `model.encode_document` the prompt
 `document`, `model.encode(texts, prompt_name=NAME)` any of them; plain `model.encode` takes {default}.
+mteb finds `query`, `document` and its own types of tasks by these names.
 """
 
 
 def model_card(
     *,
     name: str,
+    metadata: str,
     base_model: str,
     dim: int,
+    max_length: int,
     matryoshka_dims: Sequence[int] | None,
     prompts: ModelPrompts,
     recipe_yaml: str,
@@ -48,17 +41,20 @@ def model_card(
     """The Markdown text. data: entries (task, data set, rows, hash); scores: entries (data set, metric, before, after);
     None: not known.
 
-    dim: embedding dimensions. facts: name → value of other facts about the training.
+    metadata: the front matter. dim: embedding dimensions. max_length: tokens of the longest text. facts: name → value of other facts about the training.
     """
     data_rows = [
         (plain(task), plain(source), str(rows), code(digest, in_table=True)) for task, source, rows, digest in data
     ]
     sections = [
-        _FRONT_MATTER,
+        metadata,
         f"# {plain(name)}\n",
-        f"Text embeddings of {dim} dimensions, trained from {code(base_model)}.\n",
+        f"Text embeddings of {dim} dimensions for texts of up to {max_length} tokens, trained from {code(base_model)}. "
+        "They are compared by cosine.\n",
         *_matryoshka(matryoshka_dims or ()),
-        _USAGE,
+        code_block(_example(prompts), "python"),
+        _OLDER_VERSIONS,
+        f"Folders of this form were loaded and compared with {_versions()}.\n",
         *_prompts(prompts),
         "## Scores\n",
         _scores(scores),
@@ -69,6 +65,33 @@ def model_card(
         code_block(recipe_yaml, "yaml"),
     ]
     return "\n".join(sections)
+
+
+def _example(prompts: ModelPrompts) -> str:
+    """A program that encodes queries, documents and, where it has a prompt for them, other texts."""
+    retrieval = prompts.of_kind("retrieval")
+    lines = [
+        "from sentence_transformers import SentenceTransformer",
+        "",
+        'model = SentenceTransformer("PATH/TO/THIS/FOLDER")',
+        f'queries = model.encode_query(["a query"])  # puts {_put(retrieval.query)} before it',
+        f'documents = model.encode_document(["a document", "another"])  # puts {_put(retrieval.document)} before each',
+        "print(model.similarity(queries, documents))",
+    ]
+    for name in SENTENCE_NAME_OF_KIND.values():
+        if prompts.named.get(name):
+            text = f'vectors = model.encode(["a text", "another"], prompt_name="{name}")'
+            lines.append(f"{text}  # puts {_put(prompts.named[name])} before each")
+    return "\n".join(lines)
+
+
+def _put(prompt: str) -> str:
+    return one_line(json.dumps(prompt, ensure_ascii=False)) if prompt else "nothing"
+
+
+def _versions() -> str:
+    *others, last = (f"sentence-transformers {one} (transformers {other})" for one, other in TRIED)
+    return f"{', '.join(others)} and {last}"
 
 
 def _matryoshka(dims: Sequence[int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Writes a trained encoder as a folder that sentence-transformers can load, and compares folder and encoder.
+"""Writes a trained encoder as a folder that sentence-transformers and servers load, and compares folder and encoder.
 
 model/  config.json, model.safetensors, tokenizer   1_Pooling/   2_Dense/ (with a projection)   3_Normalize/   README.md
 """
@@ -21,10 +21,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
+from harness.export.read_by_all import rewrite_for_all_readers
 from harness.files import replace_folder, unfinished_folder
 from harness.model_folder.layout import read_layout
 from harness.model_folder.pooling import POOLINGS
 from harness.prompts import ModelPrompts
+from harness.prompts.names_of_others import with_names_of_others
 
 TOLERANCE = 1e-5
 
@@ -67,14 +69,19 @@ def _write_files(
     modules: list[nn.Module] = [_transformer(temporary, config, encoder), _pooling(encoder), *_head(encoder, state)]
     if encoder.normalize:
         modules.append(Normalize())
-    stored, default = dict(prompts.named) or None, prompts.default_name
-    model = SentenceTransformer(modules=modules, device="cpu", prompts=stored, default_prompt_name=default)
+    stored, default = dict(with_names_of_others(prompts).named) or None, prompts.default_name
+    model = SentenceTransformer(
+        modules=modules, device="cpu", prompts=stored, default_prompt_name=default, similarity_fn_name="cosine"
+    )
     model.save_pretrained(str(temporary), create_model_card=False)
-    _change_json(
-        # Two keys that sentence-transformers reads, but since 5.4 does not write.
-        temporary / "sentence_bert_config.json",
-        max_seq_length=config.longest_text,
-        do_lower_case=encoder.layout.lower_case,
+    rewrite_for_all_readers(
+        temporary,
+        pooling=encoder.pooling_modes,
+        token_dim=encoder.pooled_dim // len(encoder.pooling_modes),
+        include_prompt=encoder.layout.include_prompt,
+        max_length=config.longest_text,
+        matryoshka_dims=config.matryoshka_dims,
+        model_input_names=tokenizer.model_input_names,
     )
     (temporary / "README.md").write_text(card, encoding="utf-8")
     _give_all_one_mode(temporary)

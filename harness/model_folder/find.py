@@ -16,7 +16,7 @@ DEMO_MODEL = "demo-minilm"
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 # The files of a model that are fetched from the hub. Pickled weights are not: opening a pickle can run code.
-_FETCHED_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
+_FETCHED_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors", "README.md")  # the last for its license
 _OTHER_FORMATS = ("onnx/*", "openvino/*")
 
 

@@ -13,12 +13,15 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.encoder.load import load_encoder
+from harness.export.card_metadata import base_metadata, front_matter, hub_name
 from harness.export.model_card import model_card
 from harness.export.sentence_transformers_folder import embed_on_cpu, verify_model, write_model
 from harness.model_folder.find import published_name
 from harness.prompts import ModelPrompts
+from harness.prompts.names_of_others import with_names_of_others
 from harness.report.messages import warn
 from harness.run.folder import RunFolder
+from harness.settings.section import as_tuple
 
 _KEYS_OF_PATHS = ("path", "data", "name_or_path", "corpus", "bank", "deepspeed")  # of a recipe, in any section
 
@@ -51,7 +54,7 @@ def export_model(
     """
     state = dict(encoder.state_dict() if weights is None else weights)
     prompts, differences = inference_prompts(folder.config), []
-    card = _model_card(folder, encoder.dim, step, prompts)
+    card = _model_card(folder, encoder.dim, step, with_names_of_others(prompts))
 
     def compare(written: Path) -> None:
         if check_texts:
@@ -78,10 +81,21 @@ def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPro
     evaluated = [row["step"] for row in folder.read("evaluation.json", [])]
     before, after = folder.scores(0), folder.scores(max((s for s in evaluated if step is None or s <= step), default=0))
     versions = facts.get("versions", {})
+    scores = [
+        (dataset, metric, before.get(dataset, {}).get(metric), value)
+        for dataset, metrics in after.items()
+        for metric, value in metrics.items()
+    ]
+    kinds = {fact["name"]: fact["kind"] for fact in facts.get("evaluation_data", [])}
+    base = base_metadata(config.model.name_or_path)
+    # Files and folders stand in run.json with their whole path.
+    hub_data = [path for entry in facts.get("data", []) for path in as_tuple(entry["path"]) if hub_name(path)]
     return model_card(
         name=config.name,
+        metadata=front_matter(config.name, base, hub_data, scores, kinds),
         base_model=_public(published_name(config.model.name_or_path)),
         dim=dim,
+        max_length=config.model.longest_text,
         matryoshka_dims=config.model.matryoshka_dims,
         prompts=prompts,
         recipe_yaml=_public_recipe(config),
@@ -89,11 +103,7 @@ def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPro
             (entry["task"], ", ".join(_names(entry["path"])), entry["rows"], entry["hash"])
             for entry in facts.get("data", [])
         ],
-        scores=[
-            (dataset, metric, before.get(dataset, {}).get(metric), value)
-            for dataset, metrics in after.items()
-            for metric, value in metrics.items()
-        ],
+        scores=scores,
         facts={
             "steps": step or config.training.steps,
             "ranks": facts.get("world_size"),

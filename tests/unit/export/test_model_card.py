@@ -14,8 +14,10 @@ from harness.prompts import ModelPrompts
 
 FACTS: dict[str, Any] = {
     "name": "small",
+    "metadata": "---\n---\n",
     "base_model": "somebody/model",
     "dim": 384,
+    "max_length": 512,
     "matryoshka_dims": (128, 384),
     "prompts": ModelPrompts({"query": "find: ", "STS": "same\n"}),
     "recipe_yaml": "name: small\n",
@@ -48,6 +50,7 @@ def test_without_scores_prompts_or_matryoshka_dims_the_card_says_so_or_nothing()
     assert "No evaluation data was named in the recipe." in card
     assert "Matryoshka" not in card
     assert "Prompts" not in card
+    assert "encode_query([\"a query\"])  # puts nothing before it" in card
 
 
 HOSTILE = [
