@@ -17,8 +17,7 @@ from harness.cli.parts.opened_model import FoundModel, OpenedModel, find_model
 from harness.encoder.load import config_of_folder
 from harness.evaluation.mteb.available import require_mteb, unchanged_process
 from harness.evaluation.mteb.outcome import Outcome
-from harness.evaluation.mteb.ranks import Ask, together
-from harness.evaluation.mteb.requests import Ranks
+from harness.evaluation.mteb.ranks import Ask, Ranks, together
 from harness.evaluation.results import json_values
 from harness.files import check_output, replace_file
 from harness.hosts import watch
@@ -173,7 +172,7 @@ def _facts(
         name=_name(found),
         identity={**identity, "normalize": encoder.normalize},
         parameters=sum(weight.numel() for weight in encoder.parameters()),
-        embedding_parameters=encoder.backbone.get_input_embeddings().weight.numel(),
+        embedding_parameters=sum(w.numel() for w in encoder.backbone.get_input_embeddings().parameters()),
         embed_dim=settings["embed_dim"] or encoder.dim,
         max_tokens=found.config.max_length,
         has_prompts=not prompts.is_empty or "prompts" in settings,
@@ -250,7 +249,7 @@ def _show(
     from harness.evaluation.mteb.tables import as_json, averages, averages_table, compared_table, scores_table
 
     console, types = Console(), [str(task.metadata.type) for task in held.tasks]
-    console.print(scores_table(outcome))
+    console.print(scores_table(outcome, [task.metadata.name for task in held.tasks]))
     rows = averages(outcome, types)
     if len(types) > 1:
         console.print(averages_table(rows))

@@ -91,7 +91,7 @@ def mteb_request(
         )
     if ignore_identical_ids:
         raise ValueError("--ignore-identical-ids: is for your own data; each task of mteb says it itself")
-    lists = {name: tuple(options[name]) for name in ("tasks", "languages") if name in options}
+    lists: dict[str, Any] = {name: tuple(options[name]) for name in ("tasks", "languages") if name in options}
     if "tasks" in lists:
         lists["tasks"] += tuple(positional)
     return {**options, **lists, "data": data_root}

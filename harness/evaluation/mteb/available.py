@@ -1,7 +1,7 @@
 """Imports mteb, an optional package, and keeps it from changing what this process draws at random or prints.
 
 Importing mteb 2.26, creating one of its tasks and running one sets the seeds of random, numpy and torch for the whole
-process (`findings/mteb_import_sets_seeds.sh`). A run that is scored during training must draw what it would draw without.
+process (`findings/mteb_import_sets_seeds.sh`). A run that is scored during training must draw as it would without.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def read_model_meta(file: Path) -> dict[str, Any]:
 
 
 def results_folder(root: Path, meta: ModelMeta) -> Path:
-    """`ROOT/results/ORG__NAME/REVISION`, and `experiments/SETTINGS` below it for other settings than the model's own."""
+    """`ROOT/results/ORG__NAME/REVISION`; `experiments/SETTINGS` below it for other settings than the model's own."""
     return _paths(root).get_task_result_path("TASK", meta).parent
 
 

@@ -10,15 +10,14 @@ from mteb._create_dataloaders import create_dataloader
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models import ModelMeta, SearchEncoderWrapper
 from mteb.models.abs_encoder import AbsEncoder
-from mteb.types import PromptType
+from mteb.types import EncodeKwargs, PromptType
 
 from harness.evaluation.mteb.prompts import TaskPrompts, role_of
-from harness.evaluation.mteb.ranks import Ask
-from harness.evaluation.mteb.requests import AddDocuments, Encode, Search
+from harness.evaluation.mteb.ranks import AddDocuments, Ask, Encode, Search
 
 DOCUMENTS = 50_000  # sent to the ranks at a time; as many as mteb encodes at a time
 LOADED = 1024  # texts of a batch of mteb's data loader; how many the model takes at a time is its own matter
-ENCODE_KWARGS = {"batch_size": LOADED, "show_progress_bar": False}
+ENCODE_KWARGS: EncodeKwargs = {"batch_size": LOADED, "show_progress_bar": False}
 
 
 class EncodingError(ValueError):
@@ -27,6 +26,8 @@ class EncodingError(ValueError):
 
 class RankedModel(AbsEncoder):
     """An `EncoderProtocol` and `SearchProtocol` of mteb 2. ask: see `ranks.together`."""
+
+    mteb_model_meta: ModelMeta
 
     def __init__(self, ask: Ask, prompts: TaskPrompts, meta: ModelMeta) -> None:
         self._ask, self._prompts = ask, prompts

@@ -39,7 +39,7 @@ class TaskPrompts:
     """
 
     model: ModelPrompts
-    choice: PromptChoice = PromptChoice()
+    choice: PromptChoice = PromptChoice()  # noqa: RUF009 (frozen)
     given: Mapping[str, str] = field(default_factory=dict)
     template: str | None = None
     instructions: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def role_of(prompt_type: PromptType | None) -> EncodingRole:
 
 def _of_metadata(task: TaskMetadata, prompt_type: PromptType | None) -> str | None:
     """What mteb tells a model to do in this task."""
-    prompt = task.prompt
+    prompt: Any = task.prompt
     return prompt.get((prompt_type or PromptType.query).value) if isinstance(prompt, dict) else prompt
 
 
@@ -98,7 +98,7 @@ def read_prompts(file: Path, tasks: Collection[str]) -> dict[str, str]:
     for name in tree:
         if name not in known:
             raise ValueError(
-                f"--prompts: {file}: got the name {name}, expected query, document, a type of task (STS, Retrieval ...) "
+                f"--prompts: {file}: got the name {name}, expected query, document, a type of task (STS ...) "
                 f"or one of the tasks, alone or with -query or -document{did_you_mean(name, known)}"
             )
     return tree

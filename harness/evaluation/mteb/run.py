@@ -78,7 +78,7 @@ def run_tasks(
 
 
 def _finished(task: AbsTask, model: RankedModel, cache: ResultCache | None, progress: Progress) -> TaskResult | None:
-    """The scores of an earlier start, if they are whole. A file that a killed start has left half written is removed."""
+    """The scores of an earlier start, if they are whole. A file that a kill has left half written is removed."""
     if cache is None:
         return None
     name, meta = task.metadata.name, model.mteb_model_meta
@@ -107,7 +107,7 @@ def _run(
     load_data(task)
     strategy = "always" if overwrite else "only-missing"
     found = mteb.evaluate(
-        model, task, cache=cache, overwrite_strategy=strategy, encode_kwargs=dict(ENCODE_KWARGS),
+        model, task, cache=cache, overwrite_strategy=strategy, encode_kwargs=ENCODE_KWARGS.copy(),
         show_progress_bar=False, co2_tracker=False,
     )  # fmt: skip
     if not keep_data:
@@ -140,7 +140,7 @@ def load_data(task: AbsTask) -> None:
 def _way_to_data() -> str:
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
         return (
-            "HF_HUB_OFFLINE is set, so only data in the cache (HF_HOME) is read: fetch it where the hub can be reached, "
+            "HF_HUB_OFFLINE is set, so only data in the cache (HF_HOME) is read: fetch it where the hub is reached, "
             "or give a folder that holds ORG/NAME"
         )
     return (

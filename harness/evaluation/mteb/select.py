@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import isabstract
 from pathlib import Path
@@ -23,7 +22,7 @@ from harness.settings.recipe_file import did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a user asks for. knob: how messages call the setting of the tasks."""
+    """What a user asks for. knob, language_knob: how messages call the settings."""
 
     benchmark: str | None = None
     tasks: tuple[str, ...] = ()
@@ -31,6 +30,7 @@ class Selection:
     task_file: Path | None = None
     data: Path | None = None
     knob: str = "--tasks"
+    language_knob: str = "--language"
 
 
 def selected_tasks(selection: Selection) -> list[AbsTask]:
@@ -39,7 +39,7 @@ def selected_tasks(selection: Selection) -> list[AbsTask]:
     Raises:
         ValueError: no such benchmark, task or language, or a task that is not of texts; one line.
     """
-    _check_languages(selection.languages)
+    _check_languages(selection)
     own = _tasks_of_file(selection.task_file) if selection.task_file is not None else {}
     tasks = _tasks_of_benchmark(selection.benchmark) if selection.benchmark is not None else []
     names = selection.tasks or (() if selection.benchmark else tuple(own))
@@ -50,19 +50,19 @@ def selected_tasks(selection: Selection) -> list[AbsTask]:
     kept = [_prepared(task, selection.data) for task in by_name.values() if _is_kept(task, selection)]
     if not kept:
         raise ValueError(
-            f"--language: got {', '.join(selection.languages)}, which no task of {selection.benchmark} has"
+            f"{selection.language_knob}: got {', '.join(selection.languages)}, which no task of {selection.benchmark} has"
         )
     return kept
 
 
-def _check_languages(codes: Sequence[str]) -> None:
-    for code in codes:
+def _check_languages(selection: Selection) -> None:
+    for code in selection.languages:
         try:
             check_language_code(code)
         except ValueError:
             raise ValueError(
-                f"--language: got {code}, expected the three letters of ISO 639-3, alone or with a script, as in eng, "
-                "cmn or cmn-Hans"
+                f"{selection.language_knob}: got {code}, expected the three letters of ISO 639-3, alone or with a "
+                "script, as in eng, cmn or cmn-Hans"
             ) from None
 
 
@@ -127,8 +127,8 @@ def _is_kept(task: AbsTask, selection: Selection) -> bool:
             return False  # of a benchmark, the tasks of these languages are meant
         available = sorted({code for codes in task.metadata.hf_subsets_to_langscripts.values() for code in codes})
         raise ValueError(
-            f"--language: got {', '.join(selection.languages)}, but {name} has {', '.join(available)}; leave it out, or "
-            "name one of these"
+            f"{selection.language_knob}: got {', '.join(selection.languages)}, but {name} has {', '.join(available)}; "
+            "leave it out, or name one of these"
         ) from None
 
 

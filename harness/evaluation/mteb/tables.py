@@ -27,16 +27,17 @@ def averages(outcome: Outcome, types: Sequence[str]) -> list[Average]:
     return [*rows, average("mean over tasks", all_scores, len(types)), by_type]
 
 
-def scores_table(outcome: Outcome) -> Table:
-    """Task, type, main metric, score."""
+def scores_table(outcome: Outcome, names: Sequence[str]) -> Table:
+    """Task, type, main metric, score of the tasks that were asked for; — without a score."""
     table = Table()
     for heading in ("task", "type", "metric"):
         table.add_column(heading)
     table.add_column("score", justify="right")
-    for task in outcome.tasks:
-        table.add_row(task.name, task.type, task.metric, _cell(task.score, ".4f"))
-    for name in outcome.problems:
-        table.add_row(name, "", "", _NONE)
+    scored = {task.name: task for task in outcome.tasks}
+    for name in names:
+        task = scored.get(name)
+        cells = ("", "", _NONE) if task is None else (task.type, task.metric, _cell(task.score, ".4f"))
+        table.add_row(name, *cells)
     return table
 
 
