@@ -33,6 +33,6 @@ def kind_of(data: EvaluationData) -> Kind[Any]:
 
 
 def main_metric_of(metrics: Iterable[str]) -> str:
-    """The main metric among the metrics of one data set: of our kinds each has a different one; a task of mteb has one."""
+    """The main metric of one data set: each of our kinds has a different one; a task of mteb has only one metric."""
     listed = list(metrics)
     return next((metric for metric in MAIN_METRIC.values() if metric in listed), listed[0])

@@ -116,5 +116,6 @@ def _facts(tasks: list[AbsTask], prompts: ModelPrompts) -> list[dict[str, Any]]:
 
 def _meta() -> Any:
     from mteb.models import ModelMeta
+    from mteb.models.model_meta import ScoringFunction
 
-    return ModelMeta.create_empty({"similarity_fn_name": "cosine"})
+    return ModelMeta.create_empty({"similarity_fn_name": ScoringFunction.COSINE})

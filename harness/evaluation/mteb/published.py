@@ -1,9 +1,9 @@
 """Scores beside those that Conan-embedding-v1's authors published for C-MTEB: only what is the same is compared.
 
 Published: arXiv 2408.15710, table of results on the 35 data sets of C-MTEB, averages by category in percent. The
-`MTEB(cmn, v1)` of mteb 2.26 has 31 of them. The other four are single subsets of multilingual tasks, and are counted when they are
-scored, too. mteb 2.26 reports the best accuracy of Ocnli and Cmnli where C-MTEB reports the average precision of the
-cosine (FlagEmbedding, C_MTEB/summarize_results.py), so here the latter is taken from mteb's results.
+`MTEB(cmn, v1)` of mteb 2.26 has 31 of them. The other four are single subsets of multilingual tasks, and are counted
+when they are scored, too. mteb 2.26 reports the best accuracy of Ocnli and Cmnli where C-MTEB reports the average
+precision of the cosine (FlagEmbedding, C_MTEB/summarize_results.py), which is taken from mteb's results here.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ Ask = Callable[[Any], Any]  # a request → rank 0's answer to it
 def together(work: Callable[[Ask], Value], serve: Ask) -> Value:
     """Run `work(ask)` on rank 0 and return its value on every rank; each `ask(request)` runs `serve(request)` on all.
 
-    Every rank must call it. work: called on rank 0 only, in a thread; must not call collectives itself, and its value is
-    sent to all ranks. serve: may call collectives; rank 0's value is what `ask` returns. While rank 0 works alone, it
+    Every rank must call it. work: called on rank 0 only, in a thread; must not call collectives; its value is sent to
+    all ranks. serve: may call collectives; rank 0's value is what `ask` returns. While rank 0 works alone, it
     gives a sign of life every second.
 
     Raises:

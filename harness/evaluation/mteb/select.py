@@ -49,9 +49,8 @@ def selected_tasks(selection: Selection) -> list[AbsTask]:
     by_name = {task.metadata.name: copy.copy(task) for task in tasks}
     kept = [_prepared(task, selection.data) for task in by_name.values() if _is_kept(task, selection)]
     if not kept:
-        raise ValueError(
-            f"{selection.language_knob}: got {', '.join(selection.languages)}, which no task of {selection.benchmark} has"
-        )
+        codes = ", ".join(selection.languages)
+        raise ValueError(f"{selection.language_knob}: got {codes}, which no task of {selection.benchmark} has")
     return kept
 
 
