@@ -1,4 +1,4 @@
-"""What is asked of mteb is found or refused in one line; prompts, averages and random numbers are what they should be."""
+"""What is asked of mteb is found or refused in one line; prompts, averages and random numbers are as they should be."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.unit.evaluation.mteb.conftest import TASKS
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        (Selection(tasks=("STS13x",)), "--tasks: got STS13x, expected the name of a task of mteb .*; did you mean STS13?"),
+        (Selection(tasks=("STS13x",)), "--tasks: got STS13x, expected the name of a task .*; did you mean STS13?"),
         (Selection(benchmark="MTEB(cmn,v1)"), r"--benchmark: got 'MTEB\(cmn,v1\)', .*; did you mean MTEB\(cmn, v1\)?"),
         (Selection(tasks=("STS12",), languages=("xx",)), "--language: got xx, expected the three letters of ISO 639-3"),
         (Selection(tasks=("STS12",), languages=("cmn",)), "--language: got cmn, but STS12 has eng-Latn; leave it out"),
         (Selection(benchmark="MTEB(cmn, v1)", languages=("fra",)), "--language: got fra, which no task of MTEB"),
-        (Selection(tasks=("CIFAR10ZeroShot",)), "--tasks: got CIFAR10ZeroShot, a task of .*, expected one of texts only"),
+        (Selection(tasks=("CIFAR10ZeroShot",)), "--tasks: got CIFAR10ZeroShot, a task of .* expected one of texts"),
         (Selection(task_file=Path("nothing.py")), "--task-file: got nothing.py, expected a Python file"),
         (Selection(task_file=Path(__file__)), "--task-file: got .*test_parts.py, which defines no task"),
     ],
