@@ -104,7 +104,8 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _check_main_metric(self) -> RunConfig:
         metric = self.evaluation.main_metric
-        if metric is not None and (not self.evaluation.data or not all(metric.partition("/"))):
+        has_scores = self.evaluation.data or self.evaluation.mteb is not None
+        if metric is not None and (not has_scores or not all(metric.partition("/"))):
             raise ValueError(
                 f"evaluation.main_metric: got {show(metric)}, expected DATASET/METRIC of a data set in evaluation.data"
             )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness import comm, rank0
 from harness.config import LoadedRecipe, with_folder_prompts
 from harness.engine.budget import peak_memory_bytes
 from harness.engine.phases import embed, replay, score, update_weights
 from harness.engine.step import Step
 from harness.engine.step_cost import StepCost
+from harness.evaluation.mteb.outcome import PREFIX
 from harness.evaluation.runner import evaluate
 from harness.hosts import watch
 from harness.process.stop_request import deferred
@@ -71,7 +74,7 @@ def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
         run.config.training.steps,
         trained_steps,
         run.data_facts(),
-        run.evaluation_data.facts,
+        run.evaluation_facts(),
         {
             "loss_implementation": run.objective.loss.implementation,
             "allocator": memory_allocator(run.config),
@@ -83,17 +86,24 @@ def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
 
 def _evaluate_if_missing(run: Run, folder: RunFolder, report: Report, step: int) -> None:
     """Score the starting model, or the weights after a step at which a signal stopped the run before it scored them."""
-    if comm.broadcast_object(report.evaluation_results(step)):
+    scored = comm.broadcast_object(list(report.evaluation_results(step)))
+    if not _evaluate_if_due(run, report, step, scored):
         return
-    _evaluate_if_due(run, report, step)
     if step > 0 and run.is_due(step, run.config.checkpoint.every):
         rank0.by_main(lambda: folder.point_to_best(step))
 
 
-def _evaluate_if_due(run: Run, report: Report, step: int) -> None:
-    if run.config.evaluation.data and run.is_due(step, run.config.evaluation.every):
+def _evaluate_if_due(run: Run, report: Report, step: int, scored: Sequence[str] = ()) -> bool:
+    """Score data sets and tasks of mteb, each at its own steps. scored: what has been. Returns whether any was due."""
+    evaluation, of_mteb = run.config.evaluation, {name.startswith(PREFIX) for name in scored}
+    data_due = bool(evaluation.data) and False not in of_mteb and run.is_due(step, evaluation.every)
+    mteb_due = run.mteb is not None and True not in of_mteb and run.is_due(step, evaluation.mteb_every)
+    if data_due:
         encode = run.encoders.for_evaluation()
         report.evaluation(step, evaluate(encode, run.evaluation_data, run.config.model.matryoshka_dims))
+    if mteb_due:
+        report.evaluation(step, run.mteb_scores())
+    return data_due or mteb_due
 
 
 def _evaluate_and_save_if_due(run: Run, folder: RunFolder, report: Report, step: int) -> None:

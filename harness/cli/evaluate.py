@@ -1,10 +1,10 @@
-"""`harness evaluate`: the scores of a model on local data."""
+"""`harness evaluate`: the scores of a model on local data, or on the tasks of mteb."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,21 +22,36 @@ from harness.cli.options import (
     Verbose,
     existing_path,
 )
+from harness.cli.parts.mteb_options import (
+    Benchmark,
+    InstructionTemplate,
+    Language,
+    ModelMeta,
+    ModelName,
+    Overwrite,
+    PromptsFile,
+    Results,
+    Revision,
+    TaskFile,
+    Tasks,
+    mteb_request,
+)
 from harness.model_folder.pooling import PoolingMode
 from harness.prompts import PromptChoice
 
 if TYPE_CHECKING:
     from harness.cli.parts.opened_model import OpenedModel
-    from harness.evaluation.runner import LoadedData, Results
+    from harness.evaluation.runner import LoadedData
+    from harness.evaluation.runner import Results as Scores
     from harness.report.console import EvaluationConsole
 
 
 def evaluate(
     model: Model,
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(help="Files and folders as docs/data.md lists them, or names under --data-root."),
-    ],
+    ] = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores as JSON, too.")] = None,
     max_length: MaxLength = None,
     pooling: Pooling = None,
@@ -58,9 +73,22 @@ def evaluate(
     precision: Precision = "fp32",
     data_root: DataRoot = None,
     trust_remote_code: TrustRemoteCode = False,
+    benchmark: Benchmark = None,
+    tasks: Tasks = None,
+    language: Language = None,
+    task_file: TaskFile = None,
+    results: Results = None,
+    model_name: ModelName = None,
+    revision: Revision = None,
+    model_meta: ModelMeta = None,
+    prompts: PromptsFile = None,
+    instruction_template: InstructionTemplate = None,
+    overwrite: Overwrite = False,
     verbose: Verbose = False,
 ) -> None:
     """Score a model on local data: retrieval, reranking, STS, pair classification, classification, clustering.
+
+    Or on the tasks of mteb, with `--benchmark` or `--tasks`: see docs/evaluation.md.
 
     JSON: `{"datasets": {NAME: {"ndcg_at_10": ..., "spearman": ..., "accuracy": ...}}}`, each with its kind's metrics; a
     score that is not defined is null.
@@ -68,21 +96,29 @@ def evaluate(
     - `harness evaluate runs/demo data/retrieval/my_questions`
 
     - `harness evaluate demo-minilm sts/stsb_en/test.jsonl.gz --data-root ~/data --output scores.json`
+
+    - `harness evaluate runs/demo --benchmark "MTEB(cmn, v1)"`
+
+    - `harness evaluate runs/demo --tasks T2Retrieval STS12 --dim 256`
     """
     with mistakes_in_one_line(verbose):
-        evaluate_model(
-            model,
-            data,
-            output=output,
-            max_length=max_length,
-            pooling=pooling,
-            dims=dims,
-            data_root=data_root,
-            precision=precision,
-            choice=PromptChoice(query_prompt, document_prompt, prompt_name),
-            ignore_identical_ids=ignore_identical_ids,
-            trust_remote_code=trust_remote_code,
-        )
+        choice = PromptChoice(query_prompt, document_prompt, prompt_name)
+        shared: dict[str, Any] = {
+            "output": output, "max_length": max_length, "pooling": pooling, "dims": dims, "precision": precision,
+            "choice": choice, "trust_remote_code": trust_remote_code,
+        }  # fmt: skip
+        given = {
+            "benchmark": benchmark, "tasks": tasks, "languages": language, "task_file": task_file, "results": results,
+            "model_name": model_name, "revision": revision, "model_meta": model_meta, "prompts": prompts,
+            "template": instruction_template, "overwrite": overwrite or None,
+        }  # fmt: skip
+        request = mteb_request(given, data or [], data_root, ignore_identical_ids)
+        if request is None:
+            evaluate_model(model, data or [], data_root=data_root, ignore_identical_ids=ignore_identical_ids, **shared)
+            return
+        from harness.cli.parts.mteb_evaluation import MtebRequest, evaluate_on_mteb
+
+        evaluate_on_mteb(model, MtebRequest(**request), **{**shared, "dims": dims or ()})
 
 
 def evaluate_model(
@@ -136,10 +172,10 @@ def _check(output: Path | None) -> None:
         refuse_foreign_file(output, "--output", "a file of scores", is_json_with("model", "datasets"))
 
 
-def _scores(opened: OpenedModel, loaded: LoadedData, dims: list[int] | None, console: EvaluationConsole) -> Results:
+def _scores(opened: OpenedModel, loaded: LoadedData, dims: list[int] | None, console: EvaluationConsole) -> Scores:
     from harness.evaluation.runner import evaluate
 
-    results: Results = {}
+    results: Scores = {}
     for name, part in loaded.one_by_one():
         console.start(name)
         results |= evaluate(opened.encode, part, dims)
@@ -161,7 +197,7 @@ def _with_prompts(loaded: LoadedData, opened: OpenedModel, choice: PromptChoice)
     return loaded
 
 
-def _show(output: Path | None, model: str, results: Results, loaded: LoadedData) -> None:
+def _show(output: Path | None, model: str, results: Scores, loaded: LoadedData) -> None:
     """Print the scores, and write them to `output` if it is given."""
     from rich.console import Console
 

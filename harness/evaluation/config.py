@@ -39,6 +39,19 @@ class EvaluationDataConfig(Section):
         return write(self) if self.choice.is_given else self.path
 
 
+class MtebConfig(Section):
+    """Which tasks of mteb are scored during training, by mteb's names, and how often.
+
+    languages: of tasks that have several, only these (`eng`, `cmn`); empty: all. data: a folder in which a data set
+    `ORG/NAME` of the hub lies as `ORG/NAME`; what is not there is asked of the hub.
+    """
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    every: int | None = Field(None, ge=0)  # 0: never; null: as evaluation.every
+    languages: tuple[str, ...] = ()
+    data: str | None = None
+
+
 class EvaluationConfig(Section):
     """Which data sets are scored, and when: before training, every `every` steps, and after the last step.
 
@@ -52,3 +65,11 @@ class EvaluationConfig(Section):
     ignore_identical_ids: bool = False  # retrieval: never rank the document with the query's id; see docs/data.md
     query_prompt: str = ""
     document_prompt: str = ""
+    mteb: MtebConfig | None = None  # needs the package mteb
+
+    @property
+    def mteb_every(self) -> int:
+        """How often tasks of mteb are scored, steps; 0: never."""
+        if self.mteb is None:
+            return 0
+        return (self.every or 0) if self.mteb.every is None else self.mteb.every

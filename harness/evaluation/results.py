@@ -9,13 +9,20 @@ import numpy as np
 from rich.table import Table
 
 from harness.evaluation.kinds.table import KINDS, main_metric_of
+from harness.evaluation.mteb.outcome import PREFIX
 from harness.evaluation.runner import LoadedData, Results
 
 
-def check_main_metric(data: LoadedData, main_metric: str | None, matryoshka_dims: Sequence[int] | None = None) -> None:
+def check_main_metric(
+    data: LoadedData,
+    main_metric: str | None,
+    matryoshka_dims: Sequence[int] | None = None,
+    of_mteb: Mapping[str, str] | None = None,
+) -> None:
     """Refuse, before training, a main metric that `evaluate` will not compute. None is always valid.
 
     main_metric: DATASET/METRIC. matryoshka_dims: the prefixes that will be scored; None: any METRIC@DIM is valid.
+    of_mteb: mteb/TASK → its only metric.
 
     Raises:
         ValueError: there is no such data set, or its kind has no such metric.
@@ -25,6 +32,7 @@ def check_main_metric(data: LoadedData, main_metric: str | None, matryoshka_dims
     available = {fact["name"]: list(KINDS[fact["kind"]].metrics) for fact in data.facts}
     for metrics in available.values():
         metrics += [f"{metrics[0]}@{dim}" for dim in matryoshka_dims or ()]
+    available |= {name: [metric] for name, metric in (of_mteb or {}).items()}
     dataset, _, metric = main_metric.rpartition("/")
     if metric in available.get(dataset, ()):
         return
@@ -55,6 +63,18 @@ def selection_score(results: Results, main_metric: str | None = None) -> float:
     if metric not in results.get(dataset, {}):
         raise _no_such_metric(main_metric, results)
     return _known(results[dataset][metric], -np.inf)
+
+
+def selecting(results: Results, main_metric: str | None, *, has_data: bool) -> Results:
+    """The scores that select the best checkpoint.
+
+    Tasks of mteb, which have steps of their own, do so only if the main metric is one of theirs, or if there is no
+    evaluation data (has_data).
+    """
+    if main_metric is not None and main_metric.startswith(PREFIX):
+        dataset = main_metric.rpartition("/")[0]
+        return {name: metrics for name, metrics in results.items() if name == dataset}
+    return {name: metrics for name, metrics in results.items() if name.startswith(PREFIX) != has_data}
 
 
 def _known(score: float | None, otherwise: float) -> float:

@@ -33,6 +33,7 @@ from harness.run.tasks import (
     check_ranking,
     check_recipe,
     offset_of,
+    open_mteb,
     open_tasks,
 )
 from harness.settings.deepspeed_json import load_deepspeed_json, untested_keys, zero_stage
@@ -50,7 +51,9 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     config = with_folder_prompts(loaded.config)
     loaded = replace(loaded, config=config)
     deepspeed_json = _deepspeed_json(loaded)
-    evaluation_data = check_recipe(loaded, comm.world_size())
+    evaluation_data, mteb = check_recipe(loaded, comm.world_size()), open_mteb(loaded)
+    if mteb is not None:
+        mteb.load()
     check_machine(loaded)
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
     encoder = _load_encoder(config, zero_stage(deepspeed_json))
@@ -76,6 +79,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
         negatives=negatives,
         reranking=reranking,
         evaluation_data=evaluation_data,
+        mteb=mteb,
     )
     return _with_same_inputs_on_all_ranks(run)
 

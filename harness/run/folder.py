@@ -16,7 +16,7 @@ from harness import comm, rank0
 from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
 from harness.data.source.locate import cache_root
 from harness.engine.checkpoint import STATE, Checkpoint, Checkpoints, read_state, step_of
-from harness.evaluation.results import results_table, selection_score
+from harness.evaluation.results import results_table, selecting, selection_score
 from harness.files import remove_unfinished, replace_file
 from harness.mining.config import build_rule
 from harness.ownership.claim import OutputFolder
@@ -200,13 +200,14 @@ class RunFolder:
         Steps at which other data sets were scored do not count.
         """
         every = self.config.checkpoint.every
+        metric, has_data = self.config.evaluation.main_metric, bool(self.config.evaluation.data)
         evaluated = {row["step"] for row in self.read("evaluation.json", []) if 0 < row["step"] <= step}
-        comparable = {s for s in evaluated if self.scores(s).keys() == self.scores(step).keys()}
+        scores = {s: selecting(self.scores(s), metric, has_data=has_data) for s in evaluated}
+        comparable = {s for s in evaluated if scores[s] and scores[s].keys() == scores.get(step, {}).keys()}
         steps = {s for s in comparable if s == step or (every and s % every == 0)}
         if step not in steps:
             return False
-        metric = self.config.evaluation.main_metric
-        return max(steps, key=lambda s: (selection_score(self.scores(s), metric), -s)) == step
+        return max(steps, key=lambda s: (selection_score(scores[s], metric), -s)) == step
 
     def point_to_best(self, step: int) -> None:
         """Move the pointer `best` to the checkpoint of this step if it has the best scores. Only rank 0 calls it."""

@@ -22,11 +22,13 @@ from harness.encoder.encoder import Encoder
 from harness.engine.graphs import GraphChoice
 from harness.engine.step import Step
 from harness.engine.zero import ZeroEngine
-from harness.evaluation.runner import LoadedData
+from harness.evaluation.mteb.during_training import MtebTasks
+from harness.evaluation.runner import LoadedData, Results
 from harness.losses.objective import Objective
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import Guide
 from harness.mining.remine import Reranking
+from harness.report.messages import warn
 from harness.run.encoders import TextEncoders
 from harness.stopwatch import stopwatch
 from harness.types import StepPlan
@@ -51,6 +53,7 @@ class Run:
     negatives: DynamicNegatives
     reranking: Reranking
     evaluation_data: LoadedData
+    mteb: MtebTasks | None  # of `evaluation.mteb`
 
     def is_due(self, step: int, every: int | None) -> bool:
         """Whether an action is due after this step that is due every `every` steps and after the last. 0: never."""
@@ -102,6 +105,15 @@ class Run:
         data = {task.config.name: task.data.content_hash for task in self.tasks}
         guide = {} if self.guide is None else {"guide": self.guide.fingerprint}
         return {"data": data, "banks": dict(self.bank_hashes), "tokenizer": self.tokeniser.fingerprint, **guide}
+
+    def mteb_scores(self) -> Results:
+        """The scores of the current weights on the tasks of `evaluation.mteb`. Every rank must call it."""
+        assert self.mteb is not None
+        return self.mteb.scores(self.encoders.for_evaluation(), normalize=self.encoder.normalize, warn=warn)
+
+    def evaluation_facts(self) -> list[dict[str, Any]]:
+        """Facts about what the run is scored on, for run.json: its evaluation data, then tasks of mteb."""
+        return [*self.evaluation_data.facts, *(() if self.mteb is None else self.mteb.facts)]
 
     def data_facts(self) -> list[dict[str, Any]]:
         """Facts about each task's data, for run.json and the model card."""

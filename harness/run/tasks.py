@@ -21,6 +21,7 @@ from harness.data.table.findings import remarks
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder, fingerprint
+from harness.evaluation.mteb.during_training import MtebTasks
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
 from harness.files import check_output, folder_size
@@ -57,8 +58,23 @@ def check_recipe(loaded: LoadedRecipe, num_ranks: int) -> LoadedData:
     paths = [locate_for(loaded, entry.path, allow_hub=False) for entry in evaluation.data]
     data = load(paths, ignore_identical_ids=evaluation.ignore_identical_ids, cache=config.data.cache)
     show_counts(data.count_lines())
-    check_main_metric(data, evaluation.main_metric, config.model.matryoshka_dims or ())
+    mteb = open_mteb(loaded)
+    metrics = None if mteb is None else mteb.metrics
+    check_main_metric(data, evaluation.main_metric, config.model.matryoshka_dims or (), metrics)
     return data.with_prompts(inference_prompts(config), [entry.choice for entry in evaluation.data])
+
+
+def open_mteb(loaded: LoadedRecipe) -> MtebTasks | None:
+    """The tasks of `evaluation.mteb`, found by their names; None if the recipe has none. Every rank must call it.
+
+    Raises:
+        ValueError: mteb is not installed, or has no such task or language.
+    """
+    settings = loaded.config.evaluation.mteb
+    if settings is None:
+        return None
+    data = None if settings.data is None else locate_for(loaded, settings.data, allow_hub=False)
+    return MtebTasks.opened(settings, data, inference_prompts(loaded.config))
 
 
 def check_models(config: RunConfig) -> None:

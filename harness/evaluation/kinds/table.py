@@ -33,5 +33,6 @@ def kind_of(data: EvaluationData) -> Kind[Any]:
 
 
 def main_metric_of(metrics: Iterable[str]) -> str:
-    """The main metric among the metrics of one data set. It is unique, because every kind has a different one."""
-    return next(metric for metric in MAIN_METRIC.values() if metric in metrics)
+    """The main metric of one data set: each of our kinds has a different one; a task of mteb has only one metric."""
+    listed = list(metrics)
+    return next((metric for metric in MAIN_METRIC.values() if metric in listed), listed[0])
