@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -33,6 +33,7 @@ def export_model(
     weights: Mapping[str, Tensor] | None = None,
     step: int | None = None,
     check_texts: Sequence[str] = (),
+    then: Callable[[Path], None] = lambda written: None,
 ) -> float | None:
     """Write the folder `out`. It calls no collectives, so rank 0 may call it alone.
 
@@ -45,6 +46,7 @@ def export_model(
         weights: all weights, unsharded and float32; None: those in `encoder`. Required if ZeRO shards the encoder.
         step: how many steps the weights were trained for; None: all steps of the run.
         check_texts: if given, `out` is loaded again, and its embeddings of these texts are compared with the encoder's.
+        then: called with the compared folder before it becomes `out`; may add to it, and refuse it by an error.
 
     Returns the largest difference between two embeddings, None without `check_texts`. Raises ValueError if it is larger
     than 1e-5.
@@ -58,6 +60,7 @@ def export_model(
             trained = encoder if weights is None else _loaded(model, state)
             expected = embed_on_cpu(trained, tokeniser, check_texts, model.longest_text)
             differences.append(verify_model(written, check_texts, expected, model, out))
+        then(written)
 
     kept = write_model(out, encoder, state, tokeniser.tokenizer, model, prompts=prompts, card=card, check=compare)
     if kept is not None:
