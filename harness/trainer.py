@@ -93,7 +93,8 @@ def _evaluate_if_missing(run: Run, folder: RunFolder, report: Report, step: int)
 def _evaluate_if_due(run: Run, report: Report, step: int) -> None:
     if run.config.evaluation.data and run.is_due(step, run.config.evaluation.every):
         encode = run.encoders.for_evaluation()
-        report.evaluation(step, evaluate(encode, run.evaluation_data, run.config.model.matryoshka_dims))
+        dims, quantised = run.config.model.matryoshka_dims, run.config.evaluation.quantised
+        report.evaluation(step, evaluate(encode, run.evaluation_data, dims, quantised=quantised))
 
 
 def _evaluate_and_save_if_due(run: Run, folder: RunFolder, report: Report, step: int) -> None:

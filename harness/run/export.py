@@ -13,6 +13,7 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.encoder.load import load_encoder
+from harness.export.formats.sizes import is_quantised, sizes_section
 from harness.export.model_card import model_card
 from harness.export.sentence_transformers_folder import embed_on_cpu, verify_model, write_model
 from harness.model_folder.find import published_name
@@ -81,7 +82,7 @@ def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPro
     evaluated = [row["step"] for row in folder.read("evaluation.json", [])]
     before, after = folder.scores(0), folder.scores(max((s for s in evaluated if step is None or s <= step), default=0))
     versions = facts.get("versions", {})
-    return model_card(
+    card = model_card(
         name=config.name,
         base_model=_public(published_name(config.model.name_or_path)),
         dim=dim,
@@ -96,6 +97,7 @@ def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPro
             (dataset, metric, before.get(dataset, {}).get(metric), value)
             for dataset, metrics in after.items()
             for metric, value in metrics.items()
+            if not is_quantised(metric)
         ],
         facts={
             "steps": step or config.training.steps,
@@ -104,6 +106,8 @@ def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPro
             **{name: versions.get(name) for name in ("harness", "torch", "deepspeed", "transformers")},
         },
     )
+    sizes = sizes_section(after)
+    return f"{card}\n{sizes}" if sizes else card
 
 
 def _words(changed: Mapping[str, Any]) -> str:
