@@ -44,7 +44,7 @@ def train(loaded: LoadedRecipe) -> None:
                 save_and_stop_if_asked(run, folder, step.number)
                 _evaluate_and_save_if_due(run, folder, report, step.number)
             save_trained_model(run, folder)
-            _finish(folder, report)
+            _finish(run, folder, report)
     comm.shutdown()
 
 
@@ -87,9 +87,8 @@ def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
 def _evaluate_if_missing(run: Run, folder: RunFolder, report: Report, step: int) -> None:
     """Score the starting model, or the weights after a step at which a signal stopped the run before it scored them."""
     scored = comm.broadcast_object(list(report.evaluation_results(step)))
-    if not _evaluate_if_due(run, report, step, scored):
-        return
-    if step > 0 and run.is_due(step, run.config.checkpoint.every):
+    is_missing = _evaluate_if_due(run, report, step, scored)
+    if folder.chooses_best or (is_missing and step > 0 and run.is_due(step, run.config.checkpoint.every)):
         rank0.by_main(lambda: folder.point_to_best(step))
 
 
@@ -100,21 +99,25 @@ def _evaluate_if_due(run: Run, report: Report, step: int, scored: Sequence[str] 
     mteb_due = run.mteb is not None and True not in of_mteb and run.is_due(step, evaluation.mteb_every)
     if data_due:
         encode = run.encoders.for_evaluation()
-        report.evaluation(step, evaluate(encode, run.evaluation_data, run.config.model.matryoshka_dims))
+        dims, quantised = run.config.model.matryoshka_dims, run.config.evaluation.quantised
+        report.evaluation(step, evaluate(encode, run.evaluation_data, dims, quantised=quantised))
     if mteb_due:
         report.evaluation(step, run.mteb_scores())
     return data_due or mteb_due
 
 
 def _evaluate_and_save_if_due(run: Run, folder: RunFolder, report: Report, step: int) -> None:
+    """A step with the best main metric so far is saved, too: it may become the model."""
     _evaluate_if_due(run, report, step)
-    if run.is_due(step, run.config.checkpoint.every):
+    is_new_best = folder.chooses_best and rank0.by_main(lambda: folder.is_best(step))
+    if run.is_due(step, run.config.checkpoint.every) or is_new_best:
         save_checkpoint(run, folder, step)
 
 
-def _finish(folder: RunFolder, report: Report) -> None:
+def _finish(run: Run, folder: RunFolder, report: Report) -> None:
     """Mark the run finished, draw report.html and show the result."""
-    report.finish(comm.gather_objects(peak_memory_bytes()))
+    facts = folder.best_step.facts(run.config.training.steps) if comm.is_main() else {}
+    report.finish(comm.gather_objects(peak_memory_bytes()), **facts)
     if comm.is_main():
         _draw(folder)
         folder.show_result(report)

@@ -59,6 +59,10 @@ def evaluate(
         list[int] | None,
         typer.Option("--dim", min=1, help="Score the first so many dimensions, too (Matryoshka). May be repeated."),
     ] = None,
+    quantised: Annotated[
+        bool,
+        typer.Option("--quantised", help="Score int8 and binary vectors, too, of every --dim and of all dimensions."),
+    ] = False,
     query_prompt: QueryPrompt = None,
     document_prompt: DocumentPrompt = None,
     prompt_name: PromptName = None,
@@ -114,8 +118,11 @@ def evaluate(
         }  # fmt: skip
         request = mteb_request(given, data or [], data_root, ignore_identical_ids)
         if request is None:
-            evaluate_model(model, data or [], data_root=data_root, ignore_identical_ids=ignore_identical_ids, **shared)
+            local: dict[str, Any] = {"data_root": data_root, "ignore_identical_ids": ignore_identical_ids}
+            evaluate_model(model, data or [], quantised=quantised, **local, **shared)
             return
+        if quantised:
+            raise ValueError("--quantised: got it with tasks of mteb, expected data of your own; leave out one of them")
         from harness.cli.parts.mteb_evaluation import MtebRequest, evaluate_on_mteb
 
         evaluate_on_mteb(model, MtebRequest(**request), **{**shared, "dims": dims or ()})
@@ -129,6 +136,7 @@ def evaluate_model(
     max_length: int | None = None,
     pooling: PoolingMode | None = None,
     dims: list[int] | None = None,
+    quantised: bool = False,
     data_root: Path | None = None,
     precision: str = "fp32",
     choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
@@ -156,7 +164,7 @@ def evaluate_model(
     show_counts(loaded.count_lines())
     opened = found.open(precision, choice, console)
     loaded = _with_prompts(loaded, opened, choice)
-    results = _scores(opened, loaded, dims, console)
+    results = _scores(opened, loaded, dims, quantised, console)
     if comm.is_main():
         _show(output, model, results, loaded)
     comm.shutdown()
@@ -172,13 +180,15 @@ def _check(output: Path | None) -> None:
         refuse_foreign_file(output, "--output", "a file of scores", is_json_with("model", "datasets"))
 
 
-def _scores(opened: OpenedModel, loaded: LoadedData, dims: list[int] | None, console: EvaluationConsole) -> Scores:
+def _scores(
+    opened: OpenedModel, loaded: LoadedData, dims: list[int] | None, quantised: bool, console: EvaluationConsole
+) -> Scores:
     from harness.evaluation.runner import evaluate
 
     results: Scores = {}
     for name, part in loaded.one_by_one():
         console.start(name)
-        results |= evaluate(opened.encode, part, dims)
+        results |= evaluate(opened.encode, part, dims, quantised=quantised)
     return results
 
 
@@ -199,14 +209,22 @@ def _with_prompts(loaded: LoadedData, opened: OpenedModel, choice: PromptChoice)
 
 def _show(output: Path | None, model: str, results: Scores, loaded: LoadedData) -> None:
     """Print the scores, and write them to `output` if it is given."""
+    from dataclasses import asdict
+
     from rich.console import Console
 
-    from harness.evaluation.results import json_values, results_table
+    from harness.evaluation.results import json_values, results_table, sizes_table
+    from harness.export.formats.sizes import size_rows
     from harness.files import replace_file
 
     Console().print(results_table(results))
+    if (sizes := sizes_table(results)) is not None:
+        Console().print(sizes)
     if output is None:
         return
     prompts = {fact["name"]: fact["prompts"] for fact in loaded.facts}
-    facts = {"model": model, "datasets": json_values(results), "prompts": prompts, "data": loaded.facts}
+    values = json_values(results)
+    facts = {"model": model, "datasets": values, "prompts": prompts, "data": loaded.facts}
+    if rows := size_rows(values):
+        facts["sizes"] = [{**asdict(row), "bytes": row.num_bytes} for row in rows]
     replace_file(output, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

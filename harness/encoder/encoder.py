@@ -59,8 +59,15 @@ class Encoder(nn.Module):
         return CheapDropout(own_masks=not self.is_compiled) if self.training and is_cheap else nullcontext()
 
     def _embed(self, input_ids_BL: Tensor, attention_mask_BL: Tensor, pooling_mask_BL: Tensor | None) -> Tensor:
+        return self.pooled(self.states(input_ids_BL, attention_mask_BL), attention_mask_BL, pooling_mask_BL)
+
+    def states(self, input_ids_BL: Tensor, attention_mask_BL: Tensor) -> Tensor:
+        """The backbone's last states [B, L, D]."""
+        return self.backbone(input_ids=input_ids_BL, attention_mask=attention_mask_BL).last_hidden_state
+
+    def pooled(self, state_BLD: Tensor, attention_mask_BL: Tensor, pooling_mask_BL: Tensor | None) -> Tensor:
+        """The embeddings [B, D] of texts with these states."""
         mask_BL = attention_mask_BL if pooling_mask_BL is None else pooling_mask_BL
-        state_BLD = self.backbone(input_ids=input_ids_BL, attention_mask=attention_mask_BL).last_hidden_state
         with torch.autocast(state_BLD.device.type, enabled=False):
             pooled = [POOLINGS[mode].pool(state_BLD, mask_BL, attention_mask_BL).float() for mode in self.pooling_modes]
             pooled_BD = pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1)

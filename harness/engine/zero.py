@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from harness import comm
 from harness.engine.config import TrainingConfig, problem_of_stage
+from harness.engine.deepspeed_files.master_weights import whole_weight
 from harness.engine.deepspeed_files.read_write import FOLDER, print_to_log, read_state, write_state
 from harness.engine.optimizer import build_optimizer, learning_rate, offloads_optimizer
 from harness.engine.precision import Autocast, LossScale
@@ -157,9 +158,9 @@ class ZeroEngine:
         }
 
     def module_state(self) -> dict[str, Tensor]:
-        """The weights that the forward uses, unsharded, as float32 in CPU memory; empty on ranks other than 0.
+        """All weights, unsharded, as float32 in CPU memory; empty on ranks other than 0. Every rank must call it.
 
-        Every rank must call it.
+        They are those that the optimizer updates: in bf16_weights, the forward's are rounded copies of them.
         """
         state: dict[str, Tensor] = {}
         first_name: dict[int, str] = {}  # tied weights, which have several names, are copied once
@@ -167,10 +168,9 @@ class ZeroEngine:
             if first_name.setdefault(id(tensor), name) != name:
                 state |= {name: state[first_name[id(tensor)]]} if comm.is_main() else {}
                 continue
-            sharded = [tensor] if hasattr(tensor, "ds_id") else []
-            with deepspeed.zero.GatheredParameters(sharded, enabled=bool(sharded)):
-                if comm.is_main():
-                    state[name] = tensor.detach().float().cpu().clone() if tensor.is_floating_point() else tensor.cpu()
+            whole = whole_weight(tensor)
+            if comm.is_main():
+                state[name] = whole.float().cpu() if whole.is_floating_point() else whole.cpu()
         return state
 
     def save(self, folder: Path) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from harness.evaluation.kinds.table import KINDS, main_metric_of
 from harness.evaluation.mteb.outcome import PREFIX
 from harness.evaluation.runner import LoadedData, Results
+from harness.export.formats.sizes import COLUMNS, is_quantised, size_rows
 
 
 def check_main_metric(
@@ -111,10 +112,25 @@ def results_table(
         old, new = before.get(name, {}), (after or {}).get(name, {})
         metrics = list(dict.fromkeys([*new, *old]))
         main = main_metric_of(metrics)
-        table_metrics = [key for key in metrics if all_metrics or key.partition("@")[0] == main]
+        table_metrics = [
+            key for key in metrics if all_metrics or (key.partition("@")[0] == main and not is_quantised(key))
+        ]
         for i, key in enumerate(table_metrics):
             cells = _cells(old, new, key)[: 1 if after is None else 3]
             table.add_row(name if i == 0 else "", key, *cells, end_section=i == len(table_metrics) - 1)
+    return table
+
+
+def sizes_table(results: Mapping[str, Mapping[str, float]]) -> Table | None:
+    """Scores by dimension and precision of the stored vectors; None if no quantised ones were scored."""
+    rows = size_rows(results)
+    if not rows:
+        return None
+    table = Table(title="smaller vectors")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in ("data set", "metric", "precision") else "right")
+    for row in rows:
+        table.add_row(*row.cells())
     return table
 
 

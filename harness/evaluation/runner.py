@@ -18,6 +18,7 @@ from harness.evaluation.datasets import data_files
 from harness.evaluation.kinds.kind import Embeddings
 from harness.evaluation.kinds.retrieval import Retrieval, RetrievalData
 from harness.evaluation.kinds.table import KINDS, EvaluationData, kind_of
+from harness.export.formats.sizes import QUANTISED, quantised_name
 from harness.prompts import ModelPrompts, PromptChoice, Prompts
 from harness.prompts.model_prompts import has_pairs
 from harness.search.encode import EncodeTexts, TextEncoder
@@ -110,7 +111,11 @@ def _hash(files: Sequence[Path]) -> str:
 
 @waits.may_take_long()
 def evaluate(
-    encode: EncodeTexts, data: LoadedData | Sequence[str], matryoshka_dims: Sequence[int] | None = None
+    encode: EncodeTexts,
+    data: LoadedData | Sequence[str],
+    matryoshka_dims: Sequence[int] | None = None,
+    *,
+    quantised: bool = False,
 ) -> Results:
     """Metrics of every data set (loaded, or given as paths): `{data set: {metric: value}}`, with mteb's metric names.
 
@@ -118,7 +123,8 @@ def evaluate(
     The ranks of a `TextEncoder` share the work; a plain function computes what the calling rank needs. If the data has
     prompts (`with_prompts`), `encode` must be a `TextEncoder`, which puts them before the texts. All ranks search, rank
     0 computes the metrics, and all ranks return them. With `matryoshka_dims` the main metric is also computed for each
-    prefix of the same embeddings, as `METRIC@DIM` (`ndcg_at_10@128`); prefixes are normalised.
+    prefix of the same embeddings, as `METRIC@DIM` (`ndcg_at_10@128`); prefixes are normalised. With `quantised` each of
+    these sizes, and the whole, is scored in int8 and in binary, too, as `METRIC@DIM_int8`.
 
     Raises:
         ValueError: a data set cannot be read, an embedding is not finite, or a Matryoshka dim is larger than D.
@@ -130,12 +136,12 @@ def evaluate(
         if name in loaded.prompts:
             assert isinstance(encode, TextEncoder)
             own_encode = encode.with_prompts(loaded.prompts[name])
-        results[name] = _evaluate_one(own_encode, name, dataset, matryoshka_dims or ())
+        results[name] = _evaluate_one(own_encode, name, dataset, matryoshka_dims or (), quantised)
     return results
 
 
 def _evaluate_one(
-    encode: EncodeTexts, name: str, data: EvaluationData, matryoshka_dims: Sequence[int]
+    encode: EncodeTexts, name: str, data: EvaluationData, matryoshka_dims: Sequence[int], quantised: bool
 ) -> dict[str, float]:
     kind = kind_of(data)
     embeddings = kind.encode(encode, data)
@@ -145,6 +151,10 @@ def _evaluate_one(
     for dim in matryoshka_dims:
         is_prefix = dim < embeddings[0].shape[1]
         metrics[f"{main}@{dim}"] = kind.scores(data, embeddings, dim)[main] if is_prefix else metrics[main]
+    for dim in sorted({*matryoshka_dims, embeddings[0].shape[1]}) if quantised else ():
+        for precision in QUANTISED:
+            score = kind.quantised_scores(data, embeddings, precision, dim)[main]
+            metrics[quantised_name(main, dim, precision)] = score
     return metrics
 
 

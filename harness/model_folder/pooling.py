@@ -56,7 +56,10 @@ def last_pool(state_BLD: Tensor, mask_BL: Tensor, _: Tensor) -> Tensor:
 
 def _state_at(state_BLD: Tensor, token_B: Tensor) -> Tensor:
     """The state of one token of each text: [B, D]."""
-    return state_BLD.take_along_dim(token_B[:, None, None], dim=1).squeeze(1)
+    index_B1D = token_B[:, None, None].expand(
+        -1, 1, state_BLD.shape[2]
+    )  # take_along_dim would fix shapes in torch.export
+    return state_BLD.gather(1, index_B1D).squeeze(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,6 +14,7 @@ from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.encoder.load import load_encoder
 from harness.export.card_metadata import base_metadata, front_matter, hub_name
+from harness.export.formats.sizes import is_quantised, sizes_section
 from harness.export.model_card import model_card
 from harness.export.sentence_transformers_folder import embed_on_cpu, verify_model, write_model
 from harness.model_folder.find import published_name
@@ -36,6 +37,7 @@ def export_model(
     weights: Mapping[str, Tensor] | None = None,
     step: int | None = None,
     check_texts: Sequence[str] = (),
+    then: Callable[[Path], None] = lambda written: None,
 ) -> float | None:
     """Write the folder `out`. It calls no collectives, so rank 0 may call it alone.
 
@@ -48,6 +50,7 @@ def export_model(
         weights: all weights, unsharded and float32; None: those in `encoder`. Required if ZeRO shards the encoder.
         step: how many steps the weights were trained for; None: all steps of the run.
         check_texts: if given, `out` is loaded again, and its embeddings of these texts are compared with the encoder's.
+        then: called with the compared folder before it becomes `out`; may add to it, and refuse it by an error.
 
     Returns the largest difference between two embeddings, None without `check_texts`. Raises ValueError if it is larger
     than 1e-5.
@@ -61,6 +64,7 @@ def export_model(
             trained = encoder if weights is None else _loaded(model, state)
             expected = embed_on_cpu(trained, tokeniser, check_texts, model.longest_text)
             differences.append(verify_model(written, check_texts, expected, model, out))
+        then(written)
 
     kept = write_model(out, encoder, state, tokeniser.tokenizer, model, prompts=prompts, card=card, check=compare)
     if kept is not None:
@@ -85,12 +89,13 @@ def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPro
         (dataset, metric, before.get(dataset, {}).get(metric), value)
         for dataset, metrics in after.items()
         for metric, value in metrics.items()
+        if not is_quantised(metric)
     ]
     kinds = {fact["name"]: fact["kind"] for fact in facts.get("evaluation_data", [])}
     base = base_metadata(config.model.name_or_path)
     # Files and folders stand in run.json with their whole path.
     hub_data = [path for entry in facts.get("data", []) for path in as_tuple(entry["path"]) if hub_name(path)]
-    return model_card(
+    card = model_card(
         name=config.name,
         metadata=front_matter(config.name, base, hub_data, scores, kinds),
         base_model=_public(published_name(config.model.name_or_path)),
@@ -111,6 +116,8 @@ def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPro
             **{name: versions.get(name) for name in ("harness", "torch", "deepspeed", "transformers")},
         },
     )
+    sizes = sizes_section(after)
+    return f"{card}\n{sizes}" if sizes else card
 
 
 def _words(changed: Mapping[str, Any]) -> str:

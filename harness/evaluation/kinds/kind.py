@@ -11,7 +11,9 @@ import numpy as np
 
 from harness import rank0
 from harness.data.source.files import FILE_SUFFIXES, Row
+from harness.evaluation.quantised import quantised_rows
 from harness.evaluation.rows import file_called, first_row
+from harness.export.formats.sizes import Quantised
 from harness.search.encode import EncodeTexts
 from harness.search.unit_rows import unit_rows
 
@@ -25,6 +27,7 @@ class Kind(ABC, Generic[Data]):
     data_type: type[Data]
     folder: str = ""  # of a kind that is a folder of several files: what messages call it
     columns: str = ""  # of a kind that is a single file: its columns, as messages list them
+    num_query_tables: int = 0  # how many of the first embeddings are of queries, which no index stores
     unit: str  # what `num_rows` counts
     metrics: tuple[str, ...]  # mteb's names; the first is the main metric, which no other kind has
     # score(data, *unit rows) returns all metrics, NaN where one is not defined; called on rank 0 only
@@ -71,3 +74,11 @@ class Kind(ABC, Generic[Data]):
         exported model folder normalises, so that mteb gets unit rows, too.
         """
         return rank0.by_main(lambda: self.score(data, *(unit_rows(table_ND[:, :dim]) for table_ND in embeddings)))
+
+    def quantised_scores(
+        self, data: Data, embeddings: Embeddings, precision: Quantised, dim: int | None = None
+    ) -> dict[str, float]:
+        """`scores` of vectors stored in this precision; those of queries are not stored. Every rank must call this."""
+        cut = [table_ND[:, :dim] for table_ND in embeddings]
+        stored = quantised_rows(cut[self.num_query_tables :], precision)
+        return self.scores(data, (*cut[: self.num_query_tables], *stored))

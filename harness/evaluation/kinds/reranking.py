@@ -37,6 +37,7 @@ class RerankingData:
 
 
 class Reranking(Kind[RerankingData]):
+    num_query_tables = 1
     data_type = RerankingData
     unit = "queries"
     # map and mrr: the names that mteb 1 gave to map_at_1000 and mrr_at_10, and that earlier runs have recorded.

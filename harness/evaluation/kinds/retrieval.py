@@ -11,21 +11,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from harness import rank0
+from harness import comm, rank0
 from harness.data.ragged import expand_ranges
 from harness.evaluation.corpus import Corpus, IdentifiedText, identified_texts, open_corpus
 from harness.evaluation.counts import Counts, only_nonzero, unused_columns
 from harness.evaluation.judgements import Qrels, judgements_file, read_judgements
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.evaluation.kinds.trec import mean_scores, trec_values
+from harness.evaluation.quantised import binary_codes, signs
 from harness.evaluation.rows import bad_field, file_called
+from harness.export.formats.sizes import Quantised
 from harness.search.cosine import Share, nearest_by_cosine, share_of_rank
 from harness.search.encode import EncodeTexts, encode_each_once, encode_share
+from harness.search.exact import k_highest
 from harness.search.request import SearchResult
+from harness.search.scores import pair_cosines
 
 IdsOf = Callable[[np.ndarray], Sequence[str]]  # numbers of documents → their ids
 TOP_K = 100  # number of documents per query that the measures use
+RESCORED = 4  # binary vectors: how many times as many are found by signs and ranked anew
 QUERIES = 1024  # scored at a time
 _MEASURES = ("ndcg_at_10", "map_at_10", "map_at_100", "mrr_at_10", "recall_at_10", "recall_at_100")
 
@@ -50,6 +56,7 @@ class RetrievalData:
 class Retrieval(Kind[RetrievalData]):
     """All ranks encode queries and documents and search; rank 0 scores the nearest documents."""
 
+    num_query_tables = 1
     data_type = RetrievalData
     unit = "queries"
     metrics = _MEASURES
@@ -101,6 +108,21 @@ class Retrieval(Kind[RetrievalData]):
         nearest = nearest_by_cosine(query_QD, share, TOP_K + bool(data.not_ranked), dim)
         return rank0.by_main(lambda: self.score(data, nearest))
 
+    def quantised_scores(
+        self, data: RetrievalData, embeddings: Embeddings, precision: Quantised, dim: int | None = None
+    ) -> dict[str, float]:
+        """Binary: the documents with the fewest other signs than the query, ranked anew by the query's own numbers."""
+        if precision != "binary":
+            return super().quantised_scores(data, embeddings, precision, dim)
+        query_QD, document_ND = (table_ND[:, :dim] for table_ND in embeddings)
+        total, width = data.documents.num_texts, query_QD.shape[1]
+        code_NE = binary_codes(document_ND)
+        share = Share(signs(code_NE, width), share_of_rank(total).start, total)
+        k = TOP_K + bool(data.not_ranked)
+        nearest = nearest_by_cosine(signs(binary_codes(query_QD), width), share, RESCORED * k)
+        code_UE = np.concatenate(comm.gather_objects(code_NE))
+        return rank0.by_main(lambda: self.score(data, rescored(nearest, query_QD, code_UE, k)))
+
     def score(self, data: RetrievalData, nearest: SearchResult) -> dict[str, float]:
         """nearest: the distinct texts nearest to each query."""
         queries, values = list(data.queries), []
@@ -111,6 +133,20 @@ class Retrieval(Kind[RetrievalData]):
             found = documents_of_texts(part, data.documents, not_ranked)
             values.append(retrieval_values(queries[rows], data.documents.ids, found, data.qrels))
         return mean_scores(values)
+
+
+def rescored(nearest: SearchResult, query_QD: np.ndarray, code_UE: np.ndarray, k: int) -> SearchResult:
+    """The k documents with the highest cosine of query and signs, of those found by signs alone.
+
+    code_UE: the bits of all documents.
+    """
+    score_QC = np.full(nearest.index_QK.shape, -np.inf, dtype=np.float32)
+    for query, index_C in enumerate(nearest.index_QK):
+        found = index_C >= 0
+        sign_CD = signs(code_UE[index_C[found]], query_QD.shape[1])
+        score_QC[query, found] = pair_cosines(sign_CD, np.broadcast_to(query_QD[query], sign_CD.shape))
+    index, score = k_highest(torch.from_numpy(nearest.index_QK), torch.from_numpy(score_QC), k)
+    return SearchResult(index.numpy(), score.numpy())
 
 
 def documents_of_texts(nearest: SearchResult, corpus: Corpus, not_ranked_Q: np.ndarray) -> SearchResult:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from harness.export.formats.sizes import is_quantised
 from harness.report.figures.curve import Curve, curve, curve_of_points
 from harness.report.figures.drawing import Line, Panel, Picture, line_picture
 from harness.report.figures.negatives import negatives
@@ -121,7 +122,8 @@ def _by_dim(group: Group, dataset: str, metric: str, *, at_end: bool) -> Curve:
 
 def _dims(run: RunHistory, dataset: str, metric: str, step: int) -> dict[float, float]:
     scores = run.scores(step).get(dataset, {})
-    return {float(key.partition("@")[2]): _value(scores[key]) for key in scores if key.startswith(f"{metric}@")}
+    prefixes = [key for key in scores if key.startswith(f"{metric}@") and not is_quantised(key)]
+    return {float(key.partition("@")[2]): _value(scores[key]) for key in prefixes}
 
 
 def _value(score: float | None) -> float:

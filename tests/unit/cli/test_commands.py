@@ -50,9 +50,15 @@ def test_evaluate_export_and_plan_reach_their_functions(monkeypatch: pytest.Monk
     keywords = calls["evaluate_model"][1]
     assert (keywords["output"], keywords["max_length"]) == (Path("s.json"), 256)
     assert (keywords["pooling"], keywords["dims"], keywords["precision"]) == ("cls", [8], "fp32")
-    invoke("export", "runs/demo", "--out", "there")
+    invoke("export", "runs/demo", "--out", "there", "--step", "4", "--format", "onnx", "--int8", "--data", "a")
     assert calls["export_run"][0] == (Path("runs/demo"), Path("there"))
-    assert calls["export_run"][1] == {"trust_remote_code": False}
+    keywords = calls["export_run"][1]
+    assert (keywords["trust_remote_code"], keywords["step"], keywords["dtype"]) == (False, 4, "fp32")
+    assert (keywords["with_onnx"], keywords["int8"], keywords["data"]) == (True, True, ["a"])
+    invoke("export", "runs/demo", "--out", "there", "--push-to-hub", "a/b", "--private", "--revision", "x")
+    keywords = calls["export_run"][1]
+    assert (keywords["push_to_hub"], keywords["private"], keywords["revision"]) == ("a/b", True, "x")
+    assert not keywords["with_onnx"]
     invoke("plan", "demo", "--step", "3", "--ranks", "8")
     assert calls["show_plan"][0][1:3] == (3, 8)
     assert calls["show_plan"][0][0].config.name == "demo"

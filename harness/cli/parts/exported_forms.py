@@ -1,0 +1,204 @@
+"""The forms of an exported model that a command line asks for: half precision, ONNX, int8; compared and scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.cli.options import existing_path
+from harness.cli.parts.opened_model import choices_of_run
+from harness.config import inference_prompts, max_lengths
+from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.config import ModelConfig
+from harness.encoder.encoder import Encoder
+from harness.encoder.load import load_encoder
+from harness.engine.budget import micro_batch_tokens
+from harness.evaluation.kinds.table import main_metric_of
+from harness.evaluation.results import json_values
+from harness.evaluation.runner import LoadedData, evaluate, load
+from harness.export.formats import onnx_file
+from harness.export.formats.compared import Difference, FormReport, forms_section
+from harness.export.formats.half_precision import TORCH_DTYPES, round_weights
+from harness.export.sentence_transformers_folder import embed_on_cpu
+from harness.files import check_output, replace_file
+from harness.ownership.files import is_json_with, refuse_foreign_file
+from harness.prompts import NO_PROMPTS, PromptChoice
+from harness.report.messages import show_counts, warn
+from harness.run.folder import RunFolder
+from harness.search.encode import TextEncoder
+from harness.types import EncodingRole, TokenBatch
+
+Embed = Callable[[TokenBatch], Tensor]  # a batch on the CPU → embeddings [B, D] float32
+MainScores = dict[str, float | None]  # DATASET/METRIC → main metric of each data set; None: not defined
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredData:
+    """Evaluation data with the prompts of the run, and the run's text lengths."""
+
+    loaded: LoadedData
+    max_lengths: dict[EncodingRole, int]
+
+    def scores(self, embed: Embed, encoder: Encoder, tokeniser: Tokeniser) -> MainScores:
+        """The main metric of every data set."""
+        encode = TextEncoder(
+            embed,
+            tokeniser,
+            max_lengths=self.max_lengths,
+            prompts=NO_PROMPTS,
+            micro_batch_tokens=micro_batch_tokens("auto", encoder, "fp32"),
+        )
+        results = json_values(evaluate(encode, self.loaded))
+        mains = {name: main_metric_of(metrics) for name, metrics in results.items()}
+        return {f"{name}/{main}": results[name][main] for name, main in mains.items()}
+
+
+@dataclass(slots=True)
+class Forms:
+    """What is asked for beside the fp32 weights, and a report on each form that is written."""
+
+    dtype: Literal["fp32", "bf16", "fp16"]
+    with_onnx: bool
+    int8: bool
+    data: Sequence[str]
+    output: Path | None
+    reports: list[FormReport] = field(default_factory=list)
+
+    @classmethod
+    def asked_for(
+        cls,
+        *,
+        with_onnx: bool,
+        int8: bool,
+        dtype: Literal["fp32", "bf16", "fp16"],
+        data: Sequence[str] | None,
+        data_root: Path | None,
+        output: Path | None,
+    ) -> Forms:
+        """The options, checked.
+
+        Raises:
+            ValueError: options that do not fit together, data that is not there, or a missing package.
+        """
+        if int8 and not with_onnx:
+            raise ValueError("--int8: got it without --format onnx, expected both; add --format onnx")
+        if with_onnx and dtype != "fp32":
+            raise ValueError(
+                f"--dtype: got {dtype} with --format onnx, expected fp32; for smaller ONNX weights take --int8"
+            )
+        if not with_onnx and dtype == "fp32" and (data or output):
+            option = "--data" if data else "--output"
+            raise ValueError(
+                f"{option}: got it with the fp32 weights alone, which change nothing, expected --dtype or --format "
+                "onnx; to score a model: harness evaluate"
+            )
+        if output is not None:
+            check_output(output, "--output", is_file=True)
+            refuse_foreign_file(output, "--output", "a file of forms", is_json_with("folder", "forms"))
+        if with_onnx:
+            onnx_file.require_onnx()
+        return cls(dtype, with_onnx, int8, [existing_path(path, data_root) for path in data or ()], output)
+
+    def open_data(self, folder: RunFolder, run: str) -> ScoredData | None:
+        """The evaluation data, read and with its prompts; None if none is named."""
+        if not self.data:
+            return None
+        loaded = load(self.data, ignore_identical_ids=folder.config.evaluation.ignore_identical_ids)
+        show_counts(loaded.count_lines())
+        chosen = choices_of_run(run)
+        choices = [chosen.get(fact["path"], PromptChoice()) for fact in loaded.facts]
+        return ScoredData(loaded.with_prompts(inference_prompts(folder.config), choices), max_lengths(folder.config))
+
+    def write(
+        self,
+        folder: Path,
+        encoder: Encoder,
+        tokeniser: Tokeniser,
+        model: ModelConfig,
+        scored: ScoredData | None,
+        texts: Sequence[str],
+    ) -> None:
+        """Add the forms to the folder, whose weights are fp32, and what they change to its model card.
+
+        encoder: with the same weights, on the CPU. texts: whose vectors are compared.
+
+        Raises:
+            ValueError: a form gives other vectors than its numbers explain.
+        """
+        if self.dtype == "fp32" and not self.with_onnx:
+            return
+        before = None if scored is None else scored.scores(_torch(encoder), encoder, tokeniser)
+        vectors_BD = embed_on_cpu(encoder, tokeniser, texts, model.longest_text)
+
+        def report(file: str, numbers: str, num_bytes: int, embed: Embed, used: Encoder) -> None:
+            with torch.no_grad():
+                own_BD = embed(tokeniser.pad(tokeniser.encode(texts, model.longest_text))).float().numpy()
+            if not np.isfinite(own_BD).all():
+                raise ValueError(
+                    f"--dtype: got {numbers}, whose embeddings are not finite, expected numbers that hold the model's "
+                    "states; take --dtype bf16 or fp32"
+                )
+            after = None if scored is None else scored.scores(embed, used, tokeniser)
+            scores = None if before is None or after is None else {n: (before[n], after[n]) for n in before}
+            self.reports.append(FormReport(file, numbers, num_bytes, Difference.of(vectors_BD, own_BD), scores))
+
+        if self.with_onnx:
+            self._write_onnx(folder, encoder, model, report)
+        else:
+            num_bytes = round_weights(folder, self.dtype)
+            rounded = load_encoder(model.model_copy(update={"name_or_path": str(folder)})).to(TORCH_DTYPES[self.dtype])
+            report("model.safetensors", self.dtype, num_bytes, _torch(rounded.eval()), rounded)
+        card = folder / "README.md"
+        card.write_text(f"{card.read_text(encoding='utf-8')}\n{forms_section(self.reports)}", encoding="utf-8")
+
+    def _write_onnx(
+        self,
+        folder: Path,
+        encoder: Encoder,
+        model: ModelConfig,
+        report: Callable[[str, str, int, Embed, Encoder], None],
+    ) -> None:
+        if not onnx_file.write_onnx(folder, encoder):
+            warn(
+                "onnx/model.onnx has no output sentence_embedding, because this model leaves its prompt out of pooling "
+                "and a graph does not see where a prompt ends: pool last_hidden_state without the prompt's tokens"
+            )
+        path = folder / onnx_file.FILE
+        graph = onnx_file.OnnxModel(path, encoder)
+        onnx_file.check_onnx(graph, encoder, model.longest_text, str(onnx_file.FILE))
+        report(str(onnx_file.FILE), "fp32", _num_bytes(path), graph, encoder)
+        if self.int8:
+            onnx_file.quantise_onnx(folder)
+            path = folder / onnx_file.QUANTISED_FILE
+            report(str(onnx_file.QUANTISED_FILE), "int8", _num_bytes(path), onnx_file.OnnxModel(path, encoder), encoder)
+
+    def show(self, folder: Path, step: int | None) -> None:
+        """Print what each form changes, and write it to `output`."""
+        from rich.console import Console
+
+        for one in self.reports:
+            Console().print(one.line(), soft_wrap=True, highlight=False)
+        if self.output is not None:
+            facts = {"folder": str(folder), "step": step, "forms": [one.facts() for one in self.reports]}
+            replace_file(self.output, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+
+
+def _torch(encoder: Encoder) -> Embed:
+    @torch.no_grad()
+    def embed(batch: TokenBatch) -> Tensor:
+        return encoder(*batch.on(torch.device("cpu"))).float()
+
+    return embed
+
+
+def _num_bytes(path: Path) -> int:
+    """Of an ONNX file and the file of its weights, if there is one."""
+    beside = (path.with_name(f"{path.name}{ending}") for ending in ("_data", ".data"))
+    return path.stat().st_size + sum(file.stat().st_size for file in beside if file.is_file())
