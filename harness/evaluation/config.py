@@ -8,6 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from harness.data.config import PromptsConfig
 from harness.prompts import PromptChoice
+from harness.prompts.placeholders import check_prompt
 from harness.settings.section import Section
 
 
@@ -52,3 +53,9 @@ class EvaluationConfig(Section):
     ignore_identical_ids: bool = False  # retrieval: never rank the document with the query's id; see docs/data.md
     query_prompt: str = ""
     document_prompt: str = ""
+
+    @model_validator(mode="after")
+    def _check_places(self) -> EvaluationConfig:
+        check_prompt(self.query_prompt, "query_prompt")
+        check_prompt(self.document_prompt, "document_prompt")
+        return self
