@@ -92,6 +92,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_soft_mask(self) -> RunConfig:
+        if (self.model.soft_mask_steps or 0) > self.training.steps:
+            raise ValueError(
+                f"model.soft_mask_steps: got {self.model.soft_mask_steps}, expected at most training.steps "
+                f"({self.training.steps}): the exported model has the attention of the last one; lower it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_dims(self) -> RunConfig:
         dims, projection_dim = self.model.matryoshka_dims, self.model.projection_dim
         if dims is not None and projection_dim is not None and dims[-1] > projection_dim:

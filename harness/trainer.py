@@ -58,13 +58,13 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
             weights change.
     """
     cost = StepCost.start()
-    step = run.graphs.choose(run.mask_with_guide(step))
+    step = run.graphs.choose(run.with_attention(run.mask_with_guide(step)))
     embeddings = embed(run.engine, step)
     scores = score(run.engine, run.objective, step, embeddings)
     replay(run.engine, step, embeddings, scores.gradients)
     update = update_weights(run.engine, step)
     mining = run.replace_easy_negatives(step.plan, scores.own_similarity)
-    return {**step.plan.metrics(), **scores.metrics, **update, **mining, **cost.metrics(step)}
+    return {**step.plan.metrics(), **scores.metrics, **run.attention(), **update, **mining, **cost.metrics(step)}
 
 
 def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:

@@ -129,7 +129,7 @@ def engine_gradients(case: Case) -> dict[str, Tensor]:
 
 def build_engine(case: Case, training: TrainingConfig) -> ZeroEngine:
     """The engine of a case, with a new tiny encoder."""
-    encoder = tiny_encoder(case.dropout, backbone=case.backbone)
+    encoder = tiny_encoder(case.dropout, backbone=case.backbone, soft_mask=case.soft_mask)
     if case.compiled:
         compile_layers(encoder)
     return ZeroEngine(encoder, training, deepspeed_json(case))
@@ -178,7 +178,11 @@ def plain_gradients(case: Case, *, in_one_batch: bool = True) -> dict[str, Tenso
 
     In half precision: with torch's autocast around the encoder, and for fp16 a loss scale; or with rounded weights.
     """
-    encoder = tiny_encoder(case.dropout, backbone=case.backbone).to(weight_dtype(case.precision)).train()
+    encoder = (
+        tiny_encoder(case.dropout, backbone=case.backbone, soft_mask=case.soft_mask)
+        .to(weight_dtype(case.precision))
+        .train()
+    )
     with torch.autocast("cpu", dtype=AUTOCAST.get(case.precision), enabled=case.precision in AUTOCAST):
         plan, table = plain_table(case, encoder, in_one_batch=in_one_batch)
     scale = 2.0**10 if case.precision == "fp16" else 1.0

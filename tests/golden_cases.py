@@ -29,10 +29,11 @@ class Case:
     backbone: Backbone = "bert"
     gather: str = "table"  # loss.gather
     compiled: bool = False  # training.compile; plain autograd never is
+    soft_mask: bool = False  # model.attention_mask: soft, in the middle of its schedule
     negatives: bool = False  # switches on all options of negatives: symmetric, same tower, hardness, guide
 
     def __str__(self) -> str:
-        marks = [name for name in ("shuffled", "offload", "compiled") if getattr(self, name)]
+        marks = [name for name in ("shuffled", "offload", "compiled", "soft_mask") if getattr(self, name)]
         marks += [self.mixture] if self.mixture else []
         marks += [self.gather] if self.gather != "table" else []
         marks += ["negatives"] if self.negatives else []
@@ -70,6 +71,10 @@ def cases(world: int) -> list[Case]:
     all_cases += [*ring, Case(world, 2, mixture="shared", negatives=True, gather="ring")]
     if world == 2:
         all_cases += [Case(world, stage, backbone=name) for stage in (1, 3) for name in ("t5", "albert", "qwen3")]
+        soft = {"backbone": "qwen3", "soft_mask": True}
+        all_cases += [Case(world, stage, **soft, kept=kept) for stage, kept in ((1, "none"), (2, "half"), (3, "all"))]
+        all_cases += [Case(world, 1, LARGE_BUDGET, **soft), Case(world, 2, precision="bf16", **soft)]
+        all_cases += [Case(world, 1, precision="bf16_weights", **soft)]
         all_cases += [Case(world, stage, precision="fp16") for stage in (0, 1, 2, 3)]
         all_cases += [
             Case(world, stage, precision=precision, offload=True)

@@ -17,6 +17,7 @@ from transformers import (
     T5EncoderModel,
 )
 
+from harness.encoder.attention.soft_mask import SoftMask
 from harness.encoder.encoder import Encoder
 
 Backbone = Literal["bert", "t5", "albert", "qwen3"]
@@ -30,10 +31,17 @@ class Projection(torch.nn.Linear):
         return {"sentence_embedding": super().forward(features["sentence_embedding"])}
 
 
-def tiny_encoder(dropout: float = 0.0, seed: int = 7, backbone: Backbone = "bert") -> Encoder:
+def tiny_encoder(
+    dropout: float = 0.0, seed: int = 7, backbone: Backbone = "bert", *, soft_mask: bool = False
+) -> Encoder:
+    """soft_mask: attention of the first of three steps from causal to bidirectional."""
     torch.manual_seed(seed)
     if backbone != "bert":
-        return Encoder(tiny_backbone(backbone), ("last", "mean"), torch.nn.ModuleList([Projection(64, 24)]))
+        encoder = Encoder(tiny_backbone(backbone), ("last", "mean"), torch.nn.ModuleList([Projection(64, 24)]))
+        if soft_mask:
+            encoder.soft_mask = SoftMask(3)
+            encoder.soft_mask.at_step(1)
+        return encoder
     config = BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,

@@ -42,11 +42,10 @@ def check_recipe_on_ranks(loaded: LoadedRecipe, expected_ranks: int | None) -> N
     """Do what `harness check` promises. Every rank must call it."""
     from harness import comm
     from harness.config import with_folder_prompts
-    from harness.data.table.tokenisation import Tokeniser
     from harness.hosts import watch
     from harness.report.messages import say
     from harness.run.startup.check import check_inputs, check_ranks
-    from harness.run.tasks import bank_hashes, check_machine, check_recipe, open_tasks
+    from harness.run.tasks import bank_hashes, check_machine, check_recipe, load_tokeniser, open_tasks
 
     watch.join(loaded.config.training.timeout)
     if expected_ranks not in (None, comm.world_size()):
@@ -55,7 +54,7 @@ def check_recipe_on_ranks(loaded: LoadedRecipe, expected_ranks: int | None) -> N
     loaded = replace(loaded, config=with_folder_prompts(loaded.config))
     check_recipe(loaded, comm.world_size())
     check_machine(loaded)
-    tokeniser = Tokeniser(loaded.config.model.name_or_path, loaded.config.model.trust_remote_code)
+    tokeniser = load_tokeniser(loaded.config.model)
     data = {task.config.name: task.data.content_hash for task in open_tasks(loaded, tokeniser)}
     check_inputs({"data": data, "banks": bank_hashes(loaded), "tokenizer": tokeniser.fingerprint})
     say(f"checked: recipe, data, tokenizer, output and {comm.world_size()} rank(s)")

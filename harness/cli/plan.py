@@ -101,13 +101,12 @@ def show_plan(
 
     from harness.config import with_folder_prompts
     from harness.data.plan.plan import plan
-    from harness.data.table.tokenisation import Tokeniser
     from harness.engine.zero import check_deepspeed_json
     from harness.prediction.of_recipe import Predictor, Wishes
     from harness.report.messages import warn
     from harness.run.objective import check_divisible
     from harness.run.start import show_prompts
-    from harness.run.tasks import check_recipe, open_tasks, settings_without_effect
+    from harness.run.tasks import check_recipe, load_tokeniser, open_tasks, settings_without_effect
     from harness.settings.deepspeed_json import load_deepspeed_json
 
     config = with_folder_prompts(loaded.config)
@@ -115,7 +114,7 @@ def show_plan(
     loaded = replace(loaded, config=config)
     zero = check_deepspeed_json(load_deepspeed_json(config.deepspeed, loaded.recipe_folder), config.deepspeed)
     check_recipe(loaded, ranks)
-    tasks = open_tasks(loaded, Tokeniser(config.model.name_or_path, config.model.trust_remote_code))
+    tasks = open_tasks(loaded, load_tokeniser(config.model))
     for message in settings_without_effect(config, tasks):
         warn(message)
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from harness.data.source.config import ColumnNames, Paths, check_columns, without_batch_negatives
 from harness.loss_table import DISTILLATION_LOSSES, LOSSES, LossName, default_loss, losses_of_kind
 from harness.prompts import Prompts
+from harness.prompts.placeholders import check_prompt
 from harness.settings.section import Section, as_tuple
 from harness.types import NegativesScope, Positives, TaskKind
 
@@ -71,6 +72,12 @@ class PromptsConfig(Section):
 
     query: str | None = None
     document: str | None = None
+
+    @model_validator(mode="after")
+    def _check_places(self) -> PromptsConfig:
+        for key in ("query", "document"):
+            check_prompt(getattr(self, key), key)
+        return self
 
     def to_prompts(self) -> Prompts:
         """What is put before which text, after `harness.config.with_folder_prompts` has filled in what is not given."""

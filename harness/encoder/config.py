@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from harness.model_folder.pooling import POOLINGS
+from harness.prompts.placeholders import check_prompt
 from harness.settings.section import Section, as_tuple
 
 
@@ -26,6 +27,10 @@ class ModelConfig(Section):
     prompts: texts by name (`query`, `document`, `STS` ...), as a sentence-transformers folder stores them; they replace
         those of the folder one by one. A task without prompts of its own gets them by role (see docs/prompts.md).
     default_prompt_name: the one that plain `encode` puts before a text. Default: the folder's; empty: none.
+    attention_mask: which tokens a token of a decoder reads: those before it, all, or ever more of the later ones over
+        the first `soft_mask_steps` steps (all steps of the run), as Conan-embedding-v2 does (docs/decoders.md).
+    append_eos: end every text with the tokenizer's end token; auto: if the last token is pooled, the folder is no
+        sentence-transformers model yet, and its tokenizer does not do it.
     """
 
     name_or_path: str
@@ -39,6 +44,9 @@ class ModelConfig(Section):
     normalize: bool | None = None  # whether the exported model gives embeddings of length 1
     gradient_checkpointing: bool = False
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    attention_mask: Literal["causal", "bidirectional", "soft"] | None = None
+    soft_mask_steps: int | None = Field(None, ge=1)
+    append_eos: Literal["auto"] | bool = "auto"
     trust_remote_code: bool = False
     prompts: dict[str, str] | None = None
     default_prompt_name: str | None = None
@@ -56,6 +64,26 @@ class ModelConfig(Section):
             raise ValueError(
                 f"pooling: got {_as_written(modes) or []}, expected {', '.join(others)} or {last}, or a list of these, "
                 "each once; leave it out to keep the model's own"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_prompts(self) -> ModelConfig:
+        for name, prompt in (self.prompts or {}).items():
+            check_prompt(prompt, f"prompts.{name}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_soft_mask(self) -> ModelConfig:
+        if self.soft_mask_steps is not None and self.attention_mask != "soft":
+            raise ValueError(
+                f"soft_mask_steps: got {self.soft_mask_steps} with attention_mask {self.attention_mask or 'null'}, "
+                "expected attention_mask: soft; set it, or leave soft_mask_steps out"
+            )
+        if self.attention_mask == "soft" and self.attention == "flash_attention_2":
+            raise ValueError(
+                "attention_mask: got soft with attention flash_attention_2, which takes no mask of numbers, expected "
+                "attention: sdpa or eager"
             )
         return self
 

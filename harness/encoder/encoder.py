@@ -10,7 +10,9 @@ import xxhash
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from harness.encoder.attention.soft_mask import SoftMask
 from harness.encoder.dropout import CheapDropout
+from harness.model_folder.configuration import is_bidirectional
 from harness.model_folder.layout import Layout
 from harness.model_folder.pooling import POOLINGS, PoolingMode
 
@@ -41,6 +43,7 @@ class Encoder(nn.Module):
         self.layout, self.normalize = layout, normalize
         self.has_cheap_dropout = True  # on a CPU
         self.is_compiled = False  # see compile.py
+        self.soft_mask: SoftMask | None = None  # set for training with `model.attention_mask: soft`
         # Weights of the model folder that embeddings do not depend on. They are kept for the exported folder.
         self.unused_backbone_state: dict[str, Tensor] = {}
 
@@ -63,7 +66,10 @@ class Encoder(nn.Module):
 
     def states(self, input_ids_BL: Tensor, attention_mask_BL: Tensor) -> Tensor:
         """The backbone's last states [B, L, D]."""
-        return self.backbone(input_ids=input_ids_BL, attention_mask=attention_mask_BL).last_hidden_state
+        read = (
+            attention_mask_BL if self.soft_mask is None else self.soft_mask.of(attention_mask_BL, self.backbone.dtype)
+        )
+        return self.backbone(input_ids=input_ids_BL, attention_mask=read).last_hidden_state
 
     def pooled(self, state_BLD: Tensor, attention_mask_BL: Tensor, pooling_mask_BL: Tensor | None) -> Tensor:
         """The embeddings [B, D] of texts with these states."""
@@ -79,7 +85,9 @@ class Encoder(nn.Module):
     @property
     def pooling(self) -> str:
         """How token states become one vector, in words: banks and tables of embeddings keep it beside their weights."""
-        return " + ".join(self.pooling_modes) + ("" if self.layout.include_prompt else ", prompt not pooled")
+        prompt = "" if self.layout.include_prompt else ", prompt not pooled"
+        attention = ", bidirectional attention" if is_bidirectional(self.backbone.config) else ""
+        return " + ".join(self.pooling_modes) + prompt + attention
 
     @property
     def pooled_dim(self) -> int:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from harness.encoder.attention.direction import with_attention_mask
+from harness.encoder.attention.probe import check_attention_mask
 from harness.encoder.config import ModelConfig
 from harness.encoder.dropout import cheap_dropout_again
 from harness.encoder.encoder import Encoder
@@ -48,6 +50,7 @@ def load_encoder(
     check_text_length(config.longest_text, config.name_or_path, config.trust_remote_code)
     backbone = _load_backbone(config, backbone_folder(folder), dropout, as_stored)
     unused_state = remove_pooler(backbone)
+    check_attention_mask(backbone, config)
     if config.attention != "flash_attention_2":  # which does not run on a CPU, where the model is now
         check_padding(backbone, config.name_or_path)
     _warn_of_another_use(config, layout)
@@ -101,7 +104,7 @@ def _first_known(*values: bool | None) -> bool:
 
 def _load_backbone(config: ModelConfig, folder: str, dropout: float | None, as_stored: bool) -> PreTrainedModel:
     """The backbone in float32 or as stored, with the recipe's options: dropout, attention, gradient checkpointing."""
-    settings = copy.deepcopy(backbone_config(folder, config.trust_remote_code))
+    settings = with_attention_mask(copy.deepcopy(backbone_config(folder, config.trust_remote_code)), config)
     own_dropout = {} if dropout is None else set_dropout(settings, dropout, config.name_or_path)
     switch_cache_off(settings)
     options: dict = {

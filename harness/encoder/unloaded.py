@@ -10,6 +10,8 @@ from typing import Any, cast
 import torch
 from transformers import AutoModel, PreTrainedModel
 
+from harness.encoder.attention.direction import with_attention_mask
+from harness.encoder.attention.soft_mask import SoftMask
 from harness.encoder.config import ModelConfig
 from harness.encoder.dropout import cheap_dropout_again
 from harness.encoder.encoder import Encoder
@@ -45,6 +47,9 @@ def unloaded_encoder(
     remove_pooler(backbone)
     pooling = cast(tuple[PoolingMode, ...], config.pooling) or layout.pooling or default_pooling(backbone.config)
     encoder = Encoder(backbone, pooling, layout=layout)
+    if config.attention_mask == "soft":
+        encoder.soft_mask = SoftMask(1)
+        encoder.soft_mask.at_step(1)
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -57,7 +62,7 @@ def unloaded_encoder(
 def _backbone(
     config: ModelConfig, folder: str, dropout: float | None, dtype: torch.dtype, contexts_again: Contexts
 ) -> PreTrainedModel:
-    settings = copy.deepcopy(backbone_config(folder, config.trust_remote_code))
+    settings = with_attention_mask(copy.deepcopy(backbone_config(folder, config.trust_remote_code)), config)
     if dropout is not None:
         set_dropout(settings, dropout, config.name_or_path)
     switch_cache_off(settings)

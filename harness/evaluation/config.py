@@ -8,6 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from harness.data.config import PromptsConfig
 from harness.prompts import PromptChoice
+from harness.prompts.placeholders import check_prompt
 from harness.settings.section import Section
 
 
@@ -76,3 +77,9 @@ class EvaluationConfig(Section):
         if self.mteb is None:
             return 0
         return (self.every or 0) if self.mteb.every is None else self.mteb.every
+
+    @model_validator(mode="after")
+    def _check_places(self) -> EvaluationConfig:
+        check_prompt(self.query_prompt, "query_prompt")
+        check_prompt(self.document_prompt, "document_prompt")
+        return self

@@ -59,14 +59,24 @@ def positions_of_tokens(config: object) -> int | None:
     return positions
 
 
-def default_pooling(config: PreTrainedConfig) -> tuple[PoolingMode, ...]:
-    """The pooling of a folder that names none: last for a language model of a decoder, else mean.
+def default_pooling(config: PreTrainedConfig, attention_mask: str | None = None) -> tuple[PoolingMode, ...]:
+    """The pooling of a folder that names none: last for a causal language model of a decoder, else mean.
 
-    sentence-transformers 6.2 decides so, too (`SentenceTransformer._load_default_modules`).
+    sentence-transformers 6.2 decides so, too (`SentenceTransformer._load_default_modules`). attention_mask: the
+    recipe's, which replaces the folder's; None: it does not.
     """
+    is_causal = getattr(config, "is_causal", True) is not False
+    if not is_causal if attention_mask is None else attention_mask != "causal":
+        return ("mean",)
     architectures = getattr(config, "architectures", None)
     first = architectures[0] if isinstance(architectures, list) and architectures else ""
     return ("last",) if str(first).endswith("ForCausalLM") else ("mean",)
+
+
+def is_bidirectional(config: PreTrainedConfig) -> bool:
+    """Whether a decoder's configuration says that every token reads all tokens, in either of the two keys for it."""
+    text = config.get_text_config()
+    return getattr(text, "is_causal", True) is False or bool(getattr(text, "use_bidirectional_attention", False))
 
 
 @lru_cache

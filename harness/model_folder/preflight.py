@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.model_folder.configuration import backbone_config, check_text_length, default_pooling, position_limit
+from harness.model_folder.end_of_text import AppendEos, resolved, warn_of_end
 from harness.model_folder.find import is_path, no_such_model, resolve_model, words_of
 from harness.model_folder.json_files import is_lfs_pointer, lfs_pointer_found, read_json
 from harness.model_folder.layout import Layout, backbone_folder, read_layout
-from harness.model_folder.tokenizer import check_against_table, load_tokenizer, warn_of_missing_end
+from harness.model_folder.tokenizer import check_against_table, load_tokenizer
 from harness.model_folder.weight_files import check_weights
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Preflight:
 
     where: the recipe's section that names it (`model`, `guide`), or `COMMAND_LINE`. longest_text: tokens. pooling:
     None is the folder's. largest_dim: of the Matryoshka dims, if no projection is added.
+    attention_mask, append_eos: of the recipe's section; None: the folder's attention.
     """
 
     name_or_path: str
@@ -45,6 +47,8 @@ class Preflight:
     pooling: Sequence[str] | None = None
     longest_text: int | None = None
     largest_dim: int | None = None
+    attention_mask: str | None = None
+    append_eos: AppendEos = False
 
     def check(self) -> int:
         """Check the model; see `_check`. A message names the knob by which the user has named the model.
@@ -93,8 +97,8 @@ class Preflight:
         if self.longest_text is not None:
             check_text_length(self.longest_text, name, self.trust_remote_code)
         self._check_dim(layout, config)
-        if "last" in (self.pooling or layout.pooling or default_pooling(config)):
-            warn_of_missing_end(tokenizer, name)
+        if "last" in (self.pooling or layout.pooling or default_pooling(config, self.attention_mask)):
+            warn_of_end(tokenizer, name, resolved(self.append_eos, layout))
         return num_weights
 
     @property

@@ -70,17 +70,6 @@ def check_against_table(tokenizer: PreTrainedTokenizerBase, num_rows: object, na
         )
 
 
-def warn_of_missing_end(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Give a UserWarning if texts do not end with a special token, for models that pool the last token."""
-    ids = tokenizer("a")["input_ids"]
-    if not ids or ids[-1] not in _special_ids(tokenizer):
-        warnings.warn(
-            f"model.pooling: got last, but the tokenizer of {name} puts no special token at the end of a text: the "
-            "embedding is the state of its last word; add the token to the tokenizer if the model was trained with one",
-            stacklevel=2,
-        )
-
-
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Check that the files of the tokenizer's class are there: without them transformers makes an empty vocabulary."""
     names = {kind: file for kind, file in type(tokenizer).vocab_files_names.items() if kind not in _CONFIGURATION}
@@ -121,10 +110,6 @@ def _check_encoding(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
             f"{name}: the tokenizer has no unknown token: signs that its vocabulary lacks are left out of a text",
             stacklevel=2,
         )
-
-
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    return {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
 
 
 def _any_token(tokenizer: PreTrainedTokenizerBase) -> str:

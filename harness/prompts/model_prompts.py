@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.prompts.placeholders import check_prompt
 from harness.prompts.roles import Prompts
 from harness.settings.in_short import in_short, joined_in_short
 
@@ -111,9 +112,12 @@ class ModelPrompts:
         """The prompts of a data set of this kind, with what the user asks for in place of the model's.
 
         Raises:
-            ValueError: the model has no prompt of this name, or a document prompt is given for data without documents.
+            ValueError: the model has no prompt of this name, a text has a placeholder, or a document
+                prompt is given for data without documents.
         """
         query_option, document_option, _ = choice.options
+        check_prompt(choice.query, query_option)
+        check_prompt(choice.document, document_option)
         prompts = self.of_kind(kind) if choice.name is None else self._named(choice, kind)
         if not has_pairs(kind) and kind is not None:
             if choice.document is not None and choice.query is None:

@@ -10,7 +10,7 @@ from typing import Any
 from harness import comm, rank0
 from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig, with_folder_prompts
 from harness.data.plan.task import Task
-from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.attention.soft_mask import SoftMask
 from harness.encoder.compile import compile_layers
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.load import load_encoder
@@ -32,6 +32,7 @@ from harness.run.tasks import (
     check_machine,
     check_ranking,
     check_recipe,
+    load_tokeniser,
     offset_of,
     open_mteb,
     open_tasks,
@@ -55,7 +56,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     if mteb is not None:
         mteb.load()
     check_machine(loaded)
-    tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
+    tokeniser = load_tokeniser(config.model)
     encoder = _load_encoder(config, zero_stage(deepspeed_json))
     tasks = open_tasks(loaded, tokeniser)
     check_ranking(loaded, encoder, tokeniser, tasks)
@@ -97,6 +98,8 @@ def _load_encoder(config: RunConfig, stage: int) -> Encoder:
     """The model. ZeRO-3 converts and divides the weights one by one, so that no rank ever holds all of them."""
     training = config.training
     encoder = load_encoder(config.model, training.dropout, training.seed, as_stored=stage == 3)
+    if config.model.attention_mask == "soft":
+        encoder.soft_mask = SoftMask(config.model.soft_mask_steps or training.steps)
     if training.compile:
         compile_layers(encoder)
     return encoder

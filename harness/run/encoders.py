@@ -24,9 +24,10 @@ class TextEncoders:
     def for_evaluation(self) -> TextEncoder:
         """An encoder for evaluation, which chooses the prompts. It cuts texts to the recipe's lengths.
 
-        It computes without autocast, so a score during training is the score of the exported model in float32. Flash
-        attention computes in half precision only.
+        It computes without autocast and with bidirectional attention where that is the end of a soft mask, so a score
+        during training is the score of the exported model in float32. Flash attention computes in half precision only.
         """
+        self._attend_as_in_training(False)
         self.engine.train_mode(False)
         needs_autocast = self.config.model.attention == "flash_attention_2"
         return TextEncoder(
@@ -40,8 +41,10 @@ class TextEncoders:
     def for_task(self, task: Task) -> TextEncoder:
         """An encoder of texts that already begin with their prompts: it cuts them to the task's lengths.
 
-        It computes in the precision of training, like the loss, whose similarities mining compares with its own.
+        It computes in the precision and with the attention of training, like the loss, whose similarities mining
+        compares with its own.
         """
+        self._attend_as_in_training(True)
         self.engine.train_mode(False)
         return TextEncoder(
             self.engine.forward,
@@ -50,3 +53,8 @@ class TextEncoders:
             prompts=NO_PROMPTS,
             micro_batch_tokens=self.micro_batch_tokens,
         )
+
+    def _attend_as_in_training(self, is_used: bool) -> None:
+        soft_mask = getattr(self.engine.module, "soft_mask", None)
+        if soft_mask is not None:
+            soft_mask.is_used = is_used

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.config import RunConfig, dump_tree, inference_prompts
 from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.attention.direction import reader_note
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.encoder.load import load_encoder
@@ -57,7 +58,7 @@ def export_model(
     """
     state = dict(encoder.state_dict() if weights is None else weights)
     prompts, differences = inference_prompts(folder.config), []
-    card = _model_card(folder, encoder.dim, step, with_names_of_others(prompts))
+    card = _model_card(folder, encoder.dim, step, with_names_of_others(prompts), reader_note(encoder.backbone.config))
 
     def compare(written: Path) -> None:
         if check_texts:
@@ -79,7 +80,9 @@ def _loaded(model: ModelConfig, state: Mapping[str, Tensor]) -> Encoder:
     return encoder
 
 
-def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPrompts) -> str:
+def _model_card(
+    folder: RunFolder, dim: int, step: int | None, prompts: ModelPrompts, attention: str | None = None
+) -> str:
     """README.md of the exported model: recipe, data, prompts, scores before training and at the last up to `step`."""
     config, facts = folder.config, folder.read("run.json", {})
     evaluated = [row["step"] for row in folder.read("evaluation.json", [])]
@@ -112,6 +115,7 @@ def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPro
         facts={
             "steps": step or config.training.steps,
             "ranks": facts.get("world_size"),
+            **({"attention": attention} if attention else {}),
             **{f"changed after step {entry['step']}": _words(entry["changed"]) for entry in folder.changes.read()},
             **{name: versions.get(name) for name in ("harness", "torch", "deepspeed", "transformers")},
         },

@@ -64,6 +64,7 @@ class Run:
         """The steps after step `after`. Each step is planned and tokenised while the previous step is computed."""
         if after >= self.config.training.steps:
             return
+        self._attend_as_at(after)  # what is mined before the next step is computed as after the last one
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan") as planner:
             next_step = planner.submit(self.prepare, after + 1)
             for number in range(after + 1, self.config.training.steps + 1):
@@ -81,6 +82,20 @@ class Run:
         schedule = deal(step_plan.texts.length_T, comm.world_size(), self.micro_batch_tokens)
         batches = token_batches(step_plan, schedule.micro_batches[comm.rank()], self.tasks, self.tokeniser)
         return Step(step_plan, schedule, batches, training.seed)
+
+    def with_attention(self, step: Step) -> Step:
+        """The step, after the model has been told how far it reads later tokens in it (`attention_mask: soft`)."""
+        self._attend_as_at(step.number)
+        return step
+
+    def attention(self) -> dict[str, float]:
+        """How far the model reads later tokens now, as a metric; none without a soft mask."""
+        soft_mask = self.encoder.soft_mask
+        return {} if soft_mask is None else {"soft_mask_weight": soft_mask.weight}
+
+    def _attend_as_at(self, number: int) -> None:
+        if self.encoder.soft_mask is not None:
+            self.encoder.soft_mask.at_step(number)
 
     @stopwatch("mining")
     def mask_with_guide(self, step: Step) -> Step:

@@ -20,7 +20,9 @@ from harness.data.source.locate import cache_root
 from harness.data.table.findings import remarks
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder, fingerprint
+from harness.encoder.end_of_text import end_of_texts
 from harness.evaluation.mteb.during_training import MtebTasks
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
@@ -85,6 +87,8 @@ def check_models(config: RunConfig) -> None:
         trust_remote_code=model.trust_remote_code,
         pooling=model.pooling,
         longest_text=model.longest_text,
+        attention_mask=model.attention_mask,
+        append_eos=model.append_eos,
         largest_dim=model.matryoshka_dims[-1] if model.matryoshka_dims and model.projection_dim is None else None,
     )
     request.check()
@@ -133,6 +137,11 @@ def _check_outputs(config: RunConfig) -> None:
     needed = num_weights * (BYTES_OF_EXPORT + num_checkpoints * BYTES_OF_CHECKPOINT)
     folder = Path(config.output)
     check_output(folder, "output", max(0, needed - folder_size(folder)))
+
+
+def load_tokeniser(model: ModelConfig) -> Tokeniser:
+    """The tokeniser that a run's texts are encoded with; the exported model has it, too."""
+    return Tokeniser(model.name_or_path, model.trust_remote_code, end_of_texts(model))
 
 
 def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:

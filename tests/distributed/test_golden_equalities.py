@@ -43,6 +43,17 @@ def test_dropout_is_really_on_where_the_matrix_says_so():
     assert golden.relative_error(golden.plain_gradients(case), without) > 0.1
 
 
+def test_the_soft_mask_is_really_half_open_where_the_matrix_says_so():
+    """The cells of the soft mask are neither those of causal nor those of bidirectional attention."""
+    case = Case(1, 1, backbone="qwen3", soft_mask=True)
+    half_open, causal = golden.plain_gradients(case), golden.plain_gradients(replace(case, soft_mask=False))
+    assert golden.relative_error(half_open, causal) > 0.1
+    encoder = golden.tiny_encoder(backbone="qwen3", soft_mask=True)
+    assert encoder.soft_mask is not None
+    assert encoder.soft_mask.is_used
+    assert 0 < encoder.soft_mask.weight < 1
+
+
 def test_the_matrix_has_ranks_with_different_numbers_of_micro_batches():
     """The shuffled deal gives one rank no text, and the other ranks different numbers of micro-batches."""
     _, _, scheduled = golden.tiny_schedule(Case(3, 2, SMALL_BUDGET, shuffled=True))

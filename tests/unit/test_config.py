@@ -115,6 +115,18 @@ def test_overrides_reach_values_tasks_by_name_or_index_and_missing_sections(reci
         ("training.adam_betas=[-0.1, 0.9]", "training.adam_betas.0: got -0.1, expected a number of at least 0"),
         ("training.micro_batch_tokens=many", "got the text \"many\", expected a whole number or 'auto'"),
         ("tasks.faq.kind=retrieve", "tasks.faq.kind: got the text \"retrieve\", expected 'retrieval', 'sts' or"),
+        (
+            "model.attention_mask=both",
+            "model.attention_mask: got the text \"both\", expected 'causal', 'bidirectional' or",
+        ),
+        (
+            "model.soft_mask_steps=2",
+            "model.soft_mask_steps: got 2 with attention_mask null, expected attention_mask: soft",
+        ),
+        ("model.append_eos=1", "--set: model.append_eos: got 1, expected"),
+        ('tasks.faq.prompts.query="Instruct: q\\nQuery: {query}"', "got the place {query} in a prompt, which is put"),
+        ('model.prompts={query: "{text} <-"}', "model.prompts.query: got the place {text} in a prompt"),
+        ('evaluation.query_prompt="{}{}"', "evaluation.query_prompt: got the place {} in a prompt"),
         ("model.pooling=maximum", "model.pooling: got maximum, expected cls, max, mean, "),
         ("model.pooling=[mean, mean]", "model.pooling: got ['mean', 'mean'], expected "),
         ("tasks=[]", "--set: tasks: got [], expected a list of at least 1"),

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from harness.data.table.tokens.flat import FlatTokens
 from harness.data.table.tokens.words import WordEncoder, word_encoder
 from harness.model_folder.configuration import backbone_config, position_limit
+from harness.model_folder.end_of_text import AppendEos, append_end
 from harness.model_folder.find import no_such_model, resolve_model
 from harness.model_folder.layout import backbone_folder, read_layout
 from harness.model_folder.tokenizer import load_tokenizer
@@ -39,13 +40,18 @@ class Tokeniser:
     `tokenizer` is the one to save with the model; it is never used to encode, so that its state does not change.
     """
 
-    def __init__(self, name_or_path: str, trust_remote_code: bool = False) -> None:
+    def __init__(self, name_or_path: str, trust_remote_code: bool = False, append_eos: AppendEos = False) -> None:
+        """append_eos: whether every text ends with the end token, where the folder's tokenizer does not do it itself;
+        "auto": if it can. The tokenizer that is saved with the model does it, too.
+        """
         folder = resolve_model(name_or_path, trust_remote_code)
         layout, path = read_layout(folder), backbone_folder(folder)
         try:
             self.tokenizer = load_tokenizer(path, trust_remote_code)
         except OSError as error:
             raise ValueError(no_such_model(name_or_path, error)) from error
+        if append_eos:
+            append_end(self.tokenizer, name_or_path, is_required=append_eos is True)
         if layout.lower_case:
             _lower_case(self.tokenizer, name_or_path)
         # With padding on the left, a text's absolute positions would depend on the other texts of its micro-batch. The

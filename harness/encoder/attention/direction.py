@@ -1,0 +1,59 @@
+"""Writes `model.attention_mask` into a backbone's configuration, and reads it from there.
+
+Two keys of config.json make a decoder bidirectional, so that whoever loads the exported folder needs no option:
+
+- `use_bidirectional_attention: true`, of Gemma and Gemma 3 (transformers from 4.56 on; it halves the sliding window, so
+  that a token reads as many tokens as before);
+- `is_causal: false`, of every other model of transformers from 5.2 on, and in vLLM of Qwen2, Qwen3 and Llama.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from harness.encoder.config import ModelConfig
+from harness.model_folder.configuration import is_bidirectional
+
+_OF_GEMMA = "use_bidirectional_attention"
+
+
+def with_attention_mask(settings: PreTrainedConfig, config: ModelConfig) -> PreTrainedConfig:
+    """The configuration of a backbone that reads texts as `model.attention_mask` says; null: as it is.
+
+    `soft` ends with bidirectional attention, and so does what is exported.
+    """
+    if config.attention_mask is None:
+        return settings
+    is_causal = config.attention_mask == "causal"
+    if settings.get_text_config() is settings and isinstance(getattr(settings, _OF_GEMMA, ""), bool | None):
+        if is_bidirectional(settings) == is_causal:
+            settings = type(settings).from_dict({**settings.to_dict(), _OF_GEMMA: not is_causal})
+    elif is_bidirectional(settings) == is_causal:
+        settings.get_text_config().is_causal = is_causal
+    return settings
+
+
+def shortest_window(settings: PreTrainedConfig) -> int | None:
+    """Tokens that a token reads in the layers that do not read whole texts; None if all of them do."""
+    text: Any = settings.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ["sliding_attention", "chunked_attention"])
+    sizes = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
+    found = [getattr(text, key, None) for kind, key in sizes.items() if kind in kinds]
+    return min((size for size in found if isinstance(size, int)), default=None)
+
+
+def reader_note(settings: PreTrainedConfig) -> str | None:
+    """One line for a model card: which readers of an exported folder know that it is bidirectional; None: it is not."""
+    if not is_bidirectional(settings):
+        return None
+    if getattr(settings.get_text_config(), _OF_GEMMA, None):
+        return (
+            "bidirectional (config.json: use_bidirectional_attention), which transformers reads from 4.56 on; other "
+            "readers may take it for causal, so compare vectors before serving"
+        )
+    return (
+        "bidirectional (config.json: is_causal false), which transformers reads from 5.2 on, and vLLM for Qwen2, Qwen3 "
+        "and Llama; older and other readers take it for causal without a word, so compare vectors before serving"
+    )
