@@ -11,6 +11,7 @@ from harness.engine.checkpoint import checkpoint_name
 from harness.engine.guard import NonFiniteError
 from harness.process import stop_request
 from harness.process.stop_request import STOP_FILE, StopAskedError
+from harness.run.callbacks.observers import Observers
 from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.run.save import save_checkpoint
@@ -18,8 +19,10 @@ from harness.run.save import save_checkpoint
 _OVERFLOW = ", or set training.precision: bf16, because fp16 ends at 65,504"
 
 
-def save_and_stop_if_asked(run: Run, folder: RunFolder, step: int) -> None:
-    """If a signal has asked any rank to stop, or the file .stop, save the state and stop. Every rank must call it.
+def stop_if_asked(run: Run, folder: RunFolder, observers: Observers, step: int) -> None:
+    """Save the state and stop if a signal or the file .stop has asked any rank to. Every rank must call it.
+
+    If a callback of any rank has asked to end the run, this step is made the last one.
 
     Raises:
         StopAskedError: on every rank, after the same step.
@@ -27,9 +30,13 @@ def save_and_stop_if_asked(run: Run, folder: RunFolder, step: int) -> None:
     name = stop_request.asked()
     if name is None and comm.is_main() and (folder.path / STOP_FILE).exists():
         name = f"the file {STOP_FILE}"
-    if not comm.on_any_rank(name is not None):
+    by_signal, by_callback = comm.flags_of_any_rank(name is not None, run.ending.is_requested)
+    if by_callback:
+        run.ending.agree(step)
+    if not by_signal:
         return
     saved = save_checkpoint(run, folder, step)
+    observers.checkpoint(step, saved)
     names = [name for name in comm.gather_objects(name) if name is not None]
     raise StopAskedError(names[0], f"step {step} is saved in {saved}")
 
