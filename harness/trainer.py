@@ -41,7 +41,7 @@ def train(loaded: LoadedRecipe) -> None:
                 save_and_stop_if_asked(run, folder, step.number)
                 _evaluate_and_save_if_due(run, folder, report, step.number)
             save_trained_model(run, folder)
-            _finish(folder, report)
+            _finish(run, folder, report)
     comm.shutdown()
 
 
@@ -83,10 +83,10 @@ def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
 
 def _evaluate_if_missing(run: Run, folder: RunFolder, report: Report, step: int) -> None:
     """Score the starting model, or the weights after a step at which a signal stopped the run before it scored them."""
-    if comm.broadcast_object(report.evaluation_results(step)):
-        return
-    _evaluate_if_due(run, report, step)
-    if step > 0 and run.is_due(step, run.config.checkpoint.every):
+    is_missing = not comm.broadcast_object(report.evaluation_results(step))
+    if is_missing:
+        _evaluate_if_due(run, report, step)
+    if folder.chooses_best or (is_missing and step > 0 and run.is_due(step, run.config.checkpoint.every)):
         rank0.by_main(lambda: folder.point_to_best(step))
 
 
@@ -97,14 +97,17 @@ def _evaluate_if_due(run: Run, report: Report, step: int) -> None:
 
 
 def _evaluate_and_save_if_due(run: Run, folder: RunFolder, report: Report, step: int) -> None:
+    """A step with the best main metric so far is saved, too: it may become the model."""
     _evaluate_if_due(run, report, step)
-    if run.is_due(step, run.config.checkpoint.every):
+    is_new_best = folder.chooses_best and rank0.by_main(lambda: folder.is_best(step))
+    if run.is_due(step, run.config.checkpoint.every) or is_new_best:
         save_checkpoint(run, folder, step)
 
 
-def _finish(folder: RunFolder, report: Report) -> None:
+def _finish(run: Run, folder: RunFolder, report: Report) -> None:
     """Mark the run finished, draw report.html and show the result."""
-    report.finish(comm.gather_objects(peak_memory_bytes()))
+    facts = folder.best_step.facts(run.config.training.steps) if comm.is_main() else {}
+    report.finish(comm.gather_objects(peak_memory_bytes()), **facts)
     if comm.is_main():
         _draw(folder)
         folder.show_result(report)

@@ -48,7 +48,9 @@ class EvaluationConfig(Section):
 
     every: int | None = Field(None, ge=0)  # 0: never; null: every tenth of the run; recipe.yaml has the number
     data: tuple[EvaluationDataConfig, ...] = ()
-    main_metric: str | None = None  # DATASET/METRIC that selects the best checkpoint; default: mean of main metrics
+    # DATASET/METRIC whose best step becomes model/. null: model/ is the last step, and checkpoints/best, which is among
+    # the regular checkpoints, has the best mean of all main metrics.
+    main_metric: str | None = None
     ignore_identical_ids: bool = False  # retrieval: never rank the document with the query's id; see docs/data.md
     query_prompt: str = ""
     document_prompt: str = ""

@@ -16,6 +16,7 @@ from harness import comm, rank0
 from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
 from harness.data.source.locate import cache_root
 from harness.engine.checkpoint import STATE, Checkpoint, Checkpoints, read_state, step_of
+from harness.evaluation.best_step import BestStep
 from harness.evaluation.results import results_table, selection_score
 from harness.files import remove_unfinished, replace_file
 from harness.mining.config import build_rule
@@ -72,6 +73,11 @@ class RunFolder:
         """Where the trained model is exported to."""
         return self.path / "model"
 
+    @property
+    def chooses_best(self) -> bool:
+        """Whether the model is the best step by `evaluation.main_metric`, not the last."""
+        return self.config.evaluation.main_metric is not None
+
     def is_finished(self) -> bool:
         """Whether the folder holds a finished run of this recipe. Every rank must call it and gets rank 0's answer."""
 
@@ -81,6 +87,10 @@ class RunFolder:
             facts = self.read("run.json", {})
             has_ended = bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps
             if not has_ended or self._changed_settings() or self._step_to_go_back_to() is not None:
+                return False
+            before, now = facts.get("main_metric"), self.config.evaluation.main_metric
+            if before != now:
+                say(f"{self.path} is finished, with evaluation.main_metric {before}: {now} chooses its model anew")
                 return False
             if not has_weights(self.model):
                 say(f"{self.path} is finished, but {self.model} is gone: making it again from the last checkpoint")
@@ -198,19 +208,46 @@ class RunFolder:
 
         Steps at which other data sets were scored do not count.
         """
+        if self.chooses_best:
+            return self.best_step.best(step) == step
         every = self.config.checkpoint.every
         evaluated = {row["step"] for row in self.read("evaluation.json", []) if 0 < row["step"] <= step}
         comparable = {s for s in evaluated if self.scores(s).keys() == self.scores(step).keys()}
         steps = {s for s in comparable if s == step or (every and s % every == 0)}
         if step not in steps:
             return False
-        metric = self.config.evaluation.main_metric
-        return max(steps, key=lambda s: (selection_score(self.scores(s), metric), -s)) == step
+        return max(steps, key=lambda s: (selection_score(self.scores(s)), -s)) == step
+
+    @property
+    def best_step(self) -> BestStep:
+        """Which step is the best by the main metric, as far as the run is trained."""
+        steps = {row["step"] for row in self.read(EVALUATION, []) if row["step"] > 0}
+        kept = self.checkpoints.steps()
+        return BestStep(self.config.evaluation.main_metric, {step: self.scores(step) for step in steps}, kept)
+
+    def step_of_model(self) -> int | None:
+        """The best step, which becomes the model; None: the last step does. A better step that is lost is warned of."""
+        choice = self.best_step
+        best, lost = choice.best(), choice.lost()
+        if self.chooses_best and best is None:
+            warn(f"evaluation.main_metric: no checkpoint has a {choice.main_metric}: model/ is the last step")
+        elif lost is not None:
+            warn(f"step {lost} has the best {choice.main_metric}, but no checkpoint any more: model/ is step {best}")
+        return best
 
     def point_to_best(self, step: int) -> None:
-        """Move the pointer `best` to the checkpoint of this step if it has the best scores. Only rank 0 calls it."""
-        if self.is_best(step):
-            self.checkpoints.point_to_best(step)
+        """Move the pointer `best` to the checkpoint of this step if it has the best scores. Only rank 0 calls it.
+
+        With a main metric, which a continued run may have changed, every checkpoint counts.
+        """
+        best = self.best_step.best() if self.chooses_best else step if self.is_best(step) else None
+        if best is not None:
+            self.checkpoints.point_to_best(best)
+
+    def model_step(self) -> int | None:
+        """The step of model/ in a finished run; None before."""
+        facts = self.read("run.json", {})
+        return facts.get("model_step", facts.get("steps")) if facts.get("finished") else None
 
     def show_finished(self) -> None:
         """Print that the run is finished, its scores, and where its model lies. Only rank 0 prints."""
@@ -220,14 +257,21 @@ class RunFolder:
 
     def show_result(self, console: RunConsole | Report) -> None:
         """Show the scores before and after training, the run folder and the model."""
-        if self.last_scores():
-            console.show(results_table(self.scores(0), self.last_scores()))
+        if after := self.model_scores():
+            console.show(results_table(self.scores(0), after))
         console.message(f"run folder: {self.path}")
-        console.message(f"model: {self.model}")
+        best = self.read("run.json", {}).get("best")
+        chosen = f" (step {best['step']}, which has the best {best['metric']}: {best['score']:.4f})" if best else ""
+        console.message(f"model: {self.model}{chosen}")
 
     def scores(self, step: int) -> dict[str, dict[str, float]]:
         """The scores recorded at a step: data set → metric → value."""
         return {row["dataset"]: row["metrics"] for row in self.read("evaluation.json", []) if row["step"] == step}
+
+    def model_scores(self) -> dict[str, dict[str, float]]:
+        """The scores of model/: those of the best step where a main metric has chosen it, else those recorded last."""
+        best = self.read("run.json", {}).get("best")
+        return self.scores(best["step"]) if best else self.last_scores()
 
     def last_scores(self) -> dict[str, dict[str, float]]:
         """The scores recorded last; empty if none were after step 0."""
