@@ -25,6 +25,7 @@ from harness.mining.config import GuideConfig, GuidePromptsConfig, MiningConfig
 from harness.prompts import ModelPrompts
 from harness.prompts.notes import family_warning, passage_warning, task_lines, unused_warning
 from harness.prompts.run_prompts import TaskPrompts, differences, prompts_of_run
+from harness.report.config import ReportConfig
 from harness.settings.deepspeed_json import load_deepspeed_json, zero_stage
 from harness.settings.recipe_file import apply_override, build, did_you_mean, show
 from harness.settings.section import Section
@@ -50,6 +51,7 @@ class RunConfig(Section):
     deepspeed: str = "zero1"
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    report: ReportConfig = ReportConfig()
     output: str = Field(default_factory=lambda keys: f"runs/{keys.get('name')}", min_length=1)
 
     @model_validator(mode="after")

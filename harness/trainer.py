@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness import comm, rank0
 from harness.config import LoadedRecipe, with_folder_prompts
 from harness.engine.budget import peak_memory_bytes
@@ -13,16 +15,19 @@ from harness.hosts import watch
 from harness.process.stop_request import deferred
 from harness.report.messages import warn
 from harness.report.report import Report
-from harness.run.alarms.steps import step_alarms
+from harness.run.callbacks.callback import Callback
+from harness.run.callbacks.observers import Observers
 from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.run.save import save_checkpoint, save_trained_model
-from harness.run.start import memory_allocator, start_or_continue
-from harness.run.stop import explain_non_finite, save_and_stop_if_asked
+from harness.run.start import start_or_continue
+from harness.run.stop import explain_non_finite
 
 
-def train(loaded: LoadedRecipe) -> None:
+def train(loaded: LoadedRecipe, callbacks: Sequence[Callback] = ()) -> None:
     """Train a recipe to its last step, evaluate before and after, export the model. Continues an interrupted run.
+
+    callbacks: told what happens, see `Callback`; every rank gives as many.
 
     Raises:
         ValueError: settings, data or checkpoints that do not fit, or a loss or gradient that is not finite.
@@ -64,42 +69,25 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
     return {**step.plan.metrics(), **scores.metrics, **update, **mining, **cost.metrics(step)}
 
 
-def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
-    return Report(
-        folder.path,
-        run.config,
-        run.config.training.steps,
-        trained_steps,
-        run.data_facts(),
-        run.evaluation_data.facts,
-        {
-            "loss_implementation": run.objective.loss.implementation,
-            "allocator": memory_allocator(run.config),
-            "changes": folder.changes.read() if trained_steps else [],
-        },
-        watch=step_alarms(run, trained_steps),
-    )
-
-
-def _evaluate_if_missing(run: Run, folder: RunFolder, report: Report, step: int) -> None:
+def _evaluate_if_missing(run: Run, folder: RunFolder, observers: Observers, step: int) -> None:
     """Score the starting model, or the weights after a step at which a signal stopped the run before it scored them."""
-    if comm.broadcast_object(report.evaluation_results(step)):
+    if comm.broadcast_object(observers.report.evaluation_results(step)):
         return
-    _evaluate_if_due(run, report, step)
+    _evaluate_if_due(run, observers, step)
     if step > 0 and run.is_due(step, run.config.checkpoint.every):
         rank0.by_main(lambda: folder.point_to_best(step))
 
 
-def _evaluate_if_due(run: Run, report: Report, step: int) -> None:
+def _evaluate_if_due(run: Run, observers: Observers, step: int) -> None:
     if run.config.evaluation.data and run.is_due(step, run.config.evaluation.every):
         encode = run.encoders.for_evaluation()
-        report.evaluation(step, evaluate(encode, run.evaluation_data, run.config.model.matryoshka_dims))
+        observers.evaluation(step, evaluate(encode, run.evaluation_data, run.config.model.matryoshka_dims))
 
 
-def _evaluate_and_save_if_due(run: Run, folder: RunFolder, report: Report, step: int) -> None:
-    _evaluate_if_due(run, report, step)
+def _evaluate_and_save_if_due(run: Run, folder: RunFolder, observers: Observers, step: int) -> None:
+    _evaluate_if_due(run, observers, step)
     if run.is_due(step, run.config.checkpoint.every):
-        save_checkpoint(run, folder, step)
+        observers.checkpoint(step, save_checkpoint(run, folder, step))
 
 
 def _finish(folder: RunFolder, report: Report) -> None:

@@ -30,10 +30,8 @@ def stop_if_asked(run: Run, folder: RunFolder, observers: Observers, step: int) 
     name = stop_request.asked()
     if name is None and comm.is_main() and (folder.path / STOP_FILE).exists():
         name = f"the file {STOP_FILE}"
-    by_signal, by_callback = comm.flags_of_any_rank(name is not None, run.ending.is_requested)
-    if by_callback:
-        run.ending.agree(step)
-    if not by_signal:
+    observers.end_if_asked(step)
+    if not comm.on_any_rank(name is not None):
         return
     saved = save_checkpoint(run, folder, step)
     observers.checkpoint(step, saved)

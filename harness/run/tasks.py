@@ -29,6 +29,7 @@ from harness.model_folder.configuration import position_limit
 from harness.model_folder.preflight import Preflight, check_attention, count_weights
 from harness.report.console import ReadingConsole
 from harness.report.messages import say, show_counts, warn
+from harness.report.trackers.table import check_trackers
 from harness.run.alarms.settings import useless_settings
 from harness.run.objective import check_divisible
 from harness.run.places import locate_for, locate_source
@@ -48,6 +49,7 @@ def check_recipe(loaded: LoadedRecipe, num_ranks: int) -> LoadedData:
         ValueError: files, models, settings or evaluation data do not fit together; one line.
     """
     config = loaded.config
+    check_trackers(config.report.trackers)
     for task in config.tasks:
         locate_source(loaded, task.path)  # reports a missing file before anything is loaded
     rank0.by_main(lambda: check_models(config))

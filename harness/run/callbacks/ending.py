@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from harness import comm
 
@@ -26,6 +26,10 @@ class Ending:
     def is_requested(self) -> bool:
         """Whether this rank has asked."""
         return self._requested is not None
+
+    def facts(self) -> dict[str, Any] | None:
+        """What run.json says of an end before the last step: after which step, and why. None: there was none."""
+        return None if self.step is None else {"step": self.step, "reason": self.reason}
 
     def agree(self, step: int) -> None:
         """End after this step, for the reason of the first rank that has one. Every rank must call it."""

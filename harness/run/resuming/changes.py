@@ -24,6 +24,7 @@ MAY_CHANGE_BETWEEN_STARTS = (
     "deepspeed",
     "evaluation",
     "checkpoint",
+    "report",
     "data.cache",
     "training.steps",
     "training.micro_batch_tokens",
