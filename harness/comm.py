@@ -225,16 +225,11 @@ def all_reduce_max(value: Tensor) -> Tensor:
 @_communicates
 def on_any_rank(flag: bool) -> bool:
     """Whether the flag is set on at least one rank; every rank gets the same answer."""
-    return flags_of_any_rank(flag)[0]
-
-
-def flags_of_any_rank(*flags: bool) -> list[bool]:
-    """Whether each flag is set on at least one rank; every rank gets the same answers, in one exchange."""
     if _alone():
-        return list(flags)
-    found = torch.tensor(flags, dtype=torch.uint8)  # in CPU memory, so that a GPU is not waited for
-    dist.all_reduce(found, op=dist.ReduceOp.MAX)
-    return [bool(flag) for flag in found.tolist()]
+        return flag
+    flags = torch.tensor([flag], dtype=torch.uint8)  # in CPU memory, so that a GPU is not waited for
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+    return bool(flags)
 
 
 def sign_of_life() -> None:

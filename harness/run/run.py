@@ -57,7 +57,7 @@ class Run:
     @property
     def last_step(self) -> int:
         """The step after which the run ends, as far as is known now."""
-        return self.config.training.steps if self.ending.step is None else self.ending.step
+        return self.config.training.num_steps if self.ending.step is None else self.ending.step
 
     @property
     def outcome(self) -> Outcome:
@@ -79,10 +79,10 @@ class Run:
             return
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan") as planner:
             next_step = planner.submit(self.prepare, after + 1)
-            for number in range(after + 1, self.config.training.steps + 1):
+            for number in range(after + 1, self.config.training.num_steps + 1):
                 started = time.perf_counter()
                 step = replace(next_step.result(), seconds_waiting=time.perf_counter() - started)
-                if number < self.config.training.steps:
+                if number < self.config.training.num_steps:
                     next_step = planner.submit(self.prepare, number + 1)
                 waits.start_is_over()
                 yield step

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from harness import comm
+from harness import comm, rank0
 from harness.data.plan.task import Task, text_sources
 from harness.engine.checkpoint import checkpoint_name
 from harness.engine.guard import NonFiniteError
 from harness.process import stop_request
 from harness.process.stop_request import STOP_FILE, StopAskedError
+from harness.report.messages import say
 from harness.run.callbacks.observers import Observers
 from harness.run.folder import RunFolder
 from harness.run.run import Run
@@ -30,15 +31,27 @@ def stop_if_asked(run: Run, folder: RunFolder, observers: Observers, step: int) 
     name = stop_request.asked()
     if name is None and comm.is_main() and (folder.path / STOP_FILE).exists():
         name = f"the file {STOP_FILE}"
-    by_signal, by_callback = comm.flags_of_any_rank(name is not None, run.ending.is_requested)
-    if by_callback:
-        run.ending.agree(step)
-    if not by_signal:
+    observers.end_if_asked(step)
+    if not comm.on_any_rank(name is not None):
         return
     saved = save_checkpoint(run, folder, step)
     observers.checkpoint(step, saved)
     names = [name for name in comm.gather_objects(name) if name is not None]
     raise StopAskedError(names[0], f"step {step} is saved in {saved}")
+
+
+def end_if_no_better(run: Run, folder: RunFolder, step: int) -> None:
+    """Make this step the last one if `evaluation.early_stopping` says so. Every rank must call it after an evaluation.
+
+    The recorded scores up to this step are judged, so that a run that was killed in between ends at the same step.
+    """
+    evaluation = run.config.evaluation
+    if evaluation.early_stopping is None or run.ending.step is not None:
+        return
+    reason = rank0.by_main(lambda: folder.reason_to_end(step))
+    if reason is not None and step < run.last_step:
+        run.ending.decide(step, reason, by_rule=True)
+        say(f"the run ends after step {step}: {reason}")
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class Callback:
         """Called after the update of a step, counted from 1. metrics: its row of metrics.jsonl, NaN where unknown."""
 
     def on_evaluation(self, step: int, results: Mapping[str, Mapping[str, float]]) -> str | None:
-        """Called when the model after `step` steps is scored (0: the starting model). results: data set → metric → value."""
+        """Called when the model after `step` steps (0: the starting model) is scored: data set → metric → value."""
 
     def on_checkpoint(self, step: int, folder: Path) -> str | None:
         """Called when the checkpoint of a step is whole, in `folder`, and named by `checkpoints/latest`."""
