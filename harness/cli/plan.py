@@ -117,12 +117,10 @@ def show_plan(
     zero = check_deepspeed_json(load_deepspeed_json(config.deepspeed, loaded.recipe_folder), config.deepspeed)
     check_recipe(loaded, ranks)
     tasks = open_tasks(loaded, Tokeniser(config.model.name_or_path, config.model.trust_remote_code))
-    config = with_known_steps(config, tasks)
-    for message in settings_without_effect(config, tasks):
+    for message in settings_without_effect(config := with_known_steps(config, tasks), tasks):
         warn(message)
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
-    objective = check_divisible(config, ranks)
-    predictor = Predictor(config.model, config.training, objective, zero, ranks, Wishes(**wishes))
+    predictor = Predictor(config.model, config.training, check_divisible(config, ranks), zero, ranks, Wishes(**wishes))
     tasks_table = _tasks_table(step_plan, {task.config.name: task.config.scope for task in tasks})
     for table in (_files_table(tasks), tasks_table, _ranks_table(step_plan, ranks, predictor.micro_batch_tokens)):
         Console().print(table)

@@ -14,7 +14,7 @@ from harness.report.trackers.tracker import Tracker
 _TRACKERS = {
     "tensorboard": ("tensorboard", "tensorboard", "tensorboard", "TensorBoardFiles"),
     "wandb": ("wandb", "wandb", "wandb", "WandbRun"),
-    "mlflow": ("mlflow", "mlflow-skinny", "mlflow", "MlflowRun"),
+    "mlflow": ("mlflow", "mlflow", "mlflow", "MlflowRun"),
 }
 
 

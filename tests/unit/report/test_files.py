@@ -146,10 +146,10 @@ def test_a_continued_run_hides_the_events_after_its_checkpoint(tmp_path: Path) -
     first = TensorBoardFiles(tmp_path, {}, resumed_from=0)
     for step in (1, 2, 3, 4):
         first.add(step, {"loss": 1.0, "missing": None})
-    first.close()
+    first.close("stopped")
     second = TensorBoardFiles(tmp_path, {}, resumed_from=2)
     second.add(3, {"loss": 0.5})
-    second.close()
+    second.close("finished")
     assert events(tmp_path / "tensorboard", "loss") == [(1, 1.0), (2, 1.0), (3, 0.5)]
 
 
