@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from harness import comm
-from harness.engine.average.weights import averaged_weights
+from harness.engine.average.weights import averaged_weights, refuse_on_disk
 from harness.engine.config import TrainingConfig, problem_of_stage
 from harness.engine.deepspeed_files.read_write import FOLDER, print_to_log, read_state, write_state
 from harness.engine.optimizer import build_optimizer, offloads_optimizer, set_step
@@ -52,6 +52,7 @@ class ZeroEngine:
         problem = problem_of_stage(training, self.stage)
         if problem is not None:
             raise ValueError(problem)
+        refuse_on_disk(training.ema, deepspeed_json)
         self._autocast, self._loss_scale = Autocast(module, training.precision), LossScale(training.precision)
         settings = engine_json(deepspeed_json, training)
         with print_to_log():  # the bf16 optimizer prints memory reports at every log level

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from harness.engine.average.optimizer import averages_of, exchange
+
+
+def refuse_on_disk(ema: float | None, deepspeed_json: Mapping[str, Any]) -> None:
+    """Raise ValueError if an average is asked for whose weights and moments lie on a disk (offload_optimizer: nvme)."""
+    offload = (deepspeed_json.get("zero_optimization") or {}).get("offload_optimizer") or {}
+    if ema is not None and offload.get("device") == "nvme":
+        raise ValueError(
+            f"training.ema: got {ema} with an optimizer state on a disk (offload_optimizer: nvme), expected one in memory; "
+            "offload to the CPU, or set training.ema: null"
+        )
 
 
 @contextmanager
@@ -31,7 +41,8 @@ def _exchange(optimizer: Any, stage: int, pairs: list[Any]) -> None:
     exchange(pairs)
     if stage in (1, 2):
         optimizer.update_lp_params()
-    elif stage == 3:
+    elif stage == 3:  # as in a step: small weights are whole on every rank, and would stay what they were
+        optimizer._partition_all_parameters()
         for index in range(len(optimizer.fp32_partitioned_groups_flat)):
             optimizer._reassign_or_swap_out_partitioned_parameters(index)
         if optimizer.persistent_parameters:
