@@ -14,8 +14,8 @@ def refuse_on_disk(ema: float | None, deepspeed_json: Mapping[str, Any]) -> None
     offload = (deepspeed_json.get("zero_optimization") or {}).get("offload_optimizer") or {}
     if ema is not None and offload.get("device") == "nvme":
         raise ValueError(
-            f"training.ema: got {ema} with an optimizer state on a disk (offload_optimizer: nvme), expected one in memory; "
-            "offload to the CPU, or set training.ema: null"
+            f"training.ema: got {ema} with an optimizer state on a disk (offload_optimizer: nvme), expected one in "
+            "memory; offload to the CPU, or set training.ema: null"
         )
 
 
