@@ -6,6 +6,7 @@ import importlib
 import os
 import sqlite3
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -46,11 +47,12 @@ class FakeWandb(ModuleType):
 
 
 @pytest.fixture
-def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
+def wandb(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWandb]:
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    monkeypatch.delitem(sys.modules, "harness.report.trackers.wandb", raising=False)
-    return fake
+    sys.modules.pop("harness.report.trackers.wandb", None)
+    yield fake
+    sys.modules.pop("harness.report.trackers.wandb", None)  # it holds the fake
 
 
 def run_with(*trackers: str, outcome: str = "finished") -> Any:
