@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from harness.data.config import TaskConfig
 from harness.data.data_config import DataConfig, check_batch
-from harness.encoder.config import ModelConfig
+from harness.encoder.config import ModelConfig, check_soft_mask
 from harness.engine.config import CheckpointConfig, TrainingConfig, problem_of_stage
 from harness.evaluation.config import EvaluationConfig
 from harness.losses.config import LossConfig
@@ -25,6 +25,7 @@ from harness.mining.config import GuideConfig, GuidePromptsConfig, MiningConfig
 from harness.prompts import ModelPrompts
 from harness.prompts.notes import family_warning, passage_warning, task_lines, unused_warning
 from harness.prompts.run_prompts import TaskPrompts, differences, prompts_of_run
+from harness.report.config import ReportConfig
 from harness.settings.deepspeed_json import load_deepspeed_json, zero_stage
 from harness.settings.recipe_file import apply_override, build, did_you_mean, show
 from harness.settings.section import Section
@@ -50,6 +51,7 @@ class RunConfig(Section):
     deepspeed: str = "zero1"
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    report: ReportConfig = ReportConfig()
     output: str = Field(default_factory=lambda keys: f"runs/{keys.get('name')}", min_length=1)
 
     @model_validator(mode="after")
@@ -58,6 +60,9 @@ class RunConfig(Section):
         repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated is not None:
             raise ValueError(f"tasks: got the name {repeated} twice, expected a name of its own for every task")
+        epoch_of = self.training.epoch_of
+        if epoch_of is not None and epoch_of not in names:
+            raise ValueError(f"training.epoch_of: got {show(epoch_of)}, expected one of the tasks {', '.join(names)}")
         check_batch(self.tasks, self.data)
         distilled = next((task for task in self.tasks if task.distillation_losses), None)
         if distilled is not None and (self.mining.remine.every or self.mining.exhausted == "remine"):
@@ -93,11 +98,8 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _check_soft_mask(self) -> RunConfig:
-        if (self.model.soft_mask_steps or 0) > self.training.steps:
-            raise ValueError(
-                f"model.soft_mask_steps: got {self.model.soft_mask_steps}, expected at most training.steps "
-                f"({self.training.steps}): the exported model has the attention of the last one; lower it"
-            )
+        if self.training.steps is not None:  # of epochs: once their steps are known
+            check_soft_mask(self.model, self.training.steps)
         return self
 
     @model_validator(mode="after")
@@ -122,15 +124,21 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _fill_in_intervals(self) -> RunConfig:
-        """Save and evaluate every tenth of the run where the recipe does not say how often.
+        return with_intervals(self)
 
-        A run that is killed after hours must have something to go on with. The resolved recipe states the numbers.
-        """
-        tenth = max(1, self.training.steps // 10)
-        for name, section in (("checkpoint", self.checkpoint), ("evaluation", self.evaluation)):
+
+def with_intervals(config: RunConfig) -> RunConfig:
+    """The same recipe, which saves and evaluates every tenth of the run where it does not say how often.
+
+    A run that is killed after hours must have something to go on with. The resolved recipe states the numbers; of a run
+    of epochs they are known once its data is read.
+    """
+    if config.training.steps is not None:
+        tenth = max(1, config.training.steps // 10)
+        for name, section in (("checkpoint", config.checkpoint), ("evaluation", config.evaluation)):
             if section.every is None:  # the fields of a section are frozen for everybody else
-                object.__setattr__(self, name, section.model_copy(update={"every": tenth}))
-        return self
+                object.__setattr__(config, name, section.model_copy(update={"every": tenth}))
+    return config
 
 
 @dataclass(frozen=True, slots=True)

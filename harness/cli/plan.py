@@ -106,6 +106,7 @@ def show_plan(
     from harness.report.messages import warn
     from harness.run.objective import check_divisible
     from harness.run.start import show_prompts
+    from harness.run.startup.length import with_known_steps
     from harness.run.tasks import check_recipe, load_tokeniser, open_tasks, settings_without_effect
     from harness.settings.deepspeed_json import load_deepspeed_json
 
@@ -115,11 +116,10 @@ def show_plan(
     zero = check_deepspeed_json(load_deepspeed_json(config.deepspeed, loaded.recipe_folder), config.deepspeed)
     check_recipe(loaded, ranks)
     tasks = open_tasks(loaded, load_tokeniser(config.model))
-    for message in settings_without_effect(config, tasks):
+    for message in settings_without_effect(config := with_known_steps(config, tasks), tasks):
         warn(message)
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
-    objective = check_divisible(config, ranks)
-    predictor = Predictor(config.model, config.training, objective, zero, ranks, Wishes(**wishes))
+    predictor = Predictor(config.model, config.training, check_divisible(config, ranks), zero, ranks, Wishes(**wishes))
     tasks_table = _tasks_table(step_plan, {task.config.name: task.config.scope for task in tasks})
     for table in (_files_table(tasks), tasks_table, _ranks_table(step_plan, ranks, predictor.micro_batch_tokens)):
         Console().print(table)

@@ -100,3 +100,12 @@ class ModelConfig(Section):
         if weights is not None and min(weights) < 0:
             raise ValueError(f"matryoshka_weights: got {list(weights)}, expected numbers of at least 0")
         return self
+
+
+def check_soft_mask(model: ModelConfig, steps: int) -> None:
+    """Raises ValueError if the soft mask of a run of `steps` steps would not be bidirectional at its end."""
+    if (model.soft_mask_steps or 0) > steps:
+        raise ValueError(
+            f"model.soft_mask_steps: got {model.soft_mask_steps}, expected at most training.steps ({steps}): the "
+            "exported model has the attention of the last one; lower it"
+        )

@@ -53,6 +53,16 @@ class MtebConfig(Section):
     data: str | None = None
 
 
+class EarlyStoppingConfig(Section):
+    """Ends a run after `patience` evaluations in a row that did not raise the main metric by more than `min_delta`.
+
+    It is raised above the last score that had itself raised it. The starting model does not count.
+    """
+
+    patience: int = Field(ge=1)
+    min_delta: float = Field(0.0, ge=0)
+
+
 class EvaluationConfig(Section):
     """Which data sets are scored, and when: before training, every `every` steps, and after the last step.
 
@@ -65,6 +75,7 @@ class EvaluationConfig(Section):
     # DATASET/METRIC whose best step becomes model/. null: model/ is the last step, and checkpoints/best, which is among
     # the regular checkpoints, has the best mean of all main metrics.
     main_metric: str | None = None
+    early_stopping: EarlyStoppingConfig | None = None  # by main_metric; null: the run goes to its last step
     quantised: bool = False  # score vectors of 8 bits and of 1 bit a dimension, too; docs/exporting_formats.md
     ignore_identical_ids: bool = False  # retrieval: never rank the document with the query's id; see docs/data.md
     query_prompt: str = ""
@@ -77,6 +88,15 @@ class EvaluationConfig(Section):
         if self.mteb is None:
             return 0
         return (self.every or 0) if self.mteb.every is None else self.mteb.every
+
+    @model_validator(mode="after")
+    def _check_early_stopping(self) -> EvaluationConfig:
+        missing = "main_metric" if self.main_metric is None else "every above 0" if self.every == 0 else None
+        if self.early_stopping is not None and missing is not None:
+            raise ValueError(
+                f"evaluation.early_stopping: got it without evaluation.{missing}, by which it judges; set that, or null"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_places(self) -> EvaluationConfig:

@@ -85,7 +85,8 @@ class Predictor:
             return cpu_tokens(setup.training.activation_memory)
         size = ModelSize.of(self.model.encoder, setup.zero.persistence_threshold)
         numbers = NUMBERS[setup.training.precision]
-        held = states(size, setup.zero, numbers, setup.ranks, setup.temporaries, on_gpu=True)
+        averages = setup.training.ema is not None
+        held = states(size, setup.zero, numbers, setup.ranks, setup.temporaries, on_gpu=True, averages=averages)
         free = int(setup.device.memory_bytes * (1 - MARGIN)) - self._base - held.weights - held.buffers
         return tokens_that_fit(max(0, free), self.model.encoder, setup.training.precision)
 

@@ -110,7 +110,8 @@ def predict(setup: Setup, model: UnloadedModel, step: StepSize) -> Prediction:
     """Predict one step: the memory of the rank with the largest micro-batch, the seconds of that with the most work."""
     numbers, on_gpu = NUMBERS[setup.training.precision], setup.device.is_gpu
     size = ModelSize.of(model.encoder, setup.zero.persistence_threshold)
-    held = states(size, setup.zero, numbers, setup.ranks, setup.temporaries, on_gpu=on_gpu)
+    averages = setup.training.ema is not None
+    held = states(size, setup.zero, numbers, setup.ranks, setup.temporaries, on_gpu=on_gpu, averages=averages)
     busiest = max(step.shapes, key=lambda shapes: sum(model.forward_flops(shape) for shape in shapes))
     largest = max(step.shapes, key=lambda shapes: max((texts * length for texts, length in shapes), default=0))
     free = setup.free_bytes - _peak(_moments(setup, model, size, held, largest, 0, step))

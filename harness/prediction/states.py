@@ -76,12 +76,19 @@ class States:
 
 
 def states(
-    size: ModelSize, zero: ZeroSettings, numbers: Numbers, ranks: int, temporaries: float, *, on_gpu: bool
+    size: ModelSize,
+    zero: ZeroSettings,
+    numbers: Numbers,
+    ranks: int,
+    temporaries: float,
+    *,
+    on_gpu: bool,
+    averages: bool = False,
 ) -> States:
     """What one of `ranks` ranks holds.
 
     temporaries: bytes per element that the optimizer allocates while it updates. on_gpu: a CPU does not give memory to
-    the part of a bucket that is never written, and keeps offloaded states beside the others.
+    the part of a bucket that is never written, and keeps offloaded states beside the others. averages: `training.ema`.
     """
     share, item = sum(size.shares(ranks)), numbers.weights.itemsize
     written = min(zero.reduce_bucket, size.total) * numbers.reduced.itemsize  # of a bucket, again and again
@@ -96,6 +103,9 @@ def states(
         buckets = bucket * (2 if zero.overlaps else 1) if on_gpu and zero.contiguous else 0
         norm = _FP64 * min(size.largest, max(size.shares(ranks)))  # get_grad_norm_direct computes in float64
         found = _stage_1_or_2(size, zero, numbers, share, buckets, written, max(largest_update, norm))
+    if averages:  # a third state of the optimizer
+        average = (size.total if zero.stage == 0 else share) * _FP32
+        found = replace(found, optimizer=found.optimizer + average)
     if not (zero.optimizer_on_host and on_gpu):
         return found
     return _offloaded(found, size, zero, share, item)

@@ -113,7 +113,7 @@ def _model_card(
         ],
         scores=scores,
         facts={
-            "steps": step or config.training.steps,
+            "steps": step or facts.get("steps"),
             "ranks": facts.get("world_size"),
             **({"attention": attention} if attention else {}),
             **{f"changed after step {entry['step']}": _words(entry["changed"]) for entry in folder.changes.read()},

@@ -17,6 +17,7 @@ from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
 from harness.data.source.locate import cache_root
 from harness.engine.checkpoint import STATE, Checkpoint, Checkpoints, read_state, step_of
 from harness.evaluation.best_step import BestStep
+from harness.evaluation.early_stopping import reason_to_end
 from harness.evaluation.results import results_table, selecting, selection_score
 from harness.files import remove_unfinished, replace_file
 from harness.mining.config import build_rule
@@ -28,7 +29,8 @@ from harness.report.metrics_file import read_entries, read_rows
 from harness.report.report import EVALUATION, METRICS, Report
 from harness.report.run_file import RunFile
 from harness.run.resuming.changes import CHANGES, Change, ChangeLog, changed_settings, describe, may_change_from_a_step
-from harness.run.resuming.recognise import has_weights, is_run_folder
+from harness.run.resuming.finished import is_finished
+from harness.run.resuming.recognise import is_run_folder
 from harness.settings.recipe_file import build
 from harness.settings.section import flat
 from harness.settings.yaml_text import read_yaml
@@ -81,22 +83,7 @@ class RunFolder:
     def is_finished(self) -> bool:
         """Whether the folder holds a finished run of this recipe. Every rank must call it and gets rank 0's answer."""
 
-        def is_finished() -> bool:
-            if self.config.checkpoint.resume == "never" or not is_run_folder(self.path):
-                return False
-            facts = self.read("run.json", {})
-            has_ended = bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps
-            if not has_ended or self._changed_settings() or self._step_to_go_back_to() is not None:
-                return False
-            before, now = facts.get("main_metric"), self.config.evaluation.main_metric
-            if before != now:
-                say(f"{self.path} is finished, with evaluation.main_metric {before}: {now} chooses its model anew")
-                return False
-            if not has_weights(self.model):
-                say(f"{self.path} is finished, but {self.model} is gone: making it again from the last checkpoint")
-            return has_weights(self.model)
-
-        return rank0.by_main(is_finished)
+        return rank0.by_main(lambda: is_finished(self))
 
     def refuse_other_recipe(self) -> None:
         """Raise if the folder holds a run of another experiment, which would be overwritten. Every rank must call it.
@@ -106,7 +93,7 @@ class RunFolder:
         """
         if self.config.checkpoint.resume == "never":
             return
-        changes = rank0.by_main(self._changed_settings)
+        changes = rank0.by_main(self.changed_settings)
         goes_back = isinstance(self.config.checkpoint.resume, int)
         refused = [change for change in changes if not (goes_back and may_change_from_a_step(change[0]))]
         if refused:
@@ -135,7 +122,7 @@ class RunFolder:
         return Checkpoint(found, read_state(found))
 
     def _checkpoint_to_continue(self) -> Path | None:
-        step = self._step_to_go_back_to()
+        step = self.step_to_go_back_to()
         if step is not None:
             return self.checkpoints.at(step)
         newest = self._newest_checkpoint()
@@ -145,7 +132,7 @@ class RunFolder:
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Make it the newest checkpoint, and record what changes from it on. Only rank 0 calls it, before `prepare`."""
-        step, changes = self._step_to_go_back_to(), self._changed_settings()
+        step, changes = self.step_to_go_back_to(), self.changed_settings()
         # Before it is recorded: a start that is killed in between goes back once more, not on from a later checkpoint.
         folder = self.checkpoints.go_on_from(checkpoint.folder, keep_later=step is not None)
         if step is not None:
@@ -155,10 +142,10 @@ class RunFolder:
             say(f"going back to step {step} from step {steps_before}; changed: {describe(changes) or 'nothing'}")
         say(f"continuing from {folder}")
 
-    def _step_to_go_back_to(self) -> int | None:
+    def step_to_go_back_to(self) -> int | None:
         """The number in `checkpoint.resume`; None if there is none, or if an earlier start has gone back to it."""
         step, entries = self.config.checkpoint.resume, self.changes.read()
-        if not isinstance(step, int) or (entries and entries[-1]["step"] == step and not self._changed_settings()):
+        if not isinstance(step, int) or (entries and entries[-1]["step"] == step and not self.changed_settings()):
             return None
         return step
 
@@ -228,6 +215,12 @@ class RunFolder:
         kept = self.checkpoints.steps()
         return BestStep(self.config.evaluation.main_metric, {step: self.scores(step) for step in steps}, kept)
 
+    def reason_to_end(self, step: int) -> str | None:
+        """Why the run ends early after this step, by the recorded scores; None: it goes on, or was not scored here."""
+        scores = {s: results for s, results in self.best_step.scores.items() if s <= step}
+        evaluation = self.config.evaluation
+        return reason_to_end(evaluation.early_stopping, evaluation.main_metric, scores) if step in scores else None
+
     def step_of_model(self) -> int | None:
         """The best step, which becomes the model; None: the last step does. A better step that is lost is warned of."""
         choice = self.best_step
@@ -256,7 +249,10 @@ class RunFolder:
         """Print that the run is finished, its scores, and where its model lies. Only rank 0 prints."""
         if comm.is_main():
             say(f"{self.path} is finished; set another output or checkpoint.resume: never to run it again")
-            self.show_result(RunConsole(self.config.training.steps, self.config.training.steps))
+            facts = self.read("run.json", {})
+            if early := facts.get("ended_early"):
+                say(f"it ended after step {early['step']} of {facts['steps']}: {early['reason']}")
+            self.show_result(RunConsole(facts["steps"], facts["steps"]))
 
     def show_result(self, console: RunConsole | Report) -> None:
         """Show the scores before and after training, the run folder and the model."""
@@ -297,6 +293,6 @@ class RunFolder:
         settings = flat(self.config.model_dump(mode="json"))
         return read_history(self.path, self.config.name, settings, build_rule(self.config.mining))
 
-    def _changed_settings(self) -> list[Change]:
+    def changed_settings(self) -> list[Change]:
         """The settings (name, old value, new value) that differ from the folder's recipe but must not change."""
         return changed_settings(self.path / "recipe.yaml", self.config)

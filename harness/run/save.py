@@ -35,7 +35,7 @@ class LongRunWarning:
         self._seconds.append(seconds)
         if len(self._seconds) < _TIMED_STEPS:
             return None
-        left = (self._config.training.steps - step) * sum(self._seconds) / _TIMED_STEPS
+        left = (self._config.training.num_steps - step) * sum(self._seconds) / _TIMED_STEPS
         problems = []
         if self._config.checkpoint.every == 0:
             problems.append("checkpoint.every is 0: if it stops early, all is lost; leave the key out or set a number")
@@ -52,7 +52,8 @@ def save_checkpoint(run: Run, folder: RunFolder, step: int, *, is_aside: bool = 
 
     is_aside: see `Checkpoints.save`.
     """
-    weights = run.engine.module_state()
+    with run.engine.averaged_weights():
+        weights = run.engine.module_state()
     state = {
         "name": run.config.name,
         "precision": run.config.training.precision,
@@ -82,11 +83,12 @@ def save_trained_model(run: Run, folder: RunFolder) -> None:
         ValueError: embeddings of the exported model differ from those of the trained one; the best checkpoint is
             damaged.
     """
-    last_step = run.config.training.steps
+    last_step = run.last_step
     best = rank0.by_main(folder.step_of_model)
     if best not in (None, last_step):
         return rank0.by_main(lambda: _export_checkpoint(run, folder, best))
-    weights = run.engine.module_state()
+    with run.engine.averaged_weights():
+        weights = run.engine.module_state()
     rank0.by_main(lambda: _export(run, folder, weights, folder.model, last_step, check_texts=run.sample_texts()))
 
 

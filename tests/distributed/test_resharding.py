@@ -144,7 +144,7 @@ def several_without_moments(folder: str) -> list[float]:
 
     taken = dict(divide._TAKE)
     divide._TAKE.update({k: (lambda o, w, v, take=take: take(o, w, forget(v))) for k, take in taken.items()})
-    divide._make_room = lambda optimizer, stage, num_updates: original(optimizer, stage, 0.0)
+    divide._make_room = lambda optimizer, stage, num_updates, kinds: original(optimizer, stage, 0.0, kinds)
     return several(folder, [("forgotten", "zero1", "start2_20")], (), None)[0]
 
 

@@ -11,6 +11,7 @@ import psutil
 import torch
 from torch import nn
 
+from harness.engine.average.optimizer import DECAY
 from harness.engine.config import TrainingConfig
 from harness.engine.optimizer import build_optimizer
 from harness.prediction.counted.live_bytes import LiveBytes
@@ -68,6 +69,8 @@ def optimizer_temporaries(training: TrainingConfig) -> float:
     weight = nn.Parameter(torch.zeros(_COUNTED, 1))
     optimizer = build_optimizer(nn.ParameterList([weight]), training, on_cpu=False)
     weight.grad = torch.zeros_like(weight)
+    for group in optimizer.param_groups:
+        group.setdefault(DECAY, 0.5)
     optimizer.step()
     state = [value for value in optimizer.state[weight].values() if isinstance(value, torch.Tensor)]
     with LiveBytes([weight, weight.grad, *state]) as live:
