@@ -29,6 +29,7 @@ _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_sc
 
 _from_other_hosts = 0  # see `embedding_bytes_from_other_hosts`
 _before_shutdown: list[Callable[[], None]] = []
+_own_variables: list[str] = []  # of the environment, set here: another training of this process must not find them
 
 
 def _communicates(function: Function) -> Function:
@@ -57,18 +58,26 @@ def initialise(timeout_minutes: float = 60.0, start_minutes: float = 10.0) -> No
         return
     single = "RANK" not in os.environ
     for name, value in _SINGLE_PROCESS.items():
-        os.environ.setdefault(name, value)
+        _set_variable(name, value)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
     if single:  # port 0: the store picks a free one, so that several runs fit on one machine
         store = dist.TCPStore("127.0.0.1", 0, world_size=1, is_master=True)
-        os.environ["MASTER_PORT"] = str(store.port)
+        os.environ.pop("MASTER_PORT", None)
+        _set_variable("MASTER_PORT", str(store.port))
     else:
-        os.environ.setdefault("MASTER_PORT", "29500")
+        _set_variable("MASTER_PORT", "29500")
         store = _meet(start_minutes)
     limit = timedelta(minutes=timeout_minutes)
     dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=limit)
+
+
+def _set_variable(name: str, value: str) -> None:
+    """Set a variable that is not set, until `shutdown`."""
+    if name not in os.environ:
+        os.environ[name] = value
+        _own_variables.append(name)
 
 
 def _meet(minutes: float) -> dist.TCPStore:
@@ -105,11 +114,13 @@ def _call_roll(store: dist.TCPStore, minutes: float) -> None:
 
 
 def shutdown() -> None:
-    """Leave the process group."""
+    """Leave the process group; after it another may be joined, and the environment is what it was before."""
     while _before_shutdown:
         _before_shutdown.pop()()
     if dist.is_initialized():
         dist.destroy_process_group()
+    while _own_variables:
+        os.environ.pop(_own_variables.pop(), None)
 
 
 def before_shutdown(work: Callable[[], None]) -> None:
