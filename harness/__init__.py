@@ -1,3 +1,39 @@
-"""A DeepSpeed-scale training harness for text embeddings (Conan-embedding, arXiv 2408.15710)."""
+"""A DeepSpeed-scale training harness for text embeddings (Conan-embedding, arXiv 2408.15710).
+
+    from harness import Recipe, train
+
+`Recipe`, `train`, `Training`, `evaluate` and `mine` are loaded when they are asked for (docs/python.md).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.api.commands import evaluate as evaluate
+    from harness.api.commands import mine as mine
+    from harness.api.recipe import Recipe as Recipe
+    from harness.api.training import Training as Training
+    from harness.api.training import train as train
 
 __version__ = "0.1.0"
+__all__ = ["Recipe", "Training", "__version__", "evaluate", "mine", "train"]
+
+_LOADED_LATE = {
+    "Recipe": "harness.api.recipe",
+    "Training": "harness.api.training",
+    "train": "harness.api.training",
+    "evaluate": "harness.api.commands",
+    "mine": "harness.api.commands",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LOADED_LATE:
+        return getattr(import_module(_LOADED_LATE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LOADED_LATE])

@@ -8,7 +8,7 @@ This module imports neither torch nor transformers, so that a mistake in a recip
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -125,14 +125,20 @@ class RunConfig(Section):
 
 @dataclass(frozen=True, slots=True)
 class LoadedRecipe:
-    """A checked recipe and where its relative data paths are looked up: beside the recipe, then under `data_root`."""
+    """A checked recipe and where its relative data paths are looked up: beside the recipe, then under `data_root`.
+
+    given: the plain values that were given, without defaults.
+    """
 
     config: RunConfig
     recipe_folder: Path
     data_root: Path | None = None
+    given: Any = field(default=None, compare=False, repr=False)
 
 
-def load_recipe(recipe: str, overrides: Sequence[str] = (), data_root: Path | None = None) -> LoadedRecipe:
+def load_recipe(
+    recipe: str, overrides: Sequence[str] = (), data_root: Path | None = None, folder: Path | None = None
+) -> LoadedRecipe:
     """Read a recipe by name (a file of harness/recipes/) or path, apply `key.path=value` overrides, and check it.
 
     Raises:
@@ -141,16 +147,22 @@ def load_recipe(recipe: str, overrides: Sequence[str] = (), data_root: Path | No
     path = _find_recipe(recipe)
     if data_root is not None and not data_root.is_dir():
         raise ValueError(f"--data-root: got {data_root}, expected an existing folder")
-    tree = read_yaml(path)
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path}: got {show(tree)}, expected a recipe: a mapping of keys to values")
-    overridden = [apply_override(tree, override) for override in overrides]
-    config = build(RunConfig, tree, str(path), overridden)
-    stage = zero_stage(load_deepspeed_json(config.deepspeed, path.parent))
-    problem = problem_of_stage(config.training, stage)
+    return check_tree(read_yaml(path), str(path), folder or path.parent, overrides, data_root)
+
+
+def check_tree(
+    tree: Any, where: str, folder: Path, overrides: Sequence[str] = (), data_root: Path | None = None
+) -> LoadedRecipe:
+    """Check the plain values of a recipe, after `key.path=value` overrides, which are applied in place.
+
+    where: what messages call the recipe. folder: where relative paths are looked up first, by default beside the file.
+    """
+    overridden = [apply_override(tree, override) for override in overrides] if isinstance(tree, dict) else []
+    config = build(RunConfig, tree, where, overridden)
+    problem = problem_of_stage(config.training, zero_stage(load_deepspeed_json(config.deepspeed, folder)))
     if problem is not None:
-        raise ValueError(f"{path}: {problem}")
-    return LoadedRecipe(config, path.parent, data_root)
+        raise ValueError(f"{where}: {problem}")
+    return LoadedRecipe(config, folder, data_root, tree)
 
 
 def _find_recipe(recipe: str) -> Path:
