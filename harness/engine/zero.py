@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from harness import comm
 from harness.engine.config import TrainingConfig, problem_of_stage
 from harness.engine.deepspeed_files.read_write import FOLDER, print_to_log, read_state, write_state
-from harness.engine.globals.forget import forget_process_group
+from harness.engine.globals.put_away import put_away
 from harness.engine.optimizer import build_optimizer, learning_rate, offloads_optimizer
 from harness.engine.precision import Autocast, LossScale
 from harness.engine.resharding.divide import load_divided_anew
@@ -44,7 +44,7 @@ class ZeroEngine:
 
     def __init__(self, module: nn.Module, training: TrainingConfig, deepspeed_json: dict[str, Any]) -> None:
         comm.initialise()
-        comm.before_shutdown(forget_process_group)
+        comm.before_shutdown(put_away)
         skip_slow_compilation()
         time_collectives()
         self.stage = zero_stage(deepspeed_json)
