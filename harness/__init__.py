@@ -2,7 +2,7 @@
 
     from harness import Recipe, train
 
-`Recipe`, `train`, `Training`, `evaluate` and `mine` are loaded when they are asked for (docs/python.md).
+`Recipe`, `train`, `Training`, `evaluate`, `mine`, `Callback` and `STOP` are loaded when they are asked for (docs/python.md).
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from harness.api.recipe import Recipe as Recipe
     from harness.api.training import Training as Training
     from harness.api.training import train as train
+    from harness.run.callbacks import STOP as STOP
+    from harness.run.callbacks import Callback as Callback
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "Training", "__version__", "evaluate", "mine", "train"]
+__all__ = ["STOP", "Callback", "Recipe", "Training", "__version__", "evaluate", "mine", "train"]
 
 _LOADED_LATE = {
     "Recipe": "harness.api.recipe",
@@ -26,6 +28,8 @@ _LOADED_LATE = {
     "train": "harness.api.training",
     "evaluate": "harness.api.commands",
     "mine": "harness.api.commands",
+    "Callback": "harness.run.callbacks",
+    "STOP": "harness.run.callbacks",
 }
 
 

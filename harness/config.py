@@ -25,8 +25,9 @@ from harness.mining.config import GuideConfig, GuidePromptsConfig, MiningConfig
 from harness.prompts import ModelPrompts
 from harness.prompts.notes import family_warning, passage_warning, task_lines, unused_warning
 from harness.prompts.run_prompts import TaskPrompts, differences, prompts_of_run
+from harness.report.config import ReportConfig
 from harness.settings.deepspeed_json import load_deepspeed_json, zero_stage
-from harness.settings.recipe_file import apply_override, build, did_you_mean, show
+from harness.settings.recipe_file import apply_override, build, find_recipe, show
 from harness.settings.section import Section
 from harness.settings.yaml_text import read_yaml
 from harness.types import EncodingRole
@@ -50,6 +51,7 @@ class RunConfig(Section):
     deepspeed: str = "zero1"
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    report: ReportConfig = ReportConfig()
     output: str = Field(default_factory=lambda keys: f"runs/{keys.get('name')}", min_length=1)
 
     @model_validator(mode="after")
@@ -58,6 +60,9 @@ class RunConfig(Section):
         repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated is not None:
             raise ValueError(f"tasks: got the name {repeated} twice, expected a name of its own for every task")
+        epoch_of = self.training.epoch_of
+        if epoch_of is not None and epoch_of not in names:
+            raise ValueError(f"training.epoch_of: got {show(epoch_of)}, expected one of the tasks {', '.join(names)}")
         check_batch(self.tasks, self.data)
         distilled = next((task for task in self.tasks if task.distillation_losses), None)
         if distilled is not None and (self.mining.remine.every or self.mining.exhausted == "remine"):
@@ -112,15 +117,21 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _fill_in_intervals(self) -> RunConfig:
-        """Save and evaluate every tenth of the run where the recipe does not say how often.
+        return with_intervals(self)
 
-        A run that is killed after hours must have something to go on with. The resolved recipe states the numbers.
-        """
-        tenth = max(1, self.training.steps // 10)
-        for name, section in (("checkpoint", self.checkpoint), ("evaluation", self.evaluation)):
+
+def with_intervals(config: RunConfig) -> RunConfig:
+    """The same recipe, which saves and evaluates every tenth of the run where it does not say how often.
+
+    A run that is killed after hours must have something to go on with. The resolved recipe states the numbers; of a run
+    of epochs they are known once its data is read.
+    """
+    if config.training.steps is not None:
+        tenth = max(1, config.training.steps // 10)
+        for name, section in (("checkpoint", config.checkpoint), ("evaluation", config.evaluation)):
             if section.every is None:  # the fields of a section are frozen for everybody else
-                object.__setattr__(self, name, section.model_copy(update={"every": tenth}))
-        return self
+                object.__setattr__(config, name, section.model_copy(update={"every": tenth}))
+    return config
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +155,7 @@ def load_recipe(
     Raises:
         ValueError: one line per mistake, `FILE: key.path: got ..., expected ...`.
     """
-    path = _find_recipe(recipe)
+    path = find_recipe(recipe, RECIPES)
     if data_root is not None and not data_root.is_dir():
         raise ValueError(f"--data-root: got {data_root}, expected an existing folder")
     return check_tree(read_yaml(path), str(path), folder or path.parent, overrides, data_root)
@@ -163,19 +174,6 @@ def check_tree(
     if problem is not None:
         raise ValueError(f"{where}: {problem}")
     return LoadedRecipe(config, folder, data_root, tree)
-
-
-def _find_recipe(recipe: str) -> Path:
-    shipped = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
-    if recipe in shipped:
-        return shipped[recipe]
-    path = Path(recipe)
-    if path.is_file():
-        return path
-    raise ValueError(
-        f"RECIPE: got {recipe}, which is no file, expected the path of a YAML file "
-        f"or one of {', '.join(shipped)}{did_you_mean(recipe, shipped)}"
-    )
 
 
 def dump(config: RunConfig) -> str:

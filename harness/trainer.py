@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness import comm, rank0
 from harness.config import LoadedRecipe, with_folder_prompts
 from harness.engine.budget import peak_memory_bytes
@@ -13,16 +15,19 @@ from harness.hosts import watch
 from harness.process.stop_request import deferred
 from harness.report.messages import warn
 from harness.report.report import Report
-from harness.run.alarms.steps import step_alarms
+from harness.run.callbacks.callback import Callback
+from harness.run.callbacks.observers import Observers, observed
 from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.run.save import save_checkpoint, save_trained_model
-from harness.run.start import memory_allocator, start_or_continue
-from harness.run.stop import explain_non_finite, save_and_stop_if_asked
+from harness.run.start import start_or_continue
+from harness.run.stop import end_if_no_better, explain_non_finite, stop_if_asked
 
 
-def train(loaded: LoadedRecipe) -> None:
+def train(loaded: LoadedRecipe, callbacks: Sequence[Callback] = ()) -> None:
     """Train a recipe to its last step, evaluate before and after, export the model. Continues an interrupted run.
+
+    callbacks: told what happens, see `Callback`; every rank gives as many.
 
     Raises:
         ValueError: settings, data or checkpoints that do not fit, or a loss or gradient that is not finite.
@@ -33,15 +38,15 @@ def train(loaded: LoadedRecipe) -> None:
     if folder.is_finished():
         return folder.show_finished()
     with folder.claimed():
-        run, trained_steps = start_or_continue(loaded, folder)
-        with _open_report(run, folder, trained_steps) as report, explain_non_finite(run, folder), deferred():
-            _evaluate_if_missing(run, folder, report, trained_steps)
+        run, folder, trained_steps = start_or_continue(loaded, folder)
+        with deferred(), observed(run, folder, trained_steps, callbacks) as observers, explain_non_finite(run, folder):
+            _evaluate_if_missing(run, folder, observers, trained_steps)
             for step in run.steps(after=trained_steps):
-                report.step(train_step(run, step))
-                save_and_stop_if_asked(run, folder, step.number)
-                _evaluate_and_save_if_due(run, folder, report, step.number)
+                observers.step(train_step(run, step))
+                stop_if_asked(run, folder, observers, step.number)
+                _evaluate_and_save_if_due(run, folder, observers, step.number)
             save_trained_model(run, folder)
-            _finish(folder, report)
+            _finish(run, folder, observers.report)
     comm.shutdown()
 
 
@@ -64,47 +69,38 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
     return {**step.plan.metrics(), **scores.metrics, **update, **mining, **cost.metrics(step)}
 
 
-def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
-    return Report(
-        folder.path,
-        run.config,
-        run.config.training.steps,
-        trained_steps,
-        run.data_facts(),
-        run.evaluation_data.facts,
-        {
-            "loss_implementation": run.objective.loss.implementation,
-            "allocator": memory_allocator(run.config),
-            "changes": folder.changes.read() if trained_steps else [],
-        },
-        watch=step_alarms(run, trained_steps),
-    )
-
-
-def _evaluate_if_missing(run: Run, folder: RunFolder, report: Report, step: int) -> None:
+def _evaluate_if_missing(run: Run, folder: RunFolder, observers: Observers, step: int) -> None:
     """Score the starting model, or the weights after a step at which a signal stopped the run before it scored them."""
-    if comm.broadcast_object(report.evaluation_results(step)):
-        return
-    _evaluate_if_due(run, report, step)
-    if step > 0 and run.is_due(step, run.config.checkpoint.every):
+    is_missing = not comm.broadcast_object(observers.report.evaluation_results(step))
+    if is_missing:
+        _evaluate_if_due(run, observers, step)
+    end_if_no_better(run, folder, step)
+    if folder.chooses_best or (is_missing and step > 0 and run.is_due(step, run.config.checkpoint.every)):
         rank0.by_main(lambda: folder.point_to_best(step))
 
 
-def _evaluate_if_due(run: Run, report: Report, step: int) -> None:
+def _evaluate_if_due(run: Run, observers: Observers, step: int) -> None:
     if run.config.evaluation.data and run.is_due(step, run.config.evaluation.every):
-        encode = run.encoders.for_evaluation()
-        report.evaluation(step, evaluate(encode, run.evaluation_data, run.config.model.matryoshka_dims))
+        with run.engine.averaged_weights():
+            encode = run.encoders.for_evaluation()
+            results = evaluate(encode, run.evaluation_data, run.config.model.matryoshka_dims)
+        observers.evaluation(step, results)
 
 
-def _evaluate_and_save_if_due(run: Run, folder: RunFolder, report: Report, step: int) -> None:
-    _evaluate_if_due(run, report, step)
-    if run.is_due(step, run.config.checkpoint.every):
-        save_checkpoint(run, folder, step)
+def _evaluate_and_save_if_due(run: Run, folder: RunFolder, observers: Observers, step: int) -> None:
+    """A step with the best main metric so far is saved, too: it may become the model."""
+    _evaluate_if_due(run, observers, step)
+    end_if_no_better(run, folder, step)
+    is_new_best = folder.chooses_best and rank0.by_main(lambda: folder.is_best(step))
+    if run.is_due(step, run.config.checkpoint.every) or is_new_best:
+        observers.checkpoint(step, save_checkpoint(run, folder, step))
 
 
-def _finish(folder: RunFolder, report: Report) -> None:
+def _finish(run: Run, folder: RunFolder, report: Report) -> None:
     """Mark the run finished, draw report.html and show the result."""
-    report.finish(comm.gather_objects(peak_memory_bytes()))
+    facts = folder.best_step.facts(run.last_step) if comm.is_main() else {}
+    report.finish(comm.gather_objects(peak_memory_bytes()), **facts, ended_early=run.ending.facts())
+    run.ending.outcome = "finished"
     if comm.is_main():
         _draw(folder)
         folder.show_result(report)

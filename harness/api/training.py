@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from harness.api.session import session
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+    from harness.run.callbacks import Callback
 
 Scores = dict[str, dict[str, float]]  # data set → metric → value
 
@@ -75,12 +77,14 @@ class Training:
 def train(
     recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
     *,
+    callbacks: Sequence[Callback] = (),
     ranks: int | None = None,
     verbose: bool = False,
 ) -> Training:
     """Train, evaluate and export; a run that was stopped continues, one that is finished is not trained again.
 
     recipe: a `Recipe`, a dictionary, the path of a YAML file, or the name of a recipe of this package.
+    callbacks: objects of subclasses of `Callback`; under a launcher, equally many on every rank.
     ranks: None: in this process, on one GPU or the CPU; under a launcher, as one of its ranks. A number: so many
         processes of this host, one per GPU (without a GPU, on the CPU), started by DeepSpeed's launcher; this process
         shows what they print, and waits.
@@ -91,22 +95,27 @@ def train(
         RuntimeError: with `ranks`, a rank has failed otherwise; the message ends with what it printed.
     """
     recipe = as_recipe(recipe)
+    if ranks is not None and callbacks:
+        raise ValueError(
+            f"callbacks: got {len(callbacks)} with ranks {ranks}, which are processes of their own, expected none; leave "
+            "ranks out, or call train in a script that a launcher starts"
+        )
     if ranks is not None:
         from harness.api.on_ranks import train_on_ranks
 
         train_on_ranks(recipe, ranks, verbose)
     else:
-        _train_here(recipe, verbose)
+        _train_here(recipe, callbacks, verbose)
     return Training(Path(recipe.config.output).absolute())
 
 
-def _train_here(recipe: Recipe, verbose: bool) -> None:
+def _train_here(recipe: Recipe, callbacks: Sequence[Callback], verbose: bool) -> None:
     with session(verbose):
         from harness import trainer
         from harness.process.stop_request import StopAskedError
 
         try:
-            trainer.train(recipe.loaded)
+            trainer.train(recipe.loaded, callbacks=callbacks)
         except StopAskedError as error:  # its folder has the file .stop, or this process listens to signals
             from harness.report.messages import say
 

@@ -107,6 +107,7 @@ def show_plan(
     from harness.report.messages import warn
     from harness.run.objective import check_divisible
     from harness.run.start import show_prompts
+    from harness.run.startup.length import with_known_steps
     from harness.run.tasks import check_recipe, open_tasks, settings_without_effect
     from harness.settings.deepspeed_json import load_deepspeed_json
 
@@ -116,6 +117,7 @@ def show_plan(
     zero = check_deepspeed_json(load_deepspeed_json(config.deepspeed, loaded.recipe_folder), config.deepspeed)
     check_recipe(loaded, ranks)
     tasks = open_tasks(loaded, Tokeniser(config.model.name_or_path, config.model.trust_remote_code))
+    config = with_known_steps(config, tasks)
     for message in settings_without_effect(config, tasks):
         warn(message)
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)

@@ -11,7 +11,9 @@ SENTENCE_TRANSFORMERS: tuple[Row, ...] = (
     Row("model_name_or_path", "model.name_or_path"),
     Row("train_data", "task.path"),
     Row("batch_sampler", none="texts that repeat in a step are encoded once, and known positives are no negatives"),
-    Row("multi_dataset_batch_sampler", "loss.balance", "proportional: share auto of data.batch; round_robin: alternate"),
+    Row(
+        "multi_dataset_batch_sampler", "loss.balance", "proportional: share auto of data.batch; round_robin: alternate"
+    ),
     Row("prompts", "task.prompts", "by role: query and document"),
     Row("router_mapping", none="one encoder for both sides"),
     Row("learning_rate_mapping", none="one learning rate", harmless=({},)),

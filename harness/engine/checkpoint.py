@@ -110,8 +110,8 @@ class Checkpoints:
             )
         return None
 
-    def at(self, step: int) -> Path:
-        """The checkpoint of this step, one that is kept aside if there is no other.
+    def at(self, step: int, option: str = "checkpoint.resume") -> Path:
+        """The checkpoint of this step, one that is kept aside if there is no other. option: who asks, for messages.
 
         Raises:
             ValueError: there is none, or it is damaged.
@@ -119,11 +119,11 @@ class Checkpoints:
         for folder in (self.folder / checkpoint_name(step), self.folder / stopped_name(step)):
             if folder.is_dir():
                 if (problem := find_damage(folder)) is not None:
-                    raise ValueError(f"{folder}: {problem}; set checkpoint.resume to another step")
+                    raise ValueError(f"{folder}: {problem}; set {option} to another step")
                 return folder
         there = [folder.name for folder in (*self._folders(), *self.kept_aside(after=0))]
         raise ValueError(
-            f"checkpoint.resume: got {step}, expected the step of a checkpoint in {self.folder}, which has "
+            f"{option}: got {step}, expected the step of a checkpoint in {self.folder}, which has "
             f"{', '.join(there) or 'none'}"
         )
 
@@ -148,6 +148,10 @@ class Checkpoints:
         if best is not None and not (self.folder / best).is_dir():
             (self.folder / "best").unlink()
         return final
+
+    def steps(self) -> set[int]:
+        """The steps of the checkpoints that are not kept aside."""
+        return {step_of(folder) for folder in self._folders()}
 
     def kept_aside(self, *, after: int) -> list[Path]:
         """The checkpoints of later steps that are used only if `checkpoint.resume` names them."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from harness.settings.section import Section
 
+MOST_EPOCHS = 1e6
 MOST_STEPS = 10**12  # numbers of examples, which are larger, must fit into 64 bits
 Beta = Annotated[float, Field(ge=0, lt=1)]
 # fp32 | bf16, fp16: fp32 weights, half-precision matrix products (autocast) | bf16_weights: bf16 weights, fp32 copies
@@ -17,7 +18,9 @@ Precision = Literal["fp32", "bf16", "fp16", "bf16_weights"]
 class TrainingConfig(Section):
     """The optimizer, its schedule, the floating-point precision and the token budget of a micro-batch."""
 
-    steps: int = Field(ge=1, le=MOST_STEPS)
+    steps: int | None = Field(None, ge=1, le=MOST_STEPS)  # either steps or epochs
+    epochs: float | None = Field(None, gt=0, le=MOST_EPOCHS)  # the data gives the steps: harness/data/plan/epochs.py
+    epoch_of: str | None = None  # the task whose rows an epoch shows once; null: the task that needs the most steps
     learning_rate: float = Field(2.0e-5, gt=0)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_ratio: float = Field(0.05, ge=0, le=1)
@@ -25,6 +28,10 @@ class TrainingConfig(Section):
     adam_betas: tuple[Beta, Beta] = (0.9, 0.999)
     adam_epsilon: float = Field(1e-8, gt=0)
     max_grad_norm: float = Field(1.0, ge=0)  # 0: never clip
+    # Each element of the gradient is cut to [-x, x], after max_grad_norm. null: never.
+    max_grad_value: float | None = Field(None, gt=0)
+    # Decay of an exponential moving average of the weights, which is what is scored and exported. null: none.
+    ema: float | None = Field(None, gt=0, lt=1)
     precision: Precision = "fp32"  # docs/configuration.md has what each costs
     micro_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     # MiB of a rank for graphs that are kept from the embed phase to the replay phase, each of which saves a forward.
@@ -36,6 +43,30 @@ class TrainingConfig(Section):
     timeout: float = Field(10.0, gt=0)
     seed: int = Field(0, ge=0)
     dropout: float | None = Field(None, ge=0, lt=1)  # null: the model's own
+
+    @model_validator(mode="after")
+    def _check_length(self) -> TrainingConfig:
+        if (self.steps is None) == (self.epochs is None):
+            got = "neither steps nor epochs" if self.steps is None else f"steps {self.steps} and epochs {self.epochs:g}"
+            raise ValueError(
+                f"training: got {got}, expected one of them; set {'one' if not self.steps else 'the other to null'}"
+            )
+        if self.epoch_of is not None and self.epochs is None:
+            raise ValueError(
+                f"training.epoch_of: got {self.epoch_of} without training.epochs; set that, or remove the key"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _write_what_was_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Of steps and epochs the one that was given, so that it can be read again."""
+        return write(self) | ({} if self.epochs is None else {"steps": None})
+
+    @property
+    def num_steps(self) -> int:
+        """The number of steps; with epochs it is known once the data is read."""
+        assert self.steps is not None
+        return self.steps
 
 
 def problem_of_stage(training: TrainingConfig, stage: int) -> str | None:

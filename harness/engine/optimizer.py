@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from harness.engine.average.optimizer import DECAY, ClippingAveragingAdamW, ClipsAndAverages, decay_of_step
 from harness.engine.config import TrainingConfig
 
 
@@ -23,12 +24,33 @@ def build_optimizer(module: nn.Module, training: TrainingConfig, *, on_cpu: bool
     groups = [{"params": list(group.values()), "weight_decay": decay} for group, decay in named]
     arguments = {"lr": training.learning_rate, "betas": training.adam_betas, "eps": training.adam_epsilon}
     groups = [group for group in groups if group["params"]]
+    extends = training.max_grad_value is not None or training.ema is not None
     if on_cpu and torch.cuda.is_available():
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-        return DeepSpeedCPUAdam(groups, adamw_mode=True, **arguments)
+        on_host = (
+            type("ClippingAveragingCPUAdam", (ClipsAndAverages, DeepSpeedCPUAdam), {}) if extends else DeepSpeedCPUAdam
+        )
+        return _set_up(on_host(groups, adamw_mode=True, **arguments), training)
     # Fused: one pass over weights, gradients and moments. ZeRO's flat partitions gain as much as single weights do.
-    return AdamW(groups, fused=True, **arguments)  # type: ignore[arg-type]
+    on_device = ClippingAveragingAdamW if extends else AdamW
+    return _set_up(on_device(groups, fused=True, **arguments), training)  # type: ignore[arg-type]
+
+
+def _set_up(optimizer: Optimizer, training: TrainingConfig) -> Optimizer:
+    if isinstance(optimizer, ClipsAndAverages):
+        optimizer.max_grad_value, optimizer.averages = training.max_grad_value, training.ema is not None
+    return optimizer
+
+
+def set_step(groups: list[dict[str, Any]], training: TrainingConfig, step: int) -> float:
+    """Give the optimizer's groups the numbers of a step, counted from 1. Returns the learning rate."""
+    rate = learning_rate(training, step)
+    for group in groups:
+        group["lr"] = rate
+        if training.ema is not None:
+            group[DECAY] = decay_of_step(training.ema, step)
+    return rate
 
 
 def groups_of(module: nn.Module) -> tuple[dict[str, Tensor], ...]:
@@ -43,12 +65,12 @@ def groups_of(module: nn.Module) -> tuple[dict[str, Tensor], ...]:
 
 def learning_rate(training: TrainingConfig, step: int) -> float:
     """The rate of a step, counted from 1: linear warmup over warmup_ratio · steps, then the schedule's decay to 0."""
-    warmup = round(training.warmup_ratio * training.steps)
+    warmup = round(training.warmup_ratio * training.num_steps)
     if step <= warmup:
         return training.learning_rate * step / warmup
     if training.schedule == "constant":
         return training.learning_rate
-    progress = (step - 1 - warmup) / max(1, training.steps - warmup)
+    progress = (step - 1 - warmup) / max(1, training.num_steps - warmup)
     remaining = 1 - progress if training.schedule == "linear" else (1 + cos(pi * progress)) / 2
     return training.learning_rate * remaining
 

@@ -6,6 +6,7 @@ gradients passed to `accumulate`, on any rank and in any number of calls, are SU
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from harness import comm
+from harness.engine.average.weights import averaged_weights
 from harness.engine.config import TrainingConfig, problem_of_stage
 from harness.engine.deepspeed_files.read_write import FOLDER, print_to_log, read_state, write_state
 from harness.engine.globals.put_away import put_away
-from harness.engine.optimizer import build_optimizer, learning_rate, offloads_optimizer
+from harness.engine.globals.slow_ops import skip_slow_compilation
+from harness.engine.optimizer import build_optimizer, offloads_optimizer, set_step
 from harness.engine.precision import Autocast, LossScale
 from harness.engine.resharding.divide import load_divided_anew
 from harness.engine.step_cost import time_collectives
@@ -130,9 +133,7 @@ class ZeroEngine:
             GradientNormError: the gradients are finite, but their norm is not; the weights stay as they are.
             ValueError: fp16 gradients overflow even at a loss scale of 1.
         """
-        rate = learning_rate(self._training, step)
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = rate
+        rate = set_step(self.engine.optimizer.param_groups, self._training, step)
         metrics = {"learning_rate": rate}
         if self._loss_scale.is_used:
             metrics["loss_scale"] = self._loss_scale.value
@@ -174,6 +175,10 @@ class ZeroEngine:
                 if comm.is_main():
                     state[name] = tensor.detach().float().cpu().clone() if tensor.is_floating_point() else tensor.cpu()
         return state
+
+    def averaged_weights(self) -> AbstractContextManager[None]:
+        """Inside, the forward uses `training.ema`'s average of the weights, if any. Every rank must enter it."""
+        return averaged_weights(self.engine.optimizer, self.stage)
 
     def save(self, folder: Path) -> None:
         """Write weights and optimizer state into `folder`. Every rank must call it."""
@@ -270,10 +275,8 @@ def check_deepspeed_json(deepspeed_json: dict[str, Any], name: str) -> dict[str,
 
 
 def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
-    """The JSON of ds_configs/ together with the settings that the recipe owns.
-
-    DeepSpeed is told that a step has one micro-batch. `ZeroEngine.set_boundary` marks the real last one.
-    """
+    """The JSON of ds_configs/ with the settings that the recipe owns. It says that a step has one micro-batch;
+    `ZeroEngine.set_boundary` marks the real last one."""
     merged = {
         **deepspeed_json,
         "train_batch_size": comm.world_size(),
@@ -289,11 +292,3 @@ def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dic
         # A sum of many micro-batches in half precision would lose small gradients.
         merged["data_types"] = {"grad_accum_dtype": "fp32"}
     return merged
-
-
-def skip_slow_compilation() -> None:
-    if not torch.cuda.is_available():
-        # Otherwise DeepSpeed compiles its own all-reduce for 25 s at the start; at these sizes gloo's is as fast.
-        from deepspeed.ops import __compatible_ops__
-
-        __compatible_ops__["deepspeed_shm_comm"] = False

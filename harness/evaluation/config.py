@@ -39,6 +39,16 @@ class EvaluationDataConfig(Section):
         return write(self) if self.choice.is_given else self.path
 
 
+class EarlyStoppingConfig(Section):
+    """Ends a run after `patience` evaluations in a row that did not raise the main metric by more than `min_delta`.
+
+    It is raised above the last score that had itself raised it. The starting model does not count.
+    """
+
+    patience: int = Field(ge=1)
+    min_delta: float = Field(0.0, ge=0)
+
+
 class EvaluationConfig(Section):
     """Which data sets are scored, and when: before training, every `every` steps, and after the last step.
 
@@ -48,7 +58,19 @@ class EvaluationConfig(Section):
 
     every: int | None = Field(None, ge=0)  # 0: never; null: every tenth of the run; recipe.yaml has the number
     data: tuple[EvaluationDataConfig, ...] = ()
-    main_metric: str | None = None  # DATASET/METRIC that selects the best checkpoint; default: mean of main metrics
+    # DATASET/METRIC whose best step becomes model/. null: model/ is the last step, and checkpoints/best, which is among
+    # the regular checkpoints, has the best mean of all main metrics.
+    main_metric: str | None = None
+    early_stopping: EarlyStoppingConfig | None = None  # by main_metric; null: the run goes to its last step
     ignore_identical_ids: bool = False  # retrieval: never rank the document with the query's id; see docs/data.md
     query_prompt: str = ""
     document_prompt: str = ""
+
+    @model_validator(mode="after")
+    def _check_early_stopping(self) -> EvaluationConfig:
+        missing = "main_metric" if self.main_metric is None else "every above 0" if self.every == 0 else None
+        if self.early_stopping is not None and missing is not None:
+            raise ValueError(
+                f"evaluation.early_stopping: got it without evaluation.{missing}, by which it judges; set that, or null"
+            )
+        return self

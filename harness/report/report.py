@@ -1,4 +1,4 @@
-"""Records a run in its folder (metrics.jsonl, run.json, evaluation.json, tensorboard/) and shows it on the console.
+"""Records a run in its folder (metrics.jsonl, run.json, evaluation.json) and shows it on the console.
 
 Only rank 0 writes and prints; other ranks only write their heartbeat.
 """
@@ -17,9 +17,8 @@ from harness.report.alive.heartbeat import Heartbeat
 from harness.report.console import RunConsole
 from harness.report.metrics_file import EvaluationFile, MetricsFile, mean_rate
 from harness.report.run_file import RunFile
-from harness.report.tensorboard import TensorBoardFiles
 
-METRICS, EVALUATION, RUN, TENSORBOARD = "metrics.jsonl", "evaluation.json", "run.json", "tensorboard"
+METRICS, EVALUATION, RUN = "metrics.jsonl", "evaluation.json", "run.json"
 
 
 class _Training(Protocol):
@@ -77,7 +76,6 @@ class Report:
         self._metrics.truncate_after(resumed_from)
         self._evaluations = EvaluationFile(folder / EVALUATION)
         self._evaluations.truncate_after(resumed_from)
-        self._tensorboard = TensorBoardFiles(folder / TENSORBOARD, resumed_from)
         self._run_file = RunFile(folder / RUN)
         all_facts = {
             "name": config.name,
@@ -97,7 +95,6 @@ class Report:
         self._heartbeat.step(int(metrics["step"]))
         if self._is_main:
             self._metrics.append(metrics)
-            self._tensorboard.add(int(metrics["step"]), {n: value for n, value in metrics.items() if n != "step"})
             self._console.step(metrics)
             for warning in self._watch(metrics):
                 self._console.message(f"warning: {warning}")
@@ -106,8 +103,6 @@ class Report:
         """Record the scores of each data set after `step` steps."""
         if self._is_main:
             self._evaluations.add(step, results, self._prompts)
-            scores = {f"{name}/{metric}": value for name, m in results.items() for metric, value in m.items()}
-            self._tensorboard.add(step, {f"evaluation/{name}": value for name, value in scores.items()})
 
     def evaluation_results(self, step: int) -> dict[str, dict[str, float]]:
         """The scores of a step, including steps before the run was continued; empty on ranks other than 0."""
@@ -141,7 +136,6 @@ class Report:
         if self._is_main:
             self._console.close()
             atexit.unregister(self._console.close)
-            self._tensorboard.close()
 
     def __enter__(self) -> Report:
         return self

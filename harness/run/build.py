@@ -27,6 +27,7 @@ from harness.run.encoders import TextEncoders
 from harness.run.objective import build_objective
 from harness.run.run import Run
 from harness.run.startup.check import check_inputs
+from harness.run.startup.length import with_known_steps
 from harness.run.tasks import (
     bank_hashes,
     check_machine,
@@ -55,6 +56,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     tokeniser = Tokeniser(config.model.name_or_path, config.model.trust_remote_code)
     encoder = _load_encoder(config, zero_stage(deepspeed_json))
     tasks = open_tasks(loaded, tokeniser)
+    config = with_known_steps(config, tasks)
     check_ranking(loaded, encoder, tokeniser, tasks)
     guide = None if config.guide is None else load_guide(config.guide, tasks)
     engine = ZeroEngine(encoder, config.training, deepspeed_json)
@@ -114,7 +116,7 @@ def _build_negatives(
     config: RunConfig, tasks: Sequence[Task], encoder: Encoder, encoders: TextEncoders
 ) -> tuple[DynamicNegatives, Reranking]:
     look_ahead, reranking = _build_look_ahead(config, tasks, encoders), _build_reranking(config, encoder, encoders)
-    steps = config.training.steps
+    steps = config.training.num_steps
     return DynamicNegatives(config.mining, tasks, steps, look_ahead=look_ahead, rerank=reranking), reranking
 
 

@@ -95,7 +95,7 @@ def _model_card(folder: RunFolder, dim: int, step: int | None, prompts: ModelPro
             for metric, value in metrics.items()
         ],
         facts={
-            "steps": step or config.training.steps,
+            "steps": step or facts.get("steps"),
             "ranks": facts.get("world_size"),
             **{f"changed after step {entry['step']}": _words(entry["changed"]) for entry in folder.changes.read()},
             **{name: versions.get(name) for name in ("harness", "torch", "deepspeed", "transformers")},

@@ -16,6 +16,8 @@ from harness import comm, rank0
 from harness.config import BANKS, CHECKPOINTS, RunConfig, dump
 from harness.data.source.locate import cache_root
 from harness.engine.checkpoint import STATE, Checkpoint, Checkpoints, read_state, step_of
+from harness.evaluation.best_step import BestStep
+from harness.evaluation.early_stopping import reason_to_end
 from harness.evaluation.results import results_table, selection_score
 from harness.files import remove_unfinished, replace_file
 from harness.mining.config import build_rule
@@ -27,7 +29,8 @@ from harness.report.metrics_file import read_entries, read_rows
 from harness.report.report import EVALUATION, METRICS, Report
 from harness.report.run_file import RunFile
 from harness.run.resuming.changes import CHANGES, Change, ChangeLog, changed_settings, describe, may_change_from_a_step
-from harness.run.resuming.recognise import has_weights, is_run_folder
+from harness.run.resuming.finished import is_finished
+from harness.run.resuming.recognise import is_run_folder
 from harness.settings.recipe_file import build
 from harness.settings.section import flat
 from harness.settings.yaml_text import read_yaml
@@ -72,21 +75,15 @@ class RunFolder:
         """Where the trained model is exported to."""
         return self.path / "model"
 
+    @property
+    def chooses_best(self) -> bool:
+        """Whether the model is the best step by `evaluation.main_metric`, not the last."""
+        return self.config.evaluation.main_metric is not None
+
     def is_finished(self) -> bool:
         """Whether the folder holds a finished run of this recipe. Every rank must call it and gets rank 0's answer."""
 
-        def is_finished() -> bool:
-            if self.config.checkpoint.resume == "never" or not is_run_folder(self.path):
-                return False
-            facts = self.read("run.json", {})
-            has_ended = bool(facts.get("finished")) and facts.get("steps") == self.config.training.steps
-            if not has_ended or self._changed_settings() or self._step_to_go_back_to() is not None:
-                return False
-            if not has_weights(self.model):
-                say(f"{self.path} is finished, but {self.model} is gone: making it again from the last checkpoint")
-            return has_weights(self.model)
-
-        return rank0.by_main(is_finished)
+        return rank0.by_main(lambda: is_finished(self))
 
     def refuse_other_recipe(self) -> None:
         """Raise if the folder holds a run of another experiment, which would be overwritten. Every rank must call it.
@@ -96,7 +93,7 @@ class RunFolder:
         """
         if self.config.checkpoint.resume == "never":
             return
-        changes = rank0.by_main(self._changed_settings)
+        changes = rank0.by_main(self.changed_settings)
         goes_back = isinstance(self.config.checkpoint.resume, int)
         refused = [change for change in changes if not (goes_back and may_change_from_a_step(change[0]))]
         if refused:
@@ -125,7 +122,7 @@ class RunFolder:
         return Checkpoint(found, read_state(found))
 
     def _checkpoint_to_continue(self) -> Path | None:
-        step = self._step_to_go_back_to()
+        step = self.step_to_go_back_to()
         if step is not None:
             return self.checkpoints.at(step)
         newest = self._newest_checkpoint()
@@ -135,7 +132,7 @@ class RunFolder:
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Make it the newest checkpoint, and record what changes from it on. Only rank 0 calls it, before `prepare`."""
-        step, changes = self._step_to_go_back_to(), self._changed_settings()
+        step, changes = self.step_to_go_back_to(), self.changed_settings()
         if step is not None:
             rows, _ = read_rows(self.path / METRICS)
             steps_before = rows[-1]["step"] if rows else None
@@ -144,10 +141,10 @@ class RunFolder:
         folder = self.checkpoints.go_on_from(checkpoint.folder, keep_later=step is not None)
         say(f"continuing from {folder}")
 
-    def _step_to_go_back_to(self) -> int | None:
+    def step_to_go_back_to(self) -> int | None:
         """The number in `checkpoint.resume`; None if there is none, or if an earlier start has gone back to it."""
         step, entries = self.config.checkpoint.resume, self.changes.read()
-        if not isinstance(step, int) or (entries and entries[-1]["step"] == step and not self._changed_settings()):
+        if not isinstance(step, int) or (entries and entries[-1]["step"] == step and not self.changed_settings()):
             return None
         return step
 
@@ -198,36 +195,79 @@ class RunFolder:
 
         Steps at which other data sets were scored do not count.
         """
+        if self.chooses_best:
+            return self.best_step.best(step) == step
         every = self.config.checkpoint.every
         evaluated = {row["step"] for row in self.read("evaluation.json", []) if 0 < row["step"] <= step}
         comparable = {s for s in evaluated if self.scores(s).keys() == self.scores(step).keys()}
         steps = {s for s in comparable if s == step or (every and s % every == 0)}
         if step not in steps:
             return False
-        metric = self.config.evaluation.main_metric
-        return max(steps, key=lambda s: (selection_score(self.scores(s), metric), -s)) == step
+        return max(steps, key=lambda s: (selection_score(self.scores(s)), -s)) == step
+
+    @property
+    def best_step(self) -> BestStep:
+        """Which step is the best by the main metric, as far as the run is trained."""
+        steps = {row["step"] for row in self.read(EVALUATION, []) if row["step"] > 0}
+        kept = self.checkpoints.steps()
+        return BestStep(self.config.evaluation.main_metric, {step: self.scores(step) for step in steps}, kept)
+
+    def reason_to_end(self, step: int) -> str | None:
+        """Why the run ends early after this step, by the recorded scores; None: it goes on, or was not scored here."""
+        scores = {s: results for s, results in self.best_step.scores.items() if s <= step}
+        evaluation = self.config.evaluation
+        return reason_to_end(evaluation.early_stopping, evaluation.main_metric, scores) if step in scores else None
+
+    def step_of_model(self) -> int | None:
+        """The best step, which becomes the model; None: the last step does. A better step that is lost is warned of."""
+        choice = self.best_step
+        best, lost = choice.best(), choice.lost()
+        if self.chooses_best and best is None:
+            warn(f"evaluation.main_metric: no checkpoint has a {choice.main_metric}: model/ is the last step")
+        elif lost is not None:
+            warn(f"step {lost} has the best {choice.main_metric}, but no checkpoint any more: model/ is step {best}")
+        return best
 
     def point_to_best(self, step: int) -> None:
-        """Move the pointer `best` to the checkpoint of this step if it has the best scores. Only rank 0 calls it."""
-        if self.is_best(step):
-            self.checkpoints.point_to_best(step)
+        """Move the pointer `best` to the checkpoint of this step if it has the best scores. Only rank 0 calls it.
+
+        With a main metric, which a continued run may have changed, every checkpoint counts.
+        """
+        best = self.best_step.best() if self.chooses_best else step if self.is_best(step) else None
+        if best is not None:
+            self.checkpoints.point_to_best(best)
+
+    def model_step(self) -> int | None:
+        """The step of model/ in a finished run; None before."""
+        facts = self.read("run.json", {})
+        return facts.get("model_step", facts.get("steps")) if facts.get("finished") else None
 
     def show_finished(self) -> None:
         """Print that the run is finished, its scores, and where its model lies. Only rank 0 prints."""
         if comm.is_main():
             say(f"{self.path} is finished; set another output or checkpoint.resume: never to run it again")
-            self.show_result(RunConsole(self.config.training.steps, self.config.training.steps))
+            facts = self.read("run.json", {})
+            if early := facts.get("ended_early"):
+                say(f"it ended after step {early['step']} of {facts['steps']}: {early['reason']}")
+            self.show_result(RunConsole(facts["steps"], facts["steps"]))
 
     def show_result(self, console: RunConsole | Report) -> None:
         """Show the scores before and after training, the run folder and the model."""
-        if self.last_scores():
-            console.show(results_table(self.scores(0), self.last_scores()))
+        if after := self.model_scores():
+            console.show(results_table(self.scores(0), after))
         console.message(f"run folder: {self.path}")
-        console.message(f"model: {self.model}")
+        best = self.read("run.json", {}).get("best")
+        chosen = f" (step {best['step']}, which has the best {best['metric']}: {best['score']:.4f})" if best else ""
+        console.message(f"model: {self.model}{chosen}")
 
     def scores(self, step: int) -> dict[str, dict[str, float]]:
         """The scores recorded at a step: data set → metric → value."""
         return {row["dataset"]: row["metrics"] for row in self.read("evaluation.json", []) if row["step"] == step}
+
+    def model_scores(self) -> dict[str, dict[str, float]]:
+        """The scores of model/: those of the best step where a main metric has chosen it, else those recorded last."""
+        best = self.read("run.json", {}).get("best")
+        return self.scores(best["step"]) if best else self.last_scores()
 
     def last_scores(self) -> dict[str, dict[str, float]]:
         """The scores recorded last; empty if none were after step 0."""
@@ -250,6 +290,6 @@ class RunFolder:
         settings = flat(self.config.model_dump(mode="json"))
         return read_history(self.path, self.config.name, settings, build_rule(self.config.mining))
 
-    def _changed_settings(self) -> list[Change]:
+    def changed_settings(self) -> list[Change]:
         """The settings (name, old value, new value) that differ from the folder's recipe but must not change."""
         return changed_settings(self.path / "recipe.yaml", self.config)

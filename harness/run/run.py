@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from harness.losses.objective import Objective
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import Guide
 from harness.mining.remine import Reranking
+from harness.run.callbacks.ending import Ending, Outcome
 from harness.run.encoders import TextEncoders
 from harness.stopwatch import stopwatch
 from harness.types import StepPlan
@@ -51,25 +52,42 @@ class Run:
     negatives: DynamicNegatives
     reranking: Reranking
     evaluation_data: LoadedData
+    ending: Ending = field(default_factory=Ending)
+
+    @property
+    def last_step(self) -> int:
+        """The step after which the run ends, as far as is known now."""
+        return self.config.training.num_steps if self.ending.step is None else self.ending.step
+
+    @property
+    def outcome(self) -> Outcome:
+        """How this start of the run has ended, for `Callback.on_end`."""
+        return self.ending.outcome
+
+    def request_stop(self, reason: str) -> None:
+        """End the run early, as if the present step were its last. Any rank may call it; all end together."""
+        self.ending.request(reason)
 
     def is_due(self, step: int, every: int | None) -> bool:
         """Whether an action is due after this step that is due every `every` steps and after the last. 0: never."""
         assert every is not None  # RunConfig fills it in
-        return every > 0 and (step % every == 0 or step == self.config.training.steps)
+        return every > 0 and (step % every == 0 or step == self.last_step)
 
     def steps(self, after: int) -> Iterator[Step]:
         """The steps after step `after`. Each step is planned and tokenised while the previous step is computed."""
-        if after >= self.config.training.steps:
+        if after >= self.last_step:
             return
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan") as planner:
             next_step = planner.submit(self.prepare, after + 1)
-            for number in range(after + 1, self.config.training.steps + 1):
+            for number in range(after + 1, self.config.training.num_steps + 1):
                 started = time.perf_counter()
                 step = replace(next_step.result(), seconds_waiting=time.perf_counter() - started)
-                if number < self.config.training.steps:
+                if number < self.config.training.num_steps:
                     next_step = planner.submit(self.prepare, number + 1)
                 waits.start_is_over()
                 yield step
+                if number >= self.last_step:
+                    return
 
     def prepare(self, number: int) -> Step:
         """Plan step `number`, assign its texts to the ranks, and tokenise the texts of this rank."""

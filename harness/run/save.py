@@ -9,6 +9,8 @@ from torch import Tensor
 
 from harness import comm, rank0
 from harness.config import RunConfig
+from harness.encoder.load import load_encoder
+from harness.engine.checkpoint import checkpoint_name, find_damage
 from harness.report.console import duration
 from harness.run.export import export_model
 from harness.run.folder import RunFolder
@@ -33,7 +35,7 @@ class LongRunWarning:
         self._seconds.append(seconds)
         if len(self._seconds) < _TIMED_STEPS:
             return None
-        left = (self._config.training.steps - step) * sum(self._seconds) / _TIMED_STEPS
+        left = (self._config.training.num_steps - step) * sum(self._seconds) / _TIMED_STEPS
         problems = []
         if self._config.checkpoint.every == 0:
             problems.append("checkpoint.every is 0: if it stops early, all is lost; leave the key out or set a number")
@@ -50,7 +52,8 @@ def save_checkpoint(run: Run, folder: RunFolder, step: int, *, is_aside: bool = 
 
     is_aside: see `Checkpoints.save`.
     """
-    weights = run.engine.module_state()
+    with run.engine.averaged_weights():
+        weights = run.engine.module_state()
     state = {
         "name": run.config.name,
         "precision": run.config.training.precision,
@@ -74,11 +77,33 @@ def save_checkpoint(run: Run, folder: RunFolder, step: int, *, is_aside: bool = 
 def save_trained_model(run: Run, folder: RunFolder) -> None:
     """Write the run folder's model/ and check it against the trained weights in float32. Every rank must call it.
 
+    It is the best step if `evaluation.main_metric` is set, else the last.
+
     Raises:
-        ValueError: embeddings of the exported model differ from those of the trained one.
+        ValueError: embeddings of the exported model differ from those of the trained one; the best checkpoint is
+            damaged.
     """
-    weights, last_step = run.engine.module_state(), run.config.training.steps
+    last_step = run.last_step
+    best = rank0.by_main(folder.step_of_model)
+    if best not in (None, last_step):
+        return rank0.by_main(lambda: _export_checkpoint(run, folder, best))
+    with run.engine.averaged_weights():
+        weights = run.engine.module_state()
     rank0.by_main(lambda: _export(run, folder, weights, folder.model, last_step, check_texts=run.sample_texts()))
+
+
+def _export_checkpoint(run: Run, folder: RunFolder, step: int) -> None:
+    checkpoint = folder.checkpoints.folder / checkpoint_name(step)
+    if (problem := find_damage(checkpoint)) is not None:
+        raise ValueError(
+            f"{checkpoint}: {problem}, expected the whole checkpoint of the best step, which becomes the model; "
+            "restore it, or set evaluation.main_metric: null, which takes the last step"
+        )
+    source = str(checkpoint / "model")
+    # On the CPU, whatever the run has trained on: attention that needs a GPU would fail there.
+    model = run.config.model.model_copy(update={"name_or_path": source, "attention": "auto"})
+    encoder = load_encoder(model).eval()
+    export_model(folder.model, folder, encoder, run.tokeniser, model=model, step=step, check_texts=run.sample_texts())
 
 
 def _export(

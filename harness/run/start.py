@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -23,10 +24,10 @@ from harness.run.tasks import check_places, settings_without_effect
 from harness.settings.allocator import keep_freed_memory, return_freed_memory
 
 
-def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int]:
+def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, RunFolder, int]:
     """Build the run and load its newest checkpoint, if there is one. Every rank must call it.
 
-    Returns the run and the number of steps that are already trained.
+    Returns the run, its folder with the recipe as it is now resolved, and the number of steps that are already trained.
 
     Raises:
         ValueError: settings, data or checkpoints that do not fit.
@@ -41,6 +42,7 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
     checkpoint = folder.newest_checkpoint()
     show_prompts(loaded.config, folder.config)
     run = build_run(loaded, checkpoint)
+    folder = replace(folder, config=run.config)
     _warn_of_settings(run)
     _show_prompts_of_data(run)
     if checkpoint is None:
@@ -53,7 +55,7 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, int
         warn_of_other_evaluation_data(run.evaluation_data.facts, folder)
     trained_steps = 0 if checkpoint is None else checkpoint.step
     folder.prepare(trained_steps)
-    return run, trained_steps
+    return run, folder, trained_steps
 
 
 def memory_allocator(config: RunConfig) -> str | None:
@@ -113,9 +115,9 @@ def check_continuable(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> No
             f"{path}: got another {' and '.join(changed)} than it was trained with, expected the same "
             "files; restore them, or set another output or checkpoint.resume: never"
         )
-    if checkpoint.step > run.config.training.steps:
+    if checkpoint.step > run.config.training.num_steps:
         raise ValueError(
-            f"training.steps: got {run.config.training.steps}, but {folder.path} has been trained for "
+            f"training.steps: got {run.config.training.num_steps}, but {folder.path} has been trained for "
             f"{checkpoint.step} steps; raise it to continue, or set another output or checkpoint.resume: never"
         )
 
@@ -137,7 +139,7 @@ def load_checkpoint(run: Run, folder: RunFolder, checkpoint: Checkpoint) -> None
             "divided anew; the losses go on, but not bit for bit (sums in another order, other dropout masks)"
         )
     run.negatives.load_state(read_arrays(checkpoint.folder))
-    steps = run.config.training.steps
+    steps = run.config.training.num_steps
     earlier_steps = folder.read("run.json", {}).get("steps", steps)
     if earlier_steps != steps:
         warn(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from harness import comm
+from harness import comm, rank0
 from harness.data.plan.task import Task, text_sources
 from harness.engine.checkpoint import checkpoint_name
 from harness.engine.guard import NonFiniteError
 from harness.process import stop_request
 from harness.process.stop_request import STOP_FILE, StopAskedError
+from harness.report.messages import say
+from harness.run.callbacks.observers import Observers
 from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.run.save import save_checkpoint
@@ -18,8 +20,10 @@ from harness.run.save import save_checkpoint
 _OVERFLOW = ", or set training.precision: bf16, because fp16 ends at 65,504"
 
 
-def save_and_stop_if_asked(run: Run, folder: RunFolder, step: int) -> None:
-    """If a signal has asked any rank to stop, or the file .stop, save the state and stop. Every rank must call it.
+def stop_if_asked(run: Run, folder: RunFolder, observers: Observers, step: int) -> None:
+    """Save the state and stop if a signal or the file .stop has asked any rank to. Every rank must call it.
+
+    If a callback of any rank has asked to end the run, this step is made the last one.
 
     Raises:
         StopAskedError: on every rank, after the same step.
@@ -27,11 +31,27 @@ def save_and_stop_if_asked(run: Run, folder: RunFolder, step: int) -> None:
     name = stop_request.asked()
     if name is None and comm.is_main() and (folder.path / STOP_FILE).exists():
         name = f"the file {STOP_FILE}"
+    observers.end_if_asked(step)
     if not comm.on_any_rank(name is not None):
         return
     saved = save_checkpoint(run, folder, step)
+    observers.checkpoint(step, saved)
     names = [name for name in comm.gather_objects(name) if name is not None]
     raise StopAskedError(names[0], f"step {step} is saved in {saved}")
+
+
+def end_if_no_better(run: Run, folder: RunFolder, step: int) -> None:
+    """Make this step the last one if `evaluation.early_stopping` says so. Every rank must call it after an evaluation.
+
+    The recorded scores up to this step are judged, so that a run that was killed in between ends at the same step.
+    """
+    evaluation = run.config.evaluation
+    if evaluation.early_stopping is None or run.ending.step is not None:
+        return
+    reason = rank0.by_main(lambda: folder.reason_to_end(step))
+    if reason is not None and step < run.last_step:
+        run.ending.decide(step, reason, by_rule=True)
+        say(f"the run ends after step {step}: {reason}")
 
 
 @contextmanager

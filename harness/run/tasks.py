@@ -29,6 +29,7 @@ from harness.model_folder.configuration import position_limit
 from harness.model_folder.preflight import Preflight, check_attention, count_weights
 from harness.report.console import ReadingConsole
 from harness.report.messages import say, show_counts, warn
+from harness.report.trackers.table import check_trackers
 from harness.run.alarms.settings import useless_settings
 from harness.run.objective import check_divisible
 from harness.run.places import locate_for, locate_source
@@ -48,6 +49,7 @@ def check_recipe(loaded: LoadedRecipe, num_ranks: int) -> LoadedData:
         ValueError: files, models, settings or evaluation data do not fit together; one line.
     """
     config = loaded.config
+    check_trackers(config.report.trackers)
     for task in config.tasks:
         locate_source(loaded, task.path)  # reports a missing file before anything is loaded
     rank0.by_main(lambda: check_models(config))
@@ -113,8 +115,11 @@ def _check_outputs(config: RunConfig) -> None:
     num_weights = count_weights(config.model.name_or_path, config.model.trust_remote_code)
     every, steps = config.checkpoint.every, config.training.steps
     # A new checkpoint is written before the oldest is removed. What earlier starts have written is there already.
-    num_checkpoints = min(config.checkpoint.keep + 1, -(-steps // every)) if every else 0
-    needed = num_weights * (BYTES_OF_EXPORT + num_checkpoints * BYTES_OF_CHECKPOINT)
+    # With epochs, whose steps are not known before the data is read, there may be as many as are kept.
+    most = config.checkpoint.keep + 1
+    num_checkpoints = 0 if every == 0 else most if not every or not steps else min(most, -(-steps // every))
+    average = 0 if config.training.ema is None else 4
+    needed = num_weights * (BYTES_OF_EXPORT + num_checkpoints * (BYTES_OF_CHECKPOINT + average))
     folder = Path(config.output)
     check_output(folder, "output", max(0, needed - folder_size(folder)))
 
@@ -251,8 +256,8 @@ def settings_without_effect(config: RunConfig, tasks: Sequence[Task]) -> list[st
     """What teaches nothing or changes nothing with this recipe and this data: one line each, with the knob to turn."""
     training, balance = config.training, config.loss.balance
     lines = useless_settings(config)
-    lines += nothing_to_learn(tasks, seed=training.seed, balance=balance, num_steps=training.steps)
-    ineffective_rule = ineffective_rule_message(config.mining, tasks, training.steps, balance)
+    lines += nothing_to_learn(tasks, seed=training.seed, balance=balance, num_steps=training.num_steps)
+    ineffective_rule = ineffective_rule_message(config.mining, tasks, training.num_steps, balance)
     lines += [message for message in (empty_window_message(tasks), ineffective_rule) if message]
     pair_tasks = [task.config.name for task in tasks if task.config.kind == "sts"]
     if pair_tasks and config.loss.beta == 0:

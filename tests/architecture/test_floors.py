@@ -29,7 +29,9 @@ ONLY_IMPORTERS = {
     "typer": ("harness/cli/", "harness/__main__.py"),
     "click": (),
     "argparse": ("kernels/fused_contrastive/triton/compile_table.py",),
-    "tensorboard": ("harness/report/tensorboard.py",),
+    "tensorboard": ("harness/report/trackers/",),
+    "wandb": ("harness/report/trackers/wandb.py",),
+    "mlflow": ("harness/report/trackers/mlflow.py",),
     "matplotlib": ("harness/report/",),
     "harness.demo": ("harness/demo/", "harness/run/"),
 }

@@ -60,23 +60,34 @@ def draw_examples(tasks: Sequence[Task], *, seed: int, step: int, balance: Balan
             and every task of another kind with its quota. The number of steps of a retrieval task is proportional to
             its quota (batches from one source: Arctic-Embed, arXiv 2405.05374; Nomic Embed, arXiv 2402.01613).
     """
-    take_turns = [
-        i
-        for i, task in enumerate(tasks)
-        if balance == "alternate" or (balance == "homogeneous" and task.config.kind == "retrieval")
-    ]
+    take_turns = _that_take_turns(tasks, balance)
     num_examples = {i: task.quota for i, task in enumerate(tasks) if i not in take_turns}
     num_visits = dict.fromkeys(num_examples, step - 1)
     if take_turns:
-        quotas = [tasks[i].quota for i in take_turns]
-        place, earlier_turns = _turn(quotas, balance, seed, step)
+        place, earlier_turns = turn([tasks[i].quota for i in take_turns], balance, seed, step)
         chosen = take_turns[place]
-        num_examples[chosen] = quotas[place] if balance == "alternate" else sum(quotas)
+        num_examples[chosen], *_ = draws_per_turn(tasks, chosen, balance)
         num_visits[chosen] = earlier_turns
     return [_draw(tasks, i, seed, num_visits[i], step, num_examples[i]) for i in sorted(num_examples)]
 
 
-def _turn(quotas: Sequence[int], balance: Balance, seed: int, step: int) -> tuple[int, int]:
+def draws_per_turn(tasks: Sequence[Task], index: int, balance: Balance) -> tuple[int, int | None, list[int]]:
+    """(examples of a task in each of its steps; its place among the tasks that take turns, None: it is in every step;
+    the quotas of those tasks)."""
+    take_turns = _that_take_turns(tasks, balance)
+    quotas = [tasks[i].quota for i in take_turns]
+    if index not in take_turns:
+        return tasks[index].quota, None, quotas
+    return tasks[index].quota if balance == "alternate" else sum(quotas), take_turns.index(index), quotas
+
+
+def _that_take_turns(tasks: Sequence[Task], balance: Balance) -> list[int]:
+    """Positions of the tasks of which a step holds one."""
+    is_retrieval = [task.config.kind == "retrieval" for task in tasks]
+    return [i for i in range(len(tasks)) if balance == "alternate" or (balance == "homogeneous" and is_retrieval[i])]
+
+
+def turn(quotas: Sequence[int], balance: Balance, seed: int, step: int) -> tuple[int, int]:
     """For tasks that take turns: the position of the task that step `step` trains, and the number of its earlier steps.
 
     The steps are divided into blocks. A block has quota / gcd(quotas) steps of every task; each block is shuffled anew.

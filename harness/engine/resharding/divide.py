@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from harness.engine.optimizer import groups_of
-from harness.engine.resharding.whole import MOMENTS, WholeState
+from harness.engine.resharding.whole import WholeState
 
-Values = dict[str, Tensor]  # of one weight, flat and whole: fp32, exp_avg, exp_avg_sq
+Values = dict[str, Tensor]  # of one weight, flat and whole: fp32, exp_avg, exp_avg_sq, and average if there is one
 
 
 def load_divided_anew(engine: Any, stage: int, folder: Path, saved_stage: int) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def take_over(engine: Any, stage: int, state: WholeState) -> None:
             "nvme), expected those of the checkpoint; offload to the CPU for this start"
         )
     weights = {name: weight for name, weight in engine.module.named_parameters() if weight.requires_grad}
-    _make_room(optimizer, stage, state.num_updates)
+    _make_room(optimizer, stage, state.num_updates, state.kinds)
     names = set()
     for name, values in state:
         if name not in weights:
@@ -53,7 +53,7 @@ def take_over(engine: Any, stage: int, state: WholeState) -> None:
         raise ValueError(f"the checkpoint has no weight {missing[0]}, which the model has; restore the recipe's model")
 
 
-def _make_room(optimizer: Any, stage: int, num_updates: float) -> None:
+def _make_room(optimizer: Any, stage: int, num_updates: float, kinds: tuple[str, ...]) -> None:
     """Empty moments for every tensor that the optimizer updates; DeepSpeed makes them in the first step only."""
     base = optimizer if stage == 0 else optimizer.optimizer
     flats = (
@@ -65,12 +65,12 @@ def _make_room(optimizer: Any, stage: int, num_updates: float) -> None:
         # torch's fused AdamW counts on the device, DeepSpeed's CPU Adam in Python.
         is_torch = isinstance(base, torch.optim.AdamW)
         step = torch.tensor(num_updates, device=flat.device) if is_torch else int(num_updates)
-        base.state[flat] = {"step": step, **{key: torch.zeros_like(flat.data) for key in MOMENTS}}
+        base.state[flat] = {"step": step, **{key: torch.zeros_like(flat.data) for key in kinds}}
 
 
 def _take_whole(optimizer: Any, weight: Tensor, values: Values) -> None:
     weight.data.copy_(values["fp32"].view_as(weight))
-    for key in MOMENTS:
+    for key in values.keys() - {"fp32"}:
         optimizer.state[weight][key].copy_(values[key].view_as(weight))
 
 
@@ -83,7 +83,7 @@ def _take_slice(optimizer: Any, weight: Any, values: Values) -> None:
     here, there = mapping.lp_fragment_address, mapping.hp_fragment_address
     mapping.hp_fragment.data.copy_(values["fp32"].narrow(0, here.start, here.numel))
     flat = optimizer.optimizer.param_groups[mapping.param_group_index]["params"][0]
-    for key in MOMENTS:
+    for key in values.keys() - {"fp32"}:
         moment = optimizer.optimizer.state[flat][key]
         moment.narrow(0, there.start, there.numel).copy_(values[key].narrow(0, here.start, here.numel))
 
@@ -96,7 +96,7 @@ def _take_piece(optimizer: Any, weight: Any, values: Values) -> None:
     group, start, numel = optimizer.grad_position[optimizer.get_param_id(weight)]
     flat = optimizer.fp32_partitioned_groups_flat[group]
     first = numel * optimizer._get_param_partition_rank(weight)
-    targets = {"fp32": flat.data, **{key: optimizer.optimizer.state[flat][key] for key in MOMENTS}}
+    targets = {"fp32": flat.data, **{key: optimizer.optimizer.state[flat][key] for key in values if key != "fp32"}}
     for key, target in targets.items():
         piece = values[key][first : first + numel]
         target.narrow(0, start, len(piece)).copy_(piece)

@@ -18,9 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.engine.average.optimizer import AVERAGE
 from harness.engine.deepspeed_files.read_write import weights_only
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+_TENSORS = (*MOMENTS, AVERAGE)
 _RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_00_(optim|model)_states\.pt$")
 
 
@@ -50,6 +52,12 @@ class WholeState:
         """How many updates Adam has made: its bias correction depends on it."""
         states = self._optimizer_states()
         return float(next(iter(states.values()))["step"]) if states else 0.0
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Which tensors the optimizer keeps of each weight."""
+        states = self._optimizer_states()
+        return tuple(_moments(next(iter(states.values())))) if states else MOMENTS
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """(name, {"fp32", "exp_avg", "exp_avg_sq"}) of each trained weight, flat, one after the other."""
@@ -114,7 +122,8 @@ def _states_of(shard: dict[str, Any], stage: int) -> dict[int, dict[str, Any]]:
 
 
 def _moments(state: dict[str, Any]) -> dict[str, Tensor]:
-    return {key: state[key].flatten() for key in MOMENTS}
+    """The moments of a weight, and its average if the run has kept one."""
+    return {key: state[key].flatten() for key in _TENSORS if key in state}
 
 
 def _joined(pieces: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset
 
 import harness
-from harness import Recipe, Training, evaluate, mine, train
+from harness import STOP, Callback, Recipe, Training, evaluate, mine, train
 from tests.tiny import make_model, text
 
 QUESTIONS = [
@@ -49,6 +49,17 @@ def recipe(folder: Path, name: str, **changes: Any) -> Recipe:
         output=folder / name,
     )
     return made.changed(changes) if changes else made
+
+
+class Seen(Callback):
+    """Notes the steps, and asks for the end after the second."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def on_step(self, step: int, metrics: Any) -> Any:
+        self.steps.append(step)
+        return STOP if step == 2 else None
 
 
 def losses(training: Training) -> list[float]:
@@ -92,8 +103,15 @@ def test_a_training_after_others_has_the_bits_of_one_alone_and_leaves_the_proces
     assert after_others.finished
     assert after_others.scores == alone.scores != after_others.scores_before
     assert after_others.load().encode(["moktin"]).shape == (1, 32)
-    again = train(recipe(folder, "failing"))  # what the failed one has left does not stand in the way
-    assert losses(again) == losses(alone)
+    # What the failed one has left does not stand in the way. A callback sees every step, and stops the run by a word.
+    seen = Seen()
+    again = train(recipe(folder, "failing", **{"training.steps": 3}), callbacks=[seen])
+    assert seen.steps == [1, 2]
+    assert again.finished
+    assert len(losses(again)) == 2
+    assert losses(again)[0] == losses(alone)[0]
+    with pytest.raises(ValueError, match="^callbacks: got 1 with ranks 2"):
+        train(recipe(folder, "x"), callbacks=[seen], ranks=2)
 
 
 def test_a_trained_model_is_scored_and_mines_rows_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

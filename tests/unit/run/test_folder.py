@@ -159,3 +159,21 @@ def test_the_published_card_names_no_folder_of_this_machine(tmp_path: Path) -> N
     assert "| similar | a.jsonl, b.jsonl | 3 | `abc` |" in card
     assert "path: retrieval.jsonl" in card  # relative: as the recipe says it
     assert "- changed after step 2: training.learning_rate: 0.001 → 1e-05" in card
+
+
+def test_the_best_step_is_chosen_among_those_with_a_checkpoint_and_a_better_one_that_is_lost_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each run may be continued with another main metric, whose best step was perhaps not kept."""
+    folder = run_folder(tmp_path, "evaluation.main_metric=faq/ndcg_at_10")
+    scores = {0: 0.9, 2: 0.5, 3: 0.8, 4: 0.5, 6: None}
+    entries = [{"step": s, "dataset": "faq", "metrics": {"ndcg_at_10": score}} for s, score in scores.items()]
+    folder.path.mkdir(parents=True)
+    (folder.path / "evaluation.json").write_text(json.dumps(entries))
+    for step in (2, 4, 6):
+        save(folder, step)
+    assert (folder.best_step.best(), folder.best_step.best(3)) == (2, 3)
+    assert [step for step in (2, 3, 4, 6) if folder.is_best(step)] == [2, 3]
+    assert folder.step_of_model() == 2
+    assert "step 3 has the best faq/ndcg_at_10, but no checkpoint any more: model/ is step 2" in capsys.readouterr().err
+    assert run_folder(tmp_path).step_of_model() is None

@@ -1,0 +1,1 @@
+"""Experiment trackers, one file each: what `report.trackers` may name."""
