@@ -2,7 +2,7 @@
 
     from harness import Recipe, train
 
-`Recipe`, `train`, `Training`, `evaluate`, `mine`, `Callback` and `STOP` are loaded when they are asked for (docs/python.md).
+The names of `__all__` are loaded when they are asked for; docs/python.md shows what they do.
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ def train(
     recipe = as_recipe(recipe)
     if ranks is not None and callbacks:
         raise ValueError(
-            f"callbacks: got {len(callbacks)} with ranks {ranks}, which are processes of their own, expected none; leave "
-            "ranks out, or call train in a script that a launcher starts"
+            f"callbacks: got {len(callbacks)} with ranks {ranks}, which are processes of their own, expected none; "
+            "leave ranks out, or call train in a script that a launcher starts"
         )
     if ranks is not None:
         from harness.api.on_ranks import train_on_ranks

@@ -116,7 +116,9 @@ def _put_in(text: str, variables: Mapping[str, str]) -> str:
 def _of_command(words: list[str], where: str, trainer: Trainer | None) -> Given:
     start = next((i for i, word in enumerate(words) if Path(word).name in _PROGRAMS), None)
     if start is None and not any(word.startswith("--") for word in words):
-        raise ValueError(f"{where}: got no command, expected one with {', '.join(_PROGRAMS)}, or arguments --NAME VALUE")
+        raise ValueError(
+            f"{where}: got no command, expected one with {', '.join(_PROGRAMS)}, or arguments --NAME VALUE"
+        )
     words = words[start or 0 :]
     module = next((i for i, word in enumerate(words) if word in ("-m", "--module") or word.endswith(".py")), None)
     first = 0 if module is None else module + (2 if words[module] in ("-m", "--module") else 1)
@@ -166,5 +168,3 @@ def _ranks(words: list[str]) -> int | None:
         if name in ("--include", "-i"):
             return len((value or following).partition(":")[2].split(",")) or None
     return None
-
-

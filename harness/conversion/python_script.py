@@ -73,10 +73,12 @@ class _Reader(ast.NodeVisitor):
         if name not in _WRAPPERS:
             self.given.losses.append(name)
         for keyword in node.keywords:
-            if keyword.arg in (*_WRAPPERS.get(name, ()), *_OF_LOSSES):
+            if keyword.arg is not None and keyword.arg in (*_WRAPPERS.get(name, ()), *_OF_LOSSES):
                 self._take(keyword.arg, keyword.value)
             elif keyword.arg not in ("model", "loss", "guide", "teacher_model"):
-                self.given.unread.append(f"{name}({keyword.arg}=...), line {node.lineno}: not read; see docs/tasks_and_losses.md")
+                self.given.unread.append(
+                    f"{name}({keyword.arg}=...), line {node.lineno}: not read; see docs/tasks_and_losses.md"
+                )
         if name in _WRAPPERS and len(node.args) > 2:
             self._take("matryoshka_dims", node.args[2])
 

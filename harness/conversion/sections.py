@@ -94,7 +94,10 @@ def _balance(known: Mapping[str, Any]) -> str:
 
 
 def _intervals(tree: dict[str, Any], known: Mapping[str, Any]) -> None:
-    for name, strategy, section in (("save_steps", "save_strategy", "checkpoint"), ("eval_steps", "eval_strategy", "evaluation")):
+    for name, strategy, section in (
+        ("save_steps", "save_strategy", "checkpoint"),
+        ("eval_steps", "eval_strategy", "evaluation"),
+    ):
         value = known.get(name)
         if isinstance(value, int) and value >= 1 and known.get(strategy, "steps") == "steps":
             tree.setdefault(section, {})["every"] = value

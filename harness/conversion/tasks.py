@@ -28,7 +28,9 @@ def tasks_of(given: Given, known: Mapping[str, Any], ranks: int) -> Tasks:
     """
     paths = _paths(known)
     if not paths:
-        raise ValueError("train_data: got none, expected the data among the arguments (train_data, dataset_name or load_dataset)")
+        raise ValueError(
+            "train_data: got none, expected the data among the arguments (train_data, dataset_name or load_dataset)"
+        )
     batch = int(known.get("per_device_train_batch_size", 8)) * ranks * int(known.get("gradient_accumulation_steps", 1))
     losses = [LOSSES_THERE[name] for name in given.losses if name in LOSSES_THERE and not LOSSES_THERE[name].none]
     names = [_plain(name) for name in dataset_name(paths)]
@@ -76,7 +78,9 @@ def _negatives(known: Mapping[str, Any], path: str, implied: str, remarks: list[
     if implied == "symmetric":
         negatives["symmetric"] = True
     if implied == "guide":
-        why = "the guide model is computed in the script: set guide.name_or_path, and guide: true in the task's negatives"
+        why = (
+            "the guide model is computed in the script: set guide.name_or_path, and guide: true in the task's negatives"
+        )
         remarks.append(Remark("guide", None, "differs", "guide", why))
     if implied == "per_query":
         negatives.setdefault("per_query", 1)
@@ -122,4 +126,12 @@ def _look(path: str, kind: TaskKind, task: Mapping[str, Any]) -> list[Remark]:
     if bad is None:
         return []
     line, row = bad
-    return [Remark("train_data", f"{path}:{line}", "differs", "tasks.NAME.path", f"{row.field}: got {row.got}, expected {row.expected}")]
+    return [
+        Remark(
+            "train_data",
+            f"{path}:{line}",
+            "differs",
+            "tasks.NAME.path",
+            f"{row.field}: got {row.got}, expected {row.expected}",
+        )
+    ]

@@ -1,4 +1,7 @@
-"""Tevatron's arguments (`tevatron.retriever.driver.train`, 2.0), one row each. Source: tevatron/retriever/arguments.py."""
+"""Tevatron's arguments (`tevatron.retriever.driver.train`, 2.0), one row each.
+
+Source: tevatron/retriever/arguments.py.
+"""
 
 from __future__ import annotations
 

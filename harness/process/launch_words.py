@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -27,25 +27,32 @@ def num_gpus(environment: Mapping[str, str]) -> int:
 
 
 def launch_words(
-    arguments: list[str], ranks: int, environment: Mapping[str, str], command: str = "train"
+    arguments: list[str],
+    ranks: int | None,
+    environment: Mapping[str, str],
+    command: str = "train",
+    flags: Sequence[str] = (),
 ) -> tuple[list[str], dict[str, str]]:
     """(the words that start `harness COMMAND ARGUMENTS` on `ranks` ranks of this host, variables to set for them).
 
-    One rank per GPU; without a GPU the ranks share the cores. The ranks meet at a port that is free now.
+    One rank per GPU; without a GPU the ranks share the cores. The ranks meet at a port that is free now. ranks: None:
+    DeepSpeed's launcher decides, by its `flags` or the visible GPUs, and by its own port.
 
     Raises:
         ValueError: there are fewer GPUs than ranks.
     """
     gpus = num_gpus(environment)
-    if 0 < gpus < ranks and environment.get("DS_ACCELERATOR") != "cpu":
+    if ranks is not None and 0 < gpus < ranks and environment.get("DS_ACCELERATOR") != "cpu":
         raise ValueError(f"ranks: got {ranks}, expected at most the {gpus} GPU(s) of this host; lower it")
     on_cpu = gpus == 0 or environment.get("DS_ACCELERATOR") == "cpu"
     quiet = [] if "--verbose" in arguments else ["--log_level", "critical"]
-    start = ["--num_accelerators", str(ranks), "--master_port", str(_free_port())]
+    start = [] if ranks is None else ["--num_accelerators", str(ranks)]
+    if ranks is not None and not any(flag.startswith("--master_port") for flag in flags):
+        start += ["--master_port", str(_free_port())]
     launcher = Path(sys.executable).with_name("deepspeed")
     deepspeed = [str(launcher)] if launcher.is_file() else [sys.executable, "-m", "deepspeed.launcher.runner"]
-    words = [sys.executable, "-m", "harness.launch", "--", *deepspeed, *quiet, *start]
-    return [*words, "--module", "harness", command, *arguments], _variables(environment, ranks, on_cpu)
+    words = [sys.executable, "-m", "harness.launch", "--", *deepspeed, *quiet, *start, *flags]
+    return [*words, "--module", "harness", command, *arguments], _variables(environment, ranks or 2, on_cpu)
 
 
 def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:

@@ -37,7 +37,7 @@ def convert(
 
     - `harness convert train.py`
 
-    - `harness convert -- torchrun --nproc_per_node 8 -m FlagEmbedding.finetune.embedder.encoder_only.base --train_data ...`
+    - `harness convert -- torchrun --nproc_per_node 8 -m FlagEmbedding.finetune.embedder.encoder_only.base ...`
     """
     with mistakes_in_one_line(verbose=False):
         from harness.conversion.convert import convert as convert_given

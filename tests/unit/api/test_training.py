@@ -110,7 +110,7 @@ def test_a_training_after_others_has_the_bits_of_one_alone_and_leaves_the_proces
     assert again.finished
     assert len(losses(again)) == 2
     assert losses(again)[0] == losses(alone)[0]
-    with pytest.raises(ValueError, match="^callbacks: got 1 with ranks 2"):
+    with pytest.raises(ValueError, match=r"^callbacks: got 1 with ranks 2"):
         train(recipe(folder, "x"), callbacks=[seen], ranks=2)
 
 
