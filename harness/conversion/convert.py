@@ -42,6 +42,9 @@ def convert(given: Given, ranks: int | None = None) -> Converted:
     """
     table = {row.argument: row for row in TABLES[given.trainer]}
     known = {name: value for name, value in given.arguments.items() if name in table and value is not None}
+    unset = next((n for n, value in known.items() if "$" in str(value) and table[n].verdict != "none"), None)
+    if unset is not None:
+        raise ValueError(f"{unset}: got {known[unset]}, a variable that is not set in the script, expected its value")
     remarks = [_remark(table[name], value) for name, value in known.items() if value not in table[name].harmless]
     remarks += [_unknown(name, value, table) for name, value in given.arguments.items() if name not in table]
     remarks += [Remark("script", None, "none", "", line) for line in given.unread]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def measure_of(model: str | None) -> Measure:
     Raises:
         ValueError: a folder that holds no model that can be read.
     """
-    if model is None or not (is_path(model) or model == "demo-minilm"):
+    if model is None or not (is_path(model) or Path(model).is_dir() or model == "demo-minilm"):
         return Measure(estimated, False, None)
     from harness.data.table.tokenisation import Tokeniser
     from harness.model_folder.configuration import position_limit

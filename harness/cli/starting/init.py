@@ -61,11 +61,11 @@ def _recipe(data: list[Path], model: str | None, out: Path, *, asks: bool) -> tu
     if model is None and tokens.is_exact:
         seen = look_at(data, tokens.measure)
     _show(seen, tokens.is_exact)
-    tree = starting_recipe(seen, _answers(seen, chosen, tokens.limit, asks=asks), out.parent)
+    tree = starting_recipe(seen, _answers(seen, chosen, tokens.limit, data[0], asks=asks), out.parent)
     return tree, as_text(tree, seen)
 
 
-def _answers(seen: Seen, model: str, limit: int | None, *, asks: bool) -> Answers:
+def _answers(seen: Seen, model: str, limit: int | None, place: Path, *, asks: bool) -> Answers:
     import os
 
     from harness.inspection.starting_recipe import Answers, default_batch, default_max_length
@@ -73,7 +73,7 @@ def _answers(seen: Seen, model: str, limit: int | None, *, asks: bool) -> Answer
 
     cores_only = num_gpus(os.environ) == 0
     rows = sum(file.rows for file in seen.training)
-    name = next((file.path.absolute().parent.name for file in seen.training if file.path.absolute().parent.name), "run")
+    name = place.absolute().name.split(".")[0]
     plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "_" for letter in name)
     return Answers(
         name=_asked("name of the run", plain.lstrip(".-") or "run", asks),
