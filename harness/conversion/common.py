@@ -17,6 +17,41 @@ def _schedule(value: Any) -> Any:
     )
 
 
+_OF_A_TRAINER = {  # why: arguments of transformers' Trainer that have nothing to act on here
+    "micro-batches are counted in tokens and found by themselves": (
+        "auto_find_batch_size", "torch_empty_cache_steps", "average_tokens_across_devices", "train_sampling_strategy",
+        "length_column_name",
+    ),
+    _NO_LOADER: (
+        "dataloader_in_order", "dataloader_multiprocessing_context", "dataloader_persistent_workers",
+        "dataloader_prefetch_factor", "data_seed", "ignore_data_skip", "accelerator_config", "label_names",
+    ),
+    "DeepSpeed shards and reduces (deepspeed: zero0 to zero3)": (
+        "ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_static_graph", "fsdp", "fsdp_config",
+        "parallelism_config",
+    ),
+    "evaluation computes metrics of embeddings": (
+        "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval", "eval_accumulation_steps", "eval_delay",
+        "eval_do_concat_batches", "eval_on_start", "eval_use_gather_object", "include_for_metrics", "do_predict",
+    ),
+    "a run exports a folder: runs/NAME/model": (
+        "hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_token",
+    ),
+    _REPORT: (
+        "log_level", "log_level_replica", "log_on_each_node", "logging_first_step", "logging_nan_inf_filter", "project",
+        "skip_memory_metrics", "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id", "debug",
+    ),
+    "checkpoints are whole: weights, optimizer, negatives in use": (
+        "enable_jit_checkpoint", "restore_callback_states_from_checkpoint", "save_on_each_node", "save_only_model",
+    ),
+    "not offered": (
+        "activation_checkpointing", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs",
+        "label_smoothing_factor", "liger_kernel_config", "use_liger_kernel", "lr_scheduler_kwargs",
+        "neftune_noise_alpha", "optim_args", "optim_target_modules", "torch_compile_backend", "torch_compile_mode", "use_cache", "use_cpu",
+        "full_determinism", "greater_is_better",
+    ),
+}  # fmt: skip
+
 TRAINING_ARGUMENTS: tuple[Row, ...] = (
     Row("output_dir", "output"),
     Row("learning_rate", "training.learning_rate", value=float),
@@ -29,12 +64,12 @@ TRAINING_ARGUMENTS: tuple[Row, ...] = (
     Row(
         "per_device_train_batch_size",
         "task.quota",
-        "times the GPUs and accumulation: the examples of a step, over all ranks",
+        "times GPUs and accumulation: a step over all ranks",
     ),
     Row(
         "gradient_accumulation_steps",
         "task.quota",
-        "multiplies the quota: all accumulated examples see one another as negatives here",
+        "multiplies the quota: accumulated examples are negatives of each other here",
     ),
     Row("warmup_ratio", "training.warmup_ratio", value=float),
     Row("warmup_steps", "training.warmup_ratio", "a share of the steps here"),
@@ -56,7 +91,11 @@ TRAINING_ARGUMENTS: tuple[Row, ...] = (
     Row("eval_steps", "evaluation.every", value=int),
     Row("eval_strategy", "evaluation.every", "by steps only", harmless=("steps", "no")),
     Row("evaluation_strategy", "evaluation.every", "by steps only", harmless=("steps", "no")),
-    Row("overwrite_output_dir", "checkpoint.resume", "true is `never`: starts afresh; else the same command continues"),
+    Row(
+        "overwrite_output_dir",
+        "checkpoint.resume",
+        "checkpoint.resume: never would start afresh; the recipe continues (auto)",
+    ),
     Row("resume_from_checkpoint", none="the same command continues from the newest whole checkpoint"),
     Row("load_best_model_at_end", none="the best checkpoint is named checkpoints/best", harmless=(False,)),
     Row("metric_for_best_model", "evaluation.main_metric", "DATASET/METRIC; set it by hand"),
@@ -82,4 +121,6 @@ TRAINING_ARGUMENTS: tuple[Row, ...] = (
     Row("prediction_loss_only", none="evaluation computes metrics, no loss"),
     Row("disable_tqdm", none="a line per tenth of the run where there is no terminal"),
     Row("include_num_input_tokens_seen", none="tokens_per_second is in metrics.jsonl"),
+    Row("ddp_timeout", "training.timeout", "minutes here", value=lambda value: float(value) / 60),
+    *(Row(argument, none=why) for why, arguments in _OF_A_TRAINER.items() for argument in arguments),
 )

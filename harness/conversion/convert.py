@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.conversion import flag_embedding, sentence_transformers, tevatron
 from harness.conversion.flag_embedding import FLAG_EMBEDDING
 from harness.conversion.given import Given, Trainer
 from harness.conversion.sections import batch_and_steps, model_section, sharding
@@ -20,6 +21,12 @@ TABLES: dict[Trainer, tuple[Row, ...]] = {
     "FlagEmbedding": FLAG_EMBEDDING,
     "sentence-transformers": SENTENCE_TRANSFORMERS,
     "Tevatron": TEVATRON,
+}
+
+DEFAULTS: dict[Trainer, dict[str, Any]] = {
+    "FlagEmbedding": flag_embedding.DEFAULTS,
+    "sentence-transformers": sentence_transformers.DEFAULTS,
+    "Tevatron": tevatron.DEFAULTS,
 }
 
 
@@ -46,6 +53,12 @@ def convert(given: Given, ranks: int | None = None) -> Converted:
     if unset is not None:
         raise ValueError(f"{unset}: got {known[unset]}, a variable that is not set in the script, expected its value")
     remarks = [_remark(table[name], value) for name, value in known.items() if value not in table[name].harmless]
+    defaults = {name: value for name, value in DEFAULTS[given.trainer].items() if name not in known}
+    remarks += [
+        Remark(name, value, "differs", table[name].key.replace("task.", "tasks.NAME."), "not given: their default")
+        for name, value in defaults.items()
+    ]
+    known |= defaults
     remarks += [_unknown(name, value, table) for name, value in given.arguments.items() if name not in table]
     remarks += [Remark("script", None, "none", "", line) for line in given.unread]
     remarks += [_of_loss(name) for name in given.losses]

@@ -21,12 +21,12 @@ FLAG_EMBEDDING: tuple[Row, ...] = (
     Row(
         "train_data",
         "task.path",
-        "one task per path; rows are read as FlagEmbedding's: query, pos, neg, prompt, scores",
+        "one task per path; their rows are read as they are",
     ),
     Row(
         "train_group_size",
         "task.negatives.per_query",
-        "one less: negatives of a query; a short list is not filled up with repeats",
+        "one less: the first negatives of each list; a short list is not filled up",
     ),
     Row("query_max_len", "model.query_max_length", value=int),
     Row("passage_max_len", "model.document_max_length", value=int),
@@ -43,13 +43,14 @@ FLAG_EMBEDDING: tuple[Row, ...] = (
     Row(
         "knowledge_distillation",
         "task.loss",
-        "kl needs pos_scores and neg_scores in every row, and negatives.per_query",
+        "[info_nce, kl]; kl needs pos_scores and neg_scores in every row",
+        harmless=(False,),
     ),
     Row("kd_loss_type", "task.loss", "kl_div is kl; m3_kd_loss has no counterpart"),
     Row(
         "same_dataset_within_batch",
         "loss.balance",
-        "true: homogeneous (one retrieval task a step); false: cbb (every task in every step)",
+        "true is homogeneous: one retrieval task a step; false is cbb: all of them",
     ),
     Row("small_threshold", none="small sets are not merged; give them a small quota", harmless=(0,)),
     Row("drop_threshold", none="no set is dropped", harmless=(0,)),
@@ -58,14 +59,12 @@ FLAG_EMBEDDING: tuple[Row, ...] = (
     Row(
         "negatives_cross_device",
         "task.negatives.scope",
-        "always over all ranks here: scope own, task or step says whose documents",
+        "always over all ranks here; the scope says whose documents",
     ),
     Row("fix_position_embedding", none="all weights are trained", harmless=(False,)),
-    Row("sentence_pooling_method", "model.pooling", "last_token is last"),
+    Row("sentence_pooling_method", "model.pooling"),
     Row("normalize_embeddings", "model.normalize", "losses use the cosine either way; this is for the exported model"),
-    Row(
-        "sub_batch_size", "training.micro_batch_tokens", "found by itself; a step's memory does not grow with the quota"
-    ),
+    Row("sub_batch_size", "training.micro_batch_tokens", "found by itself; memory does not grow with the quota"),
     Row("use_mrl", "model.matryoshka_dims", harmless=(False,)),
     Row("mrl_dims", "model.matryoshka_dims"),
     Row("use_lora", none=_LORA, harmless=(False,)),
@@ -80,3 +79,8 @@ FLAG_EMBEDDING: tuple[Row, ...] = (
     Row("peft_model_path", none=_LORA),
     *TRAINING_ARGUMENTS,
 )
+
+DEFAULTS = {  # of arguments that are not given, where ours is another
+    "train_group_size": 8, "query_max_len": 32, "passage_max_len": 128, "temperature": 0.02,
+    "sentence_pooling_method": "cls", "negatives_cross_device": False, "per_device_train_batch_size": 8,
+}  # fmt: skip

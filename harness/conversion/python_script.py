@@ -60,11 +60,15 @@ class _Reader(ast.NodeVisitor):
                 else:
                     self._take(keyword.arg, keyword.value)
         elif name == "load_dataset" and node.args:
-            value = self._value(node.args[0])
+            files = next((keyword.value for keyword in node.keywords if keyword.arg == "data_files"), None)
+            value = self._value(files or node.args[0])
             if value is _COMPUTED:
                 self._unread("load_dataset", node.args[0])
             else:
-                self.given.arguments.setdefault("train_data", []).append(value)
+                found = (
+                    list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
+                )
+                self.given.arguments.setdefault("train_data", []).extend(found)
         elif name.endswith("Loss"):
             self._loss(name, node)
         self.generic_visit(node)

@@ -29,6 +29,9 @@ SENTENCE_TRANSFORMERS: tuple[Row, ...] = (
 )
 
 
+DEFAULTS = {"per_device_train_batch_size": 8}  # of arguments that are not given, where ours is another
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
     """A loss of sentence-transformers: the kind of task and the loss here, or why there is none."""
@@ -51,6 +54,10 @@ LOSSES_THERE: dict[str, Loss] = {
     "MarginMSELoss": Loss("retrieval", "margin_mse", "per_query"),
     "DistillKLDivLoss": Loss("retrieval", "kl", "per_query"),
     "CosineSimilarityLoss": Loss(none="regression on the cosine; take cosent or angle, which rank the pairs"),
+    "MatryoshkaLoss": Loss(none="no loss of its own: model.matryoshka_dims trains the dims with every loss"),
+    "EmbedDistillLoss": Loss(none="distillation of embeddings; kl and margin_mse distil a ranker's scores"),
+    "GlobalOrthogonalRegularizationLoss": Loss(none="no regularisation of the embeddings"),
+    "BatchHardSoftMarginTripletLoss": Loss(none="take kind classification, whose loss is info_nce over labels"),
     "TripletLoss": Loss(none="a margin on one negative; take info_nce, which takes all of them"),
     "ContrastiveLoss": Loss(none="a margin on labelled pairs; take info_nce, with the label in the data"),
     "OnlineContrastiveLoss": Loss(none="a margin on labelled pairs; take info_nce, with the label in the data"),

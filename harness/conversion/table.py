@@ -6,7 +6,7 @@ another meaning (`differs`); nothing like it here (`none`). docs/coming_from.md 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,6 +50,17 @@ class Remark:
         if self.verdict == "differs":
             return f"{shown}: differs{f' ({self.key})' if self.key else ''}: {self.why}"
         return f"{shown}: no counterpart: {self.why}"
+
+
+def losses_markdown(losses: Mapping[str, Any]) -> str:
+    """The table of another trainer's losses, as docs/coming_from.md has it."""
+    lines = ["| loss | here | what to know |", "| --- | --- | --- |"]
+    for name, loss in losses.items():
+        here = f"`kind: {loss.kind}`, `loss: {loss.loss}`" if loss.kind else "none"
+        lines.append(
+            f"| `{name}` | {here} | {loss.none or (f'`negatives.{loss.negatives}`' if loss.negatives else '')} |"
+        )
+    return "\n".join(lines)
 
 
 def markdown(rows: tuple[Row, ...]) -> str:

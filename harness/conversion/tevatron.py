@@ -37,8 +37,26 @@ TEVATRON: tuple[Row, ...] = (
     Row("gc_p_chunk_size", "training.micro_batch_tokens", "tokens, found by itself"),
     Row("attn_implementation", "model.attention"),
     Row("pad_to_multiple_of", none="texts are padded to the longest of their micro-batch"),
-    Row("passage_selection_random", none="negatives are taken in the order of the list; mining replaces them"),
-    Row("exclude_title", none="a title stands before its text"),
+    Row("dataset_cache_dir", none="set HF_HOME; read copies of data lie in data.cache"),
+    Row("corpus_config", none="a corpus is a file or folder"),
+    Row("corpus_split", none="a corpus is a file or folder", harmless=("train",)),
+    Row("train_yaml", none="every data set is a task of the recipe"),
+    Row("assets_path", none="texts only"),
+    Row("dataset_number_of_shards", none="ranks share the work by themselves", harmless=(1,)),
+    Row("dataset_shard_index", none="ranks share the work by themselves", harmless=(0,)),
+    Row("positive_passage_no_shuffle", "task.positives", "one is the first; each another one in every epoch"),
+    Row("negative_passage_no_shuffle", none="the first negatives of the list are used; mining replaces them"),
+    Row("encode_is_query", none="`harness evaluate` encodes by role"),
+    Row("encode_output_path", none="`harness evaluate` and the exported model encode"),
+    *(
+        Row(f"encode_{kind}", none="texts only", harmless=(kind == "text", True))
+        for kind in ("text", "image", "audio", "video")
+    ),
+    Row("encode_use_pre_chunked", none="one vector per text", harmless=(False,)),
+    *(
+        Row(f"passage_chunk_size{end}", none="one vector per text", harmless=(0, False))
+        for end in ("", "_range", "_variable")
+    ),
     Row("distil_temperature", "task.teacher_temperature", value=float),
     Row("lora", none=_LORA, harmless=(False,)),
     Row("lora_name_or_path", none=_LORA),
@@ -50,3 +68,8 @@ TEVATRON: tuple[Row, ...] = (
     Row("num_proc", none="the cores of the host share the reading"),
     *TRAINING_ARGUMENTS,
 )
+
+DEFAULTS = {  # of arguments that are not given, where ours is another
+    "train_group_size": 8, "query_max_len": 32, "passage_max_len": 128, "temperature": 1.0, "pooling": "cls",
+    "warmup_ratio": 0.1, "normalize": False, "per_device_train_batch_size": 8,
+}  # fmt: skip
