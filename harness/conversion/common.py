@@ -47,7 +47,8 @@ _OF_A_TRAINER = {  # why: arguments of transformers' Trainer that have nothing t
     "not offered": (
         "activation_checkpointing", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs",
         "label_smoothing_factor", "liger_kernel_config", "use_liger_kernel", "lr_scheduler_kwargs",
-        "neftune_noise_alpha", "optim_args", "optim_target_modules", "torch_compile_backend", "torch_compile_mode", "use_cache", "use_cpu",
+        "neftune_noise_alpha", "optim_args", "optim_target_modules", "torch_compile_backend", "torch_compile_mode",
+        "use_cache", "use_cpu",
         "full_determinism", "greater_is_better",
     ),
 }  # fmt: skip

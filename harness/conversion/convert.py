@@ -93,7 +93,8 @@ def _direct(tree: dict[str, Any], known: Mapping[str, Any], table: Mapping[str, 
 
 # Arguments with a key that `sections.py` and `tasks.py` fill in.
 _SET_ELSEWHERE = {
-    "model_name_or_path", "run_name", "sentence_pooling_method", "pooling", "normalize_embeddings", "normalize",
+    "scale", "model_name_or_path",
+    "run_name", "sentence_pooling_method", "pooling", "normalize_embeddings", "normalize",
     "use_mrl", "mrl_dims", "use_flash_attn", "sub_batch_size", "mini_batch_size", "gc_q_chunk_size", "gc_p_chunk_size",
     "fp16", "bf16", "dtype", "num_train_epochs", "max_steps", "warmup_steps", "adam_beta1", "adam_beta2", "deepspeed",
     "save_strategy", "eval_strategy", "evaluation_strategy", "overwrite_output_dir", "metric_for_best_model",

@@ -77,6 +77,9 @@ def batch_and_steps(known: Mapping[str, Any], tasks: list[dict[str, Any]], remar
     tree: dict[str, Any] = {"training": training}
     if len(tasks) > 1:
         tree["loss"] = {"balance": _balance(known)}
+    if "scale" in known:  # of retrieval losses and of pair losses, which have a temperature each
+        keys = {"cosent_temperature" if task["kind"] == "sts" else "temperature" for task in tasks}
+        tree.setdefault("loss", {}).update({key: 1 / float(known["scale"]) for key in sorted(keys)})
     _intervals(tree, known)
     return tree
 

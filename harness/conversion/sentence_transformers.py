@@ -19,7 +19,7 @@ SENTENCE_TRANSFORMERS: tuple[Row, ...] = (
     Row("learning_rate_mapping", none="one learning rate", harmless=({},)),
     Row("mini_batch_size", "training.micro_batch_tokens", "tokens, found by itself; every loss is cached here"),
     Row("mini_batch_num_tokens", "training.micro_batch_tokens", value=int),
-    Row("scale", "loss.temperature", "1 / scale", value=lambda value: 1 / float(value)),
+    Row("scale", "loss.temperature", "1 / scale; of CoSENT and AnglE: loss.cosent_temperature"),
     Row("matryoshka_dims", "model.matryoshka_dims"),
     Row("matryoshka_weights", "model.matryoshka_weights"),
     Row("n_dims_per_step", none="every dim counts in every step", harmless=(-1,)),

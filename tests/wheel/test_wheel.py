@@ -1,4 +1,7 @@
-"""A wheel, installed where there is no checkout, plans and trains. On demand: pytest -p no:xdist -m wheel tests/wheel."""
+"""A wheel, installed where there is no checkout, plans and trains.
+
+On demand: pytest -p no:xdist -m wheel tests/wheel.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -34,10 +35,8 @@ def init(
 
     - `harness init train.jsonl pairs.csv --yes --out my_recipe.yaml`
     """
-    import sys
-
     with mistakes_in_one_line(verbose=False):
-        asks = not yes and sys.stdin.isatty()
+        asks = not yes and _is_terminal()
         if out.exists() and not overwrite and not (asks and typer.confirm(f"{out} exists. Replace it?", default=False)):
             raise ValueError(f"--out: got {out}, which exists, expected a new file; add --overwrite to replace it")
         tree, text = _recipe(data, model, out, asks=asks)
@@ -47,6 +46,10 @@ def init(
         check_tree(tree, str(out), out.parent)
         replace_file(out, text)
         print(f"wrote {out}; next: harness plan {out}, then harness train {out} (several GPUs: harness launch {out})")
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _recipe(data: list[Path], model: str | None, out: Path, *, asks: bool) -> tuple[dict[str, Any], str]:
