@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from harness.settings.version import __version__
+
 if TYPE_CHECKING:
     from harness.api.commands import evaluate as evaluate
     from harness.api.commands import mine as mine
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from harness.run.callbacks import STOP as STOP
     from harness.run.callbacks import Callback as Callback
 
-__version__ = "0.1.0"
 __all__ = ["STOP", "Callback", "Recipe", "Training", "__version__", "evaluate", "mine", "train"]
 
 _LOADED_LATE = {

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from harness import __version__
 from harness.cli.check import check
 from harness.cli.evaluate import evaluate
 from harness.cli.export import export
@@ -20,6 +19,7 @@ from harness.cli.starting.convert import convert
 from harness.cli.starting.init import init
 from harness.cli.starting.launch import launch
 from harness.cli.train import train
+from harness.settings.version import __version__
 
 
 def _print_version(wanted: bool) -> None:

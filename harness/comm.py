@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from harness.process.own_variables import set_variable, take_back_variables
 from harness.stopwatch import stopwatch
 from harness.waits import waits
 
@@ -29,7 +30,6 @@ _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_sc
 
 _from_other_hosts = 0  # see `embedding_bytes_from_other_hosts`
 _before_shutdown: list[Callable[[], None]] = []
-_own_variables: list[str] = []  # of the environment, set here: another training of this process must not find them
 
 
 def _communicates(function: Function) -> Function:
@@ -38,12 +38,7 @@ def _communicates(function: Function) -> Function:
     return wraps(function)(waits(function.__name__)(timed))  # type: ignore[return-value]
 
 
-_SINGLE_PROCESS = {
-    "RANK": "0",
-    "LOCAL_RANK": "0",
-    "WORLD_SIZE": "1",
-    "MASTER_ADDR": "127.0.0.1",
-}
+_SINGLE_PROCESS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
 
 
 def initialise(timeout_minutes: float = 60.0, start_minutes: float = 10.0) -> None:
@@ -58,26 +53,19 @@ def initialise(timeout_minutes: float = 60.0, start_minutes: float = 10.0) -> No
         return
     single = "RANK" not in os.environ
     for name, value in _SINGLE_PROCESS.items():
-        _set_variable(name, value)
+        set_variable(name, value)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
     if single:  # port 0: the store picks a free one, so that several runs fit on one machine
         store = dist.TCPStore("127.0.0.1", 0, world_size=1, is_master=True)
         os.environ.pop("MASTER_PORT", None)
-        _set_variable("MASTER_PORT", str(store.port))
+        set_variable("MASTER_PORT", str(store.port))
     else:
-        _set_variable("MASTER_PORT", "29500")
+        set_variable("MASTER_PORT", "29500")
         store = _meet(start_minutes)
     limit = timedelta(minutes=timeout_minutes)
     dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=limit)
-
-
-def _set_variable(name: str, value: str) -> None:
-    """Set a variable that is not set, until `shutdown`."""
-    if name not in os.environ:
-        os.environ[name] = value
-        _own_variables.append(name)
 
 
 def _meet(minutes: float) -> dist.TCPStore:
@@ -119,8 +107,7 @@ def shutdown() -> None:
         _before_shutdown.pop()()
     if dist.is_initialized():
         dist.destroy_process_group()
-    while _own_variables:
-        os.environ.pop(_own_variables.pop(), None)
+    take_back_variables()
 
 
 def before_shutdown(work: Callable[[], None]) -> None:

@@ -30,9 +30,10 @@ cmd="torchrun --nproc_per_node 4 \
     --model_name_or_path BAAI/bge-base-zh-v1.5 --cache_dir $HOME/cache \
     --train_data $train_data --train_group_size 8 \
     --query_max_len 64 --passage_max_len 256 --same_dataset_within_batch True --knowledge_distillation False \
-    --query_instruction_for_retrieval 'Represent this: ' --query_instruction_format '{{}}{{}}' --learning_rate 1e-5 \
-    --output_dir ./test_encoder --num_train_epochs $num_train_epochs --per_device_train_batch_size 2 --warmup_ratio 0.1 \
-    --gradient_checkpointing --deepspeed ds_stage1.json --save_steps 1000 --temperature 0.03 --bf16 \
+    --query_instruction_for_retrieval 'Represent this: ' \
+    --query_instruction_format '{{}}{{}}' --learning_rate 1e-5 \
+    --output_dir ./test_encoder --num_train_epochs $num_train_epochs \
+    --per_device_train_batch_size 2 --warmup_ratio 0.1 --gradient_checkpointing --deepspeed ds_stage1.json --save_steps 1000 --temperature 0.03 --bf16 \
     --sentence_pooling_method last_token --gradient_accumulation_steps 2 --warmup_stepz 3"
 eval $cmd
 """
