@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from harness import __version__
 from harness.cli.check import check
 from harness.cli.check_export import check_export
 from harness.cli.evaluate import evaluate
@@ -17,7 +16,11 @@ from harness.cli.mine import mine
 from harness.cli.mistakes import run
 from harness.cli.plan import plan
 from harness.cli.report import report
+from harness.cli.starting.convert import convert
+from harness.cli.starting.init import init
+from harness.cli.starting.launch import launch
 from harness.cli.train import train
+from harness.settings.version import __version__
 
 
 def _print_version(wanted: bool) -> None:
@@ -34,8 +37,7 @@ def root(
 ) -> None:
     """Train text-embedding models with more and better negatives, on the GPUs you have.
 
-    On several GPUs, start a command through the launcher: `./launch.sh RECIPE ...`, or
-    `deepspeed --num_accelerators N --module harness train RECIPE ...`.
+    On several GPUs: `harness launch RECIPE ...`; in a checkout `./launch.sh RECIPE ...` does the same after installing.
 
     A mistake in a recipe or in data ends with one line and exit status 2; `HARNESS_DEBUG=1` adds the traceback.
     """
@@ -47,7 +49,6 @@ app = typer.Typer(
     name="harness",
     callback=root,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -61,6 +62,9 @@ app.command("check-export")(check_export)
 app.command("report")(report)
 app.command("plan")(plan)
 app.command("check")(check)
+app.command("init")(init)
+app.command("convert")(convert)
+app.command("launch", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(launch)
 
 
 def main() -> None:

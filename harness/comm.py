@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from harness.process.own_variables import set_variable, take_back_variables
 from harness.stopwatch import stopwatch
 from harness.waits import waits
 
@@ -37,12 +38,7 @@ def _communicates(function: Function) -> Function:
     return wraps(function)(waits(function.__name__)(timed))  # type: ignore[return-value]
 
 
-_SINGLE_PROCESS = {
-    "RANK": "0",
-    "LOCAL_RANK": "0",
-    "WORLD_SIZE": "1",
-    "MASTER_ADDR": "127.0.0.1",
-}
+_SINGLE_PROCESS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
 
 
 def initialise(timeout_minutes: float = 60.0, start_minutes: float = 10.0) -> None:
@@ -57,15 +53,16 @@ def initialise(timeout_minutes: float = 60.0, start_minutes: float = 10.0) -> No
         return
     single = "RANK" not in os.environ
     for name, value in _SINGLE_PROCESS.items():
-        os.environ.setdefault(name, value)
+        set_variable(name, value)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
     if single:  # port 0: the store picks a free one, so that several runs fit on one machine
         store = dist.TCPStore("127.0.0.1", 0, world_size=1, is_master=True)
-        os.environ["MASTER_PORT"] = str(store.port)
+        os.environ.pop("MASTER_PORT", None)
+        set_variable("MASTER_PORT", str(store.port))
     else:
-        os.environ.setdefault("MASTER_PORT", "29500")
+        set_variable("MASTER_PORT", "29500")
         store = _meet(start_minutes)
     limit = timedelta(minutes=timeout_minutes)
     dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=limit)
@@ -105,11 +102,12 @@ def _call_roll(store: dist.TCPStore, minutes: float) -> None:
 
 
 def shutdown() -> None:
-    """Leave the process group."""
+    """Leave the process group; after it another may be joined, and the environment is what it was before."""
     while _before_shutdown:
         _before_shutdown.pop()()
     if dist.is_initialized():
         dist.destroy_process_group()
+    take_back_variables()
 
 
 def before_shutdown(work: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ This module imports neither torch nor transformers, so that a mistake in a recip
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from harness.prompts.notes import family_warning, passage_warning, task_lines, u
 from harness.prompts.run_prompts import TaskPrompts, differences, prompts_of_run
 from harness.report.config import ReportConfig
 from harness.settings.deepspeed_json import load_deepspeed_json, zero_stage
-from harness.settings.recipe_file import apply_override, build, did_you_mean, show
+from harness.settings.recipe_file import apply_override, build, find_recipe, show
 from harness.settings.section import Section
 from harness.settings.yaml_text import read_yaml
 from harness.types import EncodingRole
@@ -143,45 +143,44 @@ def with_intervals(config: RunConfig) -> RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class LoadedRecipe:
-    """A checked recipe and where its relative data paths are looked up: beside the recipe, then under `data_root`."""
+    """A checked recipe and where its relative data paths are looked up: beside the recipe, then under `data_root`.
+
+    given: the plain values that were given, without defaults.
+    """
 
     config: RunConfig
     recipe_folder: Path
     data_root: Path | None = None
+    given: Any = field(default=None, compare=False, repr=False)
 
 
-def load_recipe(recipe: str, overrides: Sequence[str] = (), data_root: Path | None = None) -> LoadedRecipe:
+def load_recipe(
+    recipe: str, overrides: Sequence[str] = (), data_root: Path | None = None, folder: Path | None = None
+) -> LoadedRecipe:
     """Read a recipe by name (a file of harness/recipes/) or path, apply `key.path=value` overrides, and check it.
 
     Raises:
         ValueError: one line per mistake, `FILE: key.path: got ..., expected ...`.
     """
-    path = _find_recipe(recipe)
+    path = find_recipe(recipe, RECIPES)
     if data_root is not None and not data_root.is_dir():
         raise ValueError(f"--data-root: got {data_root}, expected an existing folder")
-    tree = read_yaml(path)
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path}: got {show(tree)}, expected a recipe: a mapping of keys to values")
-    overridden = [apply_override(tree, override) for override in overrides]
-    config = build(RunConfig, tree, str(path), overridden)
-    stage = zero_stage(load_deepspeed_json(config.deepspeed, path.parent))
-    problem = problem_of_stage(config.training, stage)
+    return check_tree(read_yaml(path), str(path), folder or path.parent, overrides, data_root)
+
+
+def check_tree(
+    tree: Any, where: str, folder: Path, overrides: Sequence[str] = (), data_root: Path | None = None
+) -> LoadedRecipe:
+    """Check the plain values of a recipe, after `key.path=value` overrides, which are applied in place.
+
+    where: what messages call the recipe. folder: where relative paths are looked up first, by default beside the file.
+    """
+    overridden = [apply_override(tree, override) for override in overrides] if isinstance(tree, dict) else []
+    config = build(RunConfig, tree, where, overridden)
+    problem = problem_of_stage(config.training, zero_stage(load_deepspeed_json(config.deepspeed, folder)))
     if problem is not None:
-        raise ValueError(f"{path}: {problem}")
-    return LoadedRecipe(config, path.parent, data_root)
-
-
-def _find_recipe(recipe: str) -> Path:
-    shipped = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
-    if recipe in shipped:
-        return shipped[recipe]
-    path = Path(recipe)
-    if path.is_file():
-        return path
-    raise ValueError(
-        f"RECIPE: got {recipe}, which is no file, expected the path of a YAML file "
-        f"or one of {', '.join(shipped)}{did_you_mean(recipe, shipped)}"
-    )
+        raise ValueError(f"{where}: {problem}")
+    return LoadedRecipe(config, folder, data_root, tree)
 
 
 def dump(config: RunConfig) -> str:

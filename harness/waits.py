@@ -57,6 +57,10 @@ class Waits:
         """Whether ranks may wait for long now, because one of them reads, writes or encodes more than others."""
         return self._num_long > 0
 
+    def starts_again(self) -> None:
+        """Another run of this process begins, and its start may take long."""
+        self._num_long = 1
+
     def start_is_over(self) -> None:
         """From here on, only what stands in `may_take_long` may."""
         self._num_long = 0

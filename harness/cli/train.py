@@ -19,6 +19,9 @@ def train(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run folder (default: the recipe's `output`, or runs/NAME).")
     ] = None,
+    recipe_folder: Annotated[
+        Path | None, typer.Option(hidden=True, help="Where relative paths are looked up, in place of the recipe's.")
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Train, evaluate and export: the run folder holds the result.
@@ -37,7 +40,7 @@ def train(
         changes = list(overrides or ())
         if output is not None:
             changes.append(f"output={json.dumps(str(output))}")
-        loaded = load_recipe(recipe, changes, data_root)
+        loaded = load_recipe(recipe, changes, data_root, recipe_folder)
         from harness import trainer  # imported late, so that a mistake in the recipe is reported before torch loads
 
         trainer.train(loaded)

@@ -24,6 +24,8 @@ from harness.engine.average.weights import averaged_weights, refuse_on_disk
 from harness.engine.config import TrainingConfig, problem_of_stage
 from harness.engine.deepspeed_files.master_weights import whole_weight
 from harness.engine.deepspeed_files.read_write import FOLDER, print_to_log, read_state, write_state
+from harness.engine.globals.put_away import put_away
+from harness.engine.globals.slow_ops import skip_slow_compilation
 from harness.engine.optimizer import build_optimizer, offloads_optimizer, set_step
 from harness.engine.precision import Autocast, LossScale
 from harness.engine.resharding.divide import load_divided_anew
@@ -46,6 +48,7 @@ class ZeroEngine:
 
     def __init__(self, module: nn.Module, training: TrainingConfig, deepspeed_json: dict[str, Any]) -> None:
         comm.initialise()
+        comm.before_shutdown(put_away)
         skip_slow_compilation()
         time_collectives()
         self.stage = zero_stage(deepspeed_json)
@@ -290,11 +293,3 @@ def engine_json(deepspeed_json: dict[str, Any], training: TrainingConfig) -> dic
         # A sum of many micro-batches in half precision would lose small gradients.
         merged["data_types"] = {"grad_accum_dtype": "fp32"}
     return merged
-
-
-def skip_slow_compilation() -> None:
-    if not torch.cuda.is_available():
-        # Otherwise DeepSpeed compiles its own all-reduce for 25 s at the start; at these sizes gloo's is as fast.
-        from deepspeed.ops import __compatible_ops__
-
-        __compatible_ops__["deepspeed_shm_comm"] = False

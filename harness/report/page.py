@@ -9,13 +9,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness import __version__
 from harness.files import replace_file
 from harness.report.figures.catalogue import FIGURES
 from harness.report.figures.drawing import Picture
 from harness.report.history import RunHistory, different_settings, group
 from harness.report.run_file import timestamp
 from harness.report.tables import Finding, overview, results
+from harness.settings.version import __version__
 
 PAGE, FIGURE_FOLDER = "report.html", "figures"
 _MARK = '<meta name="generator" content="conan-harness">'  # stands in the template

@@ -135,6 +135,7 @@ class Report:
         self._heartbeat.stop()
         if self._is_main:
             self._console.close()
+            atexit.unregister(self._console.close)
 
     def __enter__(self) -> Report:
         return self

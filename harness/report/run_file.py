@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import torch
 
-from harness import __version__
 from harness.files import replace_file
 from harness.settings import checked_json as json
+from harness.settings.version import __version__
 
 PACKAGES = ("torch", "deepspeed", "transformers", "datasets", "sentence-transformers", "triton", "numpy")
 

@@ -11,6 +11,8 @@ import os
 import shutil
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness.settings.allocator import keep_freed_memory
@@ -70,6 +72,34 @@ def prepare_environment(verbose: bool = False) -> None:
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", module=r"(harness|fused_contrastive)(\.|$)", category=UserWarning)
     warnings.formatwarning = _format_warning
+
+
+@contextmanager
+def prepared_environment(verbose: bool = False) -> Iterator[None]:
+    """`prepare_environment` inside this context; afterwards variables, warnings and loggers are as they were."""
+    before, chatty = dict(os.environ), [logging.getLogger(name) for name in _CHATTY_LOGGERS]
+    filtered = [logger for logger in chatty if _is_error not in logger.filters]
+    format_warning = warnings.formatwarning
+    changed: dict[str, str] = {}
+    with warnings.catch_warnings():
+        try:
+            prepare_environment(verbose)
+            changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
+            yield
+        finally:
+            warnings.formatwarning = format_warning
+            for logger in filtered:
+                logger.removeFilter(_is_error)
+            for name, value in changed.items():
+                if os.environ.get(name) == value:  # else somebody has set it since
+                    _restore(name, before.get(name))
+
+
+def _restore(name: str, value: str | None) -> None:
+    if value is None:
+        del os.environ[name]
+    else:
+        os.environ[name] = value
 
 
 def _is_error(record: logging.LogRecord) -> bool:

@@ -10,6 +10,7 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -20,6 +21,24 @@ from harness.settings.yaml_text import parse_yaml
 Model = TypeVar("Model", bound=BaseModel)
 KeyPath = tuple[str | int, ...]
 NUM_SHOWN_CHARACTERS = 60
+
+
+def find_recipe(recipe: str, folder: Path) -> Path:
+    """The path of a recipe: a file of `folder` by name, or any file by path.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    shipped = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if recipe in shipped:
+        return shipped[recipe]
+    path = Path(recipe)
+    if path.is_file():
+        return path
+    raise ValueError(
+        f"RECIPE: got {recipe}, which is no file, expected the path of a YAML file "
+        f"or one of {', '.join(shipped)}{did_you_mean(recipe, shipped)}"
+    )
 
 
 def apply_override(tree: dict[str, Any], override: str) -> str:

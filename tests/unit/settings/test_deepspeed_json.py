@@ -91,14 +91,6 @@ def test_a_deepspeed_path_is_looked_up_beside_the_recipe_then_in_the_working_dir
     assert load_deepspeed_json("mine.json", recipe.parent)["zero_optimization"]["stage"] == 2
 
 
-def test_without_ds_configs_beside_the_package_the_error_says_how_to_install(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("harness.settings.deepspeed_json.DS_CONFIGS", tmp_path / "ds_configs")
-    with pytest.raises(ValueError, match=r"pip install -c constraints.txt -e"):
-        load_deepspeed_json("zero1", tmp_path)
-
-
 def test_keys_that_no_test_runs_are_named_when_they_are_used() -> None:
     tree = {"zero_optimization": {"stage": 3, "zero_quantized_weights": True, "zero_quantized_gradients": False}}
     (line,) = untested_keys(tree, "my.json")

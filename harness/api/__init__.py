@@ -1,0 +1,1 @@
+"""What `from harness import ...` gives to Python programs and notebooks: see docs/python.md."""

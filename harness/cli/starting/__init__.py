@@ -1,0 +1,1 @@
+"""Commands that come before a training: `harness init`, `harness convert`, `harness launch`."""

@@ -1,0 +1,86 @@
+"""FlagEmbedding's arguments (`FlagEmbedding.finetune.embedder.{encoder_only,decoder_only}.base`, 1.4.0), one row each.
+
+Source: FlagEmbedding/abc/finetune/embedder/AbsArguments.py and finetune/embedder/decoder_only/base/arguments.py.
+"""
+
+from __future__ import annotations
+
+from harness.conversion.common import TRAINING_ARGUMENTS
+from harness.conversion.table import Row
+
+_LORA = "LoRA is another section of the model, if this version has it (docs/configuration.md)"
+
+FLAG_EMBEDDING: tuple[Row, ...] = (
+    Row("model_name_or_path", "model.name_or_path"),
+    Row("tokenizer_name", none="the tokenizer of the model's folder is used"),
+    Row("config_name", none="the configuration of the model's folder is used"),
+    Row("cache_dir", none="set HF_HOME; read copies of data lie in data.cache"),
+    Row("cache_path", none="read copies of data lie in data.cache"),
+    Row("token", none="set HF_TOKEN"),
+    Row("trust_remote_code", "model.trust_remote_code", value=bool),
+    Row(
+        "train_data",
+        "task.path",
+        "one task per path; their rows are read as they are",
+    ),
+    Row(
+        "train_group_size",
+        "task.negatives.per_query",
+        "one less: the first negatives of each list; a short list is not filled up",
+    ),
+    Row("query_max_len", "model.query_max_length", value=int),
+    Row("passage_max_len", "model.document_max_length", value=int),
+    Row("pad_to_multiple_of", none="texts are padded to the longest of their micro-batch"),
+    Row(
+        "max_example_num_per_dataset",
+        none="cut the file; a task's quota says how much of a step it is",
+        harmless=(100000000,),
+    ),
+    Row("query_instruction_for_retrieval", "task.prompts.query"),
+    Row("query_instruction_format", "task.prompts.query", "applied here: the prompt is written out"),
+    Row("passage_instruction_for_retrieval", "task.prompts.document"),
+    Row("passage_instruction_format", "task.prompts.document", "applied here: the prompt is written out"),
+    Row(
+        "knowledge_distillation",
+        "task.loss",
+        "[info_nce, kl]; kl needs pos_scores and neg_scores in every row",
+        harmless=(False,),
+    ),
+    Row("kd_loss_type", "task.loss", "kl_div is kl; m3_kd_loss has no counterpart"),
+    Row(
+        "same_dataset_within_batch",
+        "loss.balance",
+        "true is homogeneous: one retrieval task a step; false is cbb: all of them",
+    ),
+    Row("small_threshold", none="small sets are not merged; give them a small quota", harmless=(0,)),
+    Row("drop_threshold", none="no set is dropped", harmless=(0,)),
+    Row("shuffle_ratio", none="texts are not shuffled", harmless=(0.0, 0)),
+    Row("temperature", "loss.temperature", value=float),
+    Row(
+        "negatives_cross_device",
+        "task.negatives.scope",
+        "always over all ranks here; the scope says whose documents",
+    ),
+    Row("fix_position_embedding", none="all weights are trained", harmless=(False,)),
+    Row("sentence_pooling_method", "model.pooling"),
+    Row("normalize_embeddings", "model.normalize", "losses use the cosine either way; this is for the exported model"),
+    Row("sub_batch_size", "training.micro_batch_tokens", "found by itself; memory does not grow with the quota"),
+    Row("use_mrl", "model.matryoshka_dims", harmless=(False,)),
+    Row("mrl_dims", "model.matryoshka_dims"),
+    Row("use_lora", none=_LORA, harmless=(False,)),
+    Row("lora_rank", none=_LORA),
+    Row("lora_alpha", none=_LORA),
+    Row("lora_dropout", none=_LORA),
+    Row("target_modules", none=_LORA),
+    Row("use_flash_attn", "model.attention", "flash_attention_2", harmless=(False,)),
+    Row("save_merged_lora_model", none=_LORA),
+    Row("only_merge_lora_model", none=_LORA),
+    Row("additional_special_tokens", none="add them to the tokenizer of the model's folder"),
+    Row("peft_model_path", none=_LORA),
+    *TRAINING_ARGUMENTS,
+)
+
+DEFAULTS = {  # of arguments that are not given, where ours is another
+    "train_group_size": 8, "query_max_len": 32, "passage_max_len": 128, "temperature": 0.02,
+    "sentence_pooling_method": "cls", "negatives_cross_device": False, "per_device_train_batch_size": 8,
+}  # fmt: skip

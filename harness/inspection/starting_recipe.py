@@ -1,0 +1,122 @@
+"""A recipe to start from, from what was seen in the data and what the user has answered."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.config import dump_tree
+from harness.inspection.look import Seen, SeenFile
+
+# What a script's texts are usually started from: small models whose weights are open.
+_MODELS: Mapping[str, str] = {"LATIN": "sentence-transformers/all-MiniLM-L6-v2", "CJK": "BAAI/bge-small-zh-v1.5"}
+_ANY_LANGUAGE = "intfloat/multilingual-e5-small"
+_MOST_NEGATIVES, _NEGATIVES_OF_LABELS = 7, 7
+_STEPS_OF_AN_EPOCH = 20  # at least, if the data allows it
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the user decides. Every one has a default that is measured."""
+
+    name: str
+    model: str
+    max_length: int
+    batch: int
+    epochs: float
+    precision: str
+    cores_only: bool
+
+
+def default_model(seen: Seen) -> str:
+    """A model for the script of most rows."""
+    rows: dict[str, int] = {}
+    for file in seen.training:
+        rows[file.script or ""] = rows.get(file.script or "", 0) + file.rows
+    return _MODELS.get(max(rows, key=lambda script: rows[script]), _ANY_LANGUAGE)
+
+
+def default_max_length(seen: Seen, limit: int | None) -> int:
+    """What 95 of 100 texts fit into, in steps of 32 tokens; at most what the model can read."""
+    lengths = np.concatenate([file.lengths for file in seen.training])
+    needed = int(np.quantile(lengths, 0.95)) if len(lengths) else 128
+    return max(32, min(-(-needed // 32) * 32, limit or 512))
+
+
+def default_batch(seen: Seen, *, cores_only: bool) -> int:
+    """Examples of a step over all tasks: a power of 2, so many that an epoch still has 20 steps."""
+    rows = max(file.rows for file in seen.training)
+    most = 64 if cores_only else 1024
+    batch = 2 ** int(np.log2(max(rows / _STEPS_OF_AN_EPOCH, 1)))
+    return max(min(batch, most), 2 * len(seen.training), 4)
+
+
+def starting_recipe(seen: Seen, answers: Answers, folder: Path) -> dict[str, Any]:
+    """The recipe's values. folder: where it will lie; paths are relative to it."""
+    tasks, names = [], set[str]()
+    shares = _quotas(seen, answers.batch)
+    for file, quota in zip(seen.training, shares, strict=True):
+        task = _task(file, _free_name(file.path, names), quota, folder)
+        tasks.append(task)
+    tree: dict[str, Any] = {
+        "name": answers.name,
+        "model": {"name_or_path": answers.model, "max_length": answers.max_length},
+        "tasks": tasks,
+        "training": {"epochs": answers.epochs, "learning_rate": 2.0e-5, "precision": answers.precision},
+        "deepspeed": "zero0" if answers.cores_only else "zero1",
+    }
+    if seen.evaluation:
+        tree["evaluation"] = {"data": [_relative(path, folder) for path in seen.evaluation]}
+    return tree
+
+
+def as_text(tree: Mapping[str, Any], seen: Seen) -> str:
+    """The recipe as YAML, with what was seen as comments."""
+    lines = ["# A recipe to start from, by `harness init`. Every key: docs/configuration.md"]
+    for file in seen.training:
+        longest = int(np.quantile(file.lengths, 0.95)) if len(file.lengths) else 0
+        facts = f"{file.rows_in_words} rows, 95 % of the texts within {longest} tokens, {file.script or 'no'} letters"
+        lines.append(f"# {file.path.name}: {file.kind}, {facts}")
+    lines += [f"# not used: {path.name}: {reason}" for path, reason in seen.left_out]
+    if not seen.evaluation:
+        lines.append(
+            "# No evaluation data: files called test or dev, or a BEIR folder, would be scored (docs/data.md)."
+        )
+    return "\n".join([*lines, dump_tree(dict(tree))])
+
+
+def _task(file: SeenFile, name: str, quota: int, folder: Path) -> dict[str, Any]:
+    task: dict[str, Any] = {"name": name, "kind": file.kind, "path": _relative(file.path, folder), "quota": quota}
+    if file.kind == "retrieval" and file.negatives:
+        task["negatives"] = {"scope": "task", "per_query": min(file.negatives, _MOST_NEGATIVES)}
+    if file.kind == "classification":
+        task["negatives"] = {"scope": "own", "per_query": max(1, min(file.labels - 1, _NEGATIVES_OF_LABELS))}
+    return task
+
+
+def _quotas(seen: Seen, batch: int) -> list[int]:
+    """The batch by the square root of the rows, so that a small task is seen, too; at least 2 of each."""
+    weights = np.sqrt([max(file.rows, 1) for file in seen.training])
+    quotas = [max(2, int(batch * weight / weights.sum())) for weight in weights]
+    return [min(quota, max(2, file.rows // 2)) for quota, file in zip(quotas, seen.training, strict=True)]
+
+
+def _free_name(path: Path, names: set[str]) -> str:
+    stem = path.name.split(".")[0]
+    stem = path.parent.name if stem in ("train", "training") and path.parent.name else stem
+    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in stem)
+    plain = plain.lstrip("-") or "task"
+    name, number = plain, 2
+    while name in names:
+        name, number = f"{plain}_{number}", number + 1
+    names.add(name)
+    return name
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return os.path.relpath(path.absolute(), folder.absolute())

@@ -1,0 +1,189 @@
+"""Other trainers' arguments as recipes: every argument is converted or named, and the page has the same tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.config import check_tree
+from harness.conversion.convert import TABLES, Converted, convert
+from harness.conversion.given import read_given
+from harness.conversion.sentence_transformers import LOSSES_THERE
+from harness.conversion.table import losses_markdown, markdown
+from tests.tiny import write_jsonl
+from tests.unit.cli.command_line import invoke
+
+ROOT = Path(__file__).parents[3]
+FLAG_EMBEDDING = r"""
+export WANDB_MODE=disabled
+train_data="\
+    {data} \
+    {data_own} "
+num_train_epochs=2
+cmd="torchrun --nproc_per_node 4 \
+    -m FlagEmbedding.finetune.embedder.encoder_only.base \
+    --model_name_or_path BAAI/bge-base-zh-v1.5 --cache_dir $HOME/cache \
+    --train_data $train_data --train_group_size 8 \
+    --query_max_len 64 --passage_max_len 256 --same_dataset_within_batch True --knowledge_distillation False \
+    --query_instruction_for_retrieval 'Represent this: ' \
+    --query_instruction_format '{{}}{{}}' --learning_rate 1e-5 \
+    --output_dir ./test_encoder --num_train_epochs $num_train_epochs \
+    --per_device_train_batch_size 2 --warmup_ratio 0.1 --gradient_checkpointing --deepspeed ds_stage1.json --save_steps 1000 --temperature 0.03 --bf16 \
+    --sentence_pooling_method last_token --gradient_accumulation_steps 2 --warmup_stepz 3"
+eval $cmd
+"""
+SCRIPT = """
+from sentence_transformers import SentenceTransformer, losses
+name = "microsoft/mpnet-base"
+model = SentenceTransformer(name)
+train = load_dataset("json", data_files="pairs.jsonl", split="train")
+inner = losses.CachedMultipleNegativesSymmetricRankingLoss(model, mini_batch_size=16, scale=50.0)
+loss = losses.MatryoshkaLoss(model, inner, matryoshka_dims=[768, 128, 64], matryoshka_weights=[1, 2, 3])
+args = SentenceTransformerTrainingArguments(output_dir=f"models/{name}", max_steps=100, warmup_steps=10,
+    per_device_train_batch_size=8, fp16=True, batch_sampler=BatchSamplers.NO_DUPLICATES, logging_steps=every())
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> tuple[str, str]:
+    rows = [{"query": f"q{i}", "pos": [f"p{i}"], "neg": ["n"]} for i in range(3)]
+    return str(write_jsonl(tmp_path / "a.jsonl", rows)), str(write_jsonl(tmp_path / "b_no_in_batch_neg.jsonl", rows))
+
+
+def said(converted: Converted) -> dict[str, str]:
+    return {remark.argument: remark.verdict for remark in converted.remarks}
+
+
+def converted(folder: Path, name: str, text: str, **options: Any) -> Converted:
+    (folder / name).write_text(text)
+    found = convert(read_given([str(folder / name)], options.pop("trainer", None)), **options)
+    check_tree(found.tree, "converted", folder)  # whatever is converted is a recipe
+    return found
+
+
+def test_a_shell_script_of_flag_embedding_becomes_a_recipe(tmp_path: Path, data: tuple[str, str]) -> None:
+    found = converted(tmp_path, "run.sh", FLAG_EMBEDDING.format(data=data[0], data_own=data[1]))
+    tree = found.tree
+    assert found.ranks == 4
+    assert [(task["path"], task["quota"]) for task in tree["tasks"]] == [(data[0], 16), (data[1], 16)]
+    assert [task["negatives"] for task in tree["tasks"]] == [{"per_query": 7}, {"scope": "own", "per_query": 7}]
+    assert tree["tasks"][0]["prompts"] == {"query": "Represent this: "}
+    assert tree["model"] == {
+        "name_or_path": "BAAI/bge-base-zh-v1.5", "pooling": "last", "max_length": 256, "query_max_length": 64,
+        "document_max_length": 256, "gradient_checkpointing": True,
+    }  # fmt: skip
+    assert tree["training"] == {
+        "epochs": 2.0, "weight_decay": 0.0, "learning_rate": 1e-5, "precision": "bf16", "warmup_ratio": 0.1
+    }  # fmt: skip
+    assert tree["loss"] == {"balance": "homogeneous", "temperature": 0.03}
+    assert (tree["deepspeed"], tree["output"], tree["checkpoint"]) == ("zero1", "./test_encoder", {"every": 1000})
+    assert said(found)["warmup_stepz"] == "none"
+    assert "did you mean warmup_steps?" in str(next(r for r in found.remarks if r.argument == "warmup_stepz"))
+    assert said(found)["cache_dir"] == "none"
+    assert said(found)["negatives_cross_device"] == "differs"  # not given: their default
+
+
+def test_a_training_script_is_read_and_not_run(tmp_path: Path) -> None:
+    found = converted(tmp_path, "train.py", "raise SystemExit(3)\n" + SCRIPT, ranks=2)
+    tree = found.tree
+    assert tree["model"]["name_or_path"] == "microsoft/mpnet-base"
+    assert tree["model"]["matryoshka_dims"] == [64, 128, 768]
+    assert tree["model"]["matryoshka_weights"] == [3, 2, 1]
+    assert tree["tasks"] == [
+        {"name": "pairs", "kind": "retrieval", "path": "pairs.jsonl", "quota": 16, "loss": "info_nce",
+         "negatives": {"symmetric": True}}
+    ]  # fmt: skip
+    assert tree["loss"]["temperature"] == pytest.approx(0.02)
+    assert tree["training"]["warmup_ratio"] == pytest.approx(0.1)
+    assert tree["training"]["precision"] == "fp16"
+    assert any("logging_steps, line 10: computed (every())" in str(remark) for remark in found.remarks)
+
+
+def test_arguments_as_json_and_a_command_line_of_tevatron(tmp_path: Path, data: tuple[str, str]) -> None:
+    arguments = {"model_name_or_path": "m", "train_data": data[0], "loss": "CoSENTLoss", "max_steps": 5, "scale": 20}
+    write_jsonl(Path(data[0]), [{"sentence1": "a", "sentence2": "b", "score": 1.0}])
+    found = converted(tmp_path, "arguments.json", json.dumps(arguments), trainer="sentence-transformers")
+    assert found.tree["tasks"][0] | {"path": ""} == {
+        "name": "a",
+        "kind": "sts",
+        "path": "",
+        "quota": 8,
+        "loss": "cosent",
+    }
+    assert found.tree["loss"] == {"cosent_temperature": 0.05}
+    words = (
+        "deepspeed --include localhost:0,1 --module tevatron.retriever.driver.train --deepspeed z/ds_zero3_config.json"
+    )
+    words += " --model_name_or_path m --dataset_path d.jsonl --query_prefix q: --pooling eos --max_steps 4 --grad_cache"
+    found = convert(read_given(words.split(), None))
+    assert (found.ranks, found.tree["deepspeed"]) == (2, "zero3")
+    assert found.tree["loss"]["temperature"] == 1.0
+    assert found.tree["tasks"][0]["negatives"] == {"per_query": 7}  # their default group of 8
+    assert said(found)["grad_cache"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("x.json", '{"zero_optimization": {}}', "got a DeepSpeed JSON, which names no model"),
+        ("x.json", '{"learning_rate": 1}', "got arguments of no trainer that is known"),
+        ("x.json", "[1]", "expected an object of arguments"),
+        ("x.py", "x = 1", "got no SentenceTransformer, no loss and no training arguments"),
+        ("x.py", "x = (", "expected Python"),
+        ("x.sh", "echo hello", "got no command"),
+        ("x.sh", "torchrun -m FlagEmbedding.x --train_data d", "model_name_or_path: got none"),
+        ("x.sh", "torchrun -m FlagEmbedding.x --model_name_or_path m", "train_data: got none"),
+        ("x.sh", "torchrun -m FlagEmbedding.x --train_data $DATA --model_name_or_path m", "a variable that is not set"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_converted_is_one_line(tmp_path: Path, name: str, text: str, words: str) -> None:
+    (tmp_path / name).write_text(text)
+    done = invoke("convert", str(tmp_path / name))
+    assert done.exit_code == 2, done.output
+    assert words in done.output
+    assert done.output.count("\n") == 1
+
+
+def test_data_that_is_there_is_looked_at(tmp_path: Path) -> None:
+    odd = write_jsonl(tmp_path / "odd.jsonl", [{"question": "a", "answer": "b"}])
+    words = f"python -m FlagEmbedding.x --model_name_or_path m --train_data {odd}".split()
+    found = convert(read_given(words, None))
+    (remark,) = [r for r in found.remarks if r.argument == "train_data" and r.value != str(odd)]
+    assert "expected" in str(remark)
+
+
+def test_the_command_writes_a_recipe_with_its_remarks_and_replaces_none(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    out = tmp_path / "recipe.yaml"
+    assert invoke("convert", str(tmp_path / "train.py"), "--out", str(out)).exit_code == 0
+    text = out.read_text()
+    assert "#   batch_sampler no_duplicates: no counterpart" in text
+    assert yaml.safe_load(text)["name"] == "mpnet-base"
+    done = invoke("convert", str(tmp_path / "train.py"), "--out", str(out))
+    assert (done.exit_code, "--overwrite" in done.output) == (2, True)
+
+
+def test_every_argument_and_loss_of_the_installed_libraries_has_a_row() -> None:
+    """A new version's argument would be called unknown, as a mistake is."""
+    from sentence_transformers.sentence_transformer import losses
+    from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
+
+    ours = {row.argument for row in TABLES["sentence-transformers"]}
+    assert {field.name for field in dataclasses.fields(SentenceTransformerTrainingArguments)} - ours == set()
+    assert {name for name in dir(losses) if name.endswith("Loss")} - set(LOSSES_THERE) == set()
+    for table in TABLES.values():
+        assert len({row.argument for row in table}) == len(table)
+
+
+def test_the_page_has_the_tables_of_the_command() -> None:
+    page = (ROOT / "docs" / "coming_from.md").read_text(encoding="utf-8")
+    for trainer, table in TABLES.items():
+        assert markdown(table) in page, (
+            f"docs/coming_from.md: write the table of {trainer} anew: python -m tests.unit.conversion.page"
+        )
+    assert losses_markdown(LOSSES_THERE) in page

@@ -1,0 +1,79 @@
+"""`harness init`: what is seen in data, and a recipe from it that plans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.inspection.lengths import estimated
+from harness.inspection.look import look_at, script_of
+from tests.tiny import make_data, make_model, write_jsonl
+from tests.unit.cli.command_line import invoke
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("init")
+    make_model(folder / "model")
+    make_data(folder / "data")
+    return folder
+
+
+def test_without_a_terminal_nothing_is_asked_and_the_recipe_plans(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths are those of the recipe, wherever the command is started."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    out = folder / "recipes" / "mine.yaml"
+    out.parent.mkdir()
+    done = invoke("init", str(folder / "data"), "--model", str(folder / "model"), "--out", str(out))
+    assert done.exit_code == 0, done.output
+    tree = yaml.safe_load(out.read_text())
+    assert {task["name"]: task["kind"] for task in tree["tasks"]} == {
+        "retrieval": "retrieval", "sts": "sts", "intents": "classification"
+    }  # fmt: skip
+    assert tree["tasks"][1]["path"].startswith("../data/") or tree["tasks"][0]["path"].startswith("../data/")
+    assert sorted(tree["evaluation"]["data"]) == ["../data/faq", "../data/intents", "../data/sts/test.jsonl"]
+    assert tree["model"]["max_length"] == 32
+    planned = invoke("plan", str(out))
+    assert planned.exit_code == 0, planned.output
+    again = invoke("init", str(folder / "data"), "--out", str(out))
+    assert (again.exit_code, again.output.count("\n")) == (2, 1)
+    assert "add --overwrite" in again.output
+
+
+def test_what_is_answered_stands_in_the_recipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.cli.starting.init._is_terminal", lambda: True)
+    answers = iter(["my_run", 48, 12, 2.0, "bf16"])
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: next(answers))
+    out = folder / "asked.yaml"
+    data = folder / "data" / "retrieval.jsonl"
+    done = invoke("init", str(data), "--model", str(folder / "model"), "--out", str(out))
+    assert done.exit_code == 0, done.output
+    tree = yaml.safe_load(out.read_text())
+    assert (tree["name"], tree["model"]["max_length"], tree["tasks"][0]["quota"]) == ("my_run", 48, 12)
+    assert tree["training"] == {"epochs": 2.0, "learning_rate": 2e-5, "precision": "bf16"}
+
+
+def test_pairs_with_a_label_are_judged_by_its_values_and_odd_files_are_named(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "judged.jsonl", [{"sentence1": "a", "sentence2": f"b{i}", "label": i % 2} for i in range(6)])
+    write_jsonl(tmp_path / "near.jsonl", [{"sentence1": "a", "sentence2": "b", "label": i} for i in range(6)])
+    write_jsonl(tmp_path / "odd.jsonl", [{"question": "a", "answer": "b"}])
+    seen = look_at([tmp_path], estimated)
+    assert {file.path.stem: file.kind for file in seen.training} == {"judged": "retrieval", "near": "sts"}
+    ((path, reason),) = seen.left_out
+    assert (path.name, "question, answer" in reason) == ("odd.jsonl", True)
+    with pytest.raises(ValueError, match=r"got nothing to train on \(.*odd.jsonl: columns question, answer"):
+        look_at([tmp_path / "odd.jsonl"], estimated)
+    with pytest.raises(ValueError, match="got no such file or folder"):
+        look_at([tmp_path / "none"], estimated)
+
+
+def test_scripts_and_lengths_are_told_without_a_tokenizer() -> None:
+    assert script_of(["你好，世界 hello"]) in ("CJK", "LATIN")
+    assert script_of(["你好世界你好世界 ok"]) == "CJK"
+    assert script_of(["Straße"]) == "LATIN"
+    assert script_of(["123"]) is None
+    assert estimated(["你好世界", "abcdefgh"]).tolist() == [6, 4]
