@@ -146,8 +146,7 @@ def evaluate_model(
     """Score a run folder, a checkpoint, or any Hugging Face or sentence-transformers model; print a table.
 
     Under the launcher, each rank encodes a part of the texts. `output`: a JSON file
-    `{"model": ..., "datasets": {NAME: {METRIC: value}}, "prompts": {NAME: {ROLE: text}}, "data": [...]}` with mteb's
-    metric names and the facts of `LoadedData`.
+    `{"model", "datasets": {NAME: {METRIC: value}}, "prompts", "data"}`, mteb's metric names, facts of `LoadedData`.
     """
     from harness import comm, rank0
     from harness.cli.parts.opened_model import find_model
@@ -162,8 +161,7 @@ def evaluate_model(
     found = find_model(model, max_length, pooling, trust_remote_code)
     loaded = load(paths, ignore_identical_ids=ignore_identical_ids)
     show_counts(loaded.count_lines())
-    opened = found.open(precision, choice, console)
-    loaded = _with_prompts(loaded, opened, choice)
+    loaded = _with_prompts(loaded, opened := found.open(precision, choice, console), choice)
     results = _scores(opened, loaded, dims, quantised, console)
     if comm.is_main():
         _show(output, model, results, loaded)

@@ -11,6 +11,7 @@ from harness.cli.mistakes import mistakes_in_one_line
 from harness.cli.options import DataRoot, TrustRemoteCode, Verbose
 
 if TYPE_CHECKING:
+    from harness.cli.parts.exported_forms import Forms
     from harness.export.hub import Upload
     from harness.run.folder import RunFolder
 
@@ -101,9 +102,18 @@ def export_run(
 
     step: of the checkpoint to take; None: the run's model. The rest: see the command's help.
     """
+    from harness.cli.parts.exported_forms import Forms
+
+    forms = Forms.asked_for(with_onnx=with_onnx, int8=int8, dtype=dtype, data=data, data_root=data_root, output=output)
+    push = _checked_push(push_to_hub, private=private, revision=revision)
+    _export(run, out, step, forms, trust_remote_code)
+    if push is not None:
+        print(f"uploaded {out}: {push(out)}")
+
+
+def _export(run: Path, out: Path, step: int | None, forms: Forms, trust_remote_code: bool) -> None:
     from rich.console import Console
 
-    from harness.cli.parts.exported_forms import Forms
     from harness.data.table.tokenisation import Tokeniser
     from harness.encoder.load import load_encoder
     from harness.files import check_output
@@ -112,8 +122,6 @@ def export_run(
     from harness.run.folder import RunFolder
     from harness.run.tasks import BYTES_OF_EXPORT
 
-    forms = Forms.asked_for(with_onnx=with_onnx, int8=int8, dtype=dtype, data=data, data_root=data_root, output=output)
-    push = _checked_push(push_to_hub, private=private, revision=revision)
     check_output(out, "--out")
     if out.is_dir() and any(out.iterdir()):
         raise ValueError(f"--out: got {out}, which is not empty, expected a new or empty folder; name another one")
@@ -127,23 +135,19 @@ def export_run(
     check_output(out, "--out", BYTES_OF_EXPORT * num_weights)
     encoder, tokeniser = load_encoder(config).eval(), Tokeniser(source, trust)
     scored = forms.open_data(folder, str(run))
+    texts = _COMPARED_TEXTS
+
+    def add_forms(written: Path) -> None:
+        forms.write(written, encoder, tokeniser, config, scored, texts)
+
     difference = export_model(
-        out,
-        folder,
-        encoder,
-        tokeniser,
-        model=config,
-        step=step,
-        check_texts=_COMPARED_TEXTS,
-        then=lambda written: forms.write(written, encoder, tokeniser, config, scored, _COMPARED_TEXTS),
+        out, folder, encoder, tokeniser, model=config, step=step, check_texts=texts, then=add_forms
     )
     of_step = "" if step is None else f", step {step}"
     Console().print(
         f"exported {out}{of_step}: embeddings equal the training model's within {difference:.1e}", soft_wrap=True
     )
     forms.show(out, step)
-    if push is not None:
-        Console().print(f"uploaded {out}: {push(out)}", soft_wrap=True)
 
 
 def _source(run: Path, folder: RunFolder, step: int | None) -> tuple[str, int | None]:

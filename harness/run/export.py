@@ -45,16 +45,13 @@ def export_model(
     Args:
         out: the folder to write; an earlier one is replaced when the new one is whole and checked.
         folder: the run, whose recipe, data and scores the model card names.
-        encoder: the model's architecture.
-        tokeniser: the model's tokeniser.
-        model: the settings that `encoder` is loaded with.
+        encoder, tokeniser: the model's. model: the settings that `encoder` is loaded with.
         weights: all weights, unsharded and float32; None: those in `encoder`. Required if ZeRO shards the encoder.
         step: how many steps the weights were trained for; None: all steps of the run.
         check_texts: if given, `out` is loaded again, and its embeddings of these texts are compared with the encoder's.
         then: called with the compared folder before it becomes `out`; may add to it, and refuse it by an error.
 
-    Returns the largest difference between two embeddings, None without `check_texts`. Raises ValueError if it is larger
-    than 1e-5.
+    Returns the largest difference of two embeddings, None without `check_texts`. Raises ValueError if it is above 1e-5.
     """
     state = dict(encoder.state_dict() if weights is None else weights)
     prompts, differences = inference_prompts(folder.config), []

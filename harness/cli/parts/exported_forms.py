@@ -26,7 +26,6 @@ from harness.evaluation.runner import LoadedData, evaluate, load
 from harness.export.formats import onnx_file
 from harness.export.formats.compared import Difference, FormReport, forms_section
 from harness.export.formats.half_precision import TORCH_DTYPES, round_weights
-from harness.export.sentence_transformers_folder import embed_on_cpu
 from harness.files import check_output, replace_file
 from harness.ownership.files import is_json_with, refuse_foreign_file
 from harness.prompts import NO_PROMPTS, PromptChoice
@@ -58,6 +57,40 @@ class ScoredData:
         results = json_values(evaluate(encode, self.loaded))
         mains = {name: main_metric_of(metrics) for name, metrics in results.items()}
         return {f"{name}/{main}": results[name][main] for name, main in mains.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Fp32:
+    """What the fp32 weights give: vectors of a few texts, and scores where data is named."""
+
+    tokeniser: Tokeniser
+    batch: TokenBatch
+    vector_BD: np.ndarray
+    scored: ScoredData | None
+    scores: MainScores | None
+
+    @classmethod
+    def of(
+        cls, encoder: Encoder, tokeniser: Tokeniser, texts: Sequence[str], max_length: int, scored: ScoredData | None
+    ) -> _Fp32:
+        batch = tokeniser.pad(tokeniser.encode(texts, max_length))
+        embed = _torch(encoder)
+        scores = None if scored is None else scored.scores(embed, encoder, tokeniser)
+        return cls(tokeniser, batch, embed(batch).numpy(), scored, scores)
+
+    def report(self, file: str, numbers: str, num_bytes: int, embed: Embed, encoder: Encoder) -> FormReport:
+        """Another form, which `embed` computes, against them. encoder: its architecture."""
+        own_BD = embed(self.batch).numpy()
+        if not np.isfinite(own_BD).all():
+            raise ValueError(
+                f"--dtype: got {numbers}, whose embeddings are not finite, expected numbers that hold the model's "
+                "states; take --dtype bf16 or fp32"
+            )
+        scores = None
+        if self.scored is not None and self.scores is not None:
+            after = self.scored.scores(embed, encoder, self.tokeniser)
+            scores = {name: (before, after[name]) for name, before in self.scores.items()}
+        return FormReport(file, numbers, num_bytes, Difference.of(self.vector_BD, own_BD), scores)
 
 
 @dataclass(slots=True)
@@ -134,37 +167,19 @@ class Forms:
         """
         if self.dtype == "fp32" and not self.with_onnx:
             return
-        before = None if scored is None else scored.scores(_torch(encoder), encoder, tokeniser)
-        vectors_BD = embed_on_cpu(encoder, tokeniser, texts, model.longest_text)
-
-        def report(file: str, numbers: str, num_bytes: int, embed: Embed, used: Encoder) -> None:
-            with torch.no_grad():
-                own_BD = embed(tokeniser.pad(tokeniser.encode(texts, model.longest_text))).float().numpy()
-            if not np.isfinite(own_BD).all():
-                raise ValueError(
-                    f"--dtype: got {numbers}, whose embeddings are not finite, expected numbers that hold the model's "
-                    "states; take --dtype bf16 or fp32"
-                )
-            after = None if scored is None else scored.scores(embed, used, tokeniser)
-            scores = None if before is None or after is None else {n: (before[n], after[n]) for n in before}
-            self.reports.append(FormReport(file, numbers, num_bytes, Difference.of(vectors_BD, own_BD), scores))
-
+        against = _Fp32.of(encoder, tokeniser, texts, model.longest_text, scored)
         if self.with_onnx:
-            self._write_onnx(folder, encoder, model, report)
+            self.reports += self._write_onnx(folder, encoder, model, against)
         else:
             num_bytes = round_weights(folder, self.dtype)
-            rounded = load_encoder(model.model_copy(update={"name_or_path": str(folder)})).to(TORCH_DTYPES[self.dtype])
-            report("model.safetensors", self.dtype, num_bytes, _torch(rounded.eval()), rounded)
+            rounded = load_encoder(model.model_copy(update={"name_or_path": str(folder)})).eval()
+            rounded = rounded.to(TORCH_DTYPES[self.dtype])
+            report = against.report("model.safetensors", self.dtype, num_bytes, _torch(rounded), rounded)
+            self.reports.append(report)
         card = folder / "README.md"
         card.write_text(f"{card.read_text(encoding='utf-8')}\n{forms_section(self.reports)}", encoding="utf-8")
 
-    def _write_onnx(
-        self,
-        folder: Path,
-        encoder: Encoder,
-        model: ModelConfig,
-        report: Callable[[str, str, int, Embed, Encoder], None],
-    ) -> None:
+    def _write_onnx(self, folder: Path, encoder: Encoder, model: ModelConfig, against: _Fp32) -> list[FormReport]:
         if not onnx_file.write_onnx(folder, encoder):
             warn(
                 "onnx/model.onnx has no output sentence_embedding, because this model leaves its prompt out of pooling "
@@ -173,11 +188,13 @@ class Forms:
         path = folder / onnx_file.FILE
         graph = onnx_file.OnnxModel(path, encoder)
         onnx_file.check_onnx(graph, encoder, model.longest_text, str(onnx_file.FILE))
-        report(str(onnx_file.FILE), "fp32", _num_bytes(path), graph, encoder)
+        reports = [against.report(str(onnx_file.FILE), "fp32", _num_bytes(path), graph, encoder)]
         if self.int8:
             onnx_file.quantise_onnx(folder)
             path = folder / onnx_file.QUANTISED_FILE
-            report(str(onnx_file.QUANTISED_FILE), "int8", _num_bytes(path), onnx_file.OnnxModel(path, encoder), encoder)
+            small = onnx_file.OnnxModel(path, encoder)
+            reports.append(against.report(str(onnx_file.QUANTISED_FILE), "int8", _num_bytes(path), small, encoder))
+        return reports
 
     def show(self, folder: Path, step: int | None) -> None:
         """Print what each form changes, and write it to `output`."""

@@ -32,3 +32,18 @@ def test_padding_on_either_side_never_enters_the_vector(mode, side):
 
 def test_the_recipe_may_name_every_pooling_there_is() -> None:
     assert get_args(PoolingMode) == tuple(POOLINGS)
+
+
+@pytest.mark.parametrize("mode", POOLINGS)
+def test_a_graph_of_any_pooling_has_a_free_batch_and_length(mode: PoolingMode) -> None:
+    """torch.export fixes both to the example's for take_along_dim, and torch.onnx.export does not say so."""
+
+    class Pool(torch.nn.Module):
+        def forward(self, state_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+            return POOLINGS[mode].pool(state_BLD, mask_BL, mask_BL)
+
+    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    example = (torch.randn(2, 7, 4), torch.ones(2, 7, dtype=torch.long))
+    graph = torch.export.export(Pool(), example, dynamic_shapes=(free, free)).module()
+    state_BLD, mask_BL = torch.randn(3, 5, 4), torch.tensor([[1] * 5, [1, 1, 0, 0, 0], [0, 0, 1, 1, 1]])
+    assert torch.allclose(graph(state_BLD, mask_BL), Pool()(state_BLD, mask_BL))
