@@ -97,5 +97,8 @@ def _card(name_or_path: str) -> dict[str, Any]:
     try:
         return dict(metadata_load(readme) or {})
     except Exception as error:  # whatever YAML, or no YAML, somebody has written there
-        warnings.warn(f"{readme}: the metadata cannot be read ({words_of(error)[:200]}); the new card has none of it", stacklevel=2)
+        warnings.warn(
+            f"{readme}: the metadata cannot be read ({words_of(error)[:200]}); the new card has none of it",
+            stacklevel=2,
+        )
         return {}

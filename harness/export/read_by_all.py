@@ -104,7 +104,9 @@ def _modules(folder: Path) -> None:
             continue
         known, settings = _KEYS_OF_MODULES.get(kind, ()), _read(file)
         # Any other key is one that all versions take for granted, or, as use_residual, one that older ones must refuse.
-        _write(file, {key: value for key, value in settings.items() if key in known or key not in _FOR_GRANTED and value})
+        _write(
+            file, {key: value for key, value in settings.items() if key in known or (key not in _FOR_GRANTED and value)}
+        )
     _write(folder / "modules.json", modules)
 
 

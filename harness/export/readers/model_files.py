@@ -15,7 +15,7 @@ from harness.model_folder.pooling import PoolingMode
 OLD_MODULE = "sentence_transformers.models."
 NEW_MODULES = ("sentence_transformers.base.modules.", "sentence_transformers.sentence_transformer.modules.")
 DECODERS = frozenset(
-    "gemma gemma2 gpt2 gpt_neox llama mistral mixtral opt phi phi3 qwen2 qwen3".split()
+    ["gemma", "gemma2", "gpt2", "gpt_neox", "llama", "mistral", "mixtral", "opt", "phi", "phi3", "qwen2", "qwen3"]
 )  # model types of which a token sees only those before it
 LENGTH_FILES = tuple(
     f"sentence_{name}_config.json"

@@ -46,7 +46,9 @@ def judge(files: ModelFiles) -> Verdict:
     if not files.layout.include_prompt and files.prompts:
         found.differs.append("include_prompt is not read: the tokens of prompts are pooled")
     if files.prompts:
-        found.notes.append("a prompt is used only where a request names it (prompt_name), or with --default-prompt-name")
+        found.notes.append(
+            "a prompt is used only where a request names it (prompt_name), or with --default-prompt-name"
+        )
     if files.layout.normalize is False:
         found.notes.append("gives vectors of length 1 unless a request says normalize: false")
     return found.verdict(READER)

@@ -53,5 +53,3 @@ class Verdict:
     def as_json(self) -> dict[str, Any]:
         reader = {"reader": self.reader.name, "version": self.reader.version, "source": self.reader.source}
         return {**reader, "reads": self.reads, "reasons": list(self.reasons), "notes": list(self.notes)}
-
-

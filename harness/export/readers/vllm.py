@@ -73,7 +73,9 @@ def _pooling(files: ModelFiles, found: Findings, taken: str | None) -> None:
     default = "last" if kind in DECODERS else "cls" if kind in _CLS_BY_DEFAULT else None
     way_out = "set --pooler-config" if len(right) == 1 and right[0] in _POOLINGS.values() else "it has no such pooling"
     # Both have the same direction, and only this is left if the vector is normalised at once.
-    is_same = right == ("mean_sqrt_len_tokens",) and taken == "mean" and files.layout.normalize and not files.layout.head
+    is_same = (
+        right == ("mean_sqrt_len_tokens",) and taken == "mean" and files.layout.normalize and not files.layout.head
+    )
     if taken is None and (default is None or (default,) != right):
         whose = "the default of the architecture" if default is None else f"the architecture's default, {default},"
         found.differs.append(f"takes {whose} instead of the pooling {' + '.join(right)}; {way_out}")
