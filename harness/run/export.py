@@ -23,7 +23,6 @@ from harness.prompts import ModelPrompts
 from harness.prompts.names_of_others import with_names_of_others
 from harness.report.messages import warn
 from harness.run.folder import RunFolder
-from harness.settings.section import as_tuple
 
 _KEYS_OF_PATHS = ("path", "data", "name_or_path", "corpus", "bank", "deepspeed")  # of a recipe, in any section
 
@@ -93,8 +92,7 @@ def _model_card(
     ]
     kinds = {fact["name"]: fact["kind"] for fact in facts.get("evaluation_data", [])}
     base = base_metadata(config.model.name_or_path)
-    # Files and folders stand in run.json with their whole path.
-    hub_data = [path for entry in facts.get("data", []) for path in as_tuple(entry["path"]) if hub_name(path)]
+    hub_data = [name for entry in facts.get("data", []) for name in entry.get("hub_names", []) if hub_name(name)]
     card = model_card(
         name=config.name,
         metadata=front_matter(config.name, base, hub_data, scores, kinds),

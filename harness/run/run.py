@@ -31,6 +31,7 @@ from harness.mining.remine import Reranking
 from harness.report.messages import warn
 from harness.run.callbacks.ending import Ending, Outcome
 from harness.run.encoders import TextEncoders
+from harness.settings.section import as_tuple
 from harness.stopwatch import stopwatch
 from harness.types import StepPlan
 from harness.waits import waits
@@ -155,6 +156,8 @@ class Run:
                 "task": task.config.name,
                 "kind": task.config.kind,
                 "path": task.config.path,
+                # What is no file is read by the name that the recipe has for it.
+                "hub_names": sorted({file.path for file in task.data.files} & set(as_tuple(task.config.path))),
                 "prompts": task.config.prompts.to_prompts().for_pairs(),
                 "rows": task.data.num_rows,
                 "texts": task.data.num_texts,

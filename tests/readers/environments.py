@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.export.readers import TRIED
-
 _FOLDER = "READERS_ENVIRONMENTS"  # where environments are kept between two starts
 _ENCODE = """
 import json, sys
@@ -59,6 +57,3 @@ def encoded(python: Path, versions: tuple[str, str], folders: list[Path], texts:
 def difference(left: object, right: object) -> float:
     """The largest difference between two tables of embeddings."""
     return float(np.abs(np.asarray(left) - np.asarray(right)).max())
-
-
-__all__ = ["TRIED", "difference", "encoded", "environment"]

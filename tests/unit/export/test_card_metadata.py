@@ -26,7 +26,11 @@ def test_scores_stand_in_model_index_where_the_hub_looks_for_them() -> None:
     assert (found["library_name"], found["pipeline_tag"]) == ("sentence-transformers", "sentence-similarity")
     [index] = found["model-index"]
     [result] = index["results"]  # the other has no score
-    assert (index["name"], result["task"]["type"], result["dataset"]["name"]) == ("small", "information-retrieval", "questions")
+    assert (index["name"], result["task"]["type"], result["dataset"]["name"]) == (
+        "small",
+        "information-retrieval",
+        "questions",
+    )
     assert result["metrics"] == [{"type": "ndcg_at_10", "value": 0.5, "name": "ndcg_at_10"}]
 
 
@@ -57,4 +61,7 @@ def test_language_and_license_are_those_of_the_first_models_card(tmp_path: Path)
 def test_no_folder_of_this_machine_is_taken_for_a_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert [hub_name(name) for name in ("a/b", "mine", "mine/x", "/a/b", "~/a", "runs/x", "./a")] == ["a/b", *[None] * 6]
+    assert [hub_name(name) for name in ("a/b", "mine", "mine/x", "/a/b", "~/a", "runs/x", "./a")] == [
+        "a/b",
+        *[None] * 6,
+    ]

@@ -50,7 +50,7 @@ def test_without_scores_prompts_or_matryoshka_dims_the_card_says_so_or_nothing()
     assert "No evaluation data was named in the recipe." in card
     assert "Matryoshka" not in card
     assert "Prompts" not in card
-    assert "encode_query([\"a query\"])  # puts nothing before it" in card
+    assert 'encode_query(["a query"])  # puts nothing before it' in card
 
 
 HOSTILE = [
