@@ -62,7 +62,7 @@ class EvaluationConfig(Section):
     every: int | None = Field(None, ge=0)  # 0: never; null: every tenth of the run; recipe.yaml has the number
     data: tuple[EvaluationDataConfig, ...] = ()
     main_metric: str | None = None  # DATASET/METRIC that selects the best checkpoint; default: mean of main metrics
-    ignore_identical_ids: bool = False  # retrieval: never rank the document with the query's id; see docs/data.md
+    ignore_identical_ids: bool = False  # retrieval: never rank the document with the query's id; see docs/evaluation.md
     query_prompt: str = ""
     document_prompt: str = ""
     mteb: MtebConfig | None = None  # needs the package mteb
