@@ -77,7 +77,7 @@ class EvaluationConfig(Section):
     main_metric: str | None = None
     early_stopping: EarlyStoppingConfig | None = None  # by main_metric; null: the run goes to its last step
     quantised: bool = False  # score vectors of 8 bits and of 1 bit a dimension, too; docs/exporting_formats.md
-    ignore_identical_ids: bool = False  # retrieval: never rank the document with the query's id; see docs/data.md
+    ignore_identical_ids: bool = False  # retrieval: never rank the document with the query's id; see docs/evaluation.md
     query_prompt: str = ""
     document_prompt: str = ""
     mteb: MtebConfig | None = None  # needs the package mteb

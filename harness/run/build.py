@@ -53,9 +53,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     config = with_folder_prompts(loaded.config)
     loaded = replace(loaded, config=config)
     deepspeed_json = _deepspeed_json(loaded)
-    evaluation_data, mteb = check_recipe(loaded, comm.world_size()), open_mteb(loaded)
-    if mteb is not None:
-        mteb.load()
+    evaluation_data, mteb = check_recipe(loaded, comm.world_size()), open_mteb(loaded, with_data=True)
     check_machine(loaded)
     tokeniser = load_tokeniser(config.model)
     encoder = _load_encoder(config, zero_stage(deepspeed_json))
@@ -63,8 +61,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     check_ranking(loaded, encoder, tokeniser, tasks)
     guide = None if config.guide is None else load_guide(config.guide, tasks)
     engine = ZeroEngine(encoder, config.training, deepspeed_json)
-    budget = _micro_batch_tokens(config, encoder, checkpoint)
-    encoders = TextEncoders(config, engine, tokeniser, budget)
+    encoders = TextEncoders(config, engine, tokeniser, _micro_batch_tokens(config, encoder, checkpoint))
     negatives, reranking = _build_negatives(config, tasks, encoder, encoders)
     run = Run(
         config=config,
@@ -76,7 +73,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
         engine=engine,
         graphs=GraphChoice(config.training.activation_memory, engine, say),
         encoder=encoder,
-        micro_batch_tokens=budget,
+        micro_batch_tokens=encoders.micro_batch_tokens,
         encoders=encoders,
         negatives=negatives,
         reranking=reranking,

@@ -68,17 +68,22 @@ def check_recipe(loaded: LoadedRecipe, num_ranks: int) -> LoadedData:
     return data.with_prompts(inference_prompts(config), [entry.choice for entry in evaluation.data])
 
 
-def open_mteb(loaded: LoadedRecipe) -> MtebTasks | None:
+def open_mteb(loaded: LoadedRecipe, *, with_data: bool = False) -> MtebTasks | None:
     """The tasks of `evaluation.mteb`, found by their names; None if the recipe has none. Every rank must call it.
 
+    with_data: load their data, too, which may fetch it.
+
     Raises:
-        ValueError: mteb is not installed, or has no such task or language.
+        ValueError: mteb is not installed, or has no such task or language, or the data cannot be had.
     """
     settings = loaded.config.evaluation.mteb
     if settings is None:
         return None
     data = None if settings.data is None else locate_for(loaded, settings.data, allow_hub=False)
-    return MtebTasks.opened(settings, data, inference_prompts(loaded.config))
+    tasks = MtebTasks.opened(settings, data, inference_prompts(loaded.config))
+    if with_data:
+        tasks.load()
+    return tasks
 
 
 def check_models(config: RunConfig) -> None:

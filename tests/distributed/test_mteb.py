@@ -118,7 +118,7 @@ def train(recipe: str, data_root: str) -> Any:
 
 
 def test_tasks_of_mteb_are_scored_at_their_steps_of_a_run(tmp_path: Path) -> None:
-    """The last score is that of the exported folder; and the best checkpoint is chosen by the data sets all the same."""
+    """The last score is that of the exported folder; the best checkpoint is chosen by the data sets all the same."""
     pytest.importorskip("mteb")
     make_model(tmp_path / "model")
     rows = [{"sentence1": text(i, 5), "sentence2": text(i + i % 3, 5), "score": float(i % 6)} for i in range(24)]

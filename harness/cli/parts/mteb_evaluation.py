@@ -87,9 +87,7 @@ def evaluate_on_mteb(
     watch.join_if_launched()
     held = _OnRank0()
     rank0.by_main(lambda: _check(held, request, output, dims))
-    found = find_model(model, max_length, pooling, trust_remote_code)
-    length = found.config.max_length  # in mteb, as in sentence-transformers, one for all texts
-    found = replace(found, max_lengths={"query": length, "document": length, "sentence": length})
+    found = _with_one_length(find_model(model, max_length, pooling, trust_remote_code))
     console = EvaluationConsole()
     opened = found.open(precision, choice, console)
     dim = dims[0] if dims else None
@@ -101,13 +99,23 @@ def evaluate_on_mteb(
         outcome = _run(held, request, opened, folder, dim, console)
     if comm.is_main():
         _show(held, request, outcome, folder, output, model)
+    _refuse_problems(outcome)
+    comm.shutdown()
+    return outcome
+
+
+def _with_one_length(found: FoundModel) -> FoundModel:
+    """In mteb, as in sentence-transformers, all texts are cut to one length."""
+    length = found.config.max_length
+    return replace(found, max_lengths={"query": length, "document": length, "sentence": length})
+
+
+def _refuse_problems(outcome: Outcome) -> None:
     if outcome.problems:
         raise ValueError(
             f"{len(outcome.problems)} of {outcome.num_tasks} tasks have no scores: {', '.join(outcome.problems)}; the "
             "lines above say why, and the same command goes on with them"
         )
-    comm.shutdown()
-    return outcome
 
 
 def _is_ours(folder: Path) -> bool:

@@ -54,27 +54,26 @@ def run_tasks(
     """
     scored, problems = [], {}
     for task in tasks:
-        name = task.metadata.name
         earlier = None if overwrite else _finished(task, model, cache, progress)
-        if earlier is not None:
-            progress.say(f"{name}: has its scores already")
         try:
             result = earlier or _run(task, model, cache, overwrite, progress, keep_data)
-        except NoDataError as error:
-            problems[name] = str(error)
         except EncodingError:
             raise
         except Exception as error:
-            if os.environ.get("HARNESS_DEBUG", "0") not in ("", "0"):
-                raise
-            problems[name] = (
-                f"{name}: mteb ended with {type(error).__name__}: {_short(error)}; HARNESS_DEBUG=1 shows where"
-            )
-        if name in problems:
-            progress.warn(problems[name])
+            problems[task.metadata.name] = line = _problem(task.metadata.name, error)
+            progress.warn(line)
         else:
             scored.append(_scores(task, result, prompts))
     return Outcome(scored, problems)
+
+
+def _problem(name: str, error: Exception) -> str:
+    """Why a task has no scores; with HARNESS_DEBUG an error inside mteb is raised."""
+    if isinstance(error, NoDataError):
+        return str(error)
+    if os.environ.get("HARNESS_DEBUG", "0") not in ("", "0"):
+        raise error
+    return f"{name}: mteb ended with {type(error).__name__}: {_short(error)}; HARNESS_DEBUG=1 shows where"
 
 
 def _finished(task: AbsTask, model: RankedModel, cache: ResultCache | None, progress: Progress) -> TaskResult | None:
@@ -91,7 +90,10 @@ def _finished(task: AbsTask, model: RankedModel, cache: ResultCache | None, prog
         progress.warn(f"{name}: {path} is damaged, as a kill while it was written leaves it; it is scored again")
         path.unlink()
         return None
-    return None if found.get_missing_evaluations(task) else found
+    if found.get_missing_evaluations(task):
+        return None
+    progress.say(f"{name}: has its scores already")
+    return found
 
 
 def _run(
