@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import xxhash
@@ -43,6 +44,8 @@ class Encoder(nn.Module):
         self.is_compiled = False  # see compile.py
         # Weights of the model folder that embeddings do not depend on. They are kept for the exported folder.
         self.unused_backbone_state: dict[str, Tensor] = {}
+        self.adapter: Any = None  # peft's settings of the adapter in the backbone, whose other weights are frozen
+        self.frozen_weights: str | None = None  # hash of the weights that are not trained; None: all are, or not asked
 
     def forward(self, input_ids_BL: Tensor, attention_mask_BL: Tensor, pooling_mask_BL: Tensor | None = None) -> Tensor:
         """Embeddings [B, D], float32 whatever the weights are.
@@ -68,6 +71,13 @@ class Encoder(nn.Module):
                 weight = next(module.parameters(), pooled_BD)
                 pooled_BD = module({"sentence_embedding": pooled_BD.to(weight.dtype)})["sentence_embedding"].float()
         return pooled_BD
+
+    def load_trained(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the trained weights, and those of the others that are there; every trained one must be."""
+        missing, unexpected = self.load_state_dict(dict(state), strict=False)
+        frozen = {name for name, weight in self.named_parameters(remove_duplicate=False) if not weight.requires_grad}
+        lost = [name for name in missing if name not in frozen] if self.adapter is not None else missing
+        assert not lost and not unexpected, (lost, unexpected)
 
     @property
     def pooling(self) -> str:

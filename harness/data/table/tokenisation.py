@@ -18,7 +18,7 @@ from harness.data.table.tokens.flat import FlatTokens
 from harness.data.table.tokens.words import WordEncoder, word_encoder
 from harness.model_folder.configuration import backbone_config, position_limit
 from harness.model_folder.find import no_such_model, resolve_model
-from harness.model_folder.layout import backbone_folder, read_layout
+from harness.model_folder.layout import backbone_folder, read_layout, tokenizer_folder
 from harness.model_folder.tokenizer import load_tokenizer
 from harness.types import PromptedText, TokenBatch
 
@@ -41,7 +41,7 @@ class Tokeniser:
 
     def __init__(self, name_or_path: str, trust_remote_code: bool = False) -> None:
         folder = resolve_model(name_or_path, trust_remote_code)
-        layout, path = read_layout(folder), backbone_folder(folder)
+        layout, path = read_layout(folder), tokenizer_folder(folder)
         try:
             self.tokenizer = load_tokenizer(path, trust_remote_code)
         except OSError as error:

@@ -27,13 +27,18 @@ STORED_CLASSES = (LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address
 _FORCE_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch.load, stronger than its argument
 
 
-def write_state(engine: Any, folder: Path, state: dict[str, Any]) -> None:
-    """Write the weights and optimizer state of a DeepSpeed engine, and `state`, below `folder`. Every rank calls it."""
+def write_state(engine: Any, folder: Path, state: dict[str, Any], *, with_frozen: bool) -> None:
+    """Write the weights and optimizer state of a DeepSpeed engine, and `state`, below `folder`. Every rank calls it.
+
+    with_frozen: whether weights that are not trained are written, too.
+    """
     with print_to_log():
-        engine.save_checkpoint(str(folder), tag=FOLDER, client_state=state, save_latest=False)
+        engine.save_checkpoint(
+            str(folder), tag=FOLDER, client_state=state, save_latest=False, exclude_frozen_parameters=not with_frozen
+        )
 
 
-def read_state(engine: Any, folder: Path) -> dict[str, Any]:
+def read_state(engine: Any, folder: Path, *, with_frozen: bool) -> dict[str, Any]:
     """Restore what `write_state` wrote; returns its `state`. Every rank must call it, before the first step.
 
     Raises:
@@ -41,7 +46,7 @@ def read_state(engine: Any, folder: Path) -> dict[str, Any]:
     """
     try:
         with print_to_log(), weights_only():
-            loaded, state = engine.load_checkpoint(str(folder), tag=FOLDER)
+            loaded, state = engine.load_checkpoint(str(folder), tag=FOLDER, load_module_strict=with_frozen)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{folder / FOLDER}: got a file with more than weights and numbers ({_refused(error)}), expected what "
