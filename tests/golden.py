@@ -176,6 +176,8 @@ def graphs_kept(case: Case, scheduled: Schedule) -> int:
 
 def deepspeed_json(case: Case) -> dict:
     zero: dict = {"stage": case.stage}
+    if case.stage == 3 and (case.adapter or case.frozen):  # small weights, too, are released after every use
+        zero["stage3_param_persistence_threshold"] = 0
     if case.offload:
         zero["offload_optimizer"] = {"device": "cpu"}
     return {"zero_optimization": zero}

@@ -35,6 +35,7 @@ def export_run(run: Path, out: Path, *, trust_remote_code: bool = False) -> None
 
     from harness.data.table.tokenisation import Tokeniser
     from harness.encoder.load import load_encoder
+    from harness.encoder.partial.config import FreezeSettings
     from harness.engine.checkpoint import STATE, read_state
     from harness.files import check_output
     from harness.model_folder.preflight import COMMAND_LINE, Preflight
@@ -50,7 +51,13 @@ def export_run(run: Path, out: Path, *, trust_remote_code: bool = False) -> None
     source = model_folder(str(run))
     trust = trust_remote_code or folder.config.model.trust_remote_code
     # The comparison runs on the CPU, whatever the run has trained on.
-    changes = {"name_or_path": source, "trust_remote_code": trust, "attention": "auto"}
+    changes = {
+        "name_or_path": source,
+        "trust_remote_code": trust,
+        "attention": "auto",
+        "lora": None,  # a checkpoint's model/ holds the trained adapter, a finished run's holds it merged
+        "freeze": FreezeSettings(),
+    }
     config = folder.config.model.model_copy(update=changes)
     num_weights = Preflight(source, COMMAND_LINE, trust, longest_text=config.longest_text).check()
     check_output(out, "--out", BYTES_OF_EXPORT * num_weights)

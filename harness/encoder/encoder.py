@@ -79,6 +79,13 @@ class Encoder(nn.Module):
         lost = [name for name in missing if name not in frozen] if self.adapter is not None else missing
         assert not lost and not unexpected, (lost, unexpected)
 
+    def merge_adapter(self) -> None:
+        """Make plain weights of the backbone's weights and its adapter, in place; see `merge_adapter`."""
+        from harness.encoder.partial.adapter import merge_adapter  # its import takes a second
+
+        merge_adapter(self.backbone)
+        self.adapter = None
+
     @property
     def pooling(self) -> str:
         """How token states become one vector, in words: banks and tables of embeddings keep it beside their weights."""
@@ -100,6 +107,12 @@ def state_dim(config: PreTrainedConfig) -> int:
     """Number of dimensions of a token's last state in a backbone with this configuration."""
     text_config = config.get_text_config()
     return getattr(text_config, "word_embed_proj_dim", None) or text_config.hidden_size  # the former in OPT
+
+
+def frozen_fingerprint(encoder: Encoder) -> str | None:
+    """Hash of the weights that are not trained; None if all are. A checkpoint is continued only beside the same."""
+    frozen = {name: weight for name, weight in encoder.named_parameters() if not weight.requires_grad}
+    return fingerprint(frozen) if frozen else None
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

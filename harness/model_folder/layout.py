@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.model_folder.adapter_files import StoredAdapter, stored_adapter
+from harness.model_folder.find import published_name, resolve_model
 from harness.model_folder.json_files import read_json
 from harness.model_folder.module_settings import (
     HEAD_KINDS,
@@ -114,6 +115,25 @@ def tokenizer_folder(folder: str) -> str:
     if adapter is not None and any((adapter.folder / name).is_file() for name in _OF_A_TOKENIZER):
         return str(adapter.folder)
     return backbone_folder(folder)
+
+
+def has_adapter(name_or_path: str) -> bool:
+    """Whether a model is an adapter beside another model's weights."""
+    folder = Path(resolve_model(name_or_path))
+    return folder.is_dir() and read_layout(folder).adapter is not None
+
+
+def base_of_adapter(name_or_path: str) -> str:
+    """How an adapter names the model that it changes, so that peft finds it: a hub name, or the path of a folder.
+
+    name_or_path: of the model that is trained. One that is an adapter itself is continued: its base is kept.
+    """
+    folder = resolve_model(name_or_path)
+    adapter = read_layout(folder).adapter
+    if adapter is not None:
+        return str(adapter.settings["base_model_name_or_path"])
+    is_folder = Path(name_or_path).expanduser().is_dir()
+    return str(Path(backbone_folder(folder)).absolute()) if is_folder else published_name(name_or_path)
 
 
 def _modules(folder: Path) -> list[tuple[str, Path]]:

@@ -16,6 +16,7 @@ from harness.encoder.load import load_encoder
 from harness.export.model_card import model_card
 from harness.export.sentence_transformers_folder import embed_on_cpu, verify_model, write_model
 from harness.model_folder.find import published_name
+from harness.model_folder.layout import base_of_adapter
 from harness.prompts import ModelPrompts
 from harness.report.messages import warn
 from harness.run.folder import RunFolder
@@ -39,7 +40,8 @@ def export_model(
     Args:
         out: the folder to write; an earlier one is replaced when the new one is whole and checked.
         folder: the run, whose recipe, data and scores the model card names.
-        encoder: the model's architecture.
+        encoder: the model's architecture. An adapter in it is merged: the folder has what it computes with it, and the
+            comparison is with the adapter's own outputs.
         tokeniser: the model's tokeniser.
         model: the settings that `encoder` is loaded with.
         weights: all weights, unsharded and float32; None: those in `encoder`. Required if ZeRO shards the encoder.
@@ -49,6 +51,12 @@ def export_model(
     Returns the largest difference between two embeddings, None without `check_texts`. Raises ValueError if it is larger
     than 1e-5.
     """
+    expected = None
+    if encoder.adapter is not None:
+        encoder = encoder if weights is None else _loaded(model, weights)
+        expected = embed_on_cpu(encoder, tokeniser, check_texts, model.longest_text) if check_texts else None
+        encoder.merge_adapter()
+        weights = None
     state = dict(encoder.state_dict() if weights is None else weights)
     prompts, differences = inference_prompts(folder.config), []
     card = _model_card(folder, encoder.dim, step, prompts)
@@ -56,8 +64,8 @@ def export_model(
     def compare(written: Path) -> None:
         if check_texts:
             trained = encoder if weights is None else _loaded(model, state)
-            expected = embed_on_cpu(trained, tokeniser, check_texts, model.longest_text)
-            differences.append(verify_model(written, check_texts, expected, model, out))
+            now = embed_on_cpu(trained, tokeniser, check_texts, model.longest_text) if expected is None else expected
+            differences.append(verify_model(written, check_texts, now, model, out))
 
     kept = write_model(out, encoder, state, tokeniser.tokenizer, model, prompts=prompts, card=card, check=compare)
     if kept is not None:
@@ -65,10 +73,30 @@ def export_model(
     return differences[0] if differences else None
 
 
+def export_adapter(
+    out: Path,
+    folder: RunFolder,
+    encoder: Encoder,
+    tokeniser: Tokeniser,
+    *,
+    model: ModelConfig,
+    weights: Mapping[str, Tensor],
+    step: int,
+) -> None:
+    """Write the adapter in peft's format, as a folder that sentence-transformers can load, too. No collectives.
+
+    weights: the trained ones at least. The arguments are those of `export_model`.
+    """
+    prompts = inference_prompts(folder.config)
+    card = _model_card(folder, encoder.dim, step, prompts)
+    base = base_of_adapter(model.name_or_path)
+    write_model(out, encoder, dict(weights), tokeniser.tokenizer, model, prompts=prompts, card=card, adapter_base=base)
+
+
 def _loaded(model: ModelConfig, state: Mapping[str, Tensor]) -> Encoder:
     """On the CPU, whatever the run has trained on: attention that needs a GPU would fail there."""
     encoder = load_encoder(model.model_copy(update={"attention": "auto"}))
-    encoder.load_state_dict(state)
+    encoder.load_trained(state)
     return encoder
 
 

@@ -1,6 +1,6 @@
 """The folder of one run: whether the run is finished, whether it may be continued, and what it has recorded.
 
-runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  banks/  model/  tensorboard/
+runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  banks/  model/  adapter/  tensorboard/
             report.html  figures/  changes.json (see resuming/changes.py)
 """
 
@@ -71,6 +71,11 @@ class RunFolder:
     def model(self) -> Path:
         """Where the trained model is exported to."""
         return self.path / "model"
+
+    @property
+    def adapter(self) -> Path:
+        """Where the trained adapter is kept, if the run trains one; `model` holds it merged."""
+        return self.path / "adapter"
 
     def is_finished(self) -> bool:
         """Whether the folder holds a finished run of this recipe. Every rank must call it and gets rank 0's answer."""
@@ -188,6 +193,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         replace_file(self.path / "recipe.yaml", dump(self.config))
         remove_unfinished(self.model)
+        remove_unfinished(self.adapter)
         for rankings in (self.path / BANKS).glob("step-*") if trained_steps == 0 else ():
             shutil.rmtree(rankings, ignore_errors=True)
         if self.config.evaluation.data and not self.config.evaluation.every:

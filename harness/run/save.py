@@ -10,7 +10,7 @@ from torch import Tensor
 from harness import comm, rank0
 from harness.config import RunConfig
 from harness.report.console import duration
-from harness.run.export import export_model
+from harness.run.export import export_adapter, export_model
 from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.waits import waits
@@ -50,7 +50,7 @@ def save_checkpoint(run: Run, folder: RunFolder, step: int, *, is_aside: bool = 
 
     is_aside: see `Checkpoints.save`.
     """
-    weights = run.engine.module_state()
+    weights = run.engine.stored_state()
     state = {
         "name": run.config.name,
         "precision": run.config.training.precision,
@@ -62,7 +62,7 @@ def save_checkpoint(run: Run, folder: RunFolder, step: int, *, is_aside: bool = 
         run.engine,
         step,
         state,
-        lambda out: _export(run, folder, weights, out, step),
+        lambda out: _export_stored(run, folder, weights, out, step),
         is_best=not is_aside and rank0.by_main(lambda: folder.is_best(step)),
         is_aside=is_aside,
         arrays=run.negatives.state() if comm.is_main() else None,
@@ -77,8 +77,23 @@ def save_trained_model(run: Run, folder: RunFolder) -> None:
     Raises:
         ValueError: embeddings of the exported model differ from those of the trained one.
     """
-    weights, last_step = run.engine.module_state(), run.config.training.steps
-    rank0.by_main(lambda: _export(run, folder, weights, folder.model, last_step, check_texts=run.sample_texts()))
+    weights, last_step = run.engine.stored_state(), run.config.training.steps
+
+    def export() -> None:
+        if run.encoder.adapter is not None:
+            _export_adapter(run, folder, weights, folder.adapter, last_step)
+        _export(run, folder, weights, folder.model, last_step, check_texts=run.sample_texts())
+
+    rank0.by_main(export)
+
+
+def _export_stored(run: Run, folder: RunFolder, weights: Mapping[str, Tensor], out: Path, step: int) -> None:
+    """The model/ of a checkpoint: with an adapter, the adapter alone."""
+    (_export if run.encoder.adapter is None else _export_adapter)(run, folder, weights, out, step)
+
+
+def _export_adapter(run: Run, folder: RunFolder, weights: Mapping[str, Tensor], out: Path, step: int) -> None:
+    export_adapter(out, folder, run.encoder, run.tokeniser, model=run.config.model, weights=weights, step=step)
 
 
 def _export(

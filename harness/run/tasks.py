@@ -21,11 +21,13 @@ from harness.data.table.findings import remarks
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder, fingerprint
+from harness.encoder.partial.adapter import without_new_adapter
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
 from harness.files import check_output, folder_size
 from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
 from harness.model_folder.configuration import position_limit
+from harness.model_folder.layout import has_adapter
 from harness.model_folder.preflight import Preflight, check_attention, count_weights
 from harness.report.console import ReadingConsole
 from harness.report.messages import say, show_counts, warn
@@ -70,6 +72,7 @@ def check_models(config: RunConfig) -> None:
         pooling=model.pooling,
         longest_text=model.longest_text,
         largest_dim=model.matryoshka_dims[-1] if model.matryoshka_dims and model.projection_dim is None else None,
+        adds_adapter=model.lora is not None,
     )
     request.check()
     if guide is not None:
@@ -114,6 +117,8 @@ def _check_outputs(config: RunConfig) -> None:
     every, steps = config.checkpoint.every, config.training.steps
     # A new checkpoint is written before the oldest is removed. What earlier starts have written is there already.
     num_checkpoints = min(config.checkpoint.keep + 1, -(-steps // every)) if every else 0
+    if config.model.lora is not None or has_adapter(config.model.name_or_path):
+        num_checkpoints = 0  # they hold the adapter and its moments only, which is next to nothing
     needed = num_weights * (BYTES_OF_EXPORT + num_checkpoints * BYTES_OF_CHECKPOINT)
     folder = Path(config.output)
     check_output(folder, "output", max(0, needed - folder_size(folder)))
@@ -224,7 +229,7 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, 
     """
     if loaded.config.mining.rule == "none" or loaded.config.mining.start != "ranking":
         return
-    model = {"weights": fingerprint(encoder.state_dict()), "pooling": encoder.pooling}
+    model = {"weights": fingerprint(without_new_adapter(encoder.state_dict())), "pooling": encoder.pooling}
     for task in tasks:
         if task.bank is None or not task.bank.num_slots:
             continue

@@ -53,6 +53,18 @@ def depths(encoder: nn.Module, knob: str) -> Depths:
     return Depths(of, len(layers))
 
 
+def trained_share(encoder: nn.Module) -> list[str]:
+    """A line that says how many weights are trained; none if all are."""
+    weights = list(encoder.parameters())
+    total, trained = sum(w.numel() for w in weights), sum(w.numel() for w in weights if w.requires_grad)
+    return [] if trained == total else [trained_line(trained, total)]
+
+
+def trained_line(trained: int, total: int) -> str:
+    """How many of the weights are trained, in words."""
+    return f"trained: {trained:,} of {total:,} weights ({trained / total:.2%}); the others are frozen"
+
+
 def freeze(encoder: Encoder, settings: FreezeSettings) -> None:
     """Take the weights of `model.freeze` out of the training.
 
