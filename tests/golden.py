@@ -138,9 +138,7 @@ def build_engine(case: Case, training: TrainingConfig) -> ZeroEngine:
 def encoder_of(case: Case) -> Encoder:
     if not (case.adapter or case.frozen or case.recomputed):
         return tiny_encoder(case.dropout, backbone=case.backbone)
-    return partial_encoder(
-        case.dropout, case.backbone, case.adapter, frozen=case.frozen, recomputed=case.recomputed
-    )
+    return partial_encoder(case.dropout, case.backbone, case.adapter, frozen=case.frozen, recomputed=case.recomputed)
 
 
 def compute_gradients(engine: ZeroEngine, objective: Objective, step: Step) -> None:
@@ -245,7 +243,16 @@ def limit(case: Case) -> float:
 
 def in_one_process(case: Case) -> Case:
     """The case without what plain autograd does not know."""
-    return replace(case, stage=0, offload=False, kept="none", implementation="chunked", gather="table", compiled=False, recomputed=False)
+    return replace(
+        case,
+        stage=0,
+        offload=False,
+        kept="none",
+        implementation="chunked",
+        gather="table",
+        compiled=False,
+        recomputed=False,
+    )
 
 
 @cache

@@ -74,7 +74,9 @@ def partial_cases(world: int, *, all_of_them: bool) -> list[Case]:
             Case(world, stage, adapter="lora", backbone=name) for stage in (1, 3) for name in ("t5", "albert", "qwen3")
         ]
         every += [Case(world, stage, adapter="lora", recomputed=True, dropout=0.2) for stage in (1, 3)]
-        every += [Case(world, stage, adapter=adapter, compiled=True) for stage in (0, 2) for adapter in ("lora", "dora")]
+        every += [
+            Case(world, stage, adapter=adapter, compiled=True) for stage in (0, 2) for adapter in ("lora", "dora")
+        ]
     return every
 
 

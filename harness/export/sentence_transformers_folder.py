@@ -50,7 +50,9 @@ def write_model(
     Returns where an earlier `out` is kept because of files that are not the model's, else None.
     """
     with unfinished_folder(out) as temporary:
-        _write_files(temporary, encoder, state, tokenizer, config, prompts=prompts, card=card, adapter_base=adapter_base)
+        _write_files(
+            temporary, encoder, state, tokenizer, config, prompts=prompts, card=card, adapter_base=adapter_base
+        )
         check(temporary)
         return replace_folder(temporary, out)
 

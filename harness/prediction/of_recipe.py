@@ -83,7 +83,7 @@ class Predictor:
             return int(setting)
         if not setup.device.is_gpu:
             return cpu_tokens(setup.training.activation_memory)
-        size = ModelSize.of(self.model.encoder, setup.zero.persistence_threshold)
+        size = ModelSize.of(self.model.encoder, setup.zero.persistence_threshold, setup.training)
         numbers = NUMBERS[setup.training.precision]
         held = states(size, setup.zero, numbers, setup.ranks, setup.temporaries, on_gpu=True)
         free = int(setup.device.memory_bytes * (1 - MARGIN)) - self._base - held.weights - held.buffers

@@ -29,6 +29,7 @@ ONLY_IMPORTERS = {
     "typer": ("harness/cli/", "harness/__main__.py"),
     "click": (),
     "argparse": ("kernels/fused_contrastive/triton/compile_table.py",),
+    "peft": ("harness/encoder/partial/",),
     "tensorboard": ("harness/report/tensorboard.py",),
     "matplotlib": ("harness/report/",),
     "harness.demo": ("harness/demo/", "harness/run/"),

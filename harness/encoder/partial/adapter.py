@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from harness.encoder.partial.config import LoraSettings
 from harness.encoder.partial.targets import target_names
+from harness.encoder.whole_model import is_head
 from harness.model_folder.adapter_files import (
     ADAPTER_SETTINGS,
     ADAPTER_WEIGHTS,
@@ -143,9 +144,7 @@ def _arguments(lora: LoraSettings, backbone: PreTrainedModel) -> dict[str, Any]:
     }
 
 
-def _inject(
-    backbone: PreTrainedModel, arguments: dict[str, Any], dtype: torch.dtype = torch.float32
-) -> LoraConfig:
+def _inject(backbone: PreTrainedModel, arguments: dict[str, Any], dtype: torch.dtype = torch.float32) -> LoraConfig:
     """Put an adapter of this type into the backbone, and freeze all other weights of it."""
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import Linear, LoraLayer
@@ -206,8 +205,12 @@ def _load(backbone: PreTrainedModel, stored: StoredAdapter) -> None:
     own = {name: parameter for name, parameter in backbone.named_parameters() if parameter.requires_grad}
     wanted = {_name_in_file(name): parameter for name, parameter in own.items()}
     prefix = f"{backbone.base_model_prefix}."  # of an adapter that was trained inside a language model
-    if not found.keys() & wanted.keys() and all(name.startswith(prefix) for name in found):
+    if not found.keys() & wanted.keys():
         found = {name.removeprefix(prefix): value for name, value in found.items()}
+    # Embeddings depend on neither the pooler, which the encoder has removed, nor on heads.
+    found = {
+        name: value for name, value in found.items() if not (name.startswith("pooler.") or is_head(name, backbone))
+    }
     odd = sorted(found.keys() ^ wanted.keys())
     odd += [name for name in found.keys() & wanted.keys() if found[name].shape != wanted[name].shape]
     if odd:
