@@ -53,7 +53,7 @@ class Case:
 
 
 def partial_cases(world: int, *, all_of_them: bool) -> list[Case]:
-    """Cases that train a part of the model. all_of_them: for `python -m tests.golden`; else the few for every change."""
+    """Cases that train a part of the model: all, for `python -m tests.golden`, or the few for every change."""
     if not all_of_them:
         few = [Case(world, 3 - world if world < 3 else 3, adapter="lora", dropout=0.2, kept="half")]
         few += [Case(world, world, adapter="dora"), Case(world, 3 if world < 3 else 1, frozen=True)]

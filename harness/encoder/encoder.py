@@ -77,7 +77,8 @@ class Encoder(nn.Module):
         missing, unexpected = self.load_state_dict(dict(state), strict=False)
         frozen = {name for name, weight in self.named_parameters(remove_duplicate=False) if not weight.requires_grad}
         lost = [name for name in missing if name not in frozen] if self.adapter is not None else missing
-        assert not lost and not unexpected, (lost, unexpected)
+        assert not lost, lost
+        assert not unexpected, unexpected
 
     def merge_adapter(self) -> None:
         """Make plain weights of the backbone's weights and its adapter, in place; see `merge_adapter`."""

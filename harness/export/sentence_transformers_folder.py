@@ -45,7 +45,8 @@ def write_model(
     """Write a sentence-transformers folder, each weight once. It replaces `out` when all is written and checked.
 
     state: all weights of the encoder (not one rank's part of them), float32. card: the text of README.md. adapter_base:
-    write the encoder's adapter in place of the backbone's weights; peft shall find these there. check: called with the written folder before it replaces `out`; what it raises leaves `out` as it was.
+    write the encoder's adapter in place of the backbone's weights; peft shall find these there. check: called with
+    the written folder before it replaces `out`; what it raises leaves `out` as it was.
 
     Returns where an earlier `out` is kept because of files that are not the model's, else None.
     """
@@ -86,7 +87,8 @@ def _write_files(
         max_seq_length=config.longest_text,
         do_lower_case=encoder.layout.lower_case,
     )
-    if adapter_base is not None:  # last, for with it sentence-transformers would look for the weights
+    if adapter_base is not None:  # last, for with it sentence-transformers would look for the model that it changes
+        (temporary / "config.json").unlink()  # with which transformers takes the folder for a model with weights
         write_adapter(temporary, encoder.adapter, state, adapter_base)
     (temporary / "README.md").write_text(card, encoding="utf-8")
     _give_all_one_mode(temporary)

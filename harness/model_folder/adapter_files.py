@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.model_folder.find import DEMO_MODEL, published_name, resolve_model
 from harness.model_folder.json_files import read_json
-from harness.model_folder.weight_files import check_weights_file
+from harness.model_folder.weight_files import INDEX, WEIGHTS, check_weights_file
 from harness.settings.in_short import in_short
 
 ADAPTER_SETTINGS, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -28,6 +28,7 @@ _OF_NO_EFFECT = {
     "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "eva_config", "inference_mode", "loftq_config",
     "lora_ga_config", "megatron_core", "peft_type", "peft_version", "qalora_group_size", "runtime_config", "task_type",
 }  # fmt: skip
+_MERGE = "merge it into its model with peft (merge_and_unload), save that, and name it"
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")  # others change the model's weights, too
 _DEFAULTS: dict[str, Any] = {"bias": "none", "revision": "main"}
 
@@ -59,18 +60,19 @@ def stored_adapter(folder: Path) -> StoredAdapter | None:
     settings = read_json(file, dict)
     kind = settings.get("peft_type")
     if kind != "LORA":
-        raise ValueError(
-            f"{file}: peft_type: got {in_short(kind)}, expected LORA (DoRA included); merge it into its model with peft "
-            "(merge_and_unload), save that, and name it"
-        )
+        raise ValueError(f"{file}: peft_type: got {in_short(kind)}, expected LORA (DoRA included); {_MERGE}")
     for key, value in settings.items():
         if key in _APPLIED | _OF_NO_EFFECT or not value or value == _DEFAULTS.get(key):
             continue
         if key == "init_lora_weights" and value in _PLAIN_STARTS:
             continue
         raise ValueError(
-            f"{file}: {key}: got {in_short(value)}, which is not applied here, expected an adapter without it; merge it "
-            "into its model with peft (merge_and_unload), save that, and name it"
+            f"{file}: {key}: got {in_short(value)}, which is not applied here, expected an adapter without it; {_MERGE}"
+        )
+    if any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
+        raise ValueError(
+            f"{file}: got an adapter beside a whole model, which transformers applies to that model and peft to "
+            "base_model_name_or_path, expected one of them alone; move the adapter's two files to a folder of their own"
         )
     return StoredAdapter(folder, _base(file, settings), settings)
 

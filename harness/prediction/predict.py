@@ -136,8 +136,8 @@ def predict(setup: Setup, model: UnloadedModel, step: StepSize) -> Prediction:
 
 
 def _flops(model: UnloadedModel, shapes: Sequence[Shape], kept: int, *, recomputes: bool) -> int:
-    """A backward takes two forwards, or less with frozen weights, whose gradients nobody computes; the embed phase one; a
-    replay without its graph, and checkpointing, one more."""
+    """A backward takes two forwards, less with frozen weights; the embed phase one; a replay without its graph, and
+    checkpointing, one more."""
     forwards = [model.forward_flops(shape) for shape in shapes]
     return int(sum(forwards) * (1 + model.forwards_of_a_backward + recomputes)) + sum(forwards[kept:])
 

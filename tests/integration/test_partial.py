@@ -50,6 +50,18 @@ def runs(folder):
     return folder
 
 
+def test_other_ranks_and_another_stage_continue_several_rates_and_frozen_weights(runs):
+    """Without dropout, whose masks depend on the ranks. Moments in the wrong group would show at once."""
+    settings = (*SHORT, *PARTS["frozen"], "training.dropout=0", "training.weight_decay=0.1")
+    run_ranks(2, train, str(runs), "whole", settings)
+    with pytest.raises(AssertionError, match="no result"):
+        run_ranks(2, train, str(runs), "moved_on", settings, "after step 3")
+    run_ranks(1, train, str(runs), "moved_on", (*settings, "deepspeed=zero3"))
+    whole, found = (load_file(runs / name / "model" / "model.safetensors") for name in ("whole", "moved_on"))
+    for name, weight in found.items():
+        assert torch.allclose(weight, whole[name], atol=1e-4), name
+
+
 @pytest.mark.parametrize("name", PARTS)
 def test_a_run_that_trains_a_part_continues_bit_for_bit(runs, name):
     assert json.loads((runs / f"{name}_killed" / "run.json").read_text())["resumed_from"] == 2

@@ -16,8 +16,8 @@ def _names(value: object) -> object:
 class LoraSettings(Section):
     """Low-rank adapters beside the frozen weights of linear layers (LoRA, Hu et al. 2021, arXiv 2106.09685).
 
-    output = W x + alpha / rank · B A dropout(x), with A [rank, in] random and B [out, rank] zero at the start. Only A and
-    B are trained, and the head, if there is one.
+    output = W x + alpha / rank · B A dropout(x), with A [rank, in] random and B [out, rank] zero at the start. Only A
+    and B are trained, and the head, if there is one.
 
     alpha: null is 2 · rank.
     target_modules: `auto`: all linear layers of attention and feed-forward in known families; `all-linear`: every

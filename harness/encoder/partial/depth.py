@@ -37,8 +37,8 @@ def depths(encoder: nn.Module, knob: str) -> Depths:
     stated = getattr(config, "num_hidden_layers", None) or getattr(config, "num_layers", None)
     if not len(layers) or (isinstance(stated, int) and stated != len(layers)):
         raise ValueError(
-            f"{knob}: got a backbone of type {config.model_type} with {len(layers)} layers of {stated} that can be told "
-            "apart, expected weights of their own for every layer; leave it out for this model"
+            f"{knob}: got a backbone of type {config.model_type} with {len(layers)} layers of {stated} that can be "
+            "told apart, expected weights of their own for every layer; leave it out for this model"
         )
     tables = {name for name, module in backbone.named_modules() if isinstance(module, nn.Embedding)}
     of, is_before = {}, True

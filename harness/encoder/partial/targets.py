@@ -24,7 +24,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(("t5", "mt5", "umt5"), _T5),
     "albert": ("query", "key", "value", "attention.dense", "ffn", "ffn_output"),
-    "deberta-v2": ("query_proj", "key_proj", "value_proj", "attention.output.dense", "intermediate.dense", "output.dense"),
+    "deberta-v2": ("query_proj", "key_proj", "value_proj", *_BERT[3:]),
     "distilbert": ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
     "gpt2": ("c_attn", "c_proj", "c_fc"),
     "gpt_neox": ("query_key_value", "attention.dense", "dense_h_to_4h", "dense_4h_to_h"),
@@ -46,7 +46,8 @@ def target_names(backbone: nn.Module, model_type: str, wanted: str | Sequence[st
     linears = [name for name, module in backbone.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     if not linears:
         raise ValueError(
-            f"model.lora: got a backbone of type {model_type} without a linear layer, expected one; leave model.lora out"
+            f"model.lora: got a backbone of type {model_type} without a linear layer, expected one; leave "
+            "model.lora out"
         )
     if wanted == "auto" and model_type in _FAMILIES:
         return [end for end in _FAMILIES[model_type] if any(is_end(end, name) for name in linears)]

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 
 
 class LiveBytes(TorchDispatchMode):
-    """Inside this context, `now` and `peak` are the bytes of the tensors made in it; `flops` counts the operations of matrix products.
+    """Inside this context, `now` and `peak` are the bytes of the tensors made in it; `flops` counts matrix products.
 
     A tensor made before, such as a weight, does not count. reset: the peak starts again from what is held now.
     """
