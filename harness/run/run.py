@@ -98,7 +98,7 @@ class Run:
         return [text for text, _ in data.read_texts(np.arange(min(8, data.num_texts)))]
 
     def input_hashes(self) -> dict[str, Any]:
-        """Hashes of data, banks, tokenizer, guide and frozen weights: a checkpoint is continued beside the same only."""
+        """Hashes of data, banks, tokenizer, guide, frozen weights. A checkpoint is continued beside the same only."""
         data = {task.config.name: task.data.content_hash for task in self.tasks}
         guide = {} if self.guide is None else {"guide": self.guide.fingerprint}
         # A checkpoint leaves out what is frozen, or is continued by other ranks without it: it must be the same.

@@ -182,7 +182,7 @@ def _draw(backbone: nn.Module, seed: int) -> None:
 
 def _check_same(lora: LoraSettings, config: LoraConfig, backbone: PreTrainedModel, stored: StoredAdapter) -> None:
     """Raise if the recipe asks for another adapter than the one that it continues."""
-    asked = {
+    asked: dict[str, tuple[Any, Any]] = {
         "rank": (lora.rank, config.r),
         "alpha": (2 * lora.rank if lora.alpha is None else lora.alpha, config.lora_alpha),
         "dora": (lora.dora, config.use_dora),
