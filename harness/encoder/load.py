@@ -65,12 +65,16 @@ def load_encoder(
     check_finite(config.name_or_path, encoder.head.named_parameters(prefix="head"))
     encoder.unused_backbone_state, encoder.adapter = unused_state, adapter
     freeze(encoder, config.freeze)
-    if config.matryoshka_dims and config.matryoshka_dims[-1] > encoder.dim:
+    _check_dims(config, encoder.dim)
+    return encoder
+
+
+def _check_dims(config: ModelConfig, dim: int) -> None:
+    if config.matryoshka_dims and config.matryoshka_dims[-1] > dim:
         raise ValueError(
-            f"model.matryoshka_dims: got {config.matryoshka_dims[-1]}, but the embedding has {encoder.dim} "
+            f"model.matryoshka_dims: got {config.matryoshka_dims[-1]}, but the embedding has {dim} "
             "dimensions; lower it or set model.projection_dim"
         )
-    return encoder
 
 
 def config_of_folder(

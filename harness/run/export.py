@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from harness.config import RunConfig, dump_tree, inference_prompts
@@ -40,8 +41,7 @@ def export_model(
     Args:
         out: the folder to write; an earlier one is replaced when the new one is whole and checked.
         folder: the run, whose recipe, data and scores the model card names.
-        encoder: the model's architecture. An adapter in it is merged: the folder has what it computes with it, and the
-            comparison is with the adapter's own outputs.
+        encoder: the model's architecture. Its adapter is merged; the comparison is with the adapter's own outputs.
         tokeniser: the model's tokeniser.
         model: the settings that `encoder` is loaded with.
         weights: all weights, unsharded and float32; None: those in `encoder`. Required if ZeRO shards the encoder.
@@ -51,21 +51,20 @@ def export_model(
     Returns the largest difference between two embeddings, None without `check_texts`. Raises ValueError if it is larger
     than 1e-5.
     """
+    embed: Callable[[Encoder], np.ndarray] = lambda e: embed_on_cpu(e, tokeniser, check_texts, model.longest_text)
     expected = None
     if encoder.adapter is not None:
-        encoder = encoder if weights is None else _loaded(model, weights)
-        expected = embed_on_cpu(encoder, tokeniser, check_texts, model.longest_text) if check_texts else None
+        encoder, weights = encoder if weights is None else _loaded(model, weights), None
+        expected = embed(encoder) if check_texts else None
         encoder.merge_adapter()
-        weights = None
     state = dict(encoder.state_dict() if weights is None else weights)
     prompts, differences = inference_prompts(folder.config), []
     card = _model_card(folder, encoder.dim, step, prompts)
 
     def compare(written: Path) -> None:
         if check_texts:
-            trained = encoder if weights is None else _loaded(model, state)
-            now = embed_on_cpu(trained, tokeniser, check_texts, model.longest_text) if expected is None else expected
-            differences.append(verify_model(written, check_texts, now, model, out))
+            trained = embed(encoder if weights is None else _loaded(model, state)) if expected is None else expected
+            differences.append(verify_model(written, check_texts, trained, model, out))
 
     kept = write_model(out, encoder, state, tokeniser.tokenizer, model, prompts=prompts, card=card, check=compare)
     if kept is not None:
