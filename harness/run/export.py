@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -51,25 +51,36 @@ def export_model(
     Returns the largest difference between two embeddings, None without `check_texts`. Raises ValueError if it is larger
     than 1e-5.
     """
-    embed: Callable[[Encoder], np.ndarray] = lambda e: embed_on_cpu(e, tokeniser, check_texts, model.longest_text)
-    expected = None
-    if encoder.adapter is not None:
-        encoder, weights = encoder if weights is None else _loaded(model, weights), None
-        expected = embed(encoder) if check_texts else None
-        encoder.merge_adapter()
-    state = dict(encoder.state_dict() if weights is None else weights)
+    encoder, state, expected = _to_write(encoder, weights, tokeniser, model, check_texts)
     prompts, differences = inference_prompts(folder.config), []
     card = _model_card(folder, encoder.dim, step, prompts)
 
     def compare(written: Path) -> None:
-        if check_texts:
-            trained = embed(encoder if weights is None else _loaded(model, state)) if expected is None else expected
-            differences.append(verify_model(written, check_texts, trained, model, out))
+        if expected is not None:
+            differences.append(verify_model(written, check_texts, expected, model, out))
 
     kept = write_model(out, encoder, state, tokeniser.tokenizer, model, prompts=prompts, card=card, check=compare)
     if kept is not None:
         warn(f"the earlier {out} held files that a model does not have: it is kept as {kept}")
     return differences[0] if differences else None
+
+
+def _to_write(
+    encoder: Encoder,
+    weights: Mapping[str, Tensor] | None,
+    tokeniser: Tokeniser,
+    model: ModelConfig,
+    check_texts: Sequence[str],
+) -> tuple[Encoder, dict[str, Tensor], np.ndarray | None]:
+    """The encoder without an adapter, its weights, and what was trained gives for the texts, before it is merged."""
+    has_adapter, expected = encoder.adapter is not None, None
+    if check_texts or has_adapter:
+        trained = encoder if weights is None else _loaded(model, weights)
+        expected = embed_on_cpu(trained, tokeniser, check_texts, model.longest_text) if check_texts else None
+        if has_adapter:
+            trained.merge_adapter()
+            return trained, trained.state_dict(), expected
+    return encoder, dict(encoder.state_dict() if weights is None else weights), expected
 
 
 def export_adapter(
