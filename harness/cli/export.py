@@ -116,11 +116,12 @@ def _export(run: Path, out: Path, step: int | None, forms: Forms, trust_remote_c
 
     from harness.data.table.tokenisation import Tokeniser
     from harness.encoder.load import load_encoder
+    from harness.encoder.partial.config import FreezeSettings
     from harness.files import check_output
     from harness.model_folder.preflight import COMMAND_LINE, Preflight
     from harness.run.export import export_model
     from harness.run.folder import RunFolder
-    from harness.run.tasks import BYTES_OF_EXPORT
+    from harness.run.places import BYTES_OF_EXPORT
 
     check_output(out, "--out")
     if out.is_dir() and any(out.iterdir()):
@@ -129,7 +130,13 @@ def _export(run: Path, out: Path, step: int | None, forms: Forms, trust_remote_c
     source, step = _source(run, folder, step)
     trust = trust_remote_code or folder.config.model.trust_remote_code
     # The comparison runs on the CPU, whatever the run has trained on.
-    changes = {"name_or_path": source, "trust_remote_code": trust, "attention": "auto"}
+    changes = {
+        "name_or_path": source,
+        "trust_remote_code": trust,
+        "attention": "auto",
+        "lora": None,  # a checkpoint's model/ holds the trained adapter, a finished run's holds it merged
+        "freeze": FreezeSettings(),
+    }
     config = folder.config.model.model_copy(update=changes)
     num_weights = Preflight(source, COMMAND_LINE, trust, longest_text=config.longest_text).check()
     check_output(out, "--out", BYTES_OF_EXPORT * num_weights)
