@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from harness.encoder.attention.direction import with_attention_mask
+from harness.encoder.attention.direction import as_adapter_says, with_attention_mask
 from harness.encoder.attention.probe import check_attention_mask
 from harness.encoder.config import ModelConfig
 from harness.encoder.dropout import cheap_dropout_again
@@ -50,6 +50,7 @@ def load_encoder(
     """
     folder = resolve_model(config.name_or_path, config.trust_remote_code)
     layout = read_layout(folder)
+    config = as_adapter_says(config, layout)
     check_text_length(config.longest_text, config.name_or_path, config.trust_remote_code)
     backbone = _load_backbone(config, folder_of_backbone(folder, layout), dropout, as_stored)
     unused_state = remove_pooler(backbone)

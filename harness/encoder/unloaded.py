@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from transformers import AutoModel, PreTrainedModel
 
-from harness.encoder.attention.direction import with_attention_mask
+from harness.encoder.attention.direction import as_adapter_says, with_attention_mask
 from harness.encoder.attention.soft_mask import SoftMask
 from harness.encoder.config import ModelConfig
 from harness.encoder.dropout import cheap_dropout_again
@@ -44,6 +44,7 @@ def unloaded_encoder(
     """
     folder = resolve_model(config.name_or_path, config.trust_remote_code)
     layout = read_layout(folder)
+    config = as_adapter_says(config, layout)
     backbone = _backbone(config, folder_of_backbone(folder, layout), dropout, dtype, contexts_again)
     backbone.pooler_is_random = True  # type: ignore[assignment]  # so that nothing of it is kept for an export
     remove_pooler(backbone)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.attention.direction import as_adapter_says
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.encoder.partial.adapter import write_adapter
@@ -97,6 +98,9 @@ def _write_files(
     if adapter_base is not None:  # last, for with it sentence-transformers would look for the model that it changes
         (temporary / "config.json").unlink()  # with which transformers takes the folder for a model with weights
         write_adapter(temporary, encoder.adapter, state, adapter_base)
+        mask = as_adapter_says(config, encoder.layout).attention_mask
+        if mask is not None:  # which else only config.json would say
+            _change_json(temporary / "sentence_bert_config.json", config_args={"is_causal": mask == "causal"})
     (temporary / "README.md").write_text(card, encoding="utf-8")
     _give_all_one_mode(temporary)
 

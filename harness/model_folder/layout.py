@@ -54,6 +54,9 @@ class Layout:
     default_prompt_name: str | None = None  # the prompt of texts for which no other prompt is chosen
     similarity: str | None = None  # `similarity_fn_name`: cosine, dot, euclidean or manhattan
     adapter: StoredAdapter | None = None  # LoRA; the backbone is that of the model that it changes
+    is_causal: bool | None = (
+        None  # attention that an adapter was trained with; None: that of the backbone's config.json
+    )
 
 
 def read_layout(path: str | Path) -> Layout:
@@ -79,7 +82,12 @@ def read_layout(path: str | Path) -> Layout:
     for kind, module_folder in rest:
         check_head_module(kind, module_folder)
     transformer, pooling = read_transformer(backbone), read_pooling(pooling_folder)
-    normalize = bool(rest) and rest[-1][0] == "Normalize"
+    normalize, adapter = bool(rest) and rest[-1][0] == "Normalize", stored_adapter(backbone)
+    if transformer.is_causal is not None and adapter is None:
+        raise ValueError(
+            f"{backbone}: got the key config_args.is_causal, which readers do not apply, expected it in config.json; "
+            "move it there"
+        )
     return Layout(
         backbone=backbone.relative_to(folder).as_posix() if backbone != folder else "",
         pooling=pooling.modes,
@@ -88,7 +96,8 @@ def read_layout(path: str | Path) -> Layout:
         normalize=normalize,
         max_length=transformer.max_length or _tokenizer_length(backbone),
         lower_case=transformer.lower_case,
-        adapter=stored_adapter(backbone),
+        adapter=adapter,
+        is_causal=transformer.is_causal,
         **_settings(folder),
     )
 

@@ -104,7 +104,8 @@ def export_adapter(
     weights: the trained ones at least. The arguments are those of `export_model`.
     """
     prompts = inference_prompts(folder.config)
-    card = _model_card(folder, encoder.dim, step, with_names_of_others(prompts), reader_note(encoder.backbone.config))
+    note = reader_note(encoder.backbone.config, of_adapter=True)
+    card = _model_card(folder, encoder.dim, step, with_names_of_others(prompts), note)
     base = base_of_adapter(model.name_or_path)
     write_model(out, encoder, dict(weights), tokeniser.tokenizer, model, prompts=prompts, card=card, adapter_base=base)
 
