@@ -96,13 +96,20 @@ def _write_files(
         model_input_names=tokenizer.model_input_names,
     )
     if adapter_base is not None:  # last, for with it sentence-transformers would look for the model that it changes
-        (temporary / "config.json").unlink()  # with which transformers takes the folder for a model with weights
-        write_adapter(temporary, encoder.adapter, state, adapter_base)
-        mask = as_adapter_says(config, encoder.layout).attention_mask
-        if mask is not None:  # which else only config.json would say
-            _change_json(temporary / "sentence_bert_config.json", config_args={"is_causal": mask == "causal"})
+        _write_adapter(temporary, encoder, state, config, adapter_base)
     (temporary / "README.md").write_text(card, encoding="utf-8")
     _give_all_one_mode(temporary)
+
+
+def _write_adapter(
+    folder: Path, encoder: Encoder, state: dict[str, Tensor], config: ModelConfig, adapter_base: str
+) -> None:
+    """The adapter, and in place of a config.json what the recipe has changed in it."""
+    (folder / "config.json").unlink()  # with which transformers takes the folder for a model with weights
+    write_adapter(folder, encoder.adapter, state, adapter_base)
+    mask = as_adapter_says(config, encoder.layout).attention_mask
+    if mask is not None:
+        _change_json(folder / "sentence_bert_config.json", config_args={"is_causal": mask == "causal"})
 
 
 def verify_model(

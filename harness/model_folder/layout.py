@@ -85,14 +85,13 @@ def read_layout(path: str | Path) -> Layout:
     normalize, adapter = bool(rest) and rest[-1][0] == "Normalize", stored_adapter(backbone)
     if transformer.is_causal is not None and adapter is None:
         raise ValueError(
-            f"{backbone}: got the key config_args.is_causal, which readers do not apply, expected it in config.json; "
-            "move it there"
+            f"{backbone}: got config_args.is_causal, which no reader applies, expected it in config.json; move it there"
         )
     return Layout(
         backbone=backbone.relative_to(folder).as_posix() if backbone != folder else "",
         pooling=pooling.modes,
         include_prompt=pooling.include_prompt,
-        head=tuple(HeadModule(kind, module_folder) for kind, module_folder in (rest[:-1] if normalize else rest)),
+        head=tuple(HeadModule(*module) for module in (rest[:-1] if normalize else rest)),
         normalize=normalize,
         max_length=transformer.max_length or _tokenizer_length(backbone),
         lower_case=transformer.lower_case,
