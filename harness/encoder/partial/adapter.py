@@ -74,12 +74,7 @@ def add_unloaded_adapter(
     require_peft("model.lora: got an adapter")
     dropout = {} if lora is None else {"lora_dropout": lora.dropout}
     arguments = stored.peft_arguments | dropout if stored is not None else _arguments(lora, backbone)  # type: ignore[arg-type]
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)  # peft makes it in this type, and cannot convert a module that has no numbers
-    try:
-        return _inject(backbone, arguments, dtype)
-    finally:
-        torch.set_default_dtype(default)
+    return _inject(backbone, arguments, dtype)
 
 
 def write_adapter(folder: Path, config: LoraConfig, state: Mapping[str, Tensor], base: str) -> None:
