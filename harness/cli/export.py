@@ -120,7 +120,7 @@ def _export(run: Path, out: Path, step: int | None, forms: Forms, trust_remote_c
     from harness.model_folder.preflight import COMMAND_LINE, Preflight
     from harness.run.export import export_model
     from harness.run.folder import RunFolder
-    from harness.run.tasks import BYTES_OF_EXPORT
+    from harness.run.startup.outputs import BYTES_OF_EXPORT
 
     check_output(out, "--out")
     if out.is_dir() and any(out.iterdir()):

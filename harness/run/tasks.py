@@ -26,20 +26,18 @@ from harness.encoder.end_of_text import end_of_texts
 from harness.evaluation.mteb.during_training import MtebTasks
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
-from harness.files import check_output, folder_size
+from harness.files import check_output
 from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
 from harness.model_folder.configuration import position_limit
-from harness.model_folder.preflight import Preflight, check_attention, count_weights
+from harness.model_folder.preflight import Preflight, check_attention
 from harness.report.console import ReadingConsole
 from harness.report.messages import say, show_counts, warn
 from harness.report.trackers.table import check_trackers
 from harness.run.alarms.settings import useless_settings
 from harness.run.objective import check_divisible
 from harness.run.places import locate_for, locate_source
+from harness.run.startup.outputs import check_outputs
 
-# Bytes that a run writes at least, per weight: an export is written in float32 and copied; a checkpoint holds float32
-# weights, the two moments of the optimizer and an export.
-BYTES_OF_EXPORT, BYTES_OF_CHECKPOINT = 8, 16
 BANK_OFFSET = 10  # the paper's value (section 3.1): the first results of a search are often unlabelled positives
 
 
@@ -133,20 +131,7 @@ def check_machine(loaded: LoadedRecipe) -> None:
             "training.precision: bf16 or fp32 unless this only tries a recipe out"
         )
     check_attention(config.model.attention)
-    rank0.by_main(lambda: _check_outputs(config))
-
-
-def _check_outputs(config: RunConfig) -> None:
-    num_weights = count_weights(config.model.name_or_path, config.model.trust_remote_code)
-    every, steps = config.checkpoint.every, config.training.steps
-    # A new checkpoint is written before the oldest is removed. What earlier starts have written is there already.
-    # With epochs, whose steps are not known before the data is read, there may be as many as are kept.
-    most = config.checkpoint.keep + 1
-    num_checkpoints = 0 if every == 0 else most if not every or not steps else min(most, -(-steps // every))
-    average = 0 if config.training.ema is None else 4
-    needed = num_weights * (BYTES_OF_EXPORT + num_checkpoints * (BYTES_OF_CHECKPOINT + average))
-    folder = Path(config.output)
-    check_output(folder, "output", max(0, needed - folder_size(folder)))
+    rank0.by_main(lambda: check_outputs(config))
 
 
 def load_tokeniser(model: ModelConfig) -> Tokeniser:
