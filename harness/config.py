@@ -94,10 +94,6 @@ class RunConfig(Section):
                 "model.attention: got flash_attention_2 with training.precision fp32, expected bf16 or fp16, the only "
                 "numbers it computes with; set training.precision: bf16 or model.attention: sdpa"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_soft_mask(self) -> RunConfig:
         if self.training.steps is not None:  # of epochs: once their steps are known
             check_soft_mask(self.model, self.training.steps)
         return self

@@ -28,8 +28,9 @@ def check_export(
 ) -> None:
     """Say which programs read a model's folder rightly, wrongly or not, and why.
 
-    Nothing of them is started: their reading is emulated, each as of the version that is named. Exit status 0: all read it
-    rightly; 1: one reads it wrongly or not; 2: the folder cannot be judged.
+    Nothing of them is started: their reading is emulated, each as of the version that is named.
+
+    Exit status 0: all read it rightly; 1: one reads it wrongly or not; 2: the folder cannot be judged.
 
     - `harness check-export my_model`
     - `harness check-export my_model --reader text-embeddings-inference --json`

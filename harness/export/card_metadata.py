@@ -1,7 +1,7 @@
 """Writes the metadata of a model card as the hub reads it, and reads that of the model that training started from.
 
-Source: huggingface_hub 1.x, `ModelCardData` and `EvalResult`; the names of tasks are those of sentence-transformers' cards.
-What is not known is left out.
+Source: huggingface_hub 1.x, `ModelCardData` and `EvalResult`; the names of tasks are those of sentence-transformers'
+cards. What is not known is left out.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def front_matter(
 ) -> str:
     """The card's metadata between two lines of three hyphens.
 
-    base: what `base_metadata` has found. datasets: hub names. scores: entries (data set, metric, before, after), of which
-    the last stands in `model-index`. kinds: data set → kind of data.
+    base: what `base_metadata` has found. datasets: hub names. scores: entries (data set, metric, before, after), of
+    which the last stands in `model-index`. kinds: data set → kind of data.
     """
     from huggingface_hub import EvalResult, ModelCardData
 

@@ -41,30 +41,37 @@ def model_card(
     """The Markdown text. data: entries (task, data set, rows, hash); scores: entries (data set, metric, before, after);
     None: not known.
 
-    metadata: the front matter. dim: embedding dimensions. max_length: tokens of the longest text. facts: name → value of other facts about the training.
+    metadata: the front matter. dim: embedding dimensions. max_length: tokens. facts: name → value, about the training.
     """
-    data_rows = [
-        (plain(task), plain(source), str(rows), code(digest, in_table=True)) for task, source, rows, digest in data
-    ]
     sections = [
         metadata,
         f"# {plain(name)}\n",
         f"Text embeddings of {dim} dimensions for texts of up to {max_length} tokens, trained from {code(base_model)}. "
         "They are compared by cosine.\n",
         *_matryoshka(matryoshka_dims or ()),
-        code_block(_example(prompts), "python"),
-        _OLDER_VERSIONS,
-        f"Folders of this form were loaded and compared with {_versions()}.\n",
+        *_usage(prompts),
         *_prompts(prompts),
         "## Scores\n",
         _scores(scores),
         "## Data\n",
-        table(("task", "data", "rows", "hash"), data_rows),
+        _data(data),
         "## Training\n",
         "".join(f"- {plain(key)}: {plain(value)}\n" for key, value in facts.items()),
         code_block(recipe_yaml, "yaml"),
     ]
     return "\n".join(sections)
+
+
+def _data(data: Sequence[tuple[str, str, int, str]]) -> str:
+    rows = [
+        (plain(task), plain(source), str(count), code(digest, in_table=True)) for task, source, count, digest in data
+    ]
+    return table(("task", "data", "rows", "hash"), rows)
+
+
+def _usage(prompts: ModelPrompts) -> list[str]:
+    tried = f"Folders of this form were loaded and compared with {_versions()}.\n"
+    return [code_block(_example(prompts), "python"), _OLDER_VERSIONS, tried]
 
 
 def _example(prompts: ModelPrompts) -> str:

@@ -1,7 +1,8 @@
 """Rewrites a folder that sentence-transformers has saved in the form that older and other readers know as well.
 
-sentence-transformers >= 5.4 saves new names for what every version before, and every server, calls otherwise; transformers 5
-does so for the configuration. Both read the old names, too. `harness/export/readers/` says what each reader takes.
+sentence-transformers >= 5.4 saves new names for what every version before, and every server, calls otherwise;
+transformers 5 does so for the configuration. Both read the old names, too. `harness/export/readers/` says what each
+reader takes.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from harness.prompts.model_prompts import (
 def with_names_of_others(prompts: ModelPrompts) -> ModelPrompts:
     """The same prompts, also as `document` and by the names that mteb gives to kinds of data.
 
-    sentence-transformers takes only the name `document` for a document, not `passage` or `corpus`. mteb drops `sentence`,
-    which is what earlier versions of this project called the prompt of texts that are neither. Each text is stored under
-    its own name as well, so that every kind of data gets the same prompt as before (`ModelPrompts.of_kind`).
+    sentence-transformers takes only the name `document` for a document, not `passage` or `corpus`. mteb drops
+    `sentence`, which is what earlier versions of this project called the prompt of texts that are neither. Each text
+    is stored under its own name as well, so that every kind of data gets the prompt that it had.
     """
     named = dict(prompts.named)
     document = next((named[name] for name in DOCUMENT_NAMES if name in named), None)

@@ -124,7 +124,6 @@ def _model_card(
     config, facts = folder.config, folder.read("run.json", {})
     evaluated = [row["step"] for row in folder.read("evaluation.json", [])]
     before, after = folder.scores(0), folder.scores(max((s for s in evaluated if step is None or s <= step), default=0))
-    versions = facts.get("versions", {})
     scores = [
         (dataset, metric, before.get(dataset, {}).get(metric), value)
         for dataset, metrics in after.items()
@@ -148,16 +147,22 @@ def _model_card(
             for entry in facts.get("data", [])
         ],
         scores=scores,
-        facts={
-            "steps": step or facts.get("steps"),
-            "ranks": facts.get("world_size"),
-            **({"attention": attention} if attention else {}),
-            **{f"changed after step {entry['step']}": _words(entry["changed"]) for entry in folder.changes.read()},
-            **{name: versions.get(name) for name in ("harness", "torch", "deepspeed", "transformers")},
-        },
+        facts=_facts(folder, facts, step, attention),
     )
     sizes = sizes_section(after)
     return f"{card}\n{sizes}" if sizes else card
+
+
+def _facts(folder: RunFolder, facts: Mapping[str, Any], step: int | None, attention: str | None) -> dict[str, Any]:
+    """What else the card says of the training. facts: those of run.json. attention: who reads it rightly."""
+    versions = facts.get("versions", {})
+    return {
+        "steps": step or facts.get("steps"),
+        "ranks": facts.get("world_size"),
+        **({"attention": attention} if attention else {}),
+        **{f"changed after step {entry['step']}": _words(entry["changed"]) for entry in folder.changes.read()},
+        **{name: versions.get(name) for name in ("harness", "torch", "deepspeed", "transformers")},
+    }
 
 
 def _words(changed: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,19 @@ def add_unloaded_adapter(
     require_peft("model.lora: got an adapter")
     dropout = {} if lora is None else {"lora_dropout": lora.dropout}
     arguments = stored.peft_arguments | dropout if stored is not None else _arguments(lora, backbone)  # type: ignore[arg-type]
-    return _inject(backbone, arguments, dtype)
+    with _where_it_is():
+        return _inject(backbone, arguments, dtype)
+
+
+@contextmanager
+def _where_it_is() -> Iterator[None]:
+    """Modules stay on their device: peft moves each to that of its layer, and torch refuses to swap fake tensors."""
+    moved = nn.Module.to
+    nn.Module.to = lambda module, *_arguments, **_names: module  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.to = moved  # type: ignore[method-assign]
 
 
 def write_adapter(folder: Path, config: LoraConfig, state: Mapping[str, Tensor], base: str) -> None:

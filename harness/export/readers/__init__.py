@@ -32,7 +32,7 @@ READERS: dict[str, Callable[[ModelFiles], Verdict]] = {
     "mteb": mteb.judge,
     "transformers-4": transformers_4.judge,
 }
-# (sentence-transformers, transformers) that exported folders were loaded with and compared; tests/readers does it again.
+# (sentence-transformers, transformers) that exports were loaded with and compared; tests/readers does it again.
 TRIED = (("3.4.1", "4.51.3"), ("5.1.2", "4.57.6"), ("6.2.0", "5.23.0"))
 
 

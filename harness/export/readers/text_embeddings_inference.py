@@ -1,4 +1,4 @@
-"""text-embeddings-inference: a server in Rust that reads the files itself, and starts only if it finds all that it needs.
+"""text-embeddings-inference: a server in Rust that reads the files itself, and starts only if it finds all it needs.
 
 Source: huggingface/text-embeddings-inference 0d124dc (2026-07-24), router/src/lib.rs (PoolConfig, STConfig),
 backends/src/lib.rs (ModuleType), backends/candle/src/models/ (dense.rs, modernbert.rs, qwen3.rs). Read, not run.

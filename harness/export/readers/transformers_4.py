@@ -37,8 +37,8 @@ def findings(files: ModelFiles) -> Findings:
         taken = files.config.get(key, defaults.get(key))
         if taken != value:
             found.differs.append(
-                f"config.json: rotary positions: takes {key} {_in_words(taken)} instead of {_in_words(value)}, which stands "
-                "in rope_parameters only"
+                f"config.json: rotary positions: takes {key} {_in_words(taken)} instead of {_in_words(value)}, which "
+                "stands in rope_parameters only"
             )
     if files.looks_both_ways:
         found.differs.append("config.json: is_causal: false is not read: a token does not see those after it")

@@ -10,7 +10,7 @@ Reads = Literal["rightly", "wrongly", "not"]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A program that reads model folders. source: where that was read of which version, so that it can be read again."""
+    """A program that reads model folders. source: where that was read, so that it can be read again."""
 
     name: str
     version: str

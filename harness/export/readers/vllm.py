@@ -1,4 +1,4 @@
-"""vLLM: pooling, projection, length and Matryoshka sizes, before and after it learned the names of sentence-transformers 5.4.
+"""vLLM before and after it learned the names of sentence-transformers 5.4: pooling, projection, length, sizes.
 
 Source: vllm-project/vllm, vllm/transformers_utils/config.py (get_pooling_config, parse_pooling_type,
 get_sentence_transformer_tokenizer_config, try_get_dense_modules) at 0036026, and as it was before pull request 54533;
@@ -22,7 +22,7 @@ _ACTIVATIONS = {"identity", "tanh", "gelu", "relu", "silu", "sigmoid"}
 
 
 def _judge(files: ModelFiles, *, reader: Reader, packages: tuple[str, ...], first_key_only: bool) -> Verdict:
-    """packages: of the modules that it knows. first_key_only: whether it takes the first key of Pooling that is true."""
+    """packages: of the modules that it knows. first_key_only: whether Pooling's first key that is true decides."""
     found = Findings()
     known = [module for module in files.modules if str(module["type"]).startswith(packages)]
     kinds = {kind_of(module) for module in known}

@@ -33,7 +33,8 @@ cmd="torchrun --nproc_per_node 4 \
     --query_instruction_for_retrieval 'Represent this: ' \
     --query_instruction_format '{{}}{{}}' --learning_rate 1e-5 \
     --output_dir ./test_encoder --num_train_epochs $num_train_epochs \
-    --per_device_train_batch_size 2 --warmup_ratio 0.1 --gradient_checkpointing --deepspeed ds_stage1.json --save_steps 1000 --temperature 0.03 --bf16 \
+    --per_device_train_batch_size 2 --warmup_ratio 0.1 --gradient_checkpointing \
+    --deepspeed ds_stage1.json --save_steps 1000 --temperature 0.03 --bf16 \
     --sentence_pooling_method last_token --gradient_accumulation_steps 2 --warmup_stepz 3"
 eval $cmd
 """

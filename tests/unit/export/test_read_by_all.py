@@ -16,6 +16,7 @@ from harness.prompts.names_of_others import with_names_of_others
 from tests.unit.encoder.models import TEXTS, config
 from tests.unit.export.folders import BACKBONES, PROMPTS, exported
 
+BOTH = {"full_attention": {"rope_theta": 5.0}, "sliding_attention": {"rope_theta": 2.0}}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 
 
@@ -53,17 +54,20 @@ def test_flags_have_no_order_so_that_another_order_is_a_list():
     [
         ({"model_type": "bert"}, {}),
         ({"model_type": "qwen3", "rope_parameters": {"rope_type": "default", "rope_theta": 5.0}}, {"rope_theta": 5.0}),
-        ({"model_type": "qwen2", "rope_parameters": {**YARN, "rope_theta": 5.0}}, {"rope_theta": 5.0, "rope_scaling": YARN}),
+        (
+            {"model_type": "qwen2", "rope_parameters": {**YARN, "rope_theta": 5.0}},
+            {"rope_theta": 5.0, "rope_scaling": YARN},
+        ),
         (
             {"model_type": "gpt_neox", "rope_parameters": {"rope_theta": 5.0, "partial_rotary_factor": 0.5}},
             {"rotary_emb_base": 5.0, "rotary_pct": 0.5},
         ),
         (
-            {"model_type": "modernbert", "rope_parameters": {"full_attention": {"rope_theta": 5.0}, "sliding_attention": {"rope_theta": 2.0}}},
+            {"model_type": "modernbert", "rope_parameters": BOTH},
             {"global_rope_theta": 5.0, "local_rope_theta": 2.0},
         ),
         (
-            {"model_type": "gemma3_text", "rope_parameters": {"full_attention": {"rope_theta": 5.0}, "sliding_attention": {"rope_theta": 2.0}}},
+            {"model_type": "gemma3_text", "rope_parameters": BOTH},
             {"rope_theta": 5.0, "rope_local_base_freq": 2.0},
         ),
     ],

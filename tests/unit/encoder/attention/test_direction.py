@@ -44,7 +44,7 @@ def test_a_later_token_changes_an_earlier_state_with_bidirectional_attention_onl
 
 
 def test_the_folder_of_an_adapter_says_which_attention_it_was_trained_with(tmp_path):
-    """Its backbone is configured by the model that it changes, which is causal. Scores of the adapter would be others."""
+    """Its backbone is configured by the model that it changes, which is causal; its scores would be others."""
     folder, out = make_decoder(tmp_path / "in"), tmp_path / "out"
     settings = config(folder, attention_mask="bidirectional", pooling="mean", max_length=8, lora={"rank": 4})
     encoder, tokeniser = load_encoder(settings).eval(), Tokeniser(str(folder))
