@@ -143,10 +143,13 @@ def measured(case: Case, rank: int, port: int) -> tuple[int, float]:
     from harness import comm
     from harness.engine.step_cost import peak_memory_bytes
     from harness.run.build import build_run
+    from harness.run.start import memory_allocator
     from harness.trainer import train_step
 
     comm.initialise()
-    run = build_run(load(case))
+    loaded = load(case)
+    memory_allocator(loaded.config)  # as a run sets it: where no graph is kept, freed memory goes back
+    run = build_run(loaded)
     rows = [train_step(run, step) for step in run.steps(after=0)]
     peak = peak_memory_bytes()
     comm.barrier()

@@ -19,6 +19,9 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _MMAP_BYTES, _TRIM_BYTES, _TOP_PAD_BYTES = 64 * _MIB, -1, 64 * _MIB
 # What glibc's own thresholds rise to; also the most that older versions of glibc take as mmap threshold.
 _SYSTEM_MMAP_BYTES, _SYSTEM_TRIM_BYTES = 32 * _MIB, 64 * _MIB
+# Where the least memory is asked for: between gradients that stay, freed activations would leave holes in the heap that
+# do not go back. With smaller blocks outside of the heap, too, most of a step would go into mapping them.
+_LEAST_MMAP_BYTES = 4 * _MIB
 _OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
 _OWN_TUNABLES = ("mmap_threshold", "mmap_max", "trim_threshold", "top_pad")
 
@@ -50,7 +53,7 @@ def keep_freed_memory() -> str:
 
 @cache
 def return_freed_memory() -> str:
-    """Set the thresholds that glibc's own rise to: less memory is held, at the cost of mapping it anew.
+    """Let large blocks, and what is free at the heap's end, go back: less is held, at the cost of mapping it anew.
 
     For a run that asks for the least memory. What the user has set stays. Returns what was done, in words.
     """
@@ -58,7 +61,7 @@ def return_freed_memory() -> str:
     libc = _glibc()
     if not done.startswith("freed") or libc is None:
         return done
-    libc.mallopt(_MMAP_THRESHOLD, _SYSTEM_MMAP_BYTES)
+    libc.mallopt(_MMAP_THRESHOLD, _LEAST_MMAP_BYTES)
     libc.mallopt(_TRIM_THRESHOLD, _SYSTEM_TRIM_BYTES)
     libc.mallopt(_TOP_PAD, 0)
     libc.malloc_trim(0)
