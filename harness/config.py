@@ -114,7 +114,7 @@ class RunConfig(Section):
         has_scores = self.evaluation.data or self.evaluation.mteb is not None
         if metric is not None and (not has_scores or not all(metric.partition("/"))):
             raise ValueError(
-                f"evaluation.main_metric: got {show(metric)}, expected DATASET/METRIC of a data set in evaluation.data"
+                f"evaluation.main_metric: got {show(metric)}, expected DATASET/METRIC of evaluation.data or mteb"
             )
         return self
 

@@ -27,8 +27,8 @@ class Training:
 
     @property
     def scores(self) -> Scores:
-        """The scores recorded last: data set → metric → value; empty without evaluation data."""
-        return self._folder().last_scores()
+        """The scores of `model`: data set → metric → value; of an unfinished run those recorded last; may be empty."""
+        return self._folder().model_scores()
 
     @property
     def scores_before(self) -> Scores:

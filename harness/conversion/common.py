@@ -8,7 +8,7 @@ from typing import Any
 from harness.conversion.table import Row
 
 _NO_LOADER = "data is read once into the cache and tokenised ahead; there is no loader to tune"
-_REPORT = "metrics.jsonl, TensorBoard and report.html are always written"
+_REPORT = "metrics.jsonl and report.html are always written"
 
 
 def _schedule(value: Any) -> Any:
@@ -58,9 +58,7 @@ TRAINING_ARGUMENTS: tuple[Row, ...] = (
     Row("learning_rate", "training.learning_rate", value=float),
     Row("max_steps", "training.steps", harmless=(-1,), value=int),
     Row(
-        "num_train_epochs",
-        "training.steps",
-        "a run has steps: epochs x rows / examples a step, as far as rows are known",
+        "num_train_epochs", "training.epochs", "of the task that needs the most steps; training.epoch_of names another"
     ),
     Row(
         "per_device_train_batch_size",
@@ -98,13 +96,13 @@ TRAINING_ARGUMENTS: tuple[Row, ...] = (
         "checkpoint.resume: never would start afresh; the recipe continues (auto)",
     ),
     Row("resume_from_checkpoint", none="the same command continues from the newest whole checkpoint"),
-    Row("load_best_model_at_end", none="the best checkpoint is named checkpoints/best", harmless=(False,)),
+    Row("load_best_model_at_end", none="with evaluation.main_metric, model/ is its best step", harmless=(False,)),
     Row("metric_for_best_model", "evaluation.main_metric", "DATASET/METRIC; set it by hand"),
     Row("run_name", "name"),
     Row("logging_steps", none="every step is in metrics.jsonl"),
     Row("logging_strategy", none="every step is in metrics.jsonl"),
     Row("logging_dir", none=_REPORT),
-    Row("report_to", none=_REPORT),
+    Row("report_to", "report.trackers", "tensorboard if nothing is said; wandb, mlflow: set it by hand"),
     Row("dataloader_drop_last", none="a step always has its full quota; an epoch's rest opens the next one"),
     Row("dataloader_num_workers", none=_NO_LOADER),
     Row("dataloader_pin_memory", none=_NO_LOADER),
@@ -118,7 +116,7 @@ TRAINING_ARGUMENTS: tuple[Row, ...] = (
     Row("optim", none="AdamW, fused", harmless=("adamw_torch", "adamw_torch_fused", "adamw_hf")),
     Row("group_by_length", none="micro-batches are made of texts of like length anyway"),
     Row("save_safetensors", none="always", harmless=(True,)),
-    Row("push_to_hub", none="a run exports a folder: runs/NAME/model", harmless=(False,)),
+    Row("push_to_hub", none="after the run: harness export RUN --out DIR --push-to-hub ORG/NAME", harmless=(False,)),
     Row("prediction_loss_only", none="evaluation computes metrics, no loss"),
     Row("disable_tqdm", none="a line per tenth of the run where there is no terminal"),
     Row("include_num_input_tokens_seen", none="tokens_per_second is in metrics.jsonl"),

@@ -15,6 +15,7 @@ from harness.conversion.sentence_transformers import LOSSES_THERE, SENTENCE_TRAN
 from harness.conversion.table import Remark, Row
 from harness.conversion.tasks import tasks_of
 from harness.conversion.tevatron import TEVATRON
+from harness.settings.plain_name import plain_name
 from harness.settings.recipe_file import did_you_mean
 
 TABLES: dict[Trainer, tuple[Row, ...]] = {
@@ -98,15 +99,14 @@ _SET_ELSEWHERE = {
     "use_mrl", "mrl_dims", "use_flash_attn", "sub_batch_size", "mini_batch_size", "gc_q_chunk_size", "gc_p_chunk_size",
     "fp16", "bf16", "dtype", "num_train_epochs", "max_steps", "warmup_steps", "adam_beta1", "adam_beta2", "deepspeed",
     "save_strategy", "eval_strategy", "evaluation_strategy", "overwrite_output_dir", "metric_for_best_model",
-    "same_dataset_within_batch",
+    "report_to", "same_dataset_within_batch",
     "multi_dataset_batch_sampler", "query_max_len", "passage_max_len", "eval_steps", "save_steps",
 }  # fmt: skip
 
 
 def _name(known: Mapping[str, Any]) -> str:
     name = str(known.get("run_name") or Path(str(known.get("output_dir") or "converted")).name)
-    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "_" for letter in name)
-    return plain.lstrip(".-") or "converted"
+    return plain_name(name, "converted")
 
 
 def _remark(row: Row, value: Any) -> Remark:

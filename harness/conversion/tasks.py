@@ -14,6 +14,7 @@ from harness.data.source.config import without_batch_negatives
 from harness.data.source.files import BadRow
 from harness.data.source.formats import read_formatted_rows
 from harness.data.source.locate import dataset_name
+from harness.settings.plain_name import plain_name
 from harness.types import TaskKind
 
 _ROWS_LOOKED_AT = 20
@@ -33,7 +34,7 @@ def tasks_of(given: Given, known: Mapping[str, Any], ranks: int) -> Tasks:
         )
     batch = int(known.get("per_device_train_batch_size", 8)) * ranks * int(known.get("gradient_accumulation_steps", 1))
     losses = [LOSSES_THERE[name] for name in given.losses if name in LOSSES_THERE and not LOSSES_THERE[name].none]
-    names = [_plain(name) for name in dataset_name(paths)]
+    names = [plain_name(name, "task") for name in dataset_name(paths)]
     tasks, remarks = [], list[Remark]()
     for index, (name, path) in enumerate(zip(names, paths, strict=True)):
         loss = losses[min(index, len(losses) - 1)] if losses else None
@@ -61,11 +62,6 @@ def _paths(known: Mapping[str, Any]) -> list[str]:
         if found:
             break
     return found
-
-
-def _plain(name: str) -> str:
-    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "_" for letter in name)
-    return plain.lstrip(".-") or "task"
 
 
 def _negatives(known: Mapping[str, Any], path: str, implied: str, remarks: list[Remark]) -> dict[str, Any]:

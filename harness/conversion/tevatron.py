@@ -28,7 +28,7 @@ TEVATRON: tuple[Row, ...] = (
     Row("query_max_len", "model.query_max_length", value=int),
     Row("passage_max_len", "model.document_max_length", value=int),
     Row("pooling", "model.pooling", "eos and last are last; avg is mean"),
-    Row("append_eos_token", none="the tokenizer's own end token is used, if it adds one"),
+    Row("append_eos_token", "model.append_eos", value=bool),
     Row("padding_side", none="padding has no effect on embeddings here"),
     Row("normalize", "model.normalize", "losses use the cosine either way; this is for the exported model"),
     Row("temperature", "loss.temperature", "with --grad_cache Tevatron ignores it; here it always counts", value=float),

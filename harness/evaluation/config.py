@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from harness.data.config import PromptsConfig
+from harness.evaluation.mteb.outcome import PREFIX
 from harness.prompts import PromptChoice
 from harness.prompts.placeholders import check_prompt
 from harness.settings.section import Section
@@ -91,7 +92,9 @@ class EvaluationConfig(Section):
 
     @model_validator(mode="after")
     def _check_early_stopping(self) -> EvaluationConfig:
-        missing = "main_metric" if self.main_metric is None else "every above 0" if self.every == 0 else None
+        of_mteb = self.mteb is not None and (self.main_metric or "").startswith(PREFIX)
+        every = self.mteb.every if of_mteb and self.mteb and self.mteb.every is not None else self.every
+        missing = "main_metric" if self.main_metric is None else "every above 0" if every == 0 else None
         if self.early_stopping is not None and missing is not None:
             raise ValueError(
                 f"evaluation.early_stopping: got it without evaluation.{missing}, by which it judges; set that, or null"

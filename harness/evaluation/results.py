@@ -66,15 +66,11 @@ def selection_score(results: Results, main_metric: str | None = None) -> float:
     return _known(results[dataset][metric], -np.inf)
 
 
-def selecting(results: Results, main_metric: str | None, *, has_data: bool) -> Results:
-    """The scores that select the best checkpoint.
+def selecting(results: Results, *, has_data: bool) -> Results:
+    """The scores whose mean selects the best checkpoint where no main metric does.
 
-    Tasks of mteb, which have steps of their own, do so only if the main metric is one of theirs, or if there is no
-    evaluation data (has_data).
+    Tasks of mteb, which have steps of their own, do so only if there is no evaluation data (has_data).
     """
-    if main_metric is not None and main_metric.startswith(PREFIX):
-        dataset = main_metric.rpartition("/")[0]
-        return {name: metrics for name, metrics in results.items() if name == dataset}
     return {name: metrics for name, metrics in results.items() if name.startswith(PREFIX) != has_data}
 
 

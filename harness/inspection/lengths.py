@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.model_folder.find import is_path
+from harness.model_folder.find import DEMO_MODEL, is_path
 
 _CHARACTERS_OF_A_TOKEN = 4.0  # of scripts with blanks between words; CJK: 1
 _MOST_TOKENS = 8192
@@ -30,7 +30,7 @@ def measure_of(model: str | None) -> Measure:
     Raises:
         ValueError: a folder that holds no model that can be read.
     """
-    if model is None or not (is_path(model) or Path(model).is_dir() or model == "demo-minilm"):
+    if model is None or not (is_path(model) or Path(model).is_dir() or model == DEMO_MODEL):
         return Measure(estimated, False, None)
     from harness.data.table.tokenisation import Tokeniser
     from harness.model_folder.configuration import position_limit

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.config import dump_tree
 from harness.inspection.look import Seen, SeenFile
+from harness.settings.plain_name import plain_name
 
 # What a script's texts are usually started from: small models whose weights are open.
 _MODELS: Mapping[str, str] = {"LATIN": "sentence-transformers/all-MiniLM-L6-v2", "CJK": "BAAI/bge-small-zh-v1.5"}
@@ -109,8 +110,7 @@ def _quotas(seen: Seen, batch: int) -> list[int]:
 def _free_name(path: Path, names: set[str]) -> str:
     stem = path.name.split(".")[0]
     stem = path.parent.name if stem in ("train", "training") and path.parent.name else stem
-    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in stem)
-    plain = plain.lstrip("-") or "task"
+    plain = plain_name(stem, "task", dots=False)
     name, number = plain, 2
     while name in names:
         name, number = f"{plain}_{number}", number + 1

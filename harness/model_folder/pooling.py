@@ -56,9 +56,8 @@ def last_pool(state_BLD: Tensor, mask_BL: Tensor, _: Tensor) -> Tensor:
 
 def _state_at(state_BLD: Tensor, token_B: Tensor) -> Tensor:
     """The state of one token of each text: [B, D]."""
-    index_B1D = token_B[:, None, None].expand(
-        -1, 1, state_BLD.shape[2]
-    )  # take_along_dim would fix shapes in torch.export
+    # Not take_along_dim, which fixes batch and length in torch.export.
+    index_B1D = token_B[:, None, None].expand(-1, 1, state_BLD.shape[2])
     return state_BLD.gather(1, index_B1D).squeeze(1)
 
 

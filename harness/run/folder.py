@@ -199,14 +199,14 @@ class RunFolder:
         if self.chooses_best:
             return self.best_step.best(step) == step
         every = self.config.checkpoint.every
-        metric, has_data = self.config.evaluation.main_metric, bool(self.config.evaluation.data)
+        has_data = bool(self.config.evaluation.data)
         evaluated = {row["step"] for row in self.read("evaluation.json", []) if 0 < row["step"] <= step}
-        scores = {s: selecting(self.scores(s), metric, has_data=has_data) for s in evaluated}
+        scores = {s: selecting(self.scores(s), has_data=has_data) for s in evaluated}
         comparable = {s for s in evaluated if scores[s] and scores[s].keys() == scores.get(step, {}).keys()}
         steps = {s for s in comparable if s == step or (every and s % every == 0)}
         if step not in steps:
             return False
-        return max(steps, key=lambda s: (selection_score(scores[s], metric), -s)) == step
+        return max(steps, key=lambda s: (selection_score(scores[s]), -s)) == step
 
     @property
     def best_step(self) -> BestStep:

@@ -133,4 +133,6 @@ def test_tasks_of_mteb_are_scored_at_their_steps_of_a_run(tmp_path: Path) -> Non
     assert {entry["step"] for entry in entries if entry["dataset"] == "sts"} == {0, 3, 6}
     assert of_mteb[6]["cosine_spearman"] == pytest.approx(truth, abs=EXACT)
     assert len({metrics["cosine_spearman"] for metrics in of_mteb.values()}) > 1
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())["evaluation_data"]
+    assert [fact["name"] for fact in facts] == ["sts", "mteb/STS12"]
     assert (tmp_path / "run" / "checkpoints" / "best").read_text().split()[0] == "step-00000006"

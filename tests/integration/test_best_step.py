@@ -15,15 +15,19 @@ SETTINGS = ("evaluation.main_metric=faq/ndcg_at_10", "evaluation.every=1", "chec
 SCORES = {0: 0.99, 1: 0.2, 2: 0.8, 3: 0.4, 4: 0.5, 5: 0.8, 6: 0.1}  # step 5 is only as good as step 2
 
 
-def train_with_scores(folder: str, output: str, settings: tuple[str, ...] = (), kill: str = "") -> None:
-    """Runs on a rank: train, with the scores above in place of those that the steps have."""
+def train_scored(scores: dict[int, float], folder: str, output: str, settings: tuple[str, ...], kill: str = "") -> None:
+    """Runs on a rank: train, with these scores in place of those that the steps have."""
     from harness.report.report import Report
 
     def record(self, step, results, original=Report.evaluation):
-        original(self, step, {"faq": {"ndcg_at_10": SCORES[step]}})
+        original(self, step, {"faq": {"ndcg_at_10": scores[step]}})
 
     Report.evaluation = record
-    train(folder, output, (*SETTINGS, *settings), kill)
+    train(folder, output, settings, kill)
+
+
+def train_with_scores(folder: str, output: str, settings: tuple[str, ...] = (), kill: str = "") -> None:
+    train_scored(SCORES, folder, output, (*SETTINGS, *settings), kill)
 
 
 def weights(model: Path) -> bytes:

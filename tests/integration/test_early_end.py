@@ -11,8 +11,8 @@ import pytest
 from harness import comm, trainer
 from harness.config import load_recipe
 from harness.run.callbacks import STOP, Callback
-from tests.integration.test_best_step import weights
-from tests.integration.test_resume import outcome, train
+from tests.integration.test_best_step import train_scored, weights
+from tests.integration.test_resume import outcome
 from tests.ranks import leave_out_report, run_ranks
 
 pytestmark = pytest.mark.distributed
@@ -24,14 +24,7 @@ EARLY = (
 
 
 def train_with_scores(folder: str, output: str, settings: tuple[str, ...] = (), kill: str = "") -> None:
-    """Runs on a rank: train, with the scores above in place of those that the steps have."""
-    from harness.report.report import Report
-
-    def record(self, step, results, original=Report.evaluation):
-        original(self, step, {"faq": {"ndcg_at_10": SCORES[step]}})
-
-    Report.evaluation = record
-    train(folder, output, (*EARLY, *settings), kill)
+    train_scored(SCORES, folder, output, (*EARLY, *settings), kill)
 
 
 def facts(run: Path) -> dict:

@@ -73,13 +73,13 @@ def _answers(seen: Seen, model: str, limit: int | None, place: Path, *, asks: bo
 
     from harness.inspection.starting_recipe import Answers, default_batch, default_max_length
     from harness.process.launch_words import num_gpus
+    from harness.settings.plain_name import plain_name
 
     cores_only = num_gpus(os.environ) == 0
     rows = sum(file.rows for file in seen.training)
     name = place.absolute().name.split(".")[0]
-    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "_" for letter in name)
     return Answers(
-        name=_asked("name of the run", plain.lstrip(".-") or "run", asks),
+        name=_asked("name of the run", plain_name(name, "run"), asks),
         model=model,
         max_length=_asked("longest text, tokens", default_max_length(seen, limit), asks),
         batch=_asked("examples of a step, over all tasks and GPUs", default_batch(seen, cores_only=cores_only), asks),

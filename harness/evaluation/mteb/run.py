@@ -86,7 +86,7 @@ def _finished(task: AbsTask, model: RankedModel, cache: ResultCache | None, prog
         return None
     try:
         found = TaskResult.from_disk(path)
-    except Exception:
+    except (ValueError, KeyError, TypeError):  # no JSON, or not of mteb's form; a file that cannot be opened stays
         progress.warn(f"{name}: {path} is damaged, as a kill while it was written leaves it; it is scored again")
         path.unlink()
         return None

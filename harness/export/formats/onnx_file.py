@@ -198,7 +198,8 @@ class _quiet:
     """Without what torch's exporter and onnxruntime say of packages and of steps that nobody asked for."""
 
     def __enter__(self) -> None:
-        logging.disable(logging.WARNING)
+        self._before = logging.root.manager.disable
+        logging.disable(max(logging.WARNING, self._before))
 
     def __exit__(self, *_: object) -> None:
-        logging.disable(logging.NOTSET)
+        logging.disable(self._before)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from harness import comm
 from harness.report.messages import say
-
-Outcome = Literal["finished", "stopped", "failed"]
+from harness.report.trackers.tracker import Outcome
 
 
 class Ending:

@@ -87,7 +87,7 @@ def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
         run.config.training.num_steps,
         trained_steps,
         run.data_facts(),
-        run.evaluation_data.facts,
+        run.evaluation_facts(),
         {
             "loss_implementation": run.objective.loss.implementation,
             "allocator": memory_allocator(run.config),

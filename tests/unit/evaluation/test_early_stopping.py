@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from harness.evaluation.config import EarlyStoppingConfig, EvaluationConfig
@@ -43,3 +45,13 @@ def test_it_is_refused_without_what_it_judges_by() -> None:
         EvaluationConfig(data=["faq"], early_stopping=early)
     with pytest.raises(ValueError, match=r"early_stopping: got it without evaluation.every above 0"):
         EvaluationConfig(data=["faq"], main_metric=METRIC, every=0, early_stopping=early)
+
+
+@pytest.mark.parametrize(("every", "of_mteb", "is_scored"), [(0, 5, True), (5, 0, False), (5, None, True)])
+def test_a_main_metric_of_mteb_is_judged_at_the_steps_of_mteb(every, of_mteb, is_scored):
+    section = {
+        "every": every, "main_metric": "mteb/STS12/cosine_spearman", "early_stopping": {"patience": 1},
+        "mteb": {"tasks": ["STS12"], "every": of_mteb},
+    }  # fmt: skip
+    with nullcontext() if is_scored else pytest.raises(ValueError, match="without evaluation.every above 0"):
+        EvaluationConfig(**section)

@@ -72,7 +72,7 @@ def test_pairs_with_a_label_are_judged_by_its_values_and_odd_files_are_named(tmp
 
 
 def test_scripts_and_lengths_are_told_without_a_tokenizer() -> None:
-    assert script_of(["你好，世界 hello"]) in ("CJK", "LATIN")
+    assert script_of(["你好，世界 hello"]) == "LATIN"  # 5 letters of 9
     assert script_of(["你好世界你好世界 ok"]) == "CJK"
     assert script_of(["Straße"]) == "LATIN"
     assert script_of(["123"]) is None
