@@ -53,5 +53,5 @@ def test_a_main_metric_of_mteb_is_judged_at_the_steps_of_mteb(every, of_mteb, is
         "every": every, "main_metric": "mteb/STS12/cosine_spearman", "early_stopping": {"patience": 1},
         "mteb": {"tasks": ["STS12"], "every": of_mteb},
     }  # fmt: skip
-    with nullcontext() if is_scored else pytest.raises(ValueError, match="without evaluation.every above 0"):
+    with nullcontext() if is_scored else pytest.raises(ValueError, match=r"without evaluation\.every above 0"):
         EvaluationConfig(**section)
