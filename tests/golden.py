@@ -30,8 +30,8 @@ from harness.losses.interface import TaskLossSettings
 from harness.losses.objective import Objective
 from harness.settings.environment import prepare_environment
 from harness.types import PairPart, QueryPart, RaggedLists, Schedule, StepPlan, StepTexts, TokenBatch
-from tests.golden_cases import Case, cases
-from tests.golden_encoders import VOCABULARY, tiny_encoder
+from tests.golden_cases import Case, cases, partial_cases
+from tests.golden_encoders import VOCABULARY, partial_encoder, tiny_encoder
 from tests.golden_mixtures import Mixture, mixed_loss_settings, mixed_plan
 from tests.golden_negatives import masked_by_loops, tiny_guide, with_all_options, with_queries_joined
 from tests.ranks import run_ranks
@@ -129,10 +129,17 @@ def engine_gradients(case: Case) -> dict[str, Tensor]:
 
 def build_engine(case: Case, training: TrainingConfig) -> ZeroEngine:
     """The engine of a case, with a new tiny encoder."""
-    encoder = tiny_encoder(case.dropout, backbone=case.backbone, soft_mask=case.soft_mask)
+    encoder = encoder_of(case)
     if case.compiled:
         compile_layers(encoder)
     return ZeroEngine(encoder, training, deepspeed_json(case))
+
+
+def encoder_of(case: Case) -> Encoder:
+    if not (case.adapter or case.frozen or case.recomputed):
+        return tiny_encoder(case.dropout, backbone=case.backbone, soft_mask=case.soft_mask)
+    parts = {"frozen": case.frozen, "recomputed": case.recomputed, "soft_mask": case.soft_mask}
+    return partial_encoder(case.dropout, case.backbone, case.adapter, **parts)
 
 
 def compute_gradients(engine: ZeroEngine, objective: Objective, step: Step) -> None:
@@ -168,6 +175,8 @@ def graphs_kept(case: Case, scheduled: Schedule) -> int:
 
 def deepspeed_json(case: Case) -> dict:
     zero: dict = {"stage": case.stage}
+    if case.stage == 3 and (case.adapter or case.frozen):  # small weights, too, are released after every use
+        zero["stage3_param_persistence_threshold"] = 0
     if case.offload:
         zero["offload_optimizer"] = {"device": "cpu"}
     return {"zero_optimization": zero}
@@ -178,11 +187,7 @@ def plain_gradients(case: Case, *, in_one_batch: bool = True) -> dict[str, Tenso
 
     In half precision: with torch's autocast around the encoder, and for fp16 a loss scale; or with rounded weights.
     """
-    encoder = (
-        tiny_encoder(case.dropout, backbone=case.backbone, soft_mask=case.soft_mask)
-        .to(weight_dtype(case.precision))
-        .train()
-    )
+    encoder = encoder_of(case).to(weight_dtype(case.precision)).train()
     with torch.autocast("cpu", dtype=AUTOCAST.get(case.precision), enabled=case.precision in AUTOCAST):
         plan, table = plain_table(case, encoder, in_one_batch=in_one_batch)
     scale = 2.0**10 if case.precision == "fp16" else 1.0
@@ -239,7 +244,16 @@ def limit(case: Case) -> float:
 
 def in_one_process(case: Case) -> Case:
     """The case without what plain autograd does not know."""
-    return replace(case, stage=0, offload=False, kept="none", implementation="chunked", gather="table", compiled=False)
+    return replace(
+        case,
+        stage=0,
+        offload=False,
+        kept="none",
+        implementation="chunked",
+        gather="table",
+        compiled=False,
+        recomputed=False,
+    )
 
 
 @cache
@@ -253,9 +267,9 @@ def naive_error(case: Case) -> float:
     return max(relative_error(gradients, truth) for gradients in naive)
 
 
-def measure(world: int) -> dict[Case, float]:
-    """Run every case of one world size and return its largest error over the ranks."""
-    cases_of_world = cases(world)
+def measure(world: int, *, all_of_them: bool = False) -> dict[Case, float]:
+    """Run every case of one world size and return its largest error over the ranks. See `partial_cases`."""
+    cases_of_world = cases(world) + partial_cases(world, all_of_them=all_of_them)
     per_rank = run_ranks(world, errors_on_ranks, cases_of_world)
     return dict(zip(cases_of_world, np.max(per_rank, axis=0).tolist(), strict=True))
 
@@ -265,7 +279,7 @@ def main() -> None:
     prepare_environment()
     failed = 0
     for world in (1, 2, 3):
-        for case, error in measure(world).items():
+        for case, error in measure(world, all_of_them=True).items():
             bound = limit(case)
             failed += error >= bound
             print(f"{case!s:70s} {error:.1e} (limit {bound:.1e}){'' if error < bound else '  FAILED'}", flush=True)

@@ -11,6 +11,7 @@ from tests.golden_mixtures import Mixture
 SMALL_BUDGET, LARGE_BUDGET = 64, 4096  # padded tokens: many micro-batches; one micro-batch
 
 
+Adapter = Literal["", "lora", "dora"]
 Kept = Literal["none", "half", "all"]
 
 
@@ -30,12 +31,18 @@ class Case:
     gather: str = "table"  # loss.gather
     compiled: bool = False  # training.compile; plain autograd never is
     soft_mask: bool = False  # model.attention_mask: soft, in the middle of its schedule
+    adapter: Adapter = ""  # model.lora: its dropout is that of the case
+    recomputed: bool = False  # model.gradient_checkpointing
+    frozen: bool = False  # model.freeze: the embeddings and the first layer
+    layer_decay: bool = False  # training.layer_decay
     negatives: bool = False  # switches on all options of negatives: symmetric, same tower, hardness, guide
 
     def __str__(self) -> str:
         marks = [name for name in ("shuffled", "offload", "compiled", "soft_mask") if getattr(self, name)]
         marks += [self.mixture] if self.mixture else []
         marks += [self.gather] if self.gather != "table" else []
+        marks += [name for name in ("frozen", "layer_decay", "recomputed") if getattr(self, name)]
+        marks += [self.adapter] if self.adapter else []
         marks += ["negatives"] if self.negatives else []
         marks += [self.implementation] if self.implementation != "chunked" else []
         marks += ["dropout"] if self.dropout else []
@@ -46,8 +53,36 @@ class Case:
         )
 
 
+def partial_cases(world: int, *, all_of_them: bool) -> list[Case]:
+    """Cases that train a part of the model: all, for `python -m tests.golden`, or the few for every change."""
+    if not all_of_them:
+        few = [Case(world, 3 - world if world < 3 else 3, adapter="lora", dropout=0.2, kept="half")]
+        few += [Case(world, world, adapter="dora"), Case(world, 3 if world < 3 else 1, frozen=True)]
+        return few
+    every = []
+    for stage in (0, 1, 2, 3):
+        for adapter in ("lora", "dora"):
+            every += [Case(world, stage, adapter=adapter, kept=kept) for kept in get_args(Kept)]
+            every += [Case(world, stage, adapter=adapter, dropout=0.2, kept=kept) for kept in ("none", "half")]
+            every.append(Case(world, stage, adapter=adapter, precision="bf16"))
+            every += [Case(world, stage, adapter=adapter, shuffled=True)] if world > 1 else []
+            every += [Case(world, stage, adapter=adapter, precision="bf16_weights")] if stage else []
+            every += [Case(world, stage, adapter=adapter, offload=True)] if stage in (2, 3) else []
+        every.append(Case(world, stage, frozen=True, kept="half"))
+    if world == 2:
+        every += [Case(world, stage, adapter="lora", precision="fp16") for stage in (0, 1, 2, 3)]
+        every += [
+            Case(world, stage, adapter="lora", backbone=name) for stage in (1, 3) for name in ("t5", "albert", "qwen3")
+        ]
+        every += [Case(world, stage, adapter="lora", recomputed=True, dropout=0.2) for stage in (1, 3)]
+        every += [
+            Case(world, stage, adapter=adapter, compiled=True) for stage in (0, 2) for adapter in ("lora", "dora")
+        ]
+    return every
+
+
 def cases(world: int) -> list[Case]:
-    """All cases for one number of ranks."""
+    """All cases for one number of ranks that train the whole model."""
     all_cases = []
     for stage in (0, 1, 2, 3):
         for budget in (SMALL_BUDGET, LARGE_BUDGET):

@@ -18,7 +18,10 @@ from transformers import (
 )
 
 from harness.encoder.attention.soft_mask import SoftMask
+from harness.encoder.dropout import cheap_dropout_again
 from harness.encoder.encoder import Encoder
+from harness.encoder.partial.config import FreezeSettings, LoraSettings
+from harness.encoder.partial.depth import freeze
 
 Backbone = Literal["bert", "t5", "albert", "qwen3"]
 VOCABULARY = 120
@@ -29,6 +32,28 @@ class Projection(torch.nn.Linear):
 
     def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:  # type: ignore[override]
         return {"sentence_embedding": super().forward(features["sentence_embedding"])}
+
+
+def partial_encoder(
+    dropout: float, backbone: Backbone, adapter: str, *, frozen: bool, recomputed: bool, soft_mask: bool
+) -> Encoder:
+    """The tiny encoder with an adapter of which no part is zero, or with frozen layers."""
+    encoder = tiny_encoder(dropout, backbone=backbone, soft_mask=soft_mask)
+    if recomputed:
+        checkpointing = {"use_reentrant": False, "context_fn": cheap_dropout_again}
+        encoder.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs=checkpointing)
+    if frozen:
+        freeze(encoder, FreezeSettings(embeddings=True, layers=1))
+    if adapter:
+        from harness.encoder.partial.adapter import add_adapter
+
+        lora = LoraSettings(rank=4, dropout=dropout, dora=adapter == "dora")
+        encoder.adapter = add_adapter(encoder.backbone, lora, None, seed=3)
+        generator = torch.Generator().manual_seed(4)
+        for name, weight in encoder.named_parameters():
+            if ".lora_B." in name:
+                weight.data.normal_(std=0.1, generator=generator)
+    return encoder
 
 
 def tiny_encoder(

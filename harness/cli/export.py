@@ -11,6 +11,7 @@ from harness.cli.mistakes import mistakes_in_one_line
 from harness.cli.options import DataRoot, TrustRemoteCode, Verbose
 
 if TYPE_CHECKING:
+    from harness.encoder.config import ModelConfig
     from harness.cli.parts.exported_forms import Forms
     from harness.export.hub import Upload
     from harness.run.folder import RunFolder
@@ -120,7 +121,7 @@ def _export(run: Path, out: Path, step: int | None, forms: Forms, trust_remote_c
     from harness.model_folder.preflight import COMMAND_LINE, Preflight
     from harness.run.export import export_model
     from harness.run.folder import RunFolder
-    from harness.run.startup.outputs import BYTES_OF_EXPORT
+    from harness.run.places import BYTES_OF_EXPORT
 
     check_output(out, "--out")
     if out.is_dir() and any(out.iterdir()):
@@ -128,9 +129,7 @@ def _export(run: Path, out: Path, step: int | None, forms: Forms, trust_remote_c
     folder = RunFolder.containing(run)
     source, step = _source(run, folder, step)
     trust = trust_remote_code or folder.config.model.trust_remote_code
-    # The comparison runs on the CPU, whatever the run has trained on.
-    changes = {"name_or_path": source, "trust_remote_code": trust, "attention": "auto"}
-    config = folder.config.model.model_copy(update=changes)
+    config = _as_exported(folder.config.model, source, trust)
     num_weights = Preflight(source, COMMAND_LINE, trust, longest_text=config.longest_text).check()
     check_output(out, "--out", BYTES_OF_EXPORT * num_weights)
     encoder, tokeniser = load_encoder(config).eval(), Tokeniser(source, trust)
@@ -148,6 +147,15 @@ def _export(run: Path, out: Path, step: int | None, forms: Forms, trust_remote_c
         f"exported {out}{of_step}: embeddings equal the training model's within {difference:.1e}", soft_wrap=True
     )
     forms.show(out, step)
+
+
+def _as_exported(model: ModelConfig, source: str, trust: bool) -> ModelConfig:
+    """The comparison runs on the CPU, whatever the run has trained on."""
+    from harness.encoder.partial.config import FreezeSettings
+
+    changes = {"name_or_path": source, "trust_remote_code": trust, "attention": "auto", "freeze": FreezeSettings()}
+    # A checkpoint's model/ holds the trained adapter, a finished run's holds it merged.
+    return model.model_copy(update={**changes, "lora": None})
 
 
 def _source(run: Path, folder: RunFolder, step: int | None) -> tuple[str, int | None]:

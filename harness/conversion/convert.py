@@ -99,7 +99,8 @@ _SET_ELSEWHERE = {
     "use_mrl", "mrl_dims", "use_flash_attn", "sub_batch_size", "mini_batch_size", "gc_q_chunk_size", "gc_p_chunk_size",
     "fp16", "bf16", "dtype", "num_train_epochs", "max_steps", "warmup_steps", "adam_beta1", "adam_beta2", "deepspeed",
     "save_strategy", "eval_strategy", "evaluation_strategy", "overwrite_output_dir", "metric_for_best_model",
-    "report_to", "same_dataset_within_batch",
+    "report_to", "same_dataset_within_batch", "use_lora", "lora", "lora_rank", "lora_r", "lora_alpha", "lora_dropout",
+    "target_modules", "lora_target_modules", "peft_model_path", "lora_name_or_path",
     "multi_dataset_batch_sampler", "query_max_len", "passage_max_len", "eval_steps", "save_steps",
 }  # fmt: skip
 

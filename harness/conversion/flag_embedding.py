@@ -8,8 +8,6 @@ from __future__ import annotations
 from harness.conversion.common import TRAINING_ARGUMENTS
 from harness.conversion.table import Row
 
-_LORA = "LoRA is another section of the model, if this version has it (docs/configuration.md)"
-
 FLAG_EMBEDDING: tuple[Row, ...] = (
     Row("model_name_or_path", "model.name_or_path"),
     Row("tokenizer_name", none="the tokenizer of the model's folder is used"),
@@ -67,16 +65,16 @@ FLAG_EMBEDDING: tuple[Row, ...] = (
     Row("sub_batch_size", "training.micro_batch_tokens", "found by itself; memory does not grow with the quota"),
     Row("use_mrl", "model.matryoshka_dims", harmless=(False,)),
     Row("mrl_dims", "model.matryoshka_dims"),
-    Row("use_lora", none=_LORA, harmless=(False,)),
-    Row("lora_rank", none=_LORA),
-    Row("lora_alpha", none=_LORA),
-    Row("lora_dropout", none=_LORA),
-    Row("target_modules", none=_LORA),
+    Row("use_lora", "model.lora", "parts that are not given have the defaults of here", harmless=(False,)),
+    Row("lora_rank", "model.lora.rank"),
+    Row("lora_alpha", "model.lora.alpha"),
+    Row("lora_dropout", "model.lora.dropout"),
+    Row("target_modules", "model.lora.target_modules"),
     Row("use_flash_attn", "model.attention", "flash_attention_2", harmless=(False,)),
-    Row("save_merged_lora_model", none=_LORA),
-    Row("only_merge_lora_model", none=_LORA),
+    Row("save_merged_lora_model", none="always: model/ is merged, adapter/ is the adapter alone"),
+    Row("only_merge_lora_model", none="a finished run started again makes model/ again"),
     Row("additional_special_tokens", none="add them to the tokenizer of the model's folder"),
-    Row("peft_model_path", none=_LORA),
+    Row("peft_model_path", "model.name_or_path", "the adapter's folder is the model to go on from; set it by hand"),
     *TRAINING_ARGUMENTS,
 )
 

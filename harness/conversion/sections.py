@@ -11,6 +11,10 @@ from typing import Any
 from harness.conversion.table import Remark
 
 _POOLINGS = {"cls": "cls", "mean": "mean", "avg": "mean", "last_token": "last", "last": "last", "eos": "last"}
+_LORA = {
+    "rank": ("lora_rank", "lora_r"), "alpha": ("lora_alpha",), "dropout": ("lora_dropout",),
+    "target_modules": ("target_modules", "lora_target_modules"),
+}  # fmt: skip
 _PRECISIONS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
@@ -47,7 +51,22 @@ def model_section(known: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("normalize_embeddings", "normalize"):
         if name in known:
             model["normalize"] = bool(known[name])
+    if known.get("use_lora") or known.get("lora"):
+        model["lora"] = _lora(known)
     return model
+
+
+def _lora(known: Mapping[str, Any]) -> dict[str, Any]:
+    """`model.lora`, from FlagEmbedding's or Tevatron's names for its parts."""
+    settings: dict[str, Any] = {}
+    for key, names in _LORA.items():
+        value = next((known[name] for name in names if name in known), None)
+        if value is not None:
+            settings[key] = value
+    targets = settings.get("target_modules")
+    if isinstance(targets, str) and targets not in ("auto", "all-linear"):
+        settings["target_modules"] = [name.strip() for name in targets.split(",") if name.strip()]
+    return settings
 
 
 def batch_and_steps(known: Mapping[str, Any], tasks: list[dict[str, Any]], remarks: list[Remark]) -> dict[str, Any]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from harness.conversion.common import TRAINING_ARGUMENTS
 from harness.conversion.table import Row
 
-_LORA = "LoRA is another section of the model, if this version has it (docs/configuration.md)"
-
 TEVATRON: tuple[Row, ...] = (
     Row("model_name_or_path", "model.name_or_path"),
     Row("config_name", none="the configuration of the model's folder is used"),
@@ -58,12 +56,12 @@ TEVATRON: tuple[Row, ...] = (
         for end in ("", "_range", "_variable")
     ),
     Row("distil_temperature", "task.teacher_temperature", value=float),
-    Row("lora", none=_LORA, harmless=(False,)),
-    Row("lora_name_or_path", none=_LORA),
-    Row("lora_r", none=_LORA),
-    Row("lora_alpha", none=_LORA),
-    Row("lora_dropout", none=_LORA),
-    Row("lora_target_modules", none=_LORA),
+    Row("lora", "model.lora", "parts that are not given have the defaults of here", harmless=(False,)),
+    Row("lora_name_or_path", "model.name_or_path", "the adapter's folder is the model to go on from; set it by hand"),
+    Row("lora_r", "model.lora.rank"),
+    Row("lora_alpha", "model.lora.alpha"),
+    Row("lora_dropout", "model.lora.dropout"),
+    Row("lora_target_modules", "model.lora.target_modules"),
     Row("dtype", "training.precision", "bfloat16 is bf16 (autocast over fp32 weights)"),
     Row("num_proc", none="the cores of the host share the reading"),
     *TRAINING_ARGUMENTS,

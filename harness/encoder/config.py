@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
+from harness.encoder.partial.config import FreezeSettings, LoraSettings
 from harness.model_folder.pooling import POOLINGS
 from harness.prompts.placeholders import check_prompt
 from harness.settings.section import Section, as_tuple
@@ -50,6 +51,8 @@ class ModelConfig(Section):
     trust_remote_code: bool = False
     prompts: dict[str, str] | None = None
     default_prompt_name: str | None = None
+    lora: LoraSettings | None = None  # see docs/parameter_efficient.md
+    freeze: FreezeSettings = FreezeSettings()
 
     @property
     def longest_text(self) -> int:
@@ -84,6 +87,15 @@ class ModelConfig(Section):
             raise ValueError(
                 "attention_mask: got soft with attention flash_attention_2, which takes no mask of numbers, expected "
                 "attention: sdpa or eager"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_trained_part(self) -> ModelConfig:
+        if self.lora is not None and self.freeze != FreezeSettings():
+            raise ValueError(
+                "freeze: got it beside lora, which freezes all weights of the backbone, expected one of them; leave "
+                "freeze out"
             )
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import xxhash
@@ -46,6 +47,8 @@ class Encoder(nn.Module):
         self.soft_mask: SoftMask | None = None  # set for training with `model.attention_mask: soft`
         # Weights of the model folder that embeddings do not depend on. They are kept for the exported folder.
         self.unused_backbone_state: dict[str, Tensor] = {}
+        self.adapter: Any = None  # peft's settings of the adapter in the backbone, whose other weights are frozen
+        self.frozen_weights: str | None = None  # hash of the weights that are not trained; None: all are, or not asked
 
     def forward(self, input_ids_BL: Tensor, attention_mask_BL: Tensor, pooling_mask_BL: Tensor | None = None) -> Tensor:
         """Embeddings [B, D], float32 whatever the weights are.
@@ -82,6 +85,21 @@ class Encoder(nn.Module):
                 pooled_BD = module({"sentence_embedding": pooled_BD.to(weight.dtype)})["sentence_embedding"].float()
         return pooled_BD
 
+    def load_trained(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the trained weights, and those of the others that are there; every trained one must be."""
+        missing, unexpected = self.load_state_dict(dict(state), strict=False)
+        frozen = {name for name, weight in self.named_parameters(remove_duplicate=False) if not weight.requires_grad}
+        lost = [name for name in missing if name not in frozen] if self.adapter is not None else missing
+        assert not lost, lost
+        assert not unexpected, unexpected
+
+    def merge_adapter(self) -> None:
+        """Make plain weights of the backbone's weights and its adapter, in place; see `merge_adapter`."""
+        from harness.encoder.partial.adapter import merge_adapter  # its import takes a second
+
+        merge_adapter(self.backbone)
+        self.adapter = None
+
     @property
     def pooling(self) -> str:
         """How token states become one vector, in words: banks and tables of embeddings keep it beside their weights."""
@@ -105,6 +123,12 @@ def state_dim(config: PreTrainedConfig) -> int:
     """Number of dimensions of a token's last state in a backbone with this configuration."""
     text_config = config.get_text_config()
     return getattr(text_config, "word_embed_proj_dim", None) or text_config.hidden_size  # the former in OPT
+
+
+def frozen_fingerprint(encoder: Encoder) -> str | None:
+    """Hash of the weights that are not trained; None if all are. A checkpoint is continued only beside the same."""
+    frozen = {name: weight for name, weight in encoder.named_parameters() if not weight.requires_grad}
+    return fingerprint(frozen) if frozen else None
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

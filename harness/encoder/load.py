@@ -14,17 +14,19 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from harness.encoder.attention.direction import with_attention_mask
+from harness.encoder.attention.direction import as_adapter_says, with_attention_mask
 from harness.encoder.attention.probe import check_attention_mask
 from harness.encoder.config import ModelConfig
 from harness.encoder.dropout import cheap_dropout_again
 from harness.encoder.encoder import Encoder
 from harness.encoder.head import build_head
+from harness.encoder.partial.adapter import add_adapter
+from harness.encoder.partial.depth import freeze
 from harness.encoder.text_model import check_padding, text_model_class
 from harness.encoder.whole_model import check_finite, load_whole
 from harness.model_folder.configuration import backbone_config, check_text_length, default_pooling, position_limit
 from harness.model_folder.find import resolve_model, words_of
-from harness.model_folder.layout import Layout, backbone_folder, read_layout
+from harness.model_folder.layout import Layout, folder_of_backbone, read_layout
 from harness.model_folder.pooling import PoolingMode
 from harness.model_folder.weight_files import stored_type
 
@@ -36,7 +38,8 @@ def load_encoder(
 
     With `projection_dim`, a folder without a Dense layer gets a new one with random weights from `seed`. Another
     pooling than the folder's, or longer texts, give a UserWarning. `dropout` replaces the dropout rates of the loaded
-    modules. The backbone's config keeps the original rates, so that an export stores them.
+    modules. The backbone's config keeps the original rates, so that an export stores them. With `lora`, or a folder
+    that holds an adapter, the backbone has an adapter inside and all else of it is frozen; `freeze` freezes a part.
 
     as_stored: give the backbone's weights the type that they have in the model's files, if it is one type. They are
         then views of the mapped files, which take no memory of this process until they are converted.
@@ -47,13 +50,15 @@ def load_encoder(
     """
     folder = resolve_model(config.name_or_path, config.trust_remote_code)
     layout = read_layout(folder)
+    config = as_adapter_says(config, layout)
     check_text_length(config.longest_text, config.name_or_path, config.trust_remote_code)
-    backbone = _load_backbone(config, backbone_folder(folder), dropout, as_stored)
+    backbone = _load_backbone(config, folder_of_backbone(folder, layout), dropout, as_stored)
     unused_state = remove_pooler(backbone)
     check_attention_mask(backbone, config)
     if config.attention != "flash_attention_2":  # which does not run on a CPU, where the model is now
         check_padding(backbone, config.name_or_path)
     _warn_of_another_use(config, layout)
+    adapter = add_adapter(backbone, config.lora, layout.adapter, seed)
     encoder = Encoder(
         backbone,
         cast(tuple[PoolingMode, ...], config.pooling) or layout.pooling or _unnamed_pooling(config, backbone),
@@ -62,13 +67,18 @@ def load_encoder(
     )
     encoder.head = build_head(config, layout.head, encoder.pooled_dim, dropout, seed)
     check_finite(config.name_or_path, encoder.head.named_parameters(prefix="head"))
-    encoder.unused_backbone_state = unused_state
-    if config.matryoshka_dims and config.matryoshka_dims[-1] > encoder.dim:
+    encoder.unused_backbone_state, encoder.adapter = unused_state, adapter
+    freeze(encoder, config.freeze)
+    _check_dims(config, encoder.dim)
+    return encoder
+
+
+def _check_dims(config: ModelConfig, dim: int) -> None:
+    if config.matryoshka_dims and config.matryoshka_dims[-1] > dim:
         raise ValueError(
-            f"model.matryoshka_dims: got {config.matryoshka_dims[-1]}, but the embedding has {encoder.dim} "
+            f"model.matryoshka_dims: got {config.matryoshka_dims[-1]}, but the embedding has {dim} "
             "dimensions; lower it or set model.projection_dim"
         )
-    return encoder
 
 
 def config_of_folder(

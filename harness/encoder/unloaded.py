@@ -10,17 +10,19 @@ from typing import Any, cast
 import torch
 from transformers import AutoModel, PreTrainedModel
 
-from harness.encoder.attention.direction import with_attention_mask
+from harness.encoder.attention.direction import as_adapter_says, with_attention_mask
 from harness.encoder.attention.soft_mask import SoftMask
 from harness.encoder.config import ModelConfig
 from harness.encoder.dropout import cheap_dropout_again
 from harness.encoder.encoder import Encoder
 from harness.encoder.head import build_head, module_without_weights
 from harness.encoder.load import check_checkpointing, remove_pooler, set_dropout, switch_cache_off
+from harness.encoder.partial.adapter import add_unloaded_adapter
+from harness.encoder.partial.depth import freeze
 from harness.encoder.text_model import text_model_class
 from harness.model_folder.configuration import backbone_config, default_pooling
 from harness.model_folder.find import in_one_line, resolve_model
-from harness.model_folder.layout import backbone_folder, read_layout
+from harness.model_folder.layout import folder_of_backbone, read_layout
 from harness.model_folder.pooling import PoolingMode
 
 Contexts = Callable[[], tuple[AbstractContextManager[object], AbstractContextManager[object]]]
@@ -42,9 +44,11 @@ def unloaded_encoder(
     """
     folder = resolve_model(config.name_or_path, config.trust_remote_code)
     layout = read_layout(folder)
-    backbone = _backbone(config, backbone_folder(folder), dropout, dtype, contexts_again)
+    config = as_adapter_says(config, layout)
+    backbone = _backbone(config, folder_of_backbone(folder, layout), dropout, dtype, contexts_again)
     backbone.pooler_is_random = True  # type: ignore[assignment]  # so that nothing of it is kept for an export
     remove_pooler(backbone)
+    adapter = add_unloaded_adapter(backbone, config.lora, layout.adapter, dtype)
     pooling = cast(tuple[PoolingMode, ...], config.pooling) or layout.pooling or default_pooling(backbone.config)
     encoder = Encoder(backbone, pooling, layout=layout)
     if config.attention_mask == "soft":
@@ -56,6 +60,8 @@ def unloaded_encoder(
         encoder.head = build_head(config, layout.head, encoder.pooled_dim, dropout, 0, module_without_weights)
     finally:
         torch.set_default_dtype(default)
+    encoder.adapter = adapter
+    freeze(encoder, config.freeze)
     return encoder
 
 

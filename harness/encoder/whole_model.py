@@ -74,7 +74,7 @@ def _check_shapes(name: str, mismatched: Collection[tuple[str, Any, Any]]) -> No
 def _check_names(name: str, backbone: nn.Module, missing: set[str], unexpected: set[str]) -> None:
     """Raise if weights are missing or left over."""
     expected = len(backbone.state_dict())
-    left_over = {key for key in unexpected if not _is_head(key, backbone)}
+    left_over = {key for key in unexpected if not is_head(key, backbone)}
     missing = {key for key in missing if not key.startswith(_MAY_BE_MISSING)}
     if not missing and not left_over:
         return
@@ -95,7 +95,7 @@ def _check_names(name: str, backbone: nn.Module, missing: set[str], unexpected: 
     )
 
 
-def _is_head(key: str, backbone: nn.Module) -> bool:
+def is_head(key: str, backbone: nn.Module) -> bool:
     """Whether a weight belongs to a head, which stands beside the backbone and not inside it."""
     first = key.split(".", 1)[0]
     return first in _HEADS and first not in dict(backbone.named_children())

@@ -25,6 +25,8 @@ class TrainingConfig(Section):
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_ratio: float = Field(0.05, ge=0, le=1)
     weight_decay: float = Field(0.001, ge=0)
+    # Layer l of n learns at learning_rate · layer_decay^(n + 1 − l); embeddings are l = 0, head and last norm n + 1.
+    layer_decay: float | None = Field(None, gt=0, le=1)
     adam_betas: tuple[Beta, Beta] = (0.9, 0.999)
     adam_epsilon: float = Field(1e-8, gt=0)
     max_grad_norm: float = Field(1.0, ge=0)  # 0: never clip

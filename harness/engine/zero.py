@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from harness import comm
 from harness.engine.average.weights import averaged_weights, refuse_on_disk
 from harness.engine.config import TrainingConfig, problem_of_stage
-from harness.engine.deepspeed_files.master_weights import whole_weight
 from harness.engine.deepspeed_files.read_write import FOLDER, print_to_log, read_state, write_state
+from harness.engine.deepspeed_files.whole_weights import whole_weights
 from harness.engine.globals.put_away import put_away
 from harness.engine.globals.slow_ops import skip_slow_compilation
-from harness.engine.optimizer import build_optimizer, offloads_optimizer, set_step
+from harness.engine.optimizer import build_optimizer, groups_of, offloads_optimizer, set_step
 from harness.engine.precision import Autocast, LossScale
 from harness.engine.resharding.divide import load_divided_anew
 from harness.engine.step_cost import time_collectives
@@ -59,6 +59,9 @@ class ZeroEngine:
         refuse_on_disk(training.ema, deepspeed_json)
         self._autocast, self._loss_scale = Autocast(module, training.precision), LossScale(training.precision)
         settings = engine_json(deepspeed_json, training)
+        self._rate_factors = [group.rate_factor for group in groups_of(module, training)]
+        # What an adapter stands on is another model's, and stays there: a checkpoint holds the adapter alone.
+        self._saves_frozen = getattr(module, "adapter", None) is None
         with print_to_log():  # the bf16 optimizer prints memory reports at every log level
             if self.stage == 3:
                 divide_weights(module, settings)
@@ -135,7 +138,7 @@ class ZeroEngine:
             GradientNormError: the gradients are finite, but their norm is not; the weights stay as they are.
             ValueError: fp16 gradients overflow even at a loss scale of 1.
         """
-        rate = set_step(self.engine.optimizer.param_groups, self._training, step)
+        rate = set_step(self.engine.optimizer.param_groups, self._rate_factors, self._training, step)
         metrics = {"learning_rate": rate}
         if self._loss_scale.is_used:
             metrics["loss_scale"] = self._loss_scale.value
@@ -161,21 +164,16 @@ class ZeroEngine:
             if parameter.requires_grad
         }
 
+    def stored_state(self) -> dict[str, Tensor]:
+        """`module_state` of what a checkpoint stores: with an adapter, the trained weights only."""
+        return whole_weights(self.module, trained_only=not self._saves_frozen)
+
     def module_state(self) -> dict[str, Tensor]:
         """All weights, unsharded, as float32 in CPU memory; empty on ranks other than 0. Every rank must call it.
 
         They are those that the optimizer updates: in bf16_weights, the forward's are rounded copies of them.
         """
-        state: dict[str, Tensor] = {}
-        first_name: dict[int, str] = {}  # tied weights, which have several names, are copied once
-        for name, tensor in self.engine.module.state_dict(keep_vars=True).items():
-            if first_name.setdefault(id(tensor), name) != name:
-                state |= {name: state[first_name[id(tensor)]]} if comm.is_main() else {}
-                continue
-            whole = whole_weight(tensor)
-            if comm.is_main():
-                state[name] = whole.float().cpu() if whole.is_floating_point() else whole.cpu()
-        return state
+        return whole_weights(self.module, trained_only=False)
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """Inside, the forward uses `training.ema`'s average of the weights, if any. Every rank must enter it."""
@@ -183,7 +181,7 @@ class ZeroEngine:
 
     def save(self, folder: Path) -> None:
         """Write weights and optimizer state into `folder`. Every rank must call it."""
-        write_state(self.engine, folder, {_LOSS_SCALE: self._loss_scale.state()})
+        write_state(self.engine, folder, {_LOSS_SCALE: self._loss_scale.state()}, with_frozen=self._saves_frozen)
 
     def load(self, folder: Path, saved_by: tuple[int, int] | None = None) -> None:
         """Restore what `save` wrote. Every rank must call it, before the first step.
@@ -194,9 +192,10 @@ class ZeroEngine:
             ValueError: `save` has not written into this folder, or it holds more than values.
         """
         if saved_by is not None and saved_by != (comm.world_size(), self.stage):
-            state = load_divided_anew(self.engine, self.stage, folder / FOLDER, saved_by[1])
+            groups = [list(group.weights) for group in groups_of(self.engine.module, self._training)]
+            state = load_divided_anew(self.engine, self.stage, folder / FOLDER, saved_by[1], groups)
         else:
-            state = read_state(self.engine, folder)
+            state = read_state(self.engine, folder, with_frozen=self._saves_frozen)
         self._loss_scale.load_state(state[_LOSS_SCALE])
 
     def _end_last_backward(self) -> None:

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.attention.direction import as_adapter_says
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
+from harness.encoder.partial.adapter import write_adapter
 from harness.export.read_by_all import rewrite_for_all_readers
 from harness.files import replace_folder, unfinished_folder
 from harness.model_folder.layout import read_layout
@@ -40,17 +42,21 @@ def write_model(
     *,
     prompts: ModelPrompts,
     card: str,
+    adapter_base: str | None = None,
     check: Callable[[Path], None] = lambda written: None,
 ) -> Path | None:
     """Write a sentence-transformers folder, each weight once. It replaces `out` when all is written and checked.
 
-    state: all weights of the encoder (not one rank's part of them), float32. card: the text of README.md. check: called
-    with the written folder before it replaces `out`; what it raises leaves `out` as it was.
+    state: all weights of the encoder (not one rank's part of them), float32. card: the text of README.md. adapter_base:
+    write the encoder's adapter in place of the backbone's weights; peft shall find these there. check: called with
+    the written folder before it replaces `out`; what it raises leaves `out` as it was.
 
     Returns where an earlier `out` is kept because of files that are not the model's, else None.
     """
     with unfinished_folder(out) as temporary:
-        _write_files(temporary, encoder, state, tokenizer, config, prompts=prompts, card=card)
+        _write_files(
+            temporary, encoder, state, tokenizer, config, prompts=prompts, card=card, adapter_base=adapter_base
+        )
         check(temporary)
         return replace_folder(temporary, out)
 
@@ -64,8 +70,14 @@ def _write_files(
     *,
     prompts: ModelPrompts,
     card: str,
+    adapter_base: str | None,
 ) -> None:
-    _write_backbone(temporary, encoder, state, tokenizer)
+    if adapter_base is None:
+        _write_backbone(temporary, encoder, state, tokenizer)
+    else:
+        temporary.mkdir(parents=True)
+        encoder.backbone.config.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
     modules: list[nn.Module] = [_transformer(temporary, config, encoder), _pooling(encoder), *_head(encoder, state)]
     if encoder.normalize:
         modules.append(Normalize())
@@ -83,8 +95,21 @@ def _write_files(
         matryoshka_dims=config.matryoshka_dims,
         model_input_names=tokenizer.model_input_names,
     )
+    if adapter_base is not None:  # last, for with it sentence-transformers would look for the model that it changes
+        _write_adapter(temporary, encoder, state, config, adapter_base)
     (temporary / "README.md").write_text(card, encoding="utf-8")
     _give_all_one_mode(temporary)
+
+
+def _write_adapter(
+    folder: Path, encoder: Encoder, state: dict[str, Tensor], config: ModelConfig, adapter_base: str
+) -> None:
+    """The adapter, and in place of a config.json what the recipe has changed in it."""
+    (folder / "config.json").unlink()  # with which transformers takes the folder for a model with weights
+    write_adapter(folder, encoder.adapter, state, adapter_base)
+    mask = as_adapter_says(config, encoder.layout).attention_mask
+    if mask is not None:
+        _change_json(folder / "sentence_bert_config.json", config_args={"is_causal": mask == "causal"})
 
 
 def verify_model(

@@ -8,10 +8,12 @@ Source: `load` and `__init__` of the modules in sentence-transformers 6.2; older
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from harness.model_folder.adapter_files import StoredAdapter, stored_adapter
+from harness.model_folder.find import published_name, resolve_model
 from harness.model_folder.json_files import read_json
 from harness.model_folder.module_settings import (
     HEAD_KINDS,
@@ -23,6 +25,7 @@ from harness.model_folder.pooling import PoolingMode
 from harness.settings.in_short import in_short, joined_in_short
 
 _NO_LIMIT = 10**9  # tokens: transformers writes 10^30 if there is no limit
+_OF_A_TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "vocab.txt")
 _KNOWN_SETTINGS = {
     "__version__", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "model_type", "requirements",
 }  # fmt: skip
@@ -50,17 +53,25 @@ class Layout:
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None  # the prompt of texts for which no other prompt is chosen
     similarity: str | None = None  # `similarity_fn_name`: cosine, dot, euclidean or manhattan
+    adapter: StoredAdapter | None = None  # LoRA; the backbone is that of the model that it changes
+    is_causal: bool | None = (
+        None  # attention that an adapter was trained with; None: that of the backbone's config.json
+    )
 
 
 def read_layout(path: str | Path) -> Layout:
     """Read modules.json, the modules that it lists, and the prompts.
+
+    A folder with nothing but an adapter embeds as the model that it changes does: with its pooling, head and prompts.
 
     Raises:
         ValueError: the folder has a module or a key that this project cannot reproduce exactly, or a broken file.
     """
     folder = Path(path)
     if not (folder / "modules.json").is_file():
-        _refuse_adapter(folder)
+        adapter = stored_adapter(folder)
+        if adapter is not None:
+            return replace(read_layout(adapter.base), backbone="", adapter=adapter)
         return Layout(max_length=_tokenizer_length(folder))
     (first, backbone), (second, pooling_folder), *rest = _modules(folder)
     if (first, second) != ("Transformer", "Pooling"):
@@ -68,27 +79,69 @@ def read_layout(path: str | Path) -> Layout:
             f"{folder / 'modules.json'}: got the modules {first}, {second}, expected Transformer and Pooling first; "
             "other kinds of models are not read"
         )
-    _refuse_adapter(backbone)
     for kind, module_folder in rest:
         check_head_module(kind, module_folder)
     transformer, pooling = read_transformer(backbone), read_pooling(pooling_folder)
-    normalize = bool(rest) and rest[-1][0] == "Normalize"
+    normalize, adapter = bool(rest) and rest[-1][0] == "Normalize", stored_adapter(backbone)
+    if transformer.is_causal is not None and adapter is None:
+        raise ValueError(
+            f"{backbone}: got config_args.is_causal, which no reader applies, expected it in config.json; move it there"
+        )
     return Layout(
         backbone=backbone.relative_to(folder).as_posix() if backbone != folder else "",
         pooling=pooling.modes,
         include_prompt=pooling.include_prompt,
-        head=tuple(HeadModule(kind, module_folder) for kind, module_folder in (rest[:-1] if normalize else rest)),
+        head=tuple(HeadModule(*module) for module in (rest[:-1] if normalize else rest)),
         normalize=normalize,
         max_length=transformer.max_length or _tokenizer_length(backbone),
         lower_case=transformer.lower_case,
+        adapter=adapter,
+        is_causal=transformer.is_causal,
         **_settings(folder),
     )
 
 
 def backbone_folder(folder: str) -> str:
-    """Where the backbone's configuration, weights and tokenizer lie. Folders of 2019 and 2020 name it 0_Transformer."""
-    subfolder = read_layout(folder).backbone
-    return str(Path(folder) / subfolder) if subfolder else folder
+    """Where the backbone's configuration and weights lie: of an adapter, in the model that it changes.
+
+    Folders of 2019 and 2020 name it 0_Transformer.
+    """
+    layout = read_layout(folder)
+    return folder_of_backbone(folder, layout)
+
+
+def folder_of_backbone(folder: str, layout: Layout) -> str:
+    """The same for a folder whose layout is read."""
+    if layout.adapter is not None:
+        return backbone_folder(layout.adapter.base)
+    return str(Path(folder) / layout.backbone) if layout.backbone else folder
+
+
+def tokenizer_folder(folder: str) -> str:
+    """Where the tokenizer lies: beside the backbone, or beside an adapter that comes with one."""
+    adapter = read_layout(folder).adapter
+    if adapter is not None and any((adapter.folder / name).is_file() for name in _OF_A_TOKENIZER):
+        return str(adapter.folder)
+    return backbone_folder(folder)
+
+
+def has_adapter(name_or_path: str) -> bool:
+    """Whether a model is an adapter beside another model's weights."""
+    folder = Path(resolve_model(name_or_path))
+    return folder.is_dir() and read_layout(folder).adapter is not None
+
+
+def base_of_adapter(name_or_path: str) -> str:
+    """How an adapter names the model that it changes, so that peft finds it: a hub name, or the path of a folder.
+
+    name_or_path: of the model that is trained. One that is an adapter itself is continued: its base is kept.
+    """
+    folder = resolve_model(name_or_path)
+    adapter = read_layout(folder).adapter
+    if adapter is not None:
+        return str(adapter.settings["base_model_name_or_path"])
+    is_folder = Path(name_or_path).expanduser().is_dir()
+    return str(Path(backbone_folder(folder)).absolute()) if is_folder else published_name(name_or_path)
 
 
 def _modules(folder: Path) -> list[tuple[str, Path]]:
@@ -119,15 +172,6 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
     if len(modules) < 2:
         raise ValueError(f"{path}: got {len(modules)} modules, expected at least Transformer and Pooling")
     return modules
-
-
-def _refuse_adapter(backbone: Path) -> None:
-    """Refuse LoRA and other adapters, which transformers would load beside weights that are not in the folder."""
-    if (backbone / "adapter_config.json").is_file():
-        raise ValueError(
-            f"{backbone / 'adapter_config.json'}: got an adapter, expected whole weights; merge it into its base model "
-            "with peft (merge_and_unload) and save that"
-        )
 
 
 def _tokenizer_length(backbone: Path) -> int | None:

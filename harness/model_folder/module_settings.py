@@ -44,17 +44,21 @@ _ARGUMENTS: dict[str, frozenset[str]] = {
     **dict.fromkeys(
         ("tokenizer_args", "processor_kwargs"), frozenset({"model_max_length", "padding_side", "use_fast"})
     ),
-    **dict.fromkeys(("config_args", "config_kwargs"), frozenset({"use_cache"})),
+    **dict.fromkeys(("config_args", "config_kwargs"), frozenset({"use_cache", "is_causal"})),
 }
 _UNTRUSTED = "trust_remote_code"  # sentence-transformers removes it from a folder's arguments; so does this project
 
 
 @dataclass(frozen=True, slots=True)
 class TransformerSettings:
-    """How texts become tokens. max_length: tokens; None if the file does not say."""
+    """How texts become tokens. max_length: tokens; None if the file does not say.
+
+    is_causal: of an adapter, which attention it was trained with; None: that of the model that it changes.
+    """
 
     max_length: int | None
     lower_case: bool
+    is_causal: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def read_transformer(folder: Path) -> TransformerSettings:
                 f"expected {allowed[-1]}; embeddings made in another way cannot be "
                 "reproduced here"
             )
-    length = config.get("max_seq_length")
+    length, is_causal = config.get("max_seq_length"), None
     for key, known in _ARGUMENTS.items():
         arguments = config.get(key) or {}
         if not isinstance(arguments, dict):
@@ -90,13 +94,15 @@ def read_transformer(folder: Path) -> TransformerSettings:
                 f"{path}: {key}: got {in_short(arguments)}, expected an object of arguments; correct the file"
             )
         _check_keys(path, arguments, known | {_UNTRUSTED}, f"{key}.")
-        length = arguments.get("model_max_length", length)
+        length, is_causal = arguments.get("model_max_length", length), arguments.get("is_causal", is_causal)
     if length is not None and (not isinstance(length, int | float) or length < 1):
         raise ValueError(
             f"{path}: max_seq_length: got {in_short(length, quoted=True)}, "
             f"expected a number of tokens; correct the file"
         )
-    return TransformerSettings(None if length is None else int(length), bool(config.get("do_lower_case")))
+    if not isinstance(is_causal, bool | None):
+        raise ValueError(f"{path}: is_causal: got {in_short(is_causal)}, expected true or false; correct the file")
+    return TransformerSettings(None if length is None else int(length), bool(config.get("do_lower_case")), is_causal)
 
 
 def read_pooling(folder: Path) -> PoolingSettings:

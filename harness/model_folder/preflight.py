@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.model_folder.adapter_files import check_adapter, require_peft
 from harness.model_folder.configuration import backbone_config, check_text_length, default_pooling, position_limit
 from harness.model_folder.end_of_text import AppendEos, resolved, warn_of_end
 from harness.model_folder.find import is_path, no_such_model, resolve_model, words_of
 from harness.model_folder.json_files import is_lfs_pointer, lfs_pointer_found, read_json
-from harness.model_folder.layout import Layout, backbone_folder, read_layout
+from harness.model_folder.layout import Layout, backbone_folder, read_layout, tokenizer_folder
 from harness.model_folder.tokenizer import check_against_table, load_tokenizer
 from harness.model_folder.weight_files import check_weights
 
@@ -37,7 +38,7 @@ class Preflight:
     """A model as the user asks for it.
 
     where: the recipe's section that names it (`model`, `guide`), or `COMMAND_LINE`. longest_text: tokens. pooling:
-    None is the folder's. largest_dim: of the Matryoshka dims, if no projection is added.
+    None is the folder's. largest_dim: of the Matryoshka dims, if no projection is added. adds_adapter: `model.lora`.
     attention_mask, append_eos: of the recipe's section; None: the folder's attention.
     """
 
@@ -49,6 +50,7 @@ class Preflight:
     largest_dim: int | None = None
     attention_mask: str | None = None
     append_eos: AppendEos = False
+    adds_adapter: bool = False
 
     def check(self) -> int:
         """Check the model; see `_check`. A message names the knob by which the user has named the model.
@@ -81,18 +83,20 @@ class Preflight:
             ValueError: the model cannot be used; one line.
         """
         self._check_place()
+        if self.adds_adapter:
+            require_peft("model.lora: got an adapter to train")
         name, folder = self.name_or_path, Path(resolve_model(self.name_or_path, self.trust_remote_code))
         if not folder.is_dir():  # a hub name without a hub: loading it says why
             position_limit(name, self.trust_remote_code)
             return 0
         _check_small_files(folder)
         layout = read_layout(folder)
-        backbone = folder / layout.backbone
+        backbone = Path(backbone_folder(str(folder)))
         _check_small_files(backbone)
         self._check_code(backbone)
-        num_weights = check_weights(backbone)
+        num_weights = check_weights(backbone) + (check_adapter(layout.adapter) if layout.adapter else 0)
         config = backbone_config(str(backbone), self.trust_remote_code)
-        tokenizer = load_tokenizer(str(backbone), self.trust_remote_code)
+        tokenizer = load_tokenizer(tokenizer_folder(str(folder)), self.trust_remote_code)
         check_against_table(tokenizer, getattr(config.get_text_config(), "vocab_size", None), name)
         if self.longest_text is not None:
             check_text_length(self.longest_text, name, self.trust_remote_code)

@@ -83,7 +83,7 @@ class Predictor:
             return int(setting)
         if not setup.device.is_gpu:
             return cpu_tokens(setup.training.activation_memory)
-        size = ModelSize.of(self.model.encoder, setup.zero.persistence_threshold)
+        size = ModelSize.of(self.model.encoder, setup.zero.persistence_threshold, setup.training)
         numbers = NUMBERS[setup.training.precision]
         averages = setup.training.ema is not None
         held = states(size, setup.zero, numbers, setup.ranks, setup.temporaries, on_gpu=True, averages=averages)

@@ -90,6 +90,7 @@ class Prediction:
             "zero": asdict(setup.zero),
             "precision": setup.training.precision,
             "parameters": self.size.total + self.size.frozen,
+            "trained_parameters": self.size.total,
             "micro_batches": self.micro_batches,
             "graphs_kept": self.graphs_kept,
             "gather": self.gather,
@@ -109,7 +110,7 @@ class Prediction:
 def predict(setup: Setup, model: UnloadedModel, step: StepSize) -> Prediction:
     """Predict one step: the memory of the rank with the largest micro-batch, the seconds of that with the most work."""
     numbers, on_gpu = NUMBERS[setup.training.precision], setup.device.is_gpu
-    size = ModelSize.of(model.encoder, setup.zero.persistence_threshold)
+    size = ModelSize.of(model.encoder, setup.zero.persistence_threshold, setup.training)
     averages = setup.training.ema is not None
     held = states(size, setup.zero, numbers, setup.ranks, setup.temporaries, on_gpu=on_gpu, averages=averages)
     busiest = max(step.shapes, key=lambda shapes: sum(model.forward_flops(shape) for shape in shapes))
@@ -136,9 +137,10 @@ def predict(setup: Setup, model: UnloadedModel, step: StepSize) -> Prediction:
 
 
 def _flops(model: UnloadedModel, shapes: Sequence[Shape], kept: int, *, recomputes: bool) -> int:
-    """A backward takes two forwards; the embed phase one; a replay without its graph, and checkpointing, one more."""
+    """A backward takes two forwards, less with frozen weights; the embed phase one; a replay without its graph, and
+    checkpointing, one more."""
     forwards = [model.forward_flops(shape) for shape in shapes]
-    return sum(forwards) * (4 if recomputes else 3) + sum(forwards[kept:])
+    return int(sum(forwards) * (1 + model.forwards_of_a_backward + recomputes)) + sum(forwards[kept:])
 
 
 def _peak_moment(moments: Mapping[str, Mapping[str, int]]) -> str:
@@ -196,7 +198,7 @@ def _start(setup: Setup, size: ModelSize, held: States) -> dict[str, int]:
     Stage 3 converts and divides the weights of the model's files one by one (`load_encoder`, as_stored).
     """
     own = setup.zero.stage > 0
-    loaded = size.largest if setup.zero.stage == 3 else size.total + size.frozen
+    loaded = size.largest_weight if setup.zero.stage == 3 else size.total + size.frozen
     return {
         "process": setup.process_bytes,
         "weights": loaded * 4 + (held.weights if own else 0),

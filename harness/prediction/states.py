@@ -9,40 +9,66 @@ Sizes are numbers of elements unless a name ends with `bytes`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from torch import nn
 
+from harness.engine.config import TrainingConfig
+from harness.engine.optimizer import groups_of
 from harness.prediction.precision import Numbers
 from harness.prediction.zero_settings import ZeroSettings
 
 _FP32, _FP64 = 4, 8
 _ADAM_MOMENTS = 2
+_PLAIN = TrainingConfig(steps=1)
 _ALIGNMENT = 2  # elements by which every rank's part of a group is rounded up (nccl_start_alignment_factor)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
     """Numbers of elements of the trained parameters: all, the groups of the optimizer, the largest, those that stage 3
-    keeps whole on every rank, and the weights that are not trained."""
+    keeps whole on every rank; of the weights that are not trained: all, and those that stage 3 keeps whole.
+
+    largest_weight: of all weights, whether they are trained or not. unpassed: of the weights that stage 3 divides, the
+    frozen ones before the first trained one, in the order of the module: no backward comes to them.
+    """
 
     total: int
     groups: tuple[int, ...]
     largest: int
     persistent: int
     frozen: int
+    frozen_persistent: int
+    largest_weight: int
+    unpassed: int
 
     @classmethod
-    def of(cls, module: nn.Module, persistence_threshold: int) -> ModelSize:
+    def of(cls, module: nn.Module, persistence_threshold: int, training: TrainingConfig = _PLAIN) -> ModelSize:
         """The sizes of a module; the groups are those of `harness.engine.optimizer.build_optimizer`."""
-        trained = [p for p in module.parameters() if p.requires_grad]
-        groups = [sum(p.numel() for p in trained if (p.ndim >= 2) is matrices) for matrices in (True, False)]
+        trained = [p.numel() for p in module.parameters() if p.requires_grad]
+        frozen = [p.numel() for p in module.parameters() if not p.requires_grad]
+        before = takewhile(lambda parameter: not parameter.requires_grad, module.parameters())
+        groups = groups_of(module, training)
         return cls(
-            total=sum(p.numel() for p in trained),
-            groups=tuple(size for size in groups if size),
-            largest=max(p.numel() for p in trained),
-            persistent=sum(p.numel() for p in trained if p.numel() < persistence_threshold),
-            frozen=sum(p.numel() for p in module.parameters() if not p.requires_grad),
+            total=sum(trained),
+            groups=tuple(sum(weight.numel() for weight in group.weights.values()) for group in groups),
+            largest=max(trained),
+            persistent=sum(size for size in trained if size < persistence_threshold),
+            frozen=sum(frozen),
+            frozen_persistent=sum(size for size in frozen if size < persistence_threshold),
+            largest_weight=max(trained + frozen),
+            unpassed=sum(p.numel() for p in before if p.numel() >= persistence_threshold),
         )
+
+    @property
+    def sharded(self) -> int:
+        """The weights that stage 3 gathers for every use and releases after it."""
+        return self.total - self.persistent + self.frozen - self.frozen_persistent
+
+    @property
+    def kept_whole(self) -> int:
+        """The weights that stage 3 keeps whole on every rank."""
+        return self.persistent + self.frozen_persistent
 
     def shares(self, ranks: int) -> list[int]:
         """The part of each group that one rank owns, rounded up."""
@@ -98,7 +124,8 @@ def states(
         found = _stage_0(size, numbers, written, temporaries)
     elif zero.stage == 3:
         reduced = max(written, size.largest * numbers.reduced.itemsize) * (ranks + 1) // ranks
-        found = _stage_3(size, zero, numbers, share, bucket, reduced, largest_update)
+        frozen_share = -(-size.frozen // ranks)
+        found = _stage_3(size, zero, numbers, (share, frozen_share), bucket, reduced, largest_update)
     else:
         buckets = bucket * (2 if zero.overlaps else 1) if on_gpu and zero.contiguous else 0
         norm = _FP64 * min(size.largest, max(size.shares(ranks)))  # get_grad_norm_direct computes in float64
@@ -154,14 +181,21 @@ def _stage_1_or_2(
 
 
 def _stage_3(
-    size: ModelSize, zero: ZeroSettings, numbers: Numbers, share: int, bucket: int, reduced: int, largest_update: int
+    size: ModelSize,
+    zero: ZeroSettings,
+    numbers: Numbers,
+    shares: tuple[int, int],
+    bucket: int,
+    reduced: int,
+    largest_update: int,
 ) -> States:
-    item, sharded = numbers.weights.itemsize, size.total - size.persistent
-    ahead = min(zero.prefetch_bucket, sharded)
+    """shares: of the trained and of the frozen weights; both kinds are divided."""
+    item, (share, frozen_share) = numbers.weights.itemsize, shares
+    ahead = min(zero.prefetch_bucket, size.sharded)
     # What is fetched ahead arrives in one tensor and is then given to the parameters, so that it is there twice.
-    gathered = min(sharded, size.largest + ahead) * item * (2 if ahead else 1)
+    gathered = min(size.sharded, size.largest_weight + ahead) * item * (2 if ahead else 1)
     return States(
-        weights=(share + size.persistent + size.frozen) * item,
+        weights=(share + frozen_share + size.kept_whole) * item,
         optimizer=share * _FP32 * (1 + _ADAM_MOMENTS),
         kept_gradients=share * numbers.gradients.itemsize,
         buffers=bucket if zero.contiguous else 0,
@@ -182,6 +216,6 @@ def _offloaded(found: States, size: ModelSize, zero: ZeroSettings, share: int, i
     host += found.kept_gradients - kept
     weights = found.weights
     if zero.weights_on_host and zero.stage == 3:
-        weights, host = size.persistent * item, host + share * item
+        weights, host = size.kept_whole * item, host + weights - size.kept_whole * item
     buffers = found.buffers + (size.largest * item if zero.stage < 3 else 0)
     return replace(found, weights=weights, optimizer=0, kept_gradients=kept, buffers=buffers, update=0, host=host)

@@ -49,10 +49,10 @@ def traffic(size: ModelSize, zero: ZeroSettings, numbers: Numbers, micro_batches
         sums = {"all_reduced": summed if to_all else 0, "reduced": 0 if to_all else summed, "gathered": weights}
     else:
         item = numbers.weights.itemsize
-        fetched = (size.total - size.persistent) * item * (forwards + micro_batches)
+        fetched = (size.sharded * (forwards + micro_batches) - size.unpassed * micro_batches) * item
         sums = {
             "all_reduced": 0 if zero.scatters else gradients * micro_batches,
             "reduced": gradients * micro_batches if zero.scatters else 0,
-            "gathered": fetched + size.persistent * item,
+            "gathered": fetched + size.kept_whole * item,
         }
     return Traffic(**sums)

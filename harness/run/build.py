@@ -12,8 +12,10 @@ from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig, with_fol
 from harness.data.plan.task import Task
 from harness.encoder.attention.soft_mask import SoftMask
 from harness.encoder.compile import compile_layers
-from harness.encoder.encoder import Encoder, fingerprint
+from harness.encoder.encoder import Encoder, fingerprint, frozen_fingerprint
 from harness.encoder.load import load_encoder
+from harness.encoder.partial.adapter import without_new_adapter
+from harness.encoder.partial.depth import trained_share
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.checkpoint import Checkpoint
 from harness.engine.graphs import GraphChoice
@@ -98,6 +100,9 @@ def _load_encoder(config: RunConfig, stage: int) -> Encoder:
     encoder = load_encoder(config.model, training.dropout, training.seed, as_stored=stage == 3)
     if config.model.attention_mask == "soft":
         encoder.soft_mask = SoftMask(config.model.soft_mask_steps or training.num_steps)
+    encoder.frozen_weights = frozen_fingerprint(encoder)
+    for line in trained_share(encoder):
+        say(line)
     if training.compile:
         compile_layers(encoder)
     return encoder
@@ -131,7 +136,7 @@ def _build_look_ahead(config: RunConfig, tasks: Sequence[Task], encoders: TextEn
 def _build_reranking(config: RunConfig, encoder: Encoder, encoders: TextEncoders) -> Reranking:
     def identity() -> dict[str, Any]:
         """What embeddings depend on besides prompts and lengths: the current weights and the pooling."""
-        weights = encoders.engine.module_state()
+        weights = without_new_adapter(encoders.engine.module_state())
         weights_hash = rank0.by_main(lambda: fingerprint(weights))
         return {"weights": weights_hash, "pooling": encoder.pooling}
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from harness.config import RunConfig, dump_tree, inference_prompts
@@ -19,6 +20,7 @@ from harness.export.formats.sizes import is_quantised, sizes_section
 from harness.export.model_card import model_card
 from harness.export.sentence_transformers_folder import embed_on_cpu, verify_model, write_model
 from harness.model_folder.find import published_name
+from harness.model_folder.layout import base_of_adapter
 from harness.prompts import ModelPrompts
 from harness.prompts.names_of_others import with_names_of_others
 from harness.report.messages import warn
@@ -44,7 +46,9 @@ def export_model(
     Args:
         out: the folder to write; an earlier one is replaced when the new one is whole and checked.
         folder: the run, whose recipe, data and scores the model card names.
-        encoder, tokeniser: the model's. model: the settings that `encoder` is loaded with.
+        encoder: the model's architecture. Its adapter is merged; the comparison is with the adapter's own outputs.
+        tokeniser: the model's tokeniser.
+        model: the settings that `encoder` is loaded with.
         weights: all weights, unsharded and float32; None: those in `encoder`. Required if ZeRO shards the encoder.
         step: how many steps the weights were trained for; None: all steps of the run.
         check_texts: if given, `out` is loaded again, and its embeddings of these texts are compared with the encoder's.
@@ -52,14 +56,12 @@ def export_model(
 
     Returns the largest difference of two embeddings, None without `check_texts`. Raises ValueError if it is above 1e-5.
     """
-    state = dict(encoder.state_dict() if weights is None else weights)
+    encoder, state, expected = _to_write(encoder, weights, tokeniser, model, check_texts)
     prompts, differences = inference_prompts(folder.config), []
     card = _model_card(folder, encoder.dim, step, with_names_of_others(prompts), reader_note(encoder.backbone.config))
 
     def compare(written: Path) -> None:
-        if check_texts:
-            trained = encoder if weights is None else _loaded(model, state)
-            expected = embed_on_cpu(trained, tokeniser, check_texts, model.longest_text)
+        if expected is not None:
             differences.append(verify_model(written, check_texts, expected, model, out))
         then(written)
 
@@ -69,10 +71,49 @@ def export_model(
     return differences[0] if differences else None
 
 
+def _to_write(
+    encoder: Encoder,
+    weights: Mapping[str, Tensor] | None,
+    tokeniser: Tokeniser,
+    model: ModelConfig,
+    check_texts: Sequence[str],
+) -> tuple[Encoder, dict[str, Tensor], np.ndarray | None]:
+    """The encoder without an adapter, its weights, and what was trained gives for the texts, before it is merged."""
+    has_adapter, expected = encoder.adapter is not None, None
+    if check_texts or has_adapter:
+        trained = encoder if weights is None else _loaded(model, weights)
+        expected = embed_on_cpu(trained, tokeniser, check_texts, model.longest_text) if check_texts else None
+        if has_adapter:
+            trained.merge_adapter()
+            return trained, trained.state_dict(), expected
+    return encoder, dict(encoder.state_dict() if weights is None else weights), expected
+
+
+def export_adapter(
+    out: Path,
+    folder: RunFolder,
+    encoder: Encoder,
+    tokeniser: Tokeniser,
+    *,
+    model: ModelConfig,
+    weights: Mapping[str, Tensor],
+    step: int,
+) -> None:
+    """Write the adapter in peft's format, as a folder that sentence-transformers can load, too. No collectives.
+
+    weights: the trained ones at least. The arguments are those of `export_model`.
+    """
+    prompts = inference_prompts(folder.config)
+    note = reader_note(encoder.backbone.config, of_adapter=True)
+    card = _model_card(folder, encoder.dim, step, with_names_of_others(prompts), note)
+    base = base_of_adapter(model.name_or_path)
+    write_model(out, encoder, dict(weights), tokeniser.tokenizer, model, prompts=prompts, card=card, adapter_base=base)
+
+
 def _loaded(model: ModelConfig, state: Mapping[str, Tensor]) -> Encoder:
     """On the CPU, whatever the run has trained on: attention that needs a GPU would fail there."""
     encoder = load_encoder(model.model_copy(update={"attention": "auto"}))
-    encoder.load_state_dict(state)
+    encoder.load_trained(state)
     return encoder
 
 

@@ -1,6 +1,6 @@
 """The folder of one run: whether the run is finished, whether it may be continued, and what it has recorded.
 
-runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  banks/  model/  tensorboard/
+runs/NAME/  recipe.yaml  run.json  metrics.jsonl  evaluation.json  checkpoints/  banks/  model/  adapter/  tensorboard/
             report.html  figures/  changes.json (see resuming/changes.py)
 """
 
@@ -74,6 +74,11 @@ class RunFolder:
     def model(self) -> Path:
         """Where the trained model is exported to."""
         return self.path / "model"
+
+    @property
+    def adapter(self) -> Path:
+        """Where the trained adapter is kept, if the run trains one; `model` holds it merged."""
+        return self.path / "adapter"
 
     @property
     def chooses_best(self) -> bool:
@@ -186,6 +191,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         replace_file(self.path / "recipe.yaml", dump(self.config))
         remove_unfinished(self.model)
+        remove_unfinished(self.adapter)
         for rankings in (self.path / BANKS).glob("step-*") if trained_steps == 0 else ():
             shutil.rmtree(rankings, ignore_errors=True)
         if self.config.evaluation.data and not self.config.evaluation.every:
@@ -278,11 +284,7 @@ class RunFolder:
         return self.scores(last) if last else {}
 
     def read(self, name: str, default: Any) -> Any:
-        """A JSON file of the folder, or `default` if it is missing.
-
-        Raises:
-            ValueError: the file holds something else than what a run writes there.
-        """
+        """A JSON file of the folder, or `default` if it is missing. Raises ValueError if a run does not write such."""
         file = self.path / name
         if not file.is_file():
             return default

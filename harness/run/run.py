@@ -135,10 +135,14 @@ class Run:
         return [text for text, _ in data.read_texts(np.arange(min(8, data.num_texts)))]
 
     def input_hashes(self) -> dict[str, Any]:
-        """Hashes of data, banks, tokenizer and guide. A checkpoint is continued only if they have not changed."""
+        """Hashes of data, banks, tokenizer, guide, frozen weights. A checkpoint is continued beside the same only."""
         data = {task.config.name: task.data.content_hash for task in self.tasks}
         guide = {} if self.guide is None else {"guide": self.guide.fingerprint}
-        return {"data": data, "banks": dict(self.bank_hashes), "tokenizer": self.tokeniser.fingerprint, **guide}
+        # A checkpoint leaves out what is frozen, or is continued by other ranks without it: it must be the same.
+        frozen = self.encoder.frozen_weights
+        frozen_weights = {} if frozen is None else {"frozen weights": frozen}
+        tokenizer = {"tokenizer": self.tokeniser.fingerprint}
+        return {"data": data, "banks": dict(self.bank_hashes), **tokenizer, **guide, **frozen_weights}
 
     def mteb_scores(self) -> Results:
         """The scores of the current weights on the tasks of `evaluation.mteb`. Every rank must call it."""

@@ -10,9 +10,10 @@ from torch import Tensor
 from harness import comm, rank0
 from harness.config import RunConfig
 from harness.encoder.load import load_encoder
+from harness.encoder.partial.config import FreezeSettings
 from harness.engine.checkpoint import checkpoint_name, find_damage
 from harness.report.console import duration
-from harness.run.export import export_model
+from harness.run.export import export_adapter, export_model
 from harness.run.folder import RunFolder
 from harness.run.run import Run
 from harness.waits import waits
@@ -53,7 +54,7 @@ def save_checkpoint(run: Run, folder: RunFolder, step: int, *, is_aside: bool = 
     is_aside: see `Checkpoints.save`.
     """
     with run.engine.averaged_weights():
-        weights = run.engine.module_state()
+        weights = run.engine.stored_state()
     state = {
         "name": run.config.name,
         "precision": run.config.training.precision,
@@ -65,7 +66,7 @@ def save_checkpoint(run: Run, folder: RunFolder, step: int, *, is_aside: bool = 
         run.engine,
         step,
         state,
-        lambda out: _export(run, folder, weights, out, step),
+        lambda out: _export_stored(run, folder, weights, out, step),
         is_best=not is_aside and rank0.by_main(lambda: folder.is_best(step)),
         is_aside=is_aside,
         arrays=run.negatives.state() if comm.is_main() else None,
@@ -88,8 +89,23 @@ def save_trained_model(run: Run, folder: RunFolder) -> None:
     if best not in (None, last_step):
         return rank0.by_main(lambda: _export_checkpoint(run, folder, best))
     with run.engine.averaged_weights():
-        weights = run.engine.module_state()
-    rank0.by_main(lambda: _export(run, folder, weights, folder.model, last_step, check_texts=run.sample_texts()))
+        weights = run.engine.stored_state()
+
+    def export() -> None:
+        if run.encoder.adapter is not None:
+            _export_adapter(run, folder, weights, folder.adapter, last_step)
+        _export(run, folder, weights, folder.model, last_step, check_texts=run.sample_texts())
+
+    rank0.by_main(export)
+
+
+def _export_stored(run: Run, folder: RunFolder, weights: Mapping[str, Tensor], out: Path, step: int) -> None:
+    """The model/ of a checkpoint: with an adapter, the adapter alone."""
+    (_export if run.encoder.adapter is None else _export_adapter)(run, folder, weights, out, step)
+
+
+def _export_adapter(run: Run, folder: RunFolder, weights: Mapping[str, Tensor], out: Path, step: int) -> None:
+    export_adapter(out, folder, run.encoder, run.tokeniser, model=run.config.model, weights=weights, step=step)
 
 
 def _export_checkpoint(run: Run, folder: RunFolder, step: int) -> None:
@@ -100,10 +116,15 @@ def _export_checkpoint(run: Run, folder: RunFolder, step: int) -> None:
             "restore it, or set evaluation.main_metric: null, which takes the last step"
         )
     source = str(checkpoint / "model")
-    # On the CPU, whatever the run has trained on: attention that needs a GPU would fail there.
-    model = run.config.model.model_copy(update={"name_or_path": source, "attention": "auto"})
-    encoder = load_encoder(model).eval()
-    export_model(folder.model, folder, encoder, run.tokeniser, model=model, step=step, check_texts=run.sample_texts())
+    # On the CPU, whatever the run has trained on: attention that needs a GPU would fail there. The folder has the head
+    # and the adapter, if any.
+    changes = {"name_or_path": source, "attention": "auto", "lora": None, "freeze": FreezeSettings()}
+    model = run.config.model.model_copy(update=changes)
+    encoder, tokeniser = load_encoder(model).eval(), run.tokeniser
+    if encoder.adapter is not None:  # before it is merged
+        weights = encoder.state_dict()
+        export_adapter(folder.adapter, folder, encoder, tokeniser, model=model, weights=weights, step=step)
+    export_model(folder.model, folder, encoder, tokeniser, model=model, step=step, check_texts=run.sample_texts())
 
 
 def _export(

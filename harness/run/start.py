@@ -18,9 +18,10 @@ from harness.report.metrics_file import read_rows
 from harness.report.report import EVALUATION, METRICS
 from harness.run.build import build_run
 from harness.run.folder import RunFolder
+from harness.run.places import check_places
 from harness.run.run import Run
 from harness.run.startup.check import check_ranks
-from harness.run.tasks import check_places, settings_without_effect
+from harness.run.tasks import settings_without_effect
 from harness.settings.allocator import keep_freed_memory, return_freed_memory
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import xxhash
 
 from harness import comm, rank0
-from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig, inference_prompts, max_lengths
+from harness.config import LoadedRecipe, RunConfig, inference_prompts, max_lengths
 from harness.data.bank.file import FACTS, BankFacts, check_bank, open_bank
 from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import Candidates, ListedCandidates, NegativeBank
@@ -16,17 +16,16 @@ from harness.data.config import TaskConfig
 from harness.data.plan.nothing_to_learn import nothing_to_learn
 from harness.data.plan.quotas import with_quotas
 from harness.data.plan.task import Task
-from harness.data.source.locate import cache_root
 from harness.data.table.findings import remarks
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.end_of_text import end_of_texts
+from harness.encoder.partial.adapter import without_new_adapter
 from harness.evaluation.mteb.during_training import MtebTasks
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
-from harness.files import check_output
 from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
 from harness.model_folder.configuration import position_limit
 from harness.model_folder.preflight import Preflight, check_attention
@@ -35,8 +34,7 @@ from harness.report.messages import say, show_counts, warn
 from harness.report.trackers.table import check_trackers
 from harness.run.alarms.settings import useless_settings
 from harness.run.objective import check_divisible
-from harness.run.places import locate_for, locate_source
-from harness.run.startup.outputs import check_outputs
+from harness.run.places import check_room, locate_for, locate_source
 
 BANK_OFFSET = 10  # the paper's value (section 3.1): the first results of a search are often unlabelled positives
 
@@ -95,27 +93,11 @@ def check_models(config: RunConfig) -> None:
         attention_mask=model.attention_mask,
         append_eos=model.append_eos,
         largest_dim=model.matryoshka_dims[-1] if model.matryoshka_dims and model.projection_dim is None else None,
+        adds_adapter=model.lora is not None,
     )
     request.check()
     if guide is not None:
         Preflight(guide.name_or_path, "guide", guide.trust_remote_code, longest_text=guide.max_length).check()
-
-
-def check_places(config: RunConfig) -> None:
-    """Check, before anything is read or loaded, that the run can write where it will. Every rank must call it.
-
-    How much room it needs is known, and checked, once the model is found: see `check_machine`.
-
-    Raises:
-        ValueError: `output` or `data.cache` cannot be written to.
-    """
-
-    def check() -> None:
-        for path in (Path(config.output), *(Path(config.output) / name for name in (CHECKPOINTS, BANKS))):
-            check_output(path, "output")
-        check_output(cache_root(config.data.cache), "data.cache")
-
-    rank0.by_main(check)
 
 
 def check_machine(loaded: LoadedRecipe) -> None:
@@ -131,7 +113,7 @@ def check_machine(loaded: LoadedRecipe) -> None:
             "training.precision: bf16 or fp32 unless this only tries a recipe out"
         )
     check_attention(config.model.attention)
-    rank0.by_main(lambda: check_outputs(config))
+    rank0.by_main(lambda: check_room(config))
 
 
 def load_tokeniser(model: ModelConfig) -> Tokeniser:
@@ -244,7 +226,7 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, 
     """
     if loaded.config.mining.rule == "none" or loaded.config.mining.start != "ranking":
         return
-    model = {"weights": fingerprint(encoder.state_dict()), "pooling": encoder.pooling}
+    model = {"weights": fingerprint(without_new_adapter(encoder.state_dict())), "pooling": encoder.pooling}
     for task in tasks:
         if task.bank is None or not task.bank.num_slots:
             continue

@@ -29,6 +29,7 @@ ONLY_IMPORTERS = {
     "typer": ("harness/cli/", "harness/__main__.py"),
     "click": (),
     "argparse": ("kernels/fused_contrastive/triton/compile_table.py",),
+    "peft": ("harness/encoder/partial/",),
     "tensorboard": ("harness/report/trackers/",),
     "wandb": ("harness/report/trackers/wandb.py",),
     "mlflow": ("harness/report/trackers/mlflow.py",),

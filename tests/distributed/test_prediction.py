@@ -27,16 +27,21 @@ COLLECTIVES = {
 }  # fmt: skip
 
 
-def make_module() -> Any:
+def make_module(*, frozen: bool = False) -> Any:
     from transformers import BertConfig, BertModel
 
     from harness.encoder.encoder import Encoder
+    from harness.encoder.partial.config import FreezeSettings
+    from harness.encoder.partial.depth import freeze
 
     torch.manual_seed(0)
     sizes = {"vocab_size": 1200, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     config = BertConfig(**sizes, **no_dropout, intermediate_size=256, max_position_embeddings=32)
-    return Encoder(BertModel(config, add_pooling_layer=False), ("mean",))
+    encoder = Encoder(BertModel(config, add_pooling_layer=False), ("mean",))
+    if frozen:
+        freeze(encoder, FreezeSettings(embeddings=True, layers=2))
+    return encoder
 
 
 def temporaries() -> float:
@@ -50,7 +55,7 @@ def zero_json(stage: int, **changes: Any) -> dict[str, Any]:
     return tree
 
 
-def hold_and_send(stages: tuple[int, ...]) -> dict[int, dict[str, Any]]:
+def hold_and_send(stages: tuple[int, ...], frozen: bool = False) -> dict[int, dict[str, Any]]:
     """On each rank: bytes at the moments of a second step (weights from outside left out), and tensors sent in it."""
     import torch.distributed as dist
 
@@ -66,15 +71,15 @@ def hold_and_send(stages: tuple[int, ...]) -> dict[int, dict[str, Any]]:
 
     for name in COLLECTIVES:  # once, because DeepSpeed looks some of them up once
         setattr(dist, name, counted(name, getattr(dist, name)))
-    return {stage: _second_step(stage, sent) for stage in stages}
+    return {stage: _second_step(stage, sent, frozen=frozen) for stage in stages}
 
 
-def _second_step(stage: int, sent: Counter[str]) -> dict[str, Any]:
+def _second_step(stage: int, sent: Counter[str], *, frozen: bool) -> dict[str, Any]:
     from harness.engine.zero import ZeroEngine
     from harness.prediction.counted.live_bytes import LiveBytes
     from harness.types import TokenBatch
 
-    module, steps = make_module(), []
+    module, steps = make_module(frozen=frozen), []
     batch = TokenBatch(torch.ones(2, 8, dtype=torch.int64), torch.ones(2, 8, dtype=torch.int64))
     with LiveBytes([*module.parameters(), *module.buffers()]) as live:
         engine = ZeroEngine(module, TrainingConfig(steps=9), zero_json(stage))
@@ -138,6 +143,25 @@ def test_what_replay_and_update_add_is_predicted(real: dict[int, dict[str, Any]]
     assert found["update peak"] - found["embed"] == pytest.approx(held.update, rel=0.05, abs=0.02 * weights)
     if stage == 3:
         assert found["embed peak"] - found["embed"] == pytest.approx(held.gathered, rel=0.25)
+
+
+@pytest.mark.distributed
+def test_frozen_weights_are_held_and_gathered_but_have_no_gradient_and_no_optimizer_state() -> None:
+    """Stage 1 holds them whole and sends none; stage 3 divides them and gathers them for every pass."""
+    found = run_ranks(RANKS, hold_and_send, (1, 3), True)[0]
+    for stage in (1, 3):
+        zero = ZeroSettings.of(zero_json(stage))
+        size = ModelSize.of(make_module(frozen=True), zero.persistence_threshold)
+        held = states(size, zero, NUMBERS["fp32"], RANKS, temporaries(), on_gpu=True)
+        given = size.frozen * 4 if stage == 1 else 0  # stage 1 leaves them where they were
+        expected = held.weights - given + held.optimizer + held.kept_gradients + (held.buffers if stage == 3 else 0)
+        assert found[stage]["embed"] == pytest.approx(expected, rel=0.02), stage
+        between = found[stage]["replay 1"] - found[stage]["embed"] - (held.buffers if stage == 1 else 0)
+        assert between == pytest.approx(held.summed_gradients, abs=0.02 * size.total * 4), stage
+        expected_sent = traffic(size, zero, NUMBERS["fp32"], MICRO_BATCHES, 2 * MICRO_BATCHES)
+        for kind in ("all_reduced", "reduced", "gathered"):
+            sent = found[stage]["sent"].get(kind, 0)
+            assert sent == pytest.approx(getattr(expected_sent, kind), rel=0.02, abs=1000), (stage, kind)
 
 
 @pytest.mark.distributed

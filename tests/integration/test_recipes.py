@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from harness.config import RECIPES, load_recipe
-from harness.encoder.config import ModelConfig
 from tests.ranks import leave_out_report, run_ranks
 from tests.tiny import make_data, make_model, make_recipe
 from tests.unit.encoder.attention.decoders import make_decoder
@@ -87,18 +86,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, d
     make_decoder(folder / "decoder")
     make_data(folder)
     make_recipe(folder)
-    names = sorted((name for name in NAMES if _is_known(name)), key=lambda name: name in STARTS_FROM)
+    names = sorted(NAMES, key=lambda name: name in STARTS_FROM)
     return folder, dict(zip(names, run_ranks(1, plan_and_train, names, folder)[0], strict=True))
-
-
-def _is_known(name: str) -> bool:
-    return name != WITH_LORA or "lora" in ModelConfig.model_fields
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_recipe_is_planned_and_trained_for_two_steps(trained, name):
-    if not _is_known(name):
-        pytest.skip("model.lora is not in this version yet")
     last = trained[1][name]
     assert last["step"] == 2
     assert 0 < last["loss"] < float("inf")

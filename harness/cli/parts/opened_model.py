@@ -19,6 +19,7 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.load import config_of_folder, load_encoder
+from harness.encoder.partial.adapter import without_new_adapter
 from harness.encoder.stored_prompts import missing_prompts, prompts_of_folder
 from harness.engine.budget import micro_batch_tokens
 from harness.engine.precision import Autocast, weight_dtype
@@ -57,7 +58,7 @@ class OpenedModel:
         """Everything that its embeddings depend on, apart from rounding."""
         return {
             "model": self.name,
-            "weights": fingerprint(self.encoder.state_dict()),
+            "weights": fingerprint(without_new_adapter(self.encoder.state_dict())),
             "pooling": self.encoder.pooling,
             "tokenizer": self.tokeniser.fingerprint,
             "prompts": self.prompts.for_pairs(),

@@ -40,10 +40,14 @@ def memory_table(prediction: Prediction) -> Table:
 
 def cost_lines(prediction: Prediction) -> list[str]:
     """Traffic and seconds of a step, in words."""
+    from harness.encoder.partial.depth import trained_line
+
     sent, times, setup = prediction.sent, prediction.seconds, prediction.setup
     parts = ", ".join(f"{name} {_bytes(num_bytes)}" for name, num_bytes in sent.items() if num_bytes)
     replayed, setting = prediction.micro_batches - prediction.graphs_kept, setup.training.activation_memory
-    lines = [
+    size = prediction.size
+    lines = [trained_line(size.total, size.total + size.frozen)] if size.frozen else []
+    lines += [
         f"a rank keeps the graphs of {prediction.graphs_kept} of {prediction.micro_batches} micro-batches"
         + (f" and encodes {replayed} twice" if replayed else "")
         + f" (training.activation_memory: {setting})"

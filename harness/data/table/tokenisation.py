@@ -19,7 +19,7 @@ from harness.data.table.tokens.words import WordEncoder, word_encoder
 from harness.model_folder.configuration import backbone_config, position_limit
 from harness.model_folder.end_of_text import AppendEos, append_end
 from harness.model_folder.find import no_such_model, resolve_model
-from harness.model_folder.layout import backbone_folder, read_layout
+from harness.model_folder.layout import backbone_folder, read_layout, tokenizer_folder
 from harness.model_folder.tokenizer import load_tokenizer
 from harness.types import PromptedText, TokenBatch
 
@@ -45,7 +45,7 @@ class Tokeniser:
         "auto": if it can. The tokenizer that is saved with the model does it, too.
         """
         folder = resolve_model(name_or_path, trust_remote_code)
-        layout, path = read_layout(folder), backbone_folder(folder)
+        layout, path = read_layout(folder), tokenizer_folder(folder)
         try:
             self.tokenizer = load_tokenizer(path, trust_remote_code)
         except OSError as error:

@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig
 
 from harness.encoder.config import ModelConfig
 from harness.model_folder.configuration import is_bidirectional
+from harness.model_folder.layout import Layout
 
 _OF_GEMMA = "use_bidirectional_attention"
 
@@ -35,6 +36,13 @@ def with_attention_mask(settings: PreTrainedConfig, config: ModelConfig) -> PreT
     return settings
 
 
+def as_adapter_says(config: ModelConfig, layout: Layout) -> ModelConfig:
+    """The settings with the attention that the folder's adapter was trained with, unless they name one."""
+    if config.attention_mask is not None or layout.is_causal is None:
+        return config
+    return config.model_copy(update={"attention_mask": "causal" if layout.is_causal else "bidirectional"})
+
+
 def shortest_window(settings: PreTrainedConfig) -> int | None:
     """Tokens that a token reads in the layers that do not read whole texts; None if all of them do."""
     text: Any = settings.get_text_config()
@@ -44,10 +52,18 @@ def shortest_window(settings: PreTrainedConfig) -> int | None:
     return min((size for size in found if isinstance(size, int)), default=None)
 
 
-def reader_note(settings: PreTrainedConfig) -> str | None:
-    """One line for a model card: which readers of an exported folder know that it is bidirectional; None: it is not."""
+def reader_note(settings: PreTrainedConfig, *, of_adapter: bool = False) -> str | None:
+    """One line for a model card: which readers of an exported folder know that it is bidirectional; None: it is not.
+
+    of_adapter: the folder holds an adapter, whose readers take config.json of the model that it changes.
+    """
     if not is_bidirectional(settings):
         return None
+    if of_adapter:
+        return (
+            "bidirectional, which only this harness reads from an adapter's folder (sentence_bert_config.json); others "
+            "take the attention of the base model's config.json without a word: serve the merged model instead"
+        )
     if getattr(settings.get_text_config(), _OF_GEMMA, None):
         return (
             "bidirectional (config.json: use_bidirectional_attention), which transformers reads from 4.56 on; other "

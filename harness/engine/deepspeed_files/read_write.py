@@ -28,20 +28,25 @@ _FORCE_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch.load, str
 _LOADS = (_FORCE_WEIGHTS_ONLY, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")  # torch refuses both at once
 
 
-def write_state(engine: Any, folder: Path, state: dict[str, Any]) -> None:
-    """Write the weights and optimizer state of a DeepSpeed engine, and `state`, below `folder`. Every rank calls it."""
+def write_state(engine: Any, folder: Path, state: dict[str, Any], *, with_frozen: bool) -> None:
+    """Write the weights and optimizer state of a DeepSpeed engine, and `state`, below `folder`. Every rank calls it.
+
+    with_frozen: whether weights that are not trained are written, too.
+    """
     with print_to_log():
-        engine.save_checkpoint(str(folder), tag=FOLDER, client_state=state, save_latest=False)
+        engine.save_checkpoint(
+            str(folder), tag=FOLDER, client_state=state, save_latest=False, exclude_frozen_parameters=not with_frozen
+        )
 
 
-def read_state(engine: Any, folder: Path) -> dict[str, Any]:
+def read_state(engine: Any, folder: Path, *, with_frozen: bool) -> dict[str, Any]:
     """Restore what `write_state` wrote; returns its `state`. Every rank must call it, before the first step.
 
     Raises:
         ValueError: there are no such files, or one holds something else than values, whatever that is.
     """
     with print_to_log(), values_only(folder / FOLDER):
-        loaded, state = engine.load_checkpoint(str(folder), tag=FOLDER)
+        loaded, state = engine.load_checkpoint(str(folder), tag=FOLDER, load_module_strict=with_frozen)
     if loaded is None:
         raise ValueError(f"{folder}: got no DeepSpeed state; set checkpoint.resume: never to start afresh")
     return state

@@ -9,21 +9,24 @@ import deepspeed
 import torch
 from torch import Tensor
 
-from harness.engine.optimizer import groups_of
 from harness.engine.resharding.whole import WholeState
 
 Values = dict[str, Tensor]  # of one weight, flat and whole: fp32, exp_avg, exp_avg_sq, and average if there is one
 
 
-def load_divided_anew(engine: Any, stage: int, folder: Path, saved_stage: int) -> dict[str, Any]:
+def load_divided_anew(
+    engine: Any, stage: int, folder: Path, saved_stage: int, groups: list[list[str]]
+) -> dict[str, Any]:
     """Load DeepSpeed's files of any number of ranks, saved at `saved_stage`, into an engine of ZeRO stage `stage`.
+
+    groups: the names of the trained weights in the order of the optimizer's groups.
 
     Returns what the engine itself had stored beside them. Every rank must call it, before the first step.
 
     Raises:
         ValueError: see `take_over`, `WholeState`.
     """
-    state = WholeState(folder, saved_stage, [list(group) for group in groups_of(engine.module)])
+    state = WholeState(folder, saved_stage, groups)
     take_over(engine, stage, state)
     return state.client_state
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 
 class LiveBytes(TorchDispatchMode):
-    """Inside this context, `now` and `peak` are the bytes of the tensors made in it; `flops` counts forward products.
+    """Inside this context, `now` and `peak` are the bytes of the tensors made in it; `flops` counts matrix products.
 
     A tensor made before, such as a weight, does not count. reset: the peak starts again from what is held now.
     """
@@ -42,6 +42,8 @@ class LiveBytes(TorchDispatchMode):
             self.flops += flop_registry[packet](*args, **kwargs, out_val=result)
         elif "scaled_dot_product" in str(packet) and "for_cpu" in str(packet) and "backward" not in str(packet):
             self.flops += sdpa_flop_count(args[0].shape, args[1].shape, args[2].shape)
+        elif "scaled_dot_product" in str(packet) and "for_cpu" in str(packet):
+            self.flops += sdpa_backward_flop_count(*(args[index].shape for index in range(4)))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and not tensor.is_meta:
                 self._count(tensor.untyped_storage())

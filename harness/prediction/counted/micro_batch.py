@@ -34,7 +34,8 @@ class MicroBatchCost:
     forward: the most that the forward with a graph holds at once.
     backward: the most that the backward holds at once, with the graph and without the finished gradients of parameters.
     with_gradients: the same with the gradients of the parameters that this backward has finished.
-    forward_flops: floating-point operations of one forward, matrix products only.
+    forward_flops, backward_flops: floating-point operations of one pass, matrix products only. With gradient
+        checkpointing the backward has those of the forward, too.
     """
 
     embed: int
@@ -43,6 +44,7 @@ class MicroBatchCost:
     backward: int
     with_gradients: int
     forward_flops: int
+    backward_flops: int
 
 
 class CannotCountError(ValueError):
@@ -76,6 +78,17 @@ class UnloadedModel:
     def recomputes(self) -> bool:
         """Whether the backward computes the forward again (gradient checkpointing)."""
         return any(getattr(module, "gradient_checkpointing", False) for module in self.encoder.modules())
+
+    @property
+    def forwards_of_a_backward(self) -> float:
+        """Operations of a backward in those of a forward, without what checkpointing computes again.
+
+        It is 2 where all weights are trained: by the states, and by the weights. Frozen weights need only the former.
+        """
+        if all(parameter.requires_grad for parameter in self.encoder.parameters()):
+            return 2.0
+        cost = self.cost(1, _LONG)
+        return max(0.0, cost.backward_flops / cost.forward_flops - self.recomputes)
 
     def forward_flops(self, shape: tuple[int, int]) -> int:
         """Operations of one forward: a · tokens + b · tokens · length, with a and b from two counted lengths."""
@@ -112,7 +125,7 @@ class UnloadedModel:
         embed, flops = live.peak, live.flops
         with LiveBytes(tensors) as live:
             embedding_BD = self._forward(num_texts, length)
-            forward, graph = live.peak, live.now
+            forward, graph, before = live.peak, live.now, live.flops
             live.reset()
             finished = _FinishedGradients(self.parameters, live)
             with finished:
@@ -120,7 +133,8 @@ class UnloadedModel:
         for parameter in self.parameters:
             parameter.grad = None
         finished.measure()
-        return MicroBatchCost(embed, graph, forward, finished.most_without, finished.most, flops)
+        backward_flops = live.flops - before
+        return MicroBatchCost(embed, graph, forward, finished.most_without, finished.most, flops, backward_flops)
 
     def _forward(self, num_texts: int, length: int) -> Tensor:
         with self._context():

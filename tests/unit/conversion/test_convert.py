@@ -121,8 +121,11 @@ def test_arguments_as_json_and_a_command_line_of_tevatron(tmp_path: Path, data: 
         "deepspeed --include localhost:0,1 --module tevatron.retriever.driver.train --deepspeed z/ds_zero3_config.json"
     )
     words += " --model_name_or_path m --dataset_path d.jsonl --query_prefix q: --pooling eos --max_steps 4 --grad_cache"
+    words += " --lora --lora_r 8 --lora_target_modules q_proj,v_proj --append_eos_token"
     found = convert(read_given(words.split(), None))
     assert (found.ranks, found.tree["deepspeed"]) == (2, "zero3")
+    assert found.tree["model"]["lora"] == {"rank": 8, "target_modules": ["q_proj", "v_proj"]}
+    assert found.tree["model"]["append_eos"] is True
     assert found.tree["loss"]["temperature"] == 1.0
     assert found.tree["tasks"][0]["negatives"] == {"per_query": 7}  # their default group of 8
     assert said(found)["grad_cache"] == "none"

@@ -44,7 +44,7 @@ def test_what_deepspeed_prints_while_it_saves_and_loads_is_not_shown(
 
     engine = object.__new__(ZeroEngine)
     engine.engine = Printing()
-    engine._loss_scale = LossScale("fp32")
+    engine._loss_scale, engine._saves_frozen = LossScale("fp32"), True
     engine.save(tmp_path)
     engine.load(tmp_path)
     assert capsys.readouterr().out == ""

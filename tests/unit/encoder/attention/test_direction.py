@@ -43,6 +43,21 @@ def test_a_later_token_changes_an_earlier_state_with_bidirectional_attention_onl
         assert change_of_earlier_states(both_ways, padding) > 1e-3
 
 
+def test_the_folder_of_an_adapter_says_which_attention_it_was_trained_with(tmp_path):
+    """Its backbone is configured by the model that it changes, which is causal; its scores would be others."""
+    folder, out = make_decoder(tmp_path / "in"), tmp_path / "out"
+    settings = config(folder, attention_mask="bidirectional", pooling="mean", max_length=8, lora={"rank": 4})
+    encoder, tokeniser = load_encoder(settings).eval(), Tokeniser(str(folder))
+    state, prompts = encoder.state_dict(), ModelPrompts()
+    write_model(out, encoder, state, tokeniser.tokenizer, settings, prompts=prompts, card="", adapter_base=str(folder))
+    found = load_encoder(config_of_folder(str(out))).eval()
+    assert change_of_earlier_states(found.backbone, 3) > 1e-3
+    expected = embed_on_cpu(encoder, tokeniser, TEXTS, 8)
+    assert abs(embed_on_cpu(found, tokeniser, TEXTS, 8) - expected).max() < 1e-6
+    again = config(out, attention_mask="causal", max_length=8)
+    assert change_of_earlier_states(load_encoder(again).backbone.eval(), 3) == 0
+
+
 @pytest.mark.parametrize(("name", "mask"), [("qwen3", "bidirectional"), ("gemma3", "bidirectional"), ("llama", "soft")])
 def test_an_export_is_bidirectional_for_who_knows_no_option(tmp_path, name, mask):
     """sentence-transformers and transformers read config.json and nothing of the recipe."""
