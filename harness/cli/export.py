@@ -11,8 +11,8 @@ from harness.cli.mistakes import mistakes_in_one_line
 from harness.cli.options import DataRoot, TrustRemoteCode, Verbose
 
 if TYPE_CHECKING:
-    from harness.encoder.config import ModelConfig
     from harness.cli.parts.exported_forms import Forms
+    from harness.encoder.config import ModelConfig
     from harness.export.hub import Upload
     from harness.run.folder import RunFolder
 
