@@ -54,9 +54,7 @@ class Layout:
     default_prompt_name: str | None = None  # the prompt of texts for which no other prompt is chosen
     similarity: str | None = None  # `similarity_fn_name`: cosine, dot, euclidean or manhattan
     adapter: StoredAdapter | None = None  # LoRA; the backbone is that of the model that it changes
-    is_causal: bool | None = (
-        None  # attention that an adapter was trained with; None: that of the backbone's config.json
-    )
+    is_causal: bool | None = None  # attention that an adapter was trained with; None: as config.json says
 
 
 def read_layout(path: str | Path) -> Layout:

@@ -75,12 +75,12 @@ def add_unloaded_adapter(
     require_peft("model.lora: got an adapter")
     dropout = {} if lora is None else {"lora_dropout": lora.dropout}
     arguments = stored.peft_arguments | dropout if stored is not None else _arguments(lora, backbone)  # type: ignore[arg-type]
-    with _where_it_is():
+    with _modules_stay():
         return _inject(backbone, arguments, dtype)
 
 
 @contextmanager
-def _where_it_is() -> Iterator[None]:
+def _modules_stay() -> Iterator[None]:
     """Modules stay on their device: peft moves each to that of its layer, and torch refuses to swap fake tensors."""
     moved = nn.Module.to
     nn.Module.to = lambda module, *_arguments, **_names: module  # type: ignore[method-assign, assignment]
