@@ -99,7 +99,8 @@ def about_this_run(device: torch.device, repeats: int, arguments: Sequence[str])
         "chip": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "threads": torch.get_num_threads(),
-        "versions": {package: installed_version(package) for package in PACKAGES},
+        # torch with its build (+cu130), which the metadata of PyPI's package does not name
+        "versions": {package: installed_version(package) for package in PACKAGES} | {"torch": torch.__version__},
         "temperature": TEMPERATURE,
         "repeats": repeats,
         "rows": [],

@@ -82,6 +82,7 @@ def package_versions() -> dict[str, str | None]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = None
+    versions["torch"] = torch.__version__  # with its build (+cu130), which the metadata of PyPI's package does not name
     return versions
 
 

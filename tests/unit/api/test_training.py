@@ -86,6 +86,7 @@ def test_a_training_after_others_has_the_bits_of_one_alone_and_leaves_the_proces
 ) -> None:
     """Groups, ports, DeepSpeed's globals and generators outlive a training unless they are put away; the first of
     these three ends with an error in the middle of a step, and the second has another ZeRO stage."""
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # as here: sums in the same order
     importlib.import_module("harness.trainer")  # what libraries set when they are imported stays
     before = process_state()
     with monkeypatch.context() as patched:
