@@ -52,6 +52,25 @@ def test_every_figure_stands_in_the_page_with_its_picture_its_file_and_words_for
     assert "loss of the step, over step: run from 2 at 1 to 0.3333 at 6" in alt_of(page, "loss")
 
 
+def test_losses_are_means_over_the_sizes_that_are_trained_and_the_page_says_so(tmp_path: Path) -> None:
+    """A sum over three sizes reads as three times the loss of the same run with one."""
+    three = write_run(tmp_path / "three", **{"model.matryoshka_dims": [8, 16, 32]})
+    weighted = write_run(tmp_path / "w", **{"model.matryoshka_dims": [8, 16], "model.matryoshka_weights": [1, 0.5]})
+    plain = write_run(tmp_path / "plain")
+    text = loss(group([three, weighted, plain])).alt
+    for name, first in (("three", "0.6667"), ("w", "1.333"), ("plain", "2")):
+        assert f"{name} from {first} at 1" in text.replace(": ", " "), text
+    assert "the sum over them" in loss(group([three])).caption
+    assert "the sum over them" not in loss(group([plain])).caption
+
+
+def test_the_evaluation_has_the_starting_models_score_as_a_line(tmp_path: Path) -> None:
+    page = page_of([write_run(tmp_path / "run")], tmp_path / "out")
+    assert "start from 0.25 at 0 to 0.25 at 6" in alt_of(page, "evaluation").replace(": ", " ")
+    other = [write_run(tmp_path / "one", **{"mining.rule": "v2"}), write_run(tmp_path / "two", seed=1)]
+    assert alt_of(page_of(other, tmp_path / "both"), "evaluation").count("start") == len(("faq", "similar"))
+
+
 def test_nothing_in_the_page_is_requested_from_anywhere(tmp_path: Path) -> None:
     page = page_of([write_run(tmp_path / "run")], tmp_path / "run")
     addresses = re.findall(r'(?:src|href|action|data)\s*=\s*"([^"]*)"', page) + re.findall(r"url\(([^)]*)\)", page)
