@@ -54,7 +54,7 @@ def evaluation(groups: Sequence[Group]) -> Picture:
 
 
 def matryoshka(groups: Sequence[Group]) -> Picture:
-    """Each data set's main metric by the number of dimensions kept, for the last evaluation and the start."""
+    """Each data set's main metric by the number of dimensions kept, for the model and the start."""
     panels = []
     for dataset, metric in main_metrics(groups).items():
         ends = [_by_dim(group, dataset, metric, at_end=True) for group in groups]
@@ -63,9 +63,7 @@ def matryoshka(groups: Sequence[Group]) -> Picture:
         lines = [Line("start", start, None) for start in (starts[:1] if same else starts)]
         lines += [Line(group.label, end, i) for i, (group, end) in enumerate(zip(groups, ends, strict=True))]
         panels.append(Panel(f"{dataset}\n{metric}", lines, x_label="dimensions"))
-    caption = (
-        "Scores of embeddings cut to their first dimensions: the last evaluation, and the starting model (dotted)."
-    )
+    caption = "Scores of embeddings cut to their first dimensions: the trained model, and the starting model (dotted)."
     return line_picture("matryoshka", "Scores by Matryoshka dimension", caption, panels)
 
 
@@ -149,8 +147,8 @@ def _panel(
 
 
 def _by_dim(group: Group, dataset: str, metric: str, *, at_end: bool) -> Curve:
-    runs = [run for run in group.runs if run.last_evaluation or not at_end]
-    return curve_of_points([_dims(run, dataset, metric, run.last_evaluation if at_end else 0) for run in runs])
+    runs = [run for run in group.runs if run.step_of_scores or not at_end]
+    return curve_of_points([_dims(run, dataset, metric, run.step_of_scores if at_end else 0) for run in runs])
 
 
 def _dims(run: RunHistory, dataset: str, metric: str, step: int) -> dict[float, float]:

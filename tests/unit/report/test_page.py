@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -17,8 +18,8 @@ from harness.report.figures.negatives import draw_fixed_thresholds, draw_replace
 from harness.report.figures.phases import mean_seconds
 from harness.report.history import RunHistory, group
 from harness.report.page import write_report
-from harness.report.tables import results
-from tests.report_runs import V1, write_run
+from harness.report.tables import overview, results
+from tests.report_runs import V1, read, write_run
 
 NAMES = [draw.__name__ for draw in FIGURES]
 REPLACED_AT = (2, 3, 5)
@@ -168,6 +169,19 @@ def test_results_are_given_before_and_after_with_the_spread_over_seeds(tmp_path:
     assert [one.metric for one in results(groups, all_metrics=True)][:3] == [
         "ndcg_at_10", "ndcg_at_10@8", "ndcg_at_10@16",
     ]  # fmt: skip
+
+
+def test_the_result_of_a_run_that_chose_its_best_step_is_that_step(tmp_path: Path) -> None:
+    """The last evaluation may be of weights that are not in model/."""
+    write_run(tmp_path / "run")
+    entries = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    better = {"step": 3, "dataset": "faq", "metrics": {"ndcg_at_10": 0.875}}
+    (tmp_path / "run" / "evaluation.json").write_text(json.dumps([*entries, better]))
+    facts = {"name": "run", "steps": 6, "best": {"step": 3, "metric": "faq/ndcg_at_10", "score": 0.875}}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
+    run = read(tmp_path / "run")
+    assert [row.after for row in results(group([run]), all_metrics=False) if row.dataset == "faq"] == ["0.8750"]
+    assert overview([run]).common["model of step"] == "3"
 
 
 def test_a_run_without_a_second_evaluation_has_no_result_yet(tmp_path: Path) -> None:
