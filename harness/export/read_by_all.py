@@ -26,6 +26,9 @@ OLD_TOKENIZER_CLASS, NEW_TOKENIZER_CLASS = "PreTrainedTokenizerFast", "Tokenizer
 # What transformers 4 calls the base of the rotary positions in layers that see all, and in layers that see a window.
 ROPE_BASES = {"modernbert": ("global_rope_theta", "local_rope_theta")}
 ROPE_BASES_OF_WINDOWS = ("rope_theta", "rope_local_base_freq")  # of Gemma 3 and of others with two kinds of layers
+# Decoders that text-embeddings-inference reads both ways by this key, and transformers and vLLM by `is_causal`.
+_BOTH_WAYS_BY_TWO_KEYS = ("llama", "mistral", "qwen3")
+KEY_OF_BOTH_WAYS = "use_bidirectional_attention"
 # Models that have other names for the base and for the rotated part.
 _OWN_ROPE_NAMES = {"gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}}
 
@@ -112,7 +115,8 @@ def _modules(folder: Path) -> None:
 
 
 def _configuration(path: Path, matryoshka_dims: Sequence[int] | None) -> None:
-    """config.json: transformers 4's names for rotary positions, and what vLLM asks for before it cuts a vector.
+    """config.json: the names of transformers 4 and of servers for rotary positions and for bidirectional attention,
+    and what vLLM asks for before it cuts a vector.
 
     A model that is not trained for several sizes loses the keys of the model that it started from.
     """
@@ -121,7 +125,15 @@ def _configuration(path: Path, matryoshka_dims: Sequence[int] | None) -> None:
         config.pop(key, None)
     if matryoshka_dims:
         config |= {"is_matryoshka": True, "matryoshka_dimensions": list(matryoshka_dims)}
-    _write(path, config | rope_of_transformers_4(config))
+    if config.get("model_type") in _BOTH_WAYS_BY_TWO_KEYS:
+        config.pop(KEY_OF_BOTH_WAYS, None)
+        if config.get("is_causal") is False:
+            config[KEY_OF_BOTH_WAYS] = True
+    config |= rope_of_transformers_4(config)
+    if config.get("model_type") == "gemma3_text" and "rope_scaling" not in config:
+        # text-embeddings-inference stops at the two entries of Gemma 3; transformers 5 reads the older names as well.
+        config.pop("rope_parameters", None)
+    _write(path, config)
 
 
 def _tokenizer(path: Path, model_input_names: Sequence[str]) -> None:

@@ -4,7 +4,8 @@ Two keys of config.json make a decoder bidirectional, so that whoever loads the 
 
 - `use_bidirectional_attention: true`, of Gemma and Gemma 3 (transformers from 4.56 on; it halves the sliding window, so
   that a token reads as many tokens as before);
-- `is_causal: false`, of every other model of transformers from 5.2 on, and in vLLM of Qwen2, Qwen3 and Llama.
+- `is_causal: false`, of every other model of transformers from 5.2 on, and in vLLM of Llama, Mistral, Phi 3, Qwen2 and
+  Qwen3. An export of Llama, Mistral or Qwen3 has the other key as well, for text-embeddings-inference.
 """
 
 from __future__ import annotations
@@ -28,12 +29,21 @@ def with_attention_mask(settings: PreTrainedConfig, config: ModelConfig) -> PreT
     if config.attention_mask is None:
         return settings
     is_causal = config.attention_mask == "causal"
-    if settings.get_text_config() is settings and isinstance(getattr(settings, _OF_GEMMA, ""), bool | None):
+    if _is_gemma(settings):
         if is_bidirectional(settings) == is_causal:
             settings = type(settings).from_dict({**settings.to_dict(), _OF_GEMMA: not is_causal})
     elif is_bidirectional(settings) == is_causal:
-        settings.get_text_config().is_causal = is_causal
+        text: Any = settings.get_text_config()
+        text.is_causal = is_causal
+        if hasattr(text, _OF_GEMMA):  # that is_causal is beside in an export, for text-embeddings-inference
+            setattr(text, _OF_GEMMA, not is_causal)
     return settings
+
+
+def _is_gemma(settings: PreTrainedConfig) -> bool:
+    """Whether the model obeys `use_bidirectional_attention`; with `is_causal` it does not, and has both for others."""
+    text: Any = settings.get_text_config()
+    return text is settings and isinstance(getattr(text, _OF_GEMMA, ""), bool | None) and not hasattr(text, "is_causal")
 
 
 def as_adapter_says(config: ModelConfig, layout: Layout) -> ModelConfig:
@@ -64,12 +74,13 @@ def reader_note(settings: PreTrainedConfig, *, of_adapter: bool = False) -> str 
             "bidirectional, which only this harness reads from an adapter's folder (sentence_bert_config.json); others "
             "take the attention of the base model's config.json without a word: serve the merged model instead"
         )
-    if getattr(settings.get_text_config(), _OF_GEMMA, None):
+    if _is_gemma(settings):
         return (
             "bidirectional (config.json: use_bidirectional_attention), which transformers reads from 4.56 on; other "
             "readers may take it for causal, so compare vectors before serving"
         )
     return (
-        "bidirectional (config.json: is_causal false), which transformers reads from 5.2 on, and vLLM for Qwen2, Qwen3 "
-        "and Llama; older and other readers take it for causal without a word, so compare vectors before serving"
+        "bidirectional (config.json: is_causal false), which transformers reads from 5.2 on, vLLM for Llama, Mistral, "
+        "Phi 3, Qwen2 and Qwen3, and text-embeddings-inference from 1.9 on for Llama, Mistral, Qwen2 and Qwen3; older "
+        "and other readers take it for causal without a word, so compare vectors before serving"
     )

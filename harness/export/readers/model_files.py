@@ -11,12 +11,13 @@ from harness.model_folder.json_files import read_json
 from harness.model_folder.layout import HeadModule, Layout, read_layout
 from harness.model_folder.pooling import PoolingMode
 
-# The names that sentence-transformers < 5.4 gives to modules, and those that it gives since then.
-OLD_MODULE = "sentence_transformers.models."
-NEW_MODULES = ("sentence_transformers.base.modules.", "sentence_transformers.sentence_transformer.modules.")
-DECODERS = frozenset(
-    ["gemma", "gemma2", "gpt2", "gpt_neox", "llama", "mistral", "mixtral", "opt", "phi", "phi3", "qwen2", "qwen3"]
-)  # model types of which a token sees only those before it
+OLD_MODULE = "sentence_transformers.models."  # what sentence-transformers < 5.4 puts before the names of modules
+# Model types of which a token sees only those before it, unless config.json says otherwise: those with a key of their
+# own (`use_bidirectional_attention`), and those that transformers 5 asks for `is_causal`.
+_WITH_OWN_KEY = frozenset(["gemma", "gemma3_text"])
+DECODERS = _WITH_OWN_KEY | frozenset(
+    ["gemma2", "gpt2", "gpt_neox", "llama", "mistral", "mixtral", "opt", "phi", "phi3", "qwen2", "qwen3"]
+)
 LENGTH_FILES = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -76,9 +77,23 @@ class ModelFiles:
         return self.layout.pooling or ("mean",)
 
     @property
+    def model_type(self) -> str:
+        return str(self.config.get("model_type"))
+
+    @property
     def looks_both_ways(self) -> bool:
         """Whether this is a decoder whose tokens see those after them, by transformers 5's `is_causal`."""
-        return self.config.get("is_causal") is False and str(self.config.get("model_type")) in DECODERS
+        return self.config.get("is_causal") is False and self.model_type in DECODERS - _WITH_OWN_KEY
+
+    @property
+    def looks_both_ways_by_own_key(self) -> bool:
+        """Whether this is a Gemma whose tokens see those after them, by its own `use_bidirectional_attention`."""
+        return bool(self.config.get("use_bidirectional_attention")) and self.model_type in _WITH_OWN_KEY
+
+    @property
+    def tokenizer(self) -> dict[str, Any]:
+        """tokenizer.json; empty if there is none."""
+        return self._json(f"{self.layout.backbone}/tokenizer.json", dict) or {}
 
     @property
     def dense(self) -> list[HeadModule]:

@@ -50,6 +50,10 @@ def _judge_old(files: ModelFiles, *, reader: Reader, needs_length_file: bool) ->
     if not files.modules:
         found.notes.append("no modules.json: takes the mean of the tokens' states")
     found.add(transformers_4.findings(files), "transformers 4: ")
+    if reader is _V3 and files.looks_both_ways_by_own_key:
+        found.differs.append(
+            "transformers 4.51.3: use_bidirectional_attention is not read: a token does not see those after"
+        )
     return found.verdict(reader)
 
 

@@ -1,7 +1,8 @@
 """transformers 4: the configuration's rotary positions, the tokenizer's class and special tokens.
 
 Source: transformers 4.51.3 and 4.57.6, `modeling_rope_utils.py`, `configuration_*.py`, `tokenization_auto.py`,
-`tokenization_utils_base.py`; run with both versions by tests/readers.
+`tokenization_utils_base.py`; run with both versions by tests/readers. `use_bidirectional_attention` of Gemma came with
+4.56 (pull request 40694 of transformers), `is_causal` in config.json with 5.2.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _USUAL_DEFAULTS = {"rope_theta": 10_000.0}
 def judge(files: ModelFiles) -> Verdict:
     """What transformers 4 makes of the backbone and the tokenizer. It knows nothing of pooling, head and prompts."""
     found = findings(files)
+    if files.looks_both_ways_by_own_key:
+        found.notes.append("before 4.56 a token does not see those after it: use_bidirectional_attention is not read")
     found.notes.append("reads backbone and tokenizer only: pooling, head and prompts are sentence-transformers'")
     return found.verdict(READER)
 

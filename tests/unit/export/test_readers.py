@@ -70,7 +70,7 @@ MISTAKES: dict[str, tuple[str, str, dict[str, Any], dict[str, str]]] = {
         "qwen3",
         "config.json",
         {"rope_theta": None},
-        {"transformers-4": "wrongly", "sentence-transformers-3": "wrongly", "text-embeddings-inference": "not"},
+        {"transformers-4": "wrongly", "sentence-transformers-3": "wrongly"},
     ),
     "no base of windows": (
         "modernbert",
@@ -113,7 +113,7 @@ MISTAKES: dict[str, tuple[str, str, dict[str, Any], dict[str, str]]] = {
         "qwen3",
         "config.json",
         {"is_causal": False},
-        {"transformers-4": "wrongly", "text-embeddings-inference": "wrongly", "llama.cpp": "wrongly"},
+        {"transformers-4": "wrongly", "text-embeddings-inference": "wrongly", "vllm": "rightly"},
     ),
     "prompts that mteb drops": (
         "bert",
