@@ -67,13 +67,15 @@ def measure(queries: int, mebibytes: int) -> Cost:
     """Train two steps; the second is timed. Call it in a process of its own."""
     from harness.config import load_recipe
     from harness.run.build import build_run
+    from harness.run.start import memory_allocator
     from harness.settings.environment import prepare_environment
     from harness.trainer import train_step
 
     prepare_environment()
     with tempfile.TemporaryDirectory() as folder:
-        recipe = _write_recipe(Path(folder), queries, mebibytes)
-        run = build_run(load_recipe(str(recipe), []))
+        loaded = load_recipe(str(_write_recipe(Path(folder), queries, mebibytes)), [])
+        memory_allocator(loaded.config, stage=1)  # as a run sets it: where no graph is kept, freed memory goes back
+        run = build_run(loaded)
         steps = run.steps(after=0)
         _forget_peak()
         train_step(run, next(steps))
