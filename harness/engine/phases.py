@@ -55,13 +55,14 @@ class _Rows:
     """
 
     def __init__(self, step: Step) -> None:
-        self._counts, self._rows_TD = step.texts_per_batch, None
+        self._counts = step.texts_per_batch
+        self._rows: tuple[Tensor, ...] = ()
 
     def copied(self, index: int, embedding_BD: Tensor) -> Tensor:
         """[texts, D]: a copy of the embeddings of a micro-batch, without its graph and without a padding row."""
-        if self._rows_TD is None:
-            self._rows_TD = embedding_BD.new_empty((sum(self._counts), embedding_BD.shape[1]))
-        copy_BD = self._rows_TD.split(self._counts)[index]
+        if not self._rows:
+            self._rows = embedding_BD.new_empty((sum(self._counts), embedding_BD.shape[1])).split(self._counts)
+        copy_BD = self._rows[index]
         return copy_BD.copy_(embedding_BD[: len(copy_BD)].detach())
 
 
