@@ -132,7 +132,8 @@ def _of_schema(part: dict[str, Any], definitions: dict[str, Any]) -> str:
     kind = part.get("type")
     if kind == "array":
         inner = part.get("items") or (part.get("prefixItems") or [{}])[0]
-        return f"a list of {_of_schema(inner, definitions)}"
+        several = re.sub("^(whole number|number|text)", r"\1s", _of_schema(inner, definitions))
+        return f"a list of {several}"
     names = {
         "integer": "whole number",
         "number": "number",

@@ -55,7 +55,7 @@ def test_a_key_is_read_from_docstring_comment_and_schema() -> None:
     assert keys == {
         "first": ("text", "required", "The one"),
         "second": ("number or null", "null", "The other, which goes on here"),
-        "third": ("a list of text", '["a"]', "Also over two lines"),
+        "third": ("a list of texts", '["a"]', "Also over two lines"),
         "fourth": ("true or false", "false", "Above, in two lines"),
         "parts": ("a list of sections", "", "A part of it"),
         "parts.NAME.size": ("whole number ≥ 1, ≤ 1,000", "3", "How large it is"),
