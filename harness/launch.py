@@ -11,6 +11,7 @@ that they leave (`rank_watch.py`) and ends as they did, leaves no process behind
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -111,6 +112,10 @@ class _Job:
         if status == statuses.DONE and not found and _starts_ranks_here(self.command):
             _say("the launcher ended before any rank had started, as it does when a signal ends its second level")
             return statuses.UNEXPECTED
+        if status == statuses.DONE and not found and (unfinished := _unfinished_run(self.command)) is not None:
+            # DeepSpeed reports 0 if a signal ends pdsh, which has started all ranks.
+            _say(f"the launcher ended with status 0, but the run in {unfinished} has not finished")
+            return statuses.CONTINUE if self.was_asked else statuses.UNEXPECTED
         of_ranks = statuses.of_ranks(found)
         return status if of_ranks == statuses.DONE else of_ranks
 
@@ -195,6 +200,16 @@ def run_folder(command: list[str]) -> Path | None:
         return Path(output[-1] if output else load_recipe(recipe, changes).config.output)
     except ValueError:
         return None
+
+
+def _unfinished_run(command: list[str]) -> Path | None:
+    """The run folder, if its run.json can be seen from here and tells of a run that has not reached its end."""
+    folder = run_folder(command)
+    try:
+        facts = None if folder is None else json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return folder if isinstance(facts, dict) and not facts.get("finished") else None
 
 
 def _kill_group(group: int) -> None:

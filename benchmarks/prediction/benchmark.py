@@ -148,7 +148,7 @@ def measured(case: Case, rank: int, port: int) -> tuple[int, float]:
 
     comm.initialise()
     loaded = load(case)
-    memory_allocator(loaded.config)  # as a run sets it: where no graph is kept, freed memory goes back
+    memory_allocator(loaded.config, case.stage)  # as a run sets it: where no graph is kept, freed memory goes back
     run = build_run(loaded)
     rows = [train_step(run, step) for step in run.steps(after=0)]
     peak = peak_memory_bytes()

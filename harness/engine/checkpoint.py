@@ -246,6 +246,9 @@ def find_damage(folder: Path) -> str | None:
         manifest = dict(json.loads((folder / MANIFEST).read_text()))
     except (OSError, ValueError, TypeError):
         return "got no readable manifest.json (the save did not finish)"
+    missing = [name for name in (STATE, ARRAYS) if name not in manifest]
+    if missing:
+        return f"got a manifest.json that does not name {' and '.join(missing)}"
     return find_changes(folder, manifest)
 
 

@@ -61,7 +61,11 @@ def read_hostfile(path: Path) -> dict[str, int]:
     if not path.is_file():
         raise ValueError(f"--hostfile: got {path}, which is no file, expected one with a line HOST slots=N per host")
     hosts: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: got {error}, expected text in UTF-8, a line HOST slots=N per host") from None
+    for number, line in enumerate(lines, start=1):
         text = line.partition("#")[0].strip()
         found = re.fullmatch(r"(\S+)\s+slots=([1-9]\d*)", text)
         if text and (found is None or found[1] in hosts):

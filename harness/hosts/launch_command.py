@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 from harness.process.launch_words import launch_words, num_gpus
 
@@ -77,8 +78,9 @@ def _with_hosts(
     variables |= {"HARNESS_USER_ENV_FILE": environment.get("DS_ENV_FILE", ""), "DS_ENV_FILE": file.name}
     variables["PDSH_SSH_ARGS_APPEND"] = f"{environment.get('PDSH_SSH_ARGS_APPEND', '')} {_SSH}".strip()
     checked = [sys.executable, "-m", "harness.hosts.hostfile", file.name, *flags]
-    done = subprocess.run(checked, env={**environment, **variables}, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(checked, env={**environment, **variables}, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ValueError("--hostfile: got hosts that cannot be used, as said above; correct the file or the hosts")
+        Path(file.name).unlink()
+        raise ValueError(done.stderr.strip())
     module = words.index("--module")
     return [*words[:module], *done.stdout.split(), *words[module:]], file.name

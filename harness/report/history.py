@@ -55,6 +55,12 @@ class RunHistory:
         """The last step with an evaluation; 0 if only the starting model was evaluated, or nothing."""
         return max((entry["step"] for entry in self.evaluations), default=0)
 
+    @property
+    def step_of_scores(self) -> int:
+        """The step whose scores are the run's result: that of its model, or of the last evaluation; 0 if none."""
+        best = self.facts.get("best")
+        return int(best["step"]) if best else self.last_evaluation
+
 
 @dataclass(frozen=True)
 class Group:

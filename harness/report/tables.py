@@ -57,11 +57,12 @@ def overview(runs: Sequence[RunHistory]) -> Overview:
 def results(groups: Sequence[Group], *, all_metrics: bool) -> list[ResultRow]:
     """The main metric of each data set, or every metric and its Matryoshka prefixes, before and after training.
 
-    For several seeds: mean ± standard deviation. `after` is each run's last evaluation.
+    For several seeds: mean ± standard deviation. `after`: of the step of each run's model, which is the last unless
+    `evaluation.main_metric` has chosen another.
     """
     rows = []
     for dataset, main in main_metrics(groups).items():
-        scores_of_runs = [run.scores(run.last_evaluation).get(dataset, {}) for group in groups for run in group.runs]
+        scores_of_runs = [run.scores(run.step_of_scores).get(dataset, {}) for group in groups for run in group.runs]
         scores_of_runs += [run.scores(0).get(dataset, {}) for group in groups for run in group.runs]
         metrics = dict.fromkeys(key for scores in scores_of_runs for key in scores if all_metrics or key == main)
         for key in metrics:
@@ -71,7 +72,7 @@ def results(groups: Sequence[Group], *, all_metrics: bool) -> list[ResultRow]:
 
 def _result(group: Group, dataset: str, metric: str) -> tuple[str, str, str]:
     before_R = np.array([_score(run, 0, dataset, metric) for run in group.runs])
-    after_R = np.array([_score(run, run.last_evaluation or -1, dataset, metric) for run in group.runs])
+    after_R = np.array([_score(run, run.step_of_scores or -1, dataset, metric) for run in group.runs])
     return _mean(before_R, ".4f"), _mean(after_R, ".4f"), _mean(after_R - before_R, "+.4f")
 
 
@@ -98,6 +99,7 @@ def _facts(run: RunHistory) -> dict[str, str]:
         "seed": _text(facts.get("seed")),
         "steps": f"{num_steps:,} of {facts['steps']:,}" if "steps" in facts else f"{num_steps:,}",
         "state": "finished" if facts.get("finished") else "unfinished",
+        "model of step": _text((facts.get("best") or {}).get("step")),
         "resumed after step": _text(facts.get("resumed_from") or None),
         "ranks": _text(facts.get("world_size")),
         "hardware": _text(", ".join(dict.fromkeys(gpus)) or hardware.get("cpu")),

@@ -17,7 +17,7 @@ from harness.encoder.load import load_encoder
 from harness.encoder.partial.adapter import without_new_adapter
 from harness.encoder.partial.depth import trained_share
 from harness.engine.budget import micro_batch_tokens
-from harness.engine.checkpoint import Checkpoint
+from harness.engine.checkpoint import STATE, Checkpoint
 from harness.engine.graphs import GraphChoice
 from harness.engine.zero import ZeroEngine, check_deepspeed_json
 from harness.mining.dynamic import DynamicNegatives
@@ -115,7 +115,13 @@ def _micro_batch_tokens(config: RunConfig, encoder: Encoder, checkpoint: Checkpo
     """
     setting = config.training.micro_batch_tokens
     if checkpoint is not None and setting == "auto":
-        return int(checkpoint.state["micro_batch_tokens"])
+        before = checkpoint.state.get("micro_batch_tokens")
+        if type(before) is not int or before < 1:
+            raise ValueError(
+                f"{checkpoint.folder / STATE}: got micro_batch_tokens {before}, expected the budget of the run; set "
+                "training.micro_batch_tokens to a number"
+            )
+        return before
     training = config.training
     return micro_batch_tokens(setting, encoder, training.precision, training.activation_memory)
 

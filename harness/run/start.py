@@ -22,7 +22,8 @@ from harness.run.places import check_places
 from harness.run.run import Run
 from harness.run.startup.check import check_ranks
 from harness.run.tasks import settings_without_effect
-from harness.settings.allocator import keep_freed_memory, return_freed_memory
+from harness.settings.allocator import keep_freed_memory, return_freed_memory, return_large_blocks
+from harness.settings.deepspeed_json import load_deepspeed_json, zero_stage
 
 
 def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, RunFolder, int]:
@@ -38,7 +39,8 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, Run
     ranks = f"{comm.world_size()} rank{'s' if comm.world_size() > 1 else ''}"
     say(f"{ranks} on {comm.device().type}: loading the model, then the data")
     if comm.device().type == "cpu":
-        say(f"memory allocator: {memory_allocator(loaded.config)}")
+        stage = zero_stage(load_deepspeed_json(loaded.config.deepspeed, loaded.recipe_folder))
+        say(f"memory allocator: {memory_allocator(loaded.config, stage)}")
     check_ranks(loaded)
     checkpoint = folder.newest_checkpoint()
     show_prompts(loaded.config, folder.config)
@@ -59,11 +61,13 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, Run
     return run, folder, trained_steps
 
 
-def memory_allocator(config: RunConfig) -> str | None:
+def memory_allocator(config: RunConfig, stage: int) -> str | None:
     """How the C library's allocator is set for a run, in words; the first call sets it. None on a GPU."""
     if comm.device().type != "cpu":
         return None
-    return return_freed_memory() if config.training.activation_memory == 0 else keep_freed_memory()
+    if config.training.activation_memory == 0:
+        return return_freed_memory()
+    return return_large_blocks() if stage == 3 else keep_freed_memory()
 
 
 def show_prompts(recipe: RunConfig, filled: RunConfig) -> None:

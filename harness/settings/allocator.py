@@ -52,6 +52,19 @@ def keep_freed_memory() -> str:
 
 
 @cache
+def return_large_blocks() -> str:
+    """Let blocks go back that a kept heap would find no room for again: layers that ZeRO 3 gathers and frees.
+
+    What the user has set stays. Returns what was done, in words.
+    """
+    done = keep_freed_memory()
+    libc = _glibc()
+    if done.startswith("freed") and libc is not None:
+        libc.mallopt(_MMAP_THRESHOLD, _SYSTEM_MMAP_BYTES)
+    return done
+
+
+@cache
 def return_freed_memory() -> str:
     """Let large blocks, and what is free at the heap's end, go back: less is held, at the cost of mapping it anew.
 

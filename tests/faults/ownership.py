@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -140,10 +139,10 @@ def killed(who: str) -> Callable[[Path], Seen]:
         status, text = job.end()
         took = time.monotonic() - started
         left = [process for process in below if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-        said = len(re.findall("ended", text)) == 1
-        words = "rank 1 (host" if "local_rank" in who else "ended"
+        words, longest = ("rank 1 (host", 10) if "local_rank" in who else ("has ended, so its ranks end", 40)
+        said = sum(words in line for line in text.splitlines()) == 1
         lost = f"{len(left)} processes are left" if left else NOTHING
-        return seen(status, text, words, 137, lost, said and took < 40)
+        return seen(status, text, words, 137, lost, said and took < longest)
 
     return run
 

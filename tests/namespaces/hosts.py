@@ -6,6 +6,7 @@ They share this machine's files, as hosts with a shared folder do. Nothing of th
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 NETWORK = "10.77.13"
+_NUMBERS = itertools.count()
 _PROGRAMS = ("ip", "unshare", "ssh", "ssh-keygen", "pdsh", "/usr/sbin/sshd")
 
 
@@ -74,7 +76,7 @@ class Hosts:
 @contextmanager
 def hosts(folder: Path, count: int = 2) -> Iterator[Hosts]:
     """Hosts that are joined by a bridge as long as the context lasts."""
-    made = Hosts(folder, f"h{os.getpid()}n", count)
+    made = Hosts(folder, f"h{os.getpid()}n{next(_NUMBERS)}", count)  # the kernel forgets deleted links later
     bridge, servers = f"{made.prefix}b", []
     try:
         _write_ssh(made)

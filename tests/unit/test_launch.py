@@ -210,3 +210,15 @@ def test_a_launcher_that_ends_before_any_rank_has_started_has_not_succeeded() ->
     assert done.stderr.startswith("launch.sh: the launcher ended before any rank had started")
     for elsewhere in (["--hostfile=hosts"], ["--help"]):
         assert subprocess.run([*command, *elsewhere], timeout=60, check=False).returncode == 0
+
+
+def test_a_launcher_that_ends_well_before_the_run_of_other_hosts_has_ended_is_no_success(tmp_path: Path) -> None:
+    """DeepSpeed reports 0 if a signal ends pdsh; the ranks, on other hosts, leave their statuses there."""
+    command = [sys.executable, "-c", LAUNCH, "--", sys.executable, "-c", "pass", "--hostfile", "F", "--module"]
+    command += ["harness", "train", "demo", f"--output={tmp_path}"]
+    for facts, status in (('{"finished": null}', 1), ('{"finished": "2026-01-01"}', 0), ("{", 0)):
+        (tmp_path / "run.json").write_text(facts)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == status, facts
+        said = f"launch.sh: the launcher ended with status 0, but the run in {tmp_path} has not finished\n"
+        assert done.stderr == (said if status else "")

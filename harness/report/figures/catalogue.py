@@ -18,11 +18,18 @@ _GIB = 2**30
 
 
 def loss(groups: Sequence[Group]) -> Picture:
-    """The loss of the step, and the loss of every task."""
+    """The loss of the step, and the loss of every task, each as the mean over the sizes that are trained."""
     names = dict.fromkeys(key for group in groups for run in group.runs for key in run.columns if key[:5] == "loss/")
-    panels = [_panel("loss of the step", groups, "loss")]
-    panels += [_panel(f"task {name[5:]}", groups, name) for name in names]
-    caption = "The step's loss (all tasks, weighted) and each task's own, unweighted."
+    panels = [_loss_panel("loss of the step", groups, "loss")]
+    panels += [_loss_panel(f"task {name[5:]}", groups, name) for name in names]
+    caption = (
+        "The step's loss (all tasks, weighted) and each task's own, unweighted: each step (faint), and "
+        "the mean of neighbouring steps."
+    )
+    if any(_sum_of_levels(group) != 1 for group in groups):
+        caption += (
+            " With Matryoshka sizes the step trains, and metrics.jsonl records, the sum over them; drawn is the mean."
+        )
     return line_picture("loss", "Loss", caption, panels)
 
 
@@ -41,12 +48,13 @@ def evaluation(groups: Sequence[Group]) -> Picture:
                 for run in group.runs
             ]
             lines.append(Line(group.label, curve_of_points(points), position))
-        panels.append(Panel(f"{dataset}\n{metric}", lines))
-    return line_picture("evaluation", "Evaluation", "Held-out scores; step 0 is the starting model.", panels)
+        panels.append(Panel(f"{dataset}\n{metric}", [*_starts(lines), *lines]))
+    caption = "Held-out scores over the steps. Dotted: the starting model."
+    return line_picture("evaluation", "Evaluation", caption, panels)
 
 
 def matryoshka(groups: Sequence[Group]) -> Picture:
-    """Each data set's main metric by the number of dimensions kept, for the last evaluation and the start."""
+    """Each data set's main metric by the number of dimensions kept, for the model and the start."""
     panels = []
     for dataset, metric in main_metrics(groups).items():
         ends = [_by_dim(group, dataset, metric, at_end=True) for group in groups]
@@ -55,9 +63,7 @@ def matryoshka(groups: Sequence[Group]) -> Picture:
         lines = [Line("start", start, None) for start in (starts[:1] if same else starts)]
         lines += [Line(group.label, end, i) for i, (group, end) in enumerate(zip(groups, ends, strict=True))]
         panels.append(Panel(f"{dataset}\n{metric}", lines, x_label="dimensions"))
-    caption = (
-        "Scores of embeddings cut to their first dimensions: the last evaluation, and the starting model (dotted)."
-    )
+    caption = "Scores of embeddings cut to their first dimensions: the trained model, and the starting model (dotted)."
     return line_picture("matryoshka", "Scores by Matryoshka dimension", caption, panels)
 
 
@@ -96,7 +102,7 @@ def throughput(groups: Sequence[Group]) -> Picture:
 
 def memory(groups: Sequence[Group]) -> Picture:
     """The most memory rank 0 had held by each step."""
-    panels = [_panel("GiB", groups, "memory_bytes", 1 / _GIB)]
+    panels = [_panel("GiB", groups, "memory_bytes", [1 / _GIB] * len(groups))]
     caption = "The most that rank 0 had held so far: GPU memory allocated, or resident memory without a GPU."
     return line_picture("memory", "Peak memory", caption, panels)
 
@@ -106,18 +112,43 @@ FIGURES: tuple[Callable[[Sequence[Group]], Picture], ...] = (
 )  # fmt: skip
 
 
-def _panel(title: str, groups: Sequence[Group], column: str, factor: float = 1.0) -> Panel:
+def _starts(lines: Sequence[Line]) -> list[Line]:
+    """The score at step 0 of each line that goes on, as a level line; one line if all start alike."""
+    found: dict[float, float] = {}
+    for line in lines:
+        steps_P, score_P = line.curve.x_P, line.curve.mean_P
+        if len(steps_P) > 1 and steps_P[0] == 0:
+            found[float(score_P[0])] = max(float(steps_P[-1]), found.get(float(score_P[0]), 0.0))
+    return [Line("start", curve_of_points([{0.0: score, last: score}]), None) for score, last in found.items()]
+
+
+def _loss_panel(title: str, groups: Sequence[Group], column: str) -> Panel:
+    scales = [1 / _sum_of_levels(group) for group in groups]
+    return _panel(title, groups, column, scales, is_noisy=True)
+
+
+def _sum_of_levels(group: Group) -> float:
+    """What the losses of a run's Matryoshka sizes weigh together; 1 without."""
+    settings = group.runs[0].settings
+    dims, weights = settings.get("model.matryoshka_dims"), settings.get("model.matryoshka_weights")
+    return float(sum(weights) if weights else len(dims or [1]))
+
+
+def _panel(
+    title: str, groups: Sequence[Group], column: str, factors: Sequence[float] = (), *, is_noisy: bool = False
+) -> Panel:
+    """factors: one per group (default: 1) that its values are multiplied by."""
     lines = []
-    for position, group in enumerate(groups):
+    for position, (group, factor) in enumerate(zip(groups, factors or [1.0] * len(groups), strict=True)):
         raw = curve(group.runs, column)
         scaled = replace(raw, mean_P=raw.mean_P * factor, low_P=raw.low_P * factor, high_P=raw.high_P * factor)
-        lines.append(Line(group.label, scaled, position))
+        lines.append(Line(group.label, scaled, position, is_noisy=is_noisy))
     return Panel(title, lines)
 
 
 def _by_dim(group: Group, dataset: str, metric: str, *, at_end: bool) -> Curve:
-    runs = [run for run in group.runs if run.last_evaluation or not at_end]
-    return curve_of_points([_dims(run, dataset, metric, run.last_evaluation if at_end else 0) for run in runs])
+    runs = [run for run in group.runs if run.step_of_scores or not at_end]
+    return curve_of_points([_dims(run, dataset, metric, run.step_of_scores if at_end else 0) for run in runs])
 
 
 def _dims(run: RunHistory, dataset: str, metric: str, step: int) -> dict[float, float]:

@@ -11,6 +11,7 @@ from harness.report.history import RunHistory
 
 MAX_POINTS = 200  # of a line; more steps are averaged in bins
 MAX_MARKS = 400  # steps with replacements that are marked one by one
+_SMOOTHED_SHARE, _LEAST_SMOOTHED = 0.1, 7  # of a line's points, which a point of its smoothed line is the mean of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,21 @@ def curve(runs: Sequence[RunHistory], column: str) -> Curve:
     has_band_B = kept_B if width > 1 or len(runs) > 1 else np.zeros_like(kept_B)
     low_B, high_B = (np.where(has_band_B, edge_B, np.nan) for edge_B in (low_B, high_B))
     return Curve(x_B[kept_B], centre_B[kept_B], low_B[kept_B], high_B[kept_B])
+
+
+def smoothed(raw: Curve) -> Curve:
+    """The mean of each point and its neighbours, a tenth of the line or 7 points; at its ends a line fit to these.
+
+    A step's loss depends on which texts it has drawn, by more than what the model learns in it. A line too short to
+    have neighbours is left empty. No band. (A filter of Savitzky and Golay, of the first order.)
+    """
+    from scipy.signal import savgol_filter
+
+    width = 2 * (max(_LEAST_SMOOTHED, round(len(raw) * _SMOOTHED_SHARE)) // 2) + 1
+    if len(raw) < width:
+        return curve_of_points([{}])
+    no_band_P = np.full(len(raw), np.nan)
+    return Curve(raw.x_P, savgol_filter(raw.mean_P, width, polyorder=1), no_band_P, no_band_P)
 
 
 def bin_width(last_step: int) -> int:

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, StrMethodFormatter
 
-from harness.report.figures.curve import Curve
+from harness.report.figures.curve import Curve, smoothed
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 GREY = "#666666"
@@ -52,12 +52,16 @@ STYLE: Any = {  # matplotlib lists every key it allows as a type
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A curve to draw. `position` among the page's groups decides its look; None: grey, with `dashes`."""
+    """A curve to draw. `position` among the page's groups decides its look; None: grey, with `dashes`.
+
+    is_noisy: its values are drawn faint, and their smoothed line on top.
+    """
 
     label: str
     curve: Curve
     position: int | None
     dashes: str = ":"
+    is_noisy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,9 @@ def tidy(axes: Axes) -> None:
 def draw_line(axes: Axes, line: Line) -> None:
     """Draw a line, its band if it has one, and a few markers (one per point if the line is short)."""
     curve, look = line.curve, look_of(line.position) if line.position is not None else _quiet(line)
+    if line.is_noisy and len(trend := smoothed(curve)):
+        axes.plot(curve.x_P, curve.mean_P, color=look["color"], linewidth=0.6, alpha=0.35)
+        curve = trend
     every = max(1, -(-len(curve) // _MARKERS_PER_LINE))
     first = (line.position or 0) * every // 3 % every  # so that equal lines do not hide each other's markers
     axes.plot(curve.x_P, curve.mean_P, label=short(line.label), markevery=(first, every), **look)

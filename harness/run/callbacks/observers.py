@@ -90,7 +90,7 @@ def _open_report(run: Run, folder: RunFolder, trained_steps: int) -> Report:
         run.evaluation_facts(),
         {
             "loss_implementation": run.objective.loss.implementation,
-            "allocator": memory_allocator(run.config),
+            "allocator": memory_allocator(run.config, run.engine.stage),
             "changes": folder.changes.read() if trained_steps else [],
             "trackers": list(run.config.report.trackers),
             "epochs": epochs_fact(run.config),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +65,26 @@ def test_ranks_are_the_gpus_unless_somebody_chooses(gpus: Any) -> None:
     assert after(words, "--num_accelerators") == "2"
     assert after(words, "harness") == "check"
     assert variables == {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}
+
+
+def test_hosts_are_checked_first_and_what_they_get_lies_in_no_file_that_stays(
+    gpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus(0)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "hosts").write_text("127.0.0.1 slots=2\n")
+    flags = ["--hostfile", str(tmp_path / "hosts"), "--launcher", "slurm"]
+    words, variables = launch_command(["r", *flags], None, 0, {**os.environ, "DS_ENV_FILE": "mine"})
+    assert after(words, "--remove") == variables["DS_ENV_FILE"]
+    assert Path(variables["DS_ENV_FILE"]).is_file()
+    assert variables["HARNESS_USER_ENV_FILE"] == "mine"
+    assert variables["PDSH_SSH_ARGS_APPEND"].startswith("-oServerAliveInterval")
+    assert "--num_accelerators" not in words
+    before = set(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"^--hostfile: got none, which is no file, [^\n]*$"):
+        launch_command(["r", "--hostfile=none"], None, 0, dict(os.environ))
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_the_command_becomes_the_launcher(monkeypatch: pytest.MonkeyPatch, gpus: Any) -> None:

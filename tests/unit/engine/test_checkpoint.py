@@ -64,8 +64,9 @@ def test_only_the_last_k_and_the_best_are_kept(checkpoints):
         lambda folder: (folder / "model/model.safetensors").unlink(),
         lambda folder: (folder / "manifest.json").unlink(),
         lambda folder: (folder / "manifest.json").write_text('{"deepspeed'),
+        lambda folder: (folder / "manifest.json").write_text("{}"),
     ],
-    ids=["truncated", "same size, other bytes", "file missing", "no manifest", "torn manifest"],
+    ids=["truncated", "same size, other bytes", "file missing", "no manifest", "torn manifest", "empty manifest"],
 )
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(checkpoints, warnings, damage):
     save(checkpoints, 5, 10)

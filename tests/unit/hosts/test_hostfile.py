@@ -43,6 +43,12 @@ def test_a_hostfile_that_deepspeed_would_pass_over_or_break_at_costs_one_line(
     assert printed.out == ""
 
 
+def test_a_hostfile_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_bytes("gerät slots=2\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"hosts: got 'utf-8' codec .*, expected text in UTF-8"):
+        read_hostfile(tmp_path / "hosts")
+
+
 def test_flags_are_found_in_both_spellings() -> None:
     assert option(["--x", "1", "-H", "f"], "--hostfile", "-H") == "f"
     assert option(["--hostfile=f"], "--hostfile", "-H") == "f"

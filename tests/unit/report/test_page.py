@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -17,8 +18,8 @@ from harness.report.figures.negatives import draw_fixed_thresholds, draw_replace
 from harness.report.figures.phases import mean_seconds
 from harness.report.history import RunHistory, group
 from harness.report.page import write_report
-from harness.report.tables import results
-from tests.report_runs import V1, write_run
+from harness.report.tables import overview, results
+from tests.report_runs import V1, read, write_run
 
 NAMES = [draw.__name__ for draw in FIGURES]
 REPLACED_AT = (2, 3, 5)
@@ -50,6 +51,25 @@ def test_every_figure_stands_in_the_page_with_its_picture_its_file_and_words_for
         assert 'src="data:image/png;base64,' in figure_of(page, name)
         assert len(alt_of(page, name)) > 40
     assert "loss of the step, over step: run from 2 at 1 to 0.3333 at 6" in alt_of(page, "loss")
+
+
+def test_losses_are_means_over_the_sizes_that_are_trained_and_the_page_says_so(tmp_path: Path) -> None:
+    """A sum over three sizes reads as three times the loss of the same run with one."""
+    three = write_run(tmp_path / "three", **{"model.matryoshka_dims": [8, 16, 32]})
+    weighted = write_run(tmp_path / "w", **{"model.matryoshka_dims": [8, 16], "model.matryoshka_weights": [1, 0.5]})
+    plain = write_run(tmp_path / "plain")
+    text = loss(group([three, weighted, plain])).alt
+    for name, first in (("three", "0.6667"), ("w", "1.333"), ("plain", "2")):
+        assert f"{name} from {first} at 1" in text.replace(": ", " "), text
+    assert "the sum over them" in loss(group([three])).caption
+    assert "the sum over them" not in loss(group([plain])).caption
+
+
+def test_the_evaluation_has_the_starting_models_score_as_a_line(tmp_path: Path) -> None:
+    page = page_of([write_run(tmp_path / "run")], tmp_path / "out")
+    assert "start from 0.25 at 0 to 0.25 at 6" in alt_of(page, "evaluation").replace(": ", " ")
+    other = [write_run(tmp_path / "one", **{"mining.rule": "v2"}), write_run(tmp_path / "two", seed=1)]
+    assert alt_of(page_of(other, tmp_path / "both"), "evaluation").count("start") == len(("faq", "similar"))
 
 
 def test_nothing_in_the_page_is_requested_from_anywhere(tmp_path: Path) -> None:
@@ -149,6 +169,19 @@ def test_results_are_given_before_and_after_with_the_spread_over_seeds(tmp_path:
     assert [one.metric for one in results(groups, all_metrics=True)][:3] == [
         "ndcg_at_10", "ndcg_at_10@8", "ndcg_at_10@16",
     ]  # fmt: skip
+
+
+def test_the_result_of_a_run_that_chose_its_best_step_is_that_step(tmp_path: Path) -> None:
+    """The last evaluation may be of weights that are not in model/."""
+    write_run(tmp_path / "run")
+    entries = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    better = {"step": 3, "dataset": "faq", "metrics": {"ndcg_at_10": 0.875}}
+    (tmp_path / "run" / "evaluation.json").write_text(json.dumps([*entries, better]))
+    facts = {"name": "run", "steps": 6, "best": {"step": 3, "metric": "faq/ndcg_at_10", "score": 0.875}}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
+    run = read(tmp_path / "run")
+    assert [row.after for row in results(group([run]), all_metrics=False) if row.dataset == "faq"] == ["0.8750"]
+    assert overview([run]).common["model of step"] == "3"
 
 
 def test_a_run_without_a_second_evaluation_has_no_result_yet(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.report.figures.curve import MAX_MARKS, MAX_POINTS, counts, curve, curve_of_points
+from harness.report.figures.curve import MAX_MARKS, MAX_POINTS, counts, curve, curve_of_points, smoothed
 from harness.report.history import RunHistory, different_settings, group
 from tests.report_runs import V1, read, write_run
 
@@ -88,3 +88,16 @@ def test_reading_a_run_that_is_being_written_changes_nothing_and_drops_the_torn_
     file.write_bytes(torn)
     assert read(tmp_path / "run").step_P.tolist() == [1, 2]
     assert file.read_bytes() == torn
+
+
+def test_a_smoothed_line_is_the_mean_of_neighbours_and_does_not_bend_a_slope_at_its_ends() -> None:
+    value_P = np.random.default_rng(0).normal(size=100)
+    raw = curve([history(loss=value_P.tolist())], "loss")
+    found = smoothed(raw)
+    assert found.x_P.tolist() == raw.x_P.tolist()
+    for point in range(5, 95):
+        np.testing.assert_allclose(found.mean_P[point], value_P[point - 5 : point + 6].mean(), atol=1e-12)
+    assert found.mean_P.std() < value_P.std() / 2
+    straight = curve([history(loss=list(range(30)))], "loss")
+    np.testing.assert_allclose(smoothed(straight).mean_P, straight.mean_P, atol=1e-9)
+    assert len(smoothed(curve([history(loss=[1.0, 2.0, 3.0])], "loss"))) == 0
