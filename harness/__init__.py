@@ -1,4 +1,4 @@
-"""A DeepSpeed-scale training harness for text embeddings (Conan-embedding, arXiv 2408.15710).
+"""Trains text-embedding models on DeepSpeed (after Conan-embedding, arXiv 2408.15710).
 
     from harness import Recipe, train
 

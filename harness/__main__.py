@@ -18,6 +18,7 @@ from harness.cli.plan import plan
 from harness.cli.report import report
 from harness.cli.starting.convert import convert
 from harness.cli.starting.init import init
+from harness.cli.starting.keys import keys
 from harness.cli.starting.launch import launch
 from harness.cli.train import train
 from harness.settings.version import __version__
@@ -64,6 +65,7 @@ app.command("plan")(plan)
 app.command("check")(check)
 app.command("init")(init)
 app.command("convert")(convert)
+app.command("keys")(keys)
 app.command("launch", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(launch)
 
 

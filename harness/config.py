@@ -33,14 +33,13 @@ from harness.settings.yaml_text import read_yaml
 from harness.types import EncodingRole
 
 RECIPES = Path(__file__).parent / "recipes"
-
 CHECKPOINTS, BANKS = "checkpoints", "banks"  # folders of a run
 
 
 class RunConfig(Section):
-    """A whole experiment. `deepspeed` names a file of ds_configs/ or a path; `output` defaults to runs/NAME."""
+    """A whole experiment. name: of the run. deepspeed: a file of ds_configs/ or a JSON's path. output: its folder."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")  # a folder's name; `.` and `..` are none
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
     model: ModelConfig
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
     data: DataConfig = DataConfig()

@@ -21,7 +21,7 @@ from harness.config import LoadedRecipe, RunConfig, check_tree, dump, load_recip
 
 
 class Recipe:
-    """Everything that defines an experiment, checked. The keys are those of a YAML recipe (docs/configuration.md).
+    """Everything that defines an experiment, checked. The keys are those of a YAML recipe (docs/recipe_keys.md).
 
     `Recipe(name="faq", model={...}, tasks=[...], training={...})`. A task's `path`, and `evaluation.data`, may be
     rows in memory: a `datasets.Dataset`, or a list of mappings (docs/python.md). Relative paths are looked up in the

@@ -42,7 +42,7 @@ class NegativesConfig(Section):
     """
 
     scope: NegativesScope | None = None  # default: task; own for classification
-    per_query: int = Field(0, ge=0, le=1000)
+    per_query: int = Field(0, ge=0, le=1000)  # how many own negatives of a query are in use
     bank: str | None = None  # a folder that `harness mine` wrote; default: the lists in the data
     corpus: str | None = None  # the new path of the bank's corpus, if the corpus was moved
     offset: int | None = Field(None, ge=0)  # first candidate to use; default: 10 with a bank, else 0
@@ -66,8 +66,8 @@ class NegativesConfig(Section):
 class PromptsConfig(Section):
     """The text put before every query or document. All texts of STS and classification tasks use `query`.
 
-    A key that is not given: the prompt that the model's folder stores for this role (see docs/prompts.md). An empty
-    text: none.
+    query, document: the text. null: the prompt that the model's folder stores for this role (see docs/prompts.md).
+        An empty text: none.
     """
 
     query: str | None = None
@@ -107,7 +107,7 @@ class TaskConfig(Section):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")  # a folder's name below banks/
-    kind: TaskKind
+    kind: TaskKind  # what a row is: a query with documents, two texts with a score, or a text with a label
     path: Paths
     split: str = "train"  # the split of a hub data set, of a folder saved by `datasets`, or of train/test files
     config_name: str | None = None  # the configuration of a hub data set
@@ -117,13 +117,13 @@ class TaskConfig(Section):
     share: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] | None = None
     loss: Annotated[tuple[LossName, ...], BeforeValidator(as_tuple), Field(min_length=1)] | None = None
     weight: float = Field(1.0, gt=0)
-    temperature: float | None = Field(None, gt=0)
+    temperature: float | None = Field(None, gt=0)  # null: loss.temperature, for sts loss.cosent_temperature
     teacher_temperature: float | None = Field(None, gt=0)  # divides a ranker's scores, for distillation; default 1
     positives: Positives = "one"  # for rows with several: use one, a different one in every epoch, or all at once
     negatives: NegativesConfig = NegativesConfig()
     prompts: PromptsConfig = PromptsConfig()
-    query_max_length: int | None = Field(None, ge=4)
-    document_max_length: int | None = Field(None, ge=4)
+    query_max_length: int | None = Field(None, ge=4)  # tokens; null: the model's
+    document_max_length: int | None = Field(None, ge=4)  # likewise
 
     @property
     def scope(self) -> NegativesScope:

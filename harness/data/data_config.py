@@ -20,6 +20,7 @@ class DataConfig(Section):
         `harness/data/plan/quotas.py`).
     """
 
+    # stop: the first row that cannot be read ends the command; skip: it is left out and counted in run.json.
     on_bad_row: Literal["stop", "skip"] = "stop"
     cache: str | None = None
     batch: int | None = Field(None, ge=1, le=MOST_EXAMPLES)

@@ -1,7 +1,7 @@
 """`training.compile`: torch.compile of the backbone's layers, one by one, so that equal layers are compiled once.
 
 Compiled code takes any number of texts and tokens (dynamic shapes), so no step waits for a shape that it has not seen.
-Whether it pays is a matter of the device and must be measured (docs/configuration.md).
+Whether it pays is a matter of the device and must be measured (docs/precision_and_memory.md).
 """
 
 from __future__ import annotations

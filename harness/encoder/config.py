@@ -34,24 +34,28 @@ class ModelConfig(Section):
         sentence-transformers model yet, and its tokenizer does not do it.
     """
 
-    name_or_path: str
+    name_or_path: str  # a folder, a hub name, or `demo-minilm` (weights of the extra `demo`)
+    # How token states become one vector: cls, max, mean, mean_sqrt_len_tokens, weightedmean or last, or a list of them.
     pooling: PoolingModes = None
-    projection_dim: int | None = Field(None, ge=1)
-    matryoshka_dims: tuple[int, ...] | None = None
-    matryoshka_weights: tuple[float, ...] | None = None
-    max_length: int = Field(512, ge=4)
-    query_max_length: int | None = Field(None, ge=4)
-    document_max_length: int | None = Field(None, ge=4)
+    projection_dim: int | None = Field(None, ge=1)  # size of a Dense layer behind the pooling
+    matryoshka_dims: tuple[int, ...] | None = (
+        None  # sizes that an embedding may be cut to; every loss is summed over them
+    )
+    matryoshka_weights: tuple[float, ...] | None = None  # of the losses of these sizes; null: 1 each
+    max_length: int = Field(512, ge=4)  # tokens of a text, the prompt included; longer texts are cut
+    query_max_length: int | None = Field(None, ge=4)  # of queries and sentences; null: max_length
+    document_max_length: int | None = Field(None, ge=4)  # null: max_length
     normalize: bool | None = None  # whether the exported model gives embeddings of length 1
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = False  # less memory for a graph, a forward more for each backward
+    # The kernel of attention; auto: torch's sdpa where the model has it.
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     attention_mask: Literal["causal", "bidirectional", "soft"] | None = None
-    soft_mask_steps: int | None = Field(None, ge=1)
+    soft_mask_steps: int | None = Field(None, ge=1)  # with `soft`; null: all steps of the run
     append_eos: Literal["auto"] | bool = "auto"
-    trust_remote_code: bool = False
+    trust_remote_code: bool = False  # run the code that comes with the model
     prompts: dict[str, str] | None = None
     default_prompt_name: str | None = None
-    lora: LoraSettings | None = None  # see docs/parameter_efficient.md
+    lora: LoraSettings | None = None  # train adapters beside frozen weights; docs/parameter_efficient.md
     freeze: FreezeSettings = FreezeSettings()
 
     @property

@@ -18,23 +18,27 @@ Precision = Literal["fp32", "bf16", "fp16", "bf16_weights"]
 class TrainingConfig(Section):
     """The optimizer, its schedule, the floating-point precision and the token budget of a micro-batch."""
 
-    steps: int | None = Field(None, ge=1, le=MOST_STEPS)  # either steps or epochs
-    epochs: float | None = Field(None, gt=0, le=MOST_EPOCHS)  # the data gives the steps: harness/data/plan/epochs.py
+    steps: int | None = Field(None, ge=1, le=MOST_STEPS)  # updates of the weights; either steps or epochs
+    epochs: float | None = Field(None, gt=0, le=MOST_EPOCHS)  # passes over the data of epoch_of, in place of steps
     epoch_of: str | None = None  # the task whose rows an epoch shows once; null: the task that needs the most steps
-    learning_rate: float = Field(2.0e-5, gt=0)
+    learning_rate: float = Field(2.0e-5, gt=0)  # the highest, after the warm-up
+    # How the rate goes after the warm-up: linear and cosine fall to 0 at the last step.
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup_ratio: float = Field(0.05, ge=0, le=1)
-    weight_decay: float = Field(0.001, ge=0)
+    warmup_ratio: float = Field(0.05, ge=0, le=1)  # share of the steps in which the rate rises from 0
+    weight_decay: float = Field(0.001, ge=0)  # of AdamW; not of biases and norms
     # Layer l of n learns at learning_rate · layer_decay^(n + 1 − l); embeddings are l = 0, head and last norm n + 1.
     layer_decay: float | None = Field(None, gt=0, le=1)
-    adam_betas: tuple[Beta, Beta] = (0.9, 0.999)
-    adam_epsilon: float = Field(1e-8, gt=0)
-    max_grad_norm: float = Field(1.0, ge=0)  # 0: never clip
+    adam_betas: tuple[Beta, Beta] = (0.9, 0.999)  # decay of AdamW's first and second moment
+    adam_epsilon: float = Field(1e-8, gt=0)  # added to the root of the second moment
+    max_grad_norm: float = Field(1.0, ge=0)  # a longer gradient is scaled to this norm; 0: never clip
     # Each element of the gradient is cut to [-x, x], after max_grad_norm. null: never.
     max_grad_value: float | None = Field(None, gt=0)
     # Decay of an exponential moving average of the weights, which is what is scored and exported. null: none.
     ema: float | None = Field(None, gt=0, lt=1)
-    precision: Precision = "fp32"  # docs/configuration.md has what each costs
+    precision: Precision = (
+        "fp32"  # numbers of matrix products and weights; docs/precision_and_memory.md has what each costs
+    )
+    # Padded tokens that a rank encodes at once; auto: 2,048 on a CPU, what fits on a GPU. Never changes the loss.
     micro_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     # MiB of a rank for graphs that are kept from the embed phase to the replay phase, each of which saves a forward.
     # auto: a share of what the first step leaves free; 0: every micro-batch is encoded twice.
@@ -43,8 +47,8 @@ class TrainingConfig(Section):
     # Minutes that a rank waits for another in one collective call before all end; an hour while a run starts, saves,
     # scores or re-ranks, unless the other rank cannot be reached.
     timeout: float = Field(10.0, gt=0)
-    seed: int = Field(0, ge=0)
-    dropout: float | None = Field(None, ge=0, lt=1)  # null: the model's own
+    seed: int = Field(0, ge=0)  # of shuffling, drawing, dropout and new weights
+    dropout: float | None = Field(None, ge=0, lt=1)  # of the whole model; null: the model's own
 
     @model_validator(mode="after")
     def _check_length(self) -> TrainingConfig:
@@ -93,6 +97,6 @@ class CheckpointConfig(Section):
         checkpoint of this step, from which on other settings of optimizer and losses may apply (see docs/runs.md).
     """
 
-    every: int | None = Field(None, ge=0)  # null: every tenth of the run; recipe.yaml has the number
-    keep: int = Field(2, ge=1)
+    every: int | None = Field(None, ge=0)  # steps; 0: never; null: every tenth of the run (recipe.yaml has the number)
+    keep: int = Field(2, ge=1)  # how many of the newest stay
     resume: Literal["auto", "never"] | Annotated[int, Field(ge=1)] = "auto"

@@ -20,7 +20,7 @@ class EvaluationDataConfig(Section):
     prompts. prompts: the texts themselves; data without queries and documents uses `query` for all texts.
     """
 
-    path: str
+    path: str  # a file or folder, looked up like a task's
     prompts: PromptsConfig = PromptsConfig()
     prompt_name: str | None = None
 
@@ -48,7 +48,7 @@ class MtebConfig(Section):
     `ORG/NAME` of the hub lies as `ORG/NAME`; what is not there is asked of the hub.
     """
 
-    tasks: tuple[str, ...] = Field(min_length=1)
+    tasks: tuple[str, ...] = Field(min_length=1)  # names of mteb's tasks, such as T2Retrieval
     every: int | None = Field(None, ge=0)  # 0: never; null: as evaluation.every
     languages: tuple[str, ...] = ()
     data: str | None = None
@@ -58,6 +58,7 @@ class EarlyStoppingConfig(Section):
     """Ends a run after `patience` evaluations in a row that did not raise the main metric by more than `min_delta`.
 
     It is raised above the last score that had itself raised it. The starting model does not count.
+    patience: evaluations in a row without a gain. min_delta: what counts as a gain.
     """
 
     patience: int = Field(ge=1)
@@ -71,7 +72,7 @@ class EvaluationConfig(Section):
         Empty: those of the tasks, where the tasks agree.
     """
 
-    every: int | None = Field(None, ge=0)  # 0: never; null: every tenth of the run; recipe.yaml has the number
+    every: int | None = Field(None, ge=0)  # steps; 0: never; null: every tenth of the run (recipe.yaml has the number)
     data: tuple[EvaluationDataConfig, ...] = ()
     # DATASET/METRIC whose best step becomes model/. null: model/ is the last step, and checkpoints/best, which is among
     # the regular checkpoints, has the best mean of all main metrics.

@@ -15,8 +15,8 @@ from harness.settings.section import Section
 class RuleConfig(Section):
     """Limits on a query or positive in any language. White space at either end does not count as characters."""
 
-    min_characters: int = Field(2, ge=1)
-    max_characters: int = Field(50_000, ge=1)
+    min_characters: int = Field(2, ge=1)  # of a query and of a positive
+    max_characters: int = Field(50_000, ge=1)  # likewise
     # Share of the characters, without white space, that are not letters, marks or digits.
     max_symbol_share: float = Field(0.6, ge=0, le=1)
     max_run_share: float = Field(0.3, ge=0, le=1)  # share of the characters in runs of four or more equal characters
@@ -42,13 +42,12 @@ class FilterConfig(Section):
     """
 
     rules: RuleConfig = RuleConfig()
-    duplicates: Literal["none", "exact", "near"] = "near"  # near drops exact duplicates as well
+    duplicates: Literal["none", "exact", "near"] = "near"  # which are dropped; near: exact ones as well
     # Jaccard similarity of character shingles that both the queries and the positives of two pairs must reach.
     near_threshold: float = Field(0.8, gt=0, le=0.95)
-    shingle_characters: int = Field(5, ge=1)
-    num_hashes: int = Field(
-        128, ge=16
-    )  # per text: the standard error of a similarity is at most 0.5 / sqrt(num_hashes)
+    shingle_characters: int = Field(5, ge=1)  # length of a shingle
+    # MinHash values per text: the standard error of a similarity is at most 0.5 / sqrt(num_hashes).
+    num_hashes: int = Field(128, ge=16)
     min_score: float = Field(0.4, ge=-1, le=1)
     consistency_top_k: int | None = Field(None, ge=1)
-    corpus_sample: int = Field(1_000_000, ge=1)
+    corpus_sample: int = Field(1_000_000, ge=1)  # documents among which consistency is judged

@@ -78,7 +78,7 @@ def starting_recipe(seen: Seen, answers: Answers, folder: Path) -> dict[str, Any
 
 def as_text(tree: Mapping[str, Any], seen: Seen) -> str:
     """The recipe as YAML, with what was seen as comments."""
-    lines = ["# A recipe to start from, by `harness init`. Every key: docs/configuration.md"]
+    lines = ["# A recipe to start from, by `harness init`. Every key: docs/recipe_keys.md"]
     for file in seen.training:
         longest = int(np.quantile(file.lengths, 0.95)) if len(file.lengths) else 0
         facts = f"{file.rows_in_words} rows, 95 % of the texts within {longest} tokens, {file.script or 'no'} letters"

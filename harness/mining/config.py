@@ -29,9 +29,9 @@ class RemineConfig(Section):
     candidates: int = Field(100, ge=1, le=MOST_CANDIDATES)  # per query
     relative: float | None = Field(None, gt=0, le=1)  # keep s < s(positive) - (1 - relative) * |s(positive)|
     margin: float | None = None  # keep s < s(positive) - margin
-    # The index for more than `index_above` documents. hnsw is not offered: two builds of it may differ.
+    # How the nearest are found in more than `index_above` documents. hnsw is not offered: two builds of it may differ.
     index: Literal["exact", "ivf"] = "exact"
-    index_above: int = Field(1_000_000, ge=0)
+    index_above: int = Field(1_000_000, ge=0)  # up to so many documents the search is exact
     # With `exhausted: remine`: a task is ranked again when this share of its queries has no further candidate.
     ended: float = Field(0.1, gt=0, le=1)
 
@@ -54,11 +54,11 @@ class GuideConfig(Section):
     positives may be wrong, `positives: one` excludes fewer negatives than `positives: all`.
     """
 
-    name_or_path: str
-    margin: float = 0.0
+    name_or_path: str  # the guide's folder or hub name
+    margin: float = 0.0  # above 0 excludes fewer negatives, below 0 more
     max_length: int | None = Field(None, ge=4)  # tokens; default: the model's own
     prompts: GuidePromptsConfig = GuidePromptsConfig()
-    trust_remote_code: bool = False
+    trust_remote_code: bool = False  # run the code that comes with the guide
 
 
 class MiningConfig(Section):
@@ -74,9 +74,9 @@ class MiningConfig(Section):
     """
 
     rule: str = "none"
-    ratio: float | None = Field(None, ge=1)  # default: the rule's
-    ceiling: float | None = Field(None, gt=0)  # default: the rule's
-    floor: float | None = None  # default: the rule's
+    ratio: float | None = Field(None, ge=1)  # easy if S fell below S0 / ratio; default: the rule's
+    ceiling: float | None = Field(None, gt=0)  # never easy from this S on; default: the rule's
+    floor: float | None = None  # easy if S0 lies below; default: the rule's
     interval: int | None = Field(None, ge=1)  # steps between two judgements; default: the rule's
     delay: int = Field(1, ge=1)  # a decision after step t takes effect at step t + 1 + delay: steps are planned ahead
     check: Literal["seen", "upcoming"] = "seen"

@@ -160,18 +160,18 @@ def _key_path(model: type[BaseModel], location: Sequence[str | int]) -> tuple[Ke
             path.append(item)
         elif inner is not None and item in inner.model_fields:
             path.append(item)
-            section, inner = inner, _section_of(inner.model_fields[item].annotation)
+            section, inner = inner, section_of(inner.model_fields[item].annotation)
         elif inner is not None and position == len(location) - 1:
             path.append(item)  # an unknown key
             section = inner
     return tuple(path), section
 
 
-def _section_of(annotation: Any) -> Any:
+def section_of(annotation: Any) -> Any:
     """The model inside an annotation such as `tuple[Section, ...]` or `Section | None`; None without one."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return annotation if issubclass(annotation, BaseModel) else None
-    return next(filter(None, map(_section_of, typing.get_args(annotation))), None)
+    return next(filter(None, map(section_of, typing.get_args(annotation))), None)
 
 
 def _dotted(tree: Any, path: KeyPath) -> str:
@@ -235,7 +235,7 @@ def _hint_for_unknown_key(key: str, section: type[BaseModel], root: type[BaseMod
     """Other places of the recipe where this key is allowed; without any, the keys allowed here."""
     places = [key] if key in root.model_fields else []
     for name, field in root.model_fields.items():
-        inner = _section_of(field.annotation)
+        inner = section_of(field.annotation)
         if inner is not None and key in inner.model_fields:
             is_list = typing.get_origin(field.annotation) is tuple
             places.append(f"{name}.NAME.{key}" if is_list else f"{name}.{key}")

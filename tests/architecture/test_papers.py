@@ -18,7 +18,7 @@ RECIPES = sorted(path.stem for path in ROOT.glob("harness/recipes/*.yaml"))
 DS_CONFIGS = sorted(ROOT.glob("ds_configs/*.json"))
 TREE_GLYPHS = re.compile(r"^[\s│├└─]*")
 MAX_LAUNCH_LINES = 60
-MAX_README_LINES = 170
+MAX_README_LINES = 150
 
 
 def tree_of(readme: str) -> list[str]:
@@ -69,21 +69,11 @@ def test_readmes_tree_leaves_out_no_part_of_the_harness() -> None:
     assert [part for part in parts if part not in paths] == []
 
 
-PAPERS = sorted(
-    path for path in ROOT.rglob("*.md") if not {".venv", ".git", "runs"} & set(path.relative_to(ROOT).parts)
-)
-
-
-@pytest.mark.parametrize("paper", PAPERS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_link_of_a_paper_to_a_file_leads_to_one(paper: Path) -> None:
-    targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", paper.read_text(encoding="utf-8"))
-    assert [target for target in targets if not (paper.parent / target).exists()] == []
-
-
-def test_readme_is_short_and_names_every_page_of_docs() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
+def test_readme_is_short_and_leads_to_the_list_of_pages(name: str) -> None:
+    readme = (ROOT / name).read_text(encoding="utf-8")
     assert len(readme.splitlines()) <= MAX_README_LINES
-    assert [page.name for page in ROOT.glob("docs/*.md") if f"](docs/{page.name})" not in readme] == []
+    assert "](docs/index.md)" in readme
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -19,7 +19,8 @@ class LoraSettings(Section):
     output = W x + alpha / rank · B A dropout(x), with A [rank, in] random and B [out, rank] zero at the start. Only A
     and B are trained, and the head, if there is one.
 
-    alpha: null is 2 · rank.
+    rank: numbers of A per input, and of B per output. alpha: the scale's numerator; null is 2 · rank.
+    dropout: of the adapter's input.
     target_modules: `auto`: all linear layers of attention and feed-forward in known families; `all-linear`: every
         linear layer of the backbone; or the ends of names, as `query` or `attention.output.dense`.
     dora: the length of every row of the weight is trained, too, apart from its direction (DoRA, Liu et al. 2024, arXiv

@@ -105,7 +105,9 @@ def test_report_takes_run_folders_and_a_place_to_write(monkeypatch: pytest.Monke
     assert invoke("report").exit_code == 2
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "mine", "filter", "export", "report", "plan", "check"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "mine", "filter", "export", "report", "plan", "check", "keys"]
+)
 def test_every_command_shows_an_example(command: str) -> None:
     done = invoke(command, "--help")
     assert done.exit_code == 0
