@@ -125,7 +125,8 @@ def _build_negatives(
 ) -> tuple[DynamicNegatives, Reranking]:
     look_ahead, reranking = _build_look_ahead(config, tasks, encoders), _build_reranking(config, encoder, encoders)
     steps = config.training.num_steps
-    return DynamicNegatives(config.mining, tasks, steps, look_ahead=look_ahead, rerank=reranking), reranking
+    negatives = DynamicNegatives(config.mining, tasks, steps, look_ahead=look_ahead, rerank=reranking, say=say)
+    return negatives, reranking
 
 
 def _build_look_ahead(config: RunConfig, tasks: Sequence[Task], encoders: TextEncoders) -> Upcoming:

@@ -27,6 +27,7 @@ from harness.evaluation.mteb.during_training import MtebTasks
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
 from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
+from harness.mining.replacement_rule import rule_class
 from harness.model_folder.configuration import position_limit
 from harness.model_folder.preflight import Preflight, check_attention
 from harness.report.console import ReadingConsole
@@ -173,13 +174,14 @@ def offset_of(task: TaskConfig) -> int:
 
 
 def check_settings(config: RunConfig) -> None:
-    """Check what can be checked without data: text lengths, and the number of candidates of a re-ranking.
+    """Check what can be checked without data: text lengths, the candidates of a re-ranking, what a rule compares with.
 
     Raises:
         ValueError: a setting does not fit another setting, or the model.
     """
     _check_lengths(config)
     _check_reranking(config)
+    _check_compared(config)
 
 
 def _check_lengths(config: RunConfig) -> None:
@@ -216,16 +218,38 @@ def _check_reranking(config: RunConfig) -> None:
             )
 
 
-def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, tasks: Sequence[Task]) -> None:
-    """With `mining.start: ranking`, check that every bank was ranked by the model this run starts with.
+def _check_compared(config: RunConfig) -> None:
+    """Check that a rule that compares negatives with the step's documents has such documents.
 
-    Only then is the score in the bank S0, the similarity that a negative has at the start.
+    With scope `own`, a plan does not look for known positives among them.
+
+    Raises:
+        ValueError: a task's queries are compared with their own negatives only.
+    """
+    if config.mining.rule == "none" or not rule_class(config.mining.rule).compares:
+        return
+    for task in config.tasks:
+        if task.kind == "retrieval" and task.negatives.per_query and task.scope == "own":
+            raise ValueError(
+                f"tasks.{task.name}.negatives.scope: got own with mining.rule {config.mining.rule}, which compares "
+                "negatives with the other documents of the step, expected task or step; set scope: task, or "
+                "mining.rule: v2"
+            )
+
+
+def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, tasks: Sequence[Task]) -> None:
+    """With `mining.start: ranking` or `successor: score`, check that this run's starting model ranked every bank.
+
+    Only then is the score in the bank S0, the similarity that a negative has at the start, and comparable with S.
 
     Raises:
         ValueError: a bank was ranked with other weights, pooling, tokenizer, prompts or lengths, or a task has no bank.
     """
-    if loaded.config.mining.rule == "none" or loaded.config.mining.start != "ranking":
+    mining = loaded.config.mining
+    if mining.rule == "none" or (mining.start, mining.successor) == ("first_use", "rank"):
         return
+    setting = "start: got ranking" if mining.start == "ranking" else "successor: got score"
+    default = "start: first_use" if mining.start == "ranking" else "successor: rank"
     model = {"weights": fingerprint(without_new_adapter(encoder.state_dict())), "pooling": encoder.pooling}
     for task in tasks:
         if task.bank is None or not task.bank.num_slots:
@@ -233,8 +257,8 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, 
         bank = task.config.negatives.bank
         if bank is None:
             raise ValueError(
-                f"mining.start: got ranking, but task {task.config.name} has no bank that says what ranked it; "
-                "make one with harness mine, or set mining.start: first_use"
+                f"mining.{setting}, but task {task.config.name} has no bank that says what ranked it; make one with "
+                f"harness mine, or set mining.{default}"
             )
         lengths = [task.query_max_length, task.document_max_length]
         expected = {**model, "prompts": task.config.prompts.to_prompts().for_pairs(), "max_lengths": lengths}
@@ -244,8 +268,8 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, 
         different = [key for key, value in expected.items() if ranked_by.get(key) != value]
         if different:
             raise ValueError(
-                f"mining.start: got ranking, but {bank} was ranked with other {' and '.join(different)} than the run "
-                "starts with; mine it again with the run's model, or set mining.start: first_use"
+                f"mining.{setting}, but {bank} was ranked with other {' and '.join(different)} than the run starts "
+                f"with; mine it again with the run's model, or set mining.{default}"
             )
 
 
