@@ -60,39 +60,36 @@ def is_other_document(part: QueryPart, position_C: np.ndarray) -> np.ndarray:
     return is_other_BC[:, :-1]
 
 
-def quantiles(similarity_BC: Tensor, is_other_BC: Tensor, own_BM: Tensor) -> Tensor:
-    """Float64 [B, M]: the share of a query's other documents that are less similar than its negative.
+def stand(similarity_BC: Tensor, is_other_BC: Tensor, own_BM: Tensor, positive_B: Tensor) -> tuple[Tensor, Tensor]:
+    """`Standing` by the order of similarities, float64 [B, M] each: the quantiles, and 1 where above the positive.
 
-    A document that is as similar counts a half. NaN without other documents, or where `own_BM` is NaN.
+    A document that is as similar as the negative counts a half. own_BM: NaN where the loss has left the negative out.
     """
     sorted_BC = similarity_BC.masked_fill(~is_other_BC, torch.inf).sort(1).values
     own_BM = own_BM.contiguous()
     less_BM, not_more_BM = (torch.searchsorted(sorted_BC, own_BM, side=side) for side in ("left", "right"))
     quantile_BM = (less_BM + not_more_BM).double() / (2 * is_other_BC.sum(1, keepdim=True))
-    return quantile_BM.masked_fill(own_BM.isnan(), torch.nan)
+    is_above_BM = own_BM.isnan() | (own_BM > positive_B[:, None])
+    return quantile_BM.masked_fill(own_BM.isnan(), torch.nan), is_above_BM.double()
 
 
 def _standing(part: QueryPart, own_similarity_BM: np.ndarray, units: _UnitRows) -> Standing:
     position_C = compared_documents(len(part.document_N))
     document_CD = units.gathered(part.document_N[position_C])
-    is_other_BC = is_other_document(part, position_C)
-    own_BM = torch.tensor(own_similarity_BM, dtype=document_CD.dtype, device=document_CD.device)
-    found_BM1 = own_BM.new_zeros((own_BM.shape[0], own_BM.shape[1] + 1), dtype=torch.float64)
+    device, dtype = document_CD.device, document_CD.dtype
+    is_other_BC, lowest_positive_B = is_other_document(part, position_C), _lowest_positive(part, units)
+    own_BM = torch.tensor(own_similarity_BM, dtype=dtype, device=device)
+    found_2BM = own_BM.new_zeros((2, *own_BM.shape), dtype=torch.float64)
     for query_Q in _blocks(np.flatnonzero(units.is_held(part.query_B))):
+        row_Q, is_other_QC = (torch.from_numpy(array).to(device) for array in (query_Q, is_other_BC[query_Q]))
         similarity_QC = units.held(part.query_B[query_Q]) @ document_CD.T
-        is_other_QC = torch.from_numpy(is_other_BC[query_Q]).to(own_BM.device)
-        row_Q = torch.from_numpy(query_Q).to(own_BM.device)
-        found_BM1[row_Q, :-1] = quantiles(similarity_QC, is_other_QC, own_BM[row_Q])
-    found_BM1[:, -1] = _lowest_positive(part, units)
-    found = comm.all_reduce_sum(found_BM1).cpu().numpy()  # 0 on the ranks that have not encoded the query
-    quantile_BM, positive_B1 = found[:, :-1], found[:, -1:]
-    own = own_BM.cpu().numpy()  # rounded as the positives' similarities are
-    is_above_BM = (part.negative_BM >= 0) & (np.isnan(own) | (own > positive_B1))
-    return Standing(quantile_BM, is_above_BM)
+        found_2BM[:, row_Q] = torch.stack(stand(similarity_QC, is_other_QC, own_BM[row_Q], lowest_positive_B[row_Q]))
+    quantile_BM, is_above_BM = comm.all_reduce_sum(found_2BM).cpu().numpy()  # 0 on ranks without the query
+    return Standing(quantile_BM, (is_above_BM > 0) & (part.negative_BM >= 0))
 
 
 def _lowest_positive(part: QueryPart, units: _UnitRows) -> Tensor:
-    """Float64 [B]: the similarity of each query that this rank has encoded to its lowest positive; 0 for the others."""
+    """[B]: the similarity of each query that this rank has encoded to its lowest positive; inf for the others."""
     owner_E, column_E = np.nonzero(part.positive_BP >= 0)
     document_E = part.document_N[part.positive_BP[owner_E, column_E]]
     is_held_B = units.is_held(part.query_B)
@@ -104,7 +101,7 @@ def _lowest_positive(part: QueryPart, units: _UnitRows) -> Tensor:
         query_ED = units.held(part.query_B[owner_E[entry_E][held]])
         similarity_E = (query_ED * document_ED[torch.from_numpy(held).to(lowest_B.device)]).sum(1)
         lowest_B.scatter_reduce_(0, owner, similarity_E, "amin")
-    return lowest_B.double().masked_fill(~torch.from_numpy(is_held_B).to(lowest_B.device), 0.0)
+    return lowest_B
 
 
 def _blocks(index: np.ndarray) -> list[np.ndarray]:
