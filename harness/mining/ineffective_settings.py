@@ -11,6 +11,7 @@ from harness.data.bank.negatives import NegativeBank
 from harness.data.plan.task import Task
 from harness.mining.config import MiningConfig, build_rule
 from harness.mining.replacement_rule import ReplacementRule
+from harness.mining.rules.v2 import AUTO_JUDGEMENTS
 from harness.mining.task_negatives import blocks_of_rows, num_rows_with_fewer
 from harness.types import Balance
 
@@ -40,6 +41,25 @@ def ineffective_rule_message(
     if config.check == "upcoming":
         problems += _looks_ahead_too_little(config, rule, watched, num_steps)
     return f"mining.rule {config.rule} changes nothing ({'; '.join(problems)})" if problems else None
+
+
+def late_floor_message(config: MiningConfig, num_steps: int) -> str | None:
+    """Why `floor: auto` cannot replace anything in a run, and what to do; None if it can, or is not set."""
+    rule = build_rule(config)
+    if rule is None or config.floor != "auto":
+        return None
+    known_after = AUTO_JUDGEMENTS * rule.interval
+    limits = {
+        "training.steps": num_steps,
+        **({"mining.remine.every": config.remine.every} if config.remine.every else {}),
+    }
+    too_few = next((setting for setting, steps in limits.items() if steps <= known_after + config.delay), None)
+    if too_few is None:
+        return None
+    return (
+        f"mining.floor auto changes nothing (it is known after step {known_after} at the earliest and counts from step "
+        f"{known_after + 1 + config.delay} on, but {too_few} is {limits[too_few]}); raise it, or give a floor"
+    )
 
 
 def empty_window_message(tasks: Sequence[Task]) -> str | None:

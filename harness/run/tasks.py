@@ -26,7 +26,7 @@ from harness.encoder.partial.adapter import without_new_adapter
 from harness.evaluation.mteb.during_training import MtebTasks
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
-from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
+from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message, late_floor_message
 from harness.mining.replacement_rule import rule_class
 from harness.model_folder.configuration import position_limit
 from harness.model_folder.preflight import Preflight, check_attention
@@ -279,7 +279,8 @@ def settings_without_effect(config: RunConfig, tasks: Sequence[Task]) -> list[st
     lines = useless_settings(config)
     lines += nothing_to_learn(tasks, seed=training.seed, balance=balance, num_steps=training.num_steps)
     ineffective_rule = ineffective_rule_message(config.mining, tasks, training.num_steps, balance)
-    lines += [message for message in (empty_window_message(tasks), ineffective_rule) if message]
+    late_floor = late_floor_message(config.mining, training.num_steps)
+    lines += [message for message in (empty_window_message(tasks), ineffective_rule, late_floor) if message]
     pair_tasks = [task.config.name for task in tasks if task.config.kind == "sts"]
     if pair_tasks and config.loss.beta == 0:
         lines.append(f"loss.beta is 0, so {', '.join(pair_tasks)} teaches nothing; raise it, or remove the task")
