@@ -10,7 +10,7 @@ from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import NegativeBank
 from harness.data.plan.task import Task
 from harness.mining.config import MiningConfig, build_rule
-from harness.mining.replacement_rule import ReplacementRule
+from harness.mining.replacement_rule import ReplacementRule, rule_class
 from harness.mining.rules.v2 import AUTO_JUDGEMENTS
 from harness.mining.task_negatives import blocks_of_rows, num_rows_with_fewer
 from harness.types import Balance
@@ -91,17 +91,17 @@ def _decides_too_late(config: MiningConfig, rule: ReplacementRule, num_steps: in
 
 def _sees_no_query_twice(config: MiningConfig, task: Task, queries_per_step: float, num_steps: int) -> str | None:
     """A problem if no query is drawn twice in the run, or between two rankings."""
+    look_ahead = "" if rule_class(config.rule).compares else "set mining.check: upcoming, or "
     every, num_rows = config.remine.every, task.data.num_rows
     if num_steps * queries_per_step <= num_rows:
         return (
-            f"no query comes twice in {num_steps} steps of {queries_per_step:g} of its {num_rows} rows; set "
-            f"mining.check: upcoming, or raise training.steps above {int(num_rows / queries_per_step)}"
+            f"no query comes twice in {num_steps} steps of {queries_per_step:g} of its {num_rows} rows; "
+            f"{look_ahead}raise training.steps above {int(num_rows / queries_per_step)}"
         )
     if every and every * queries_per_step <= num_rows:
         return (
             f"no query comes twice in the {every} steps between two rankings, {queries_per_step:g} of its {num_rows} "
-            "rows a step; set mining.check: upcoming, or raise mining.remine.every above "
-            f"{int(num_rows / queries_per_step)}"
+            f"rows a step; {look_ahead}raise mining.remine.every above {int(num_rows / queries_per_step)}"
         )
     return None
 

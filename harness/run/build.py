@@ -30,10 +30,10 @@ from harness.run.objective import build_objective
 from harness.run.run import Run
 from harness.run.startup.check import check_inputs
 from harness.run.startup.length import with_known_steps
+from harness.run.startup.mining import check_ranking
 from harness.run.tasks import (
     bank_hashes,
     check_machine,
-    check_ranking,
     check_recipe,
     load_tokeniser,
     offset_of,

@@ -20,14 +20,11 @@ from harness.data.table.findings import remarks
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
-from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.end_of_text import end_of_texts
-from harness.encoder.partial.adapter import without_new_adapter
 from harness.evaluation.mteb.during_training import MtebTasks
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
 from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message, late_floor_message
-from harness.mining.replacement_rule import rule_class
 from harness.model_folder.configuration import position_limit
 from harness.model_folder.preflight import Preflight, check_attention
 from harness.report.console import ReadingConsole
@@ -36,6 +33,7 @@ from harness.report.trackers.table import check_trackers
 from harness.run.alarms.settings import useless_settings
 from harness.run.objective import check_divisible
 from harness.run.places import check_room, locate_for, locate_source
+from harness.run.startup.mining import check_compared
 
 BANK_OFFSET = 10  # the paper's value (section 3.1): the first results of a search are often unlabelled positives
 
@@ -181,7 +179,7 @@ def check_settings(config: RunConfig) -> None:
     """
     _check_lengths(config)
     _check_reranking(config)
-    _check_compared(config)
+    check_compared(config)
 
 
 def _check_lengths(config: RunConfig) -> None:
@@ -215,61 +213,6 @@ def _check_reranking(config: RunConfig) -> None:
                 f"mining.remine.candidates: got {config.mining.remine.candidates}, expected at least {needed}: task "
                 f"{task.name} passes over {offset_of(task)} of a search and uses {task.negatives.per_query}; raise it, "
                 "or lower negatives.offset"
-            )
-
-
-def _check_compared(config: RunConfig) -> None:
-    """Check that a rule that compares negatives with the step's documents has such documents.
-
-    With scope `own`, a plan does not look for known positives among them.
-
-    Raises:
-        ValueError: a task's queries are compared with their own negatives only.
-    """
-    if config.mining.rule == "none" or not rule_class(config.mining.rule).compares:
-        return
-    for task in config.tasks:
-        if task.kind == "retrieval" and task.negatives.per_query and task.scope == "own":
-            raise ValueError(
-                f"tasks.{task.name}.negatives.scope: got own with mining.rule {config.mining.rule}, which compares "
-                "negatives with the other documents of the step, expected task or step; set scope: task, or "
-                "mining.rule: v2"
-            )
-
-
-def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, tasks: Sequence[Task]) -> None:
-    """With `mining.start: ranking` or `successor: score`, check that this run's starting model ranked every bank.
-
-    Only then is the score in the bank S0, the similarity that a negative has at the start, and comparable with S.
-
-    Raises:
-        ValueError: a bank was ranked with other weights, pooling, tokenizer, prompts or lengths, or a task has no bank.
-    """
-    mining = loaded.config.mining
-    if mining.rule == "none" or (mining.start, mining.successor) == ("first_use", "rank"):
-        return
-    setting = "start: got ranking" if mining.start == "ranking" else "successor: got score"
-    default = "start: first_use" if mining.start == "ranking" else "successor: rank"
-    model = {"weights": fingerprint(without_new_adapter(encoder.state_dict())), "pooling": encoder.pooling}
-    for task in tasks:
-        if task.bank is None or not task.bank.num_slots:
-            continue
-        bank = task.config.negatives.bank
-        if bank is None:
-            raise ValueError(
-                f"mining.{setting}, but task {task.config.name} has no bank that says what ranked it; make one with "
-                f"harness mine, or set mining.{default}"
-            )
-        lengths = [task.query_max_length, task.document_max_length]
-        expected = {**model, "prompts": task.config.prompts.to_prompts().for_pairs(), "max_lengths": lengths}
-        ranked_by = BankFacts.read(Path(locate_for(loaded, bank, allow_hub=False))).ranked_by
-        if "tokenizer" in ranked_by:  # banks of earlier versions do not say it
-            expected["tokenizer"] = tokeniser.fingerprint
-        different = [key for key, value in expected.items() if ranked_by.get(key) != value]
-        if different:
-            raise ValueError(
-                f"mining.{setting}, but {bank} was ranked with other {' and '.join(different)} than the run starts "
-                f"with; mine it again with the run's model, or set mining.{default}"
             )
 
 

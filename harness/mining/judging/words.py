@@ -21,7 +21,7 @@ def mining_lines(config: MiningConfig, plan: StepPlan) -> list[str]:
         f"mining: rule {rule.name} ({', '.join(numbers)}), judged {every}; a replaced negative gives way to {chosen}"
     ]
     for part in plan.parts if rule.compares else ():
-        if isinstance(part, QueryPart) and part.negative_BM.size:
+        if isinstance(part, QueryPart) and (part.rank_BM >= 0).any():  # ranked negatives only
             compared, documents = len(compared_documents(len(part.document_N))), len(part.document_N)
             lines.append(
                 f"mining: task {part.task}: a query's negatives are compared with {compared} of {documents} documents "

@@ -11,7 +11,8 @@ from harness.config import RunConfig
 from harness.mining.config import MiningConfig, build_rule
 from harness.mining.ineffective_settings import late_floor_message
 from harness.mining.judging.words import mining_lines
-from harness.run.tasks import check_ranking, check_settings
+from harness.run.startup.mining import check_ranking
+from harness.run.tasks import check_settings
 from harness.settings.recipe_file import build
 from harness.types import StepPlan
 from tests.dynamic_run import NO_TEXTS, Run
