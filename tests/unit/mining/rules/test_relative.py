@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from harness.mining.config import MiningConfig, build_rule
+from harness.mining.judging.slots import Slots
 from tests.dynamic_run import METRICS, Run
 
 NAN = np.nan
@@ -48,6 +49,11 @@ def test_a_negative_that_is_both_counts_as_too_hard() -> None:
     """Of few other documents, most may be unlabelled positives, too."""
     run = Run([9], 1, rule="relative", uses_above=1)
     assert used(run, 1, (0.1, True)) == (1, 1)
+    rule, unknown = build_rule(MiningConfig(rule="relative")), np.array([[NAN]])
+    assert rule is not None
+    both = {"quantile": np.array([[0.1]]), "above": np.array([[3.0]])}
+    judgement = rule.judge(Slots(np.array([0]), unknown, unknown, both))
+    assert (judgement.easy_BM.tolist(), judgement.too_hard_BM.tolist()) == ([[False]], [[True]])
 
 
 def test_the_loss_that_leaves_a_negative_out_says_nothing_of_its_quantile() -> None:
