@@ -67,7 +67,7 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
     scores = score(run.engine, run.objective, step, embeddings)
     replay(run.engine, step, embeddings, scores.gradients)
     update = update_weights(run.engine, step)
-    mining = run.replace_easy_negatives(step.plan, scores.own_similarity)
+    mining = run.replace_easy_negatives(step, scores.own_similarity, embeddings)
     return {**step.plan.metrics(), **scores.metrics, **run.attention(), **update, **mining, **cost.metrics(step)}
 
 
@@ -106,6 +106,7 @@ def _evaluate_and_save_if_due(run: Run, folder: RunFolder, observers: Observers,
 def _finish(run: Run, folder: RunFolder, report: Report) -> None:
     """Mark the run finished, draw report.html and show the result."""
     facts = folder.best_step.facts(run.last_step) if comm.is_main() else {}
+    facts["mining"] = run.negatives.measured()
     report.finish(comm.gather_objects(peak_memory_bytes()), **facts, ended_early=run.ending.facts())
     run.ending.outcome = "finished"
     if comm.is_main():

@@ -12,6 +12,7 @@ from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import NegativeBank
 from harness.mining.config import MiningConfig, build_rule
 from harness.mining.dynamic import DynamicNegatives
+from harness.mining.judging.slots import Standing
 from harness.mining.upcoming import UpcomingScores
 from harness.types import QueryPart, RaggedLists, StepPlan, StepTexts
 
@@ -82,6 +83,7 @@ class Run:
         self.looked_ahead: list[tuple[int, int]] = []
         self.reranked: list[int] = []
         self.kept: list[set[int]] = []
+        self.said: list[str] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -90,7 +92,12 @@ class Run:
         config, data = SimpleNamespace(name="faq"), SimpleNamespace(num_rows=num_rows)
         task = SimpleNamespace(config=config, bank=self.history, data=data)
         self.negatives = DynamicNegatives(
-            self.config, [task], self.num_steps, look_ahead=self.look_ahead, rerank=GivenRankings(self)
+            self.config,
+            [task],
+            self.num_steps,
+            look_ahead=self.look_ahead,
+            rerank=GivenRankings(self),
+            say=self.said.append,
         )
 
     @property
@@ -121,14 +128,22 @@ class Run:
         )
         return StepPlan(step, NO_TEXTS, (part,) if rows else ())
 
-    def step(self, step: int, similarity: dict[int, list[float]]) -> dict[str, float]:
-        """Observe a step with these rows and similarities. Empty slots get 0, as in the output of the loss."""
+    def step(
+        self, step: int, similarity: dict[int, list[float]], standing: dict[int, list[tuple[float, bool]]] | None = None
+    ) -> dict[str, float]:
+        """Observe a step with these rows and similarities. Empty slots get 0, as in the output of the loss.
+
+        standing: row → (quantile, whether it is above the positive) of each negative, for a rule that compares.
+        """
         plan = self.plan(step, list(similarity))
         found = {}
         for part in plan.parts:
             given_BM = np.array(list(similarity.values()), dtype=np.float32).astype(np.float64)
             found["faq"] = np.where(part.negative_BM >= 0, given_BM, 0.0)
-        return self.negatives.observe(plan, found)
+        if standing is None or not similarity:
+            return self.negatives.observe(plan, found)
+        given = np.array([standing[row] for row in similarity])
+        return self.negatives.observe(plan, found, {"faq": Standing(given[:, :, 0], given[:, :, 1] > 0)})
 
     def ranks(self, step: int, row: int = 0) -> list[int]:
         return self.history.at(step).ranks(np.array([row]), step)[0].tolist()

@@ -97,13 +97,12 @@ def show_plan(
 
     Needs only data, tokenizer and the model's configuration. wishes: the fields of `Wishes`.
     """
-    from rich.console import Console
-
     from harness.config import with_folder_prompts
     from harness.data.plan.plan import plan
     from harness.engine.zero import check_deepspeed_json
+    from harness.mining.judging.words import mining_lines
     from harness.prediction.of_recipe import Predictor, Wishes
-    from harness.report.messages import warn
+    from harness.report.messages import say, warn
     from harness.run.objective import check_divisible
     from harness.run.start import show_prompts
     from harness.run.startup.length import with_known_steps
@@ -120,10 +119,19 @@ def show_plan(
         warn(message)
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
     predictor = Predictor(config.model, config.training, check_divisible(config, ranks), zero, ranks, Wishes(**wishes))
-    tasks_table = _tasks_table(step_plan, {task.config.name: task.config.scope for task in tasks})
-    for table in (_files_table(tasks), tasks_table, _ranks_table(step_plan, ranks, predictor.micro_batch_tokens)):
-        Console().print(table)
+    _show_step(tasks, step_plan, _ranks_table(step_plan, ranks, predictor.micro_batch_tokens))
+    for line in mining_lines(config.mining, step_plan):
+        say(line)
     _show_prediction(predictor, step_plan, json_file, curve, config.name)
+
+
+def _show_step(tasks: Sequence[Task], step_plan: StepPlan, ranks_table: Table) -> None:
+    """Print what was read, what the step holds of each task, and how its texts are dealt."""
+    from rich.console import Console
+
+    tasks_table = _tasks_table(step_plan, {task.config.name: task.config.scope for task in tasks})
+    for table in (_files_table(tasks), tasks_table, ranks_table):
+        Console().print(table)
 
 
 def _show_prediction(

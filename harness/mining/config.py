@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -14,7 +15,13 @@ from harness.settings.section import Section
 
 INTERVAL_WITH_LOOK_AHEAD = 100  # steps; the default is not every step, because a look-ahead encodes texts
 MOST_CANDIDATES = 10_000  # per query: 16,384 queries are searched and stored together, which takes 2 GB with these
-NUMBERS_OF_RULES = ("ratio", "ceiling", "floor")  # refused with a rule whose `default_numbers` lacks them
+NUMBERS_OF_RULES = (
+    "ratio",
+    "ceiling",
+    "floor",
+    "quantile",
+    "uses_above",
+)  # refused with a rule whose `default_numbers` lacks them
 # Accepted although unused with `rule: none`, so that `--set mining.rule=none` alone switches off most recipes' rule.
 _ACCEPTED_WITHOUT_RULE = ("ratio", "ceiling")
 
@@ -67,22 +74,32 @@ class MiningConfig(Section):
     S is the latest similarity of a query and a negative in use. S0 is their first similarity since the negative came
     into use.
     rule: `none` never replaces a negative. The other rules are the files of harness/mining/rules/. Each file says which
-        of ratio, ceiling and floor the rule uses, and the defaults of these numbers and of interval.
+        of the numbers from ratio to uses_above the rule uses, and the defaults of these numbers and of interval.
+    floor: easy if S0 lies below. `auto` takes it from the run's first similarities, for each task (see rules/v2.py).
     check: `seen` takes S from the loss of the steps since the last judgement, at no cost. `upcoming` encodes, every
         `interval` steps (default 100), the queries that the plan uses next and their negatives, with dropout off, up to
         `budget` texts. S0 is then the first similarity computed in this way.
+    successor: `rank` takes a query's next candidates in the order of their ranks, whatever their scores. `score` takes
+        one only if its score is above S of the easy negative that it replaces, while the scores are at most
+        `fresh_steps` steps old; then `rank` again. It needs scores by the run's own weights.
     """
 
     rule: str = "none"
     ratio: float | None = Field(None, ge=1)  # easy if S fell below S0 / ratio; default: the rule's
     ceiling: float | None = Field(None, gt=0)  # never easy from this S on; default: the rule's
-    floor: float | None = None  # easy if S0 lies below; default: the rule's
+    floor: float | Literal["auto"] | None = None  # easy if S0 lies below; default: the rule's
+    quantile: float | None = Field(
+        None, ge=0, lt=1
+    )  # easy if the smoothed quantile is at most this; default: the rule's
+    uses_above: int | None = Field(None, ge=0)  # uses in a row above the positive; 0: never too hard; default: rule's
     interval: int | None = Field(None, ge=1)  # steps between two judgements; default: the rule's
     delay: int = Field(1, ge=1)  # a decision after step t takes effect at step t + 1 + delay: steps are planned ahead
     check: Literal["seen", "upcoming"] = "seen"
     budget: int = Field(4096, ge=2)  # with `upcoming`: texts encoded per look-ahead, over all tasks and ranks
     # If a query has no further candidate: keep its negatives, start its list again, or rank all candidates again.
     exhausted: Literal["keep", "wrap", "remine"] = "keep"
+    successor: Literal["rank", "score"] = "rank"
+    fresh_steps: int = Field(100, ge=1)  # with `successor: score`
     start: Literal["first_use", "ranking"] = "first_use"  # S0 is the first S, or the score that ranked the candidate
     remine: RemineConfig = RemineConfig()
 
@@ -108,13 +125,37 @@ class MiningConfig(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _check_rule_has_what_it_needs(self) -> MiningConfig:
+        if self.rule == "none":
+            return self
+        rule = rule_class(self.rule)
+        if rule.compares and self.check == "upcoming":
+            raise ValueError(
+                f"mining.check: got upcoming with rule {self.rule}, which compares negatives with the other documents "
+                "of their step, expected seen; set mining.check: seen"
+            )
+        if self.successor == "score" and rule.replaces_windows:
+            others = [name for name in rule_names() if not rule_class(name).replaces_windows]
+            raise ValueError(
+                f"mining.successor: got score with rule {self.rule}, which replaces all negatives of a query in order, "
+                f"expected rank; set mining.successor: rank, or mining.rule: {' or '.join(others)}"
+            )
+        if self.successor == "score" and self.exhausted == "wrap":
+            raise ValueError(
+                "mining.successor: got score with exhausted wrap, which takes candidates again that were trained on "
+                "since they were scored, expected rank; set mining.successor: rank, or mining.exhausted: keep or remine"
+            )
+        return self
+
 
 def build_rule(config: MiningConfig) -> ReplacementRule | None:
     """A new object of the recipe's rule, with the recipe's numbers or the rule's defaults; None for the rule `none`."""
     if config.rule == "none":
         return None
     rule = rule_class(config.rule)
-    recipe_numbers = {name: getattr(config, name) for name in rule.default_numbers}
+    given = {name: getattr(config, name) for name in rule.default_numbers}
+    recipe_numbers = {name: math.nan if value == "auto" else value for name, value in given.items()}
     numbers = {name: rule.default_numbers[name] if value is None else value for name, value in recipe_numbers.items()}
     default = INTERVAL_WITH_LOOK_AHEAD if config.check == "upcoming" else rule.default_interval
     return rule(config.rule, numbers, config.interval or default)

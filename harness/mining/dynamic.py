@@ -7,6 +7,7 @@ ranks have the same similarities and make the same decisions, so that no communi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from harness.data.bank.negatives import Candidates
 from harness.data.plan.task import Task
 from harness.mining.config import MiningConfig
+from harness.mining.judging.slots import Standing
 from harness.mining.task_negatives import TaskNegatives, below
 from harness.mining.upcoming import UpcomingScores
 from harness.types import QueryPart, StepPlan
@@ -41,28 +43,45 @@ class DynamicNegatives:
     """Decides which negatives every query uses next, for all tasks of a run with ranked negatives.
 
     look_ahead: used if `mining.check` is `upcoming`. rerank: used when `mining.remine` or `mining.exhausted` requires a
-    new ranking. Every rank must create this object and call its methods in the same order.
+    new ranking. say: prints a line. Every rank must create this object and call its methods in the same order.
     """
 
     def __init__(
-        self, config: MiningConfig, tasks: Sequence[Task], num_steps: int, *, look_ahead: LookAhead, rerank: Rerank
+        self,
+        config: MiningConfig,
+        tasks: Sequence[Task],
+        num_steps: int,
+        *,
+        look_ahead: LookAhead,
+        rerank: Rerank,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.config, self._num_steps = config, num_steps
-        self._look_ahead, self._rerank = look_ahead, rerank
+        self._look_ahead, self._rerank, self._say = look_ahead, rerank, say
         self.tasks = {
             task.config.name: TaskNegatives(config, task, task.bank)
             for task in tasks
             if task.bank is not None and task.bank.num_slots
         }
 
-    def observe(self, plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
+    @property
+    def compared_tasks(self) -> frozenset[str]:
+        """The tasks whose rule is told where their negatives stand among a step's documents; see `observe`."""
+        return frozenset(name for name, task in self.tasks.items() if task.rule is not None and task.rule.compares)
+
+    def observe(
+        self,
+        plan: StepPlan,
+        own_similarity: Mapping[str, np.ndarray],
+        standings: Mapping[str, Standing] = MappingProxyType({}),
+    ) -> dict[str, float]:
         """Record the similarities of a finished step and decide about replacements; returns the metrics.
 
         own_similarity: per task [B, M], the similarity of each query to its own negatives; NaN where the loss did not
-        use the negative.
+        use the negative. standings: of the `compared_tasks` in the step.
         """
-        ranks_all = self._ranks_all_after(plan.step)
-        metrics = self._watch(plan, own_similarity)
+        ranks_all, known_before = self._ranks_all_after(plan.step), self.measured()
+        metrics = self._watch(plan, own_similarity, standings)
         # If all candidates are ranked again now, a judgement would have no effect.
         metrics |= self._judge(() if ranks_all else tuple(self.tasks.values()), plan.step)
         metrics |= self._rank_anew(list(self.tasks.values()) if ranks_all else self._run_out(plan.step), plan.step)
@@ -70,43 +89,71 @@ class DynamicNegatives:
             task.banks.forget_before(plan.step)
         if metrics["queries_reranked"]:
             self._rerank.keep(self.rankings())
-        return metrics
+        return metrics | self._measured_metrics(known_before)
 
-    def _watch(self, plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def _watch(
+        self, plan: StepPlan, own_similarity: Mapping[str, np.ndarray], standings: Mapping[str, Standing]
+    ) -> dict[str, float]:
         """Record the step's similarities; returns the means of S and S0 over its ranked negatives (NaN if it has none).
 
-        With a rule, both means are over the negatives whose S0 is known, so that they can be compared.
+        With a rule, both means are over the negatives whose S0 is known, so that they can be compared. With one that
+        compares, also the mean of the negatives' quantiles.
         """
-        similarities, starts = [], []
+        similarities, starts, quantiles = [], [], []
         for part in plan.parts:
             if isinstance(part, QueryPart) and part.task in self.tasks:
                 task = self.tasks[part.task]
                 similarity_BM = np.where(part.negative_BM >= 0, own_similarity[part.task], np.nan)
                 if task.rule is not None:
-                    start_BM = task.watch(part, similarity_BM, plan.step)
+                    standing = standings.get(part.task)
+                    start_BM = task.watch(part, similarity_BM, plan.step, standing)
+                    quantiles += [] if standing is None else [standing.quantile_BM]
                     similarity_BM = np.where(np.isnan(start_BM), np.nan, similarity_BM)
                     starts.append(start_BM)
                 similarities.append(similarity_BM)
         return {
             "negative_similarity_watched": _mean_or_nan(similarities),
             "negative_similarity_start": _mean_or_nan(starts),
+            **({"negative_quantile": _mean_or_nan(quantiles)} if self.compared_tasks else {}),
         }
 
     def _judge(self, tasks: Sequence[TaskNegatives], step: int) -> dict[str, float]:
-        """Replace the easy negatives of the tasks whose rule judges after this step.
+        """Replace negatives of the tasks whose rule judges after this step.
 
-        `negatives_exhausted` counts the easy negatives for which no candidate is left. A negative that stays easy is
-        counted at every judgement.
+        `negatives_exhausted` counts the negatives to replace for which no candidate is left; one that stays so is
+        counted at every judgement. The counts by reason are there if the recipe has such a reason.
         """
         judged = [task for task in tasks if task.rule is not None and task.rule.judges_after(step)]
-        replaced = exhausted = 0
         if judged and self.config.check == "upcoming":
             for name, scores in self._look_ahead(self._decided_from(step), self._num_steps).items():
                 self.tasks[name].take(scores.row_B, scores.similarity_BM)
-        for task in judged:
-            counts = task.judge(self._decided_from(step))
-            replaced, exhausted = replaced + counts[0], exhausted + counts[1]
-        return {"negatives_replaced": float(replaced), "negatives_exhausted": float(exhausted)}
+        counts = [task.judge(step, self._decided_from(step)) for task in judged]
+        metrics = {"negatives_replaced": sum(count.replaced for count in counts)}
+        if self.compared_tasks:
+            metrics["negatives_too_hard"] = sum(count.too_hard for count in counts)
+        if self.config.successor == "score":
+            metrics["negatives_by_score"] = sum(count.by_score for count in counts)
+        metrics["negatives_exhausted"] = sum(count.exhausted for count in counts)
+        return {name: float(count) for name, count in metrics.items()}
+
+    def measured(self) -> dict[str, dict[str, float]]:
+        """Task → setting → the threshold that its rule has taken from the run's similarities, for run.json."""
+        found = {name: task.rule.measured() for name, task in self.tasks.items() if task.rule is not None}
+        known = {
+            name: {key: value for key, value in numbers.items() if not np.isnan(value)}
+            for name, numbers in found.items()
+        }
+        return {name: numbers for name, numbers in known.items() if numbers}
+
+    def _measured_metrics(self, known_before: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """The thresholds that rules measure, as metrics; one that has become known in this step is said."""
+        metrics = {}
+        for name, task in self.tasks.items():
+            for key, value in {} if task.rule is None else task.rule.measured().items():
+                metrics[f"negative_{key}/{name}"] = value
+                if not np.isnan(value) and key not in known_before.get(name, {}):
+                    self._say(f"task {name}: mining.{key}: auto is {value:.4g}, from its negatives' first similarities")
+        return metrics
 
     def _rank_anew(self, tasks: Sequence[TaskNegatives], step: int) -> dict[str, float]:
         """Rank the candidates of all queries of these tasks with the weights after this step.

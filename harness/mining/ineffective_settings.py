@@ -10,7 +10,8 @@ from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import NegativeBank
 from harness.data.plan.task import Task
 from harness.mining.config import MiningConfig, build_rule
-from harness.mining.replacement_rule import ReplacementRule
+from harness.mining.replacement_rule import ReplacementRule, rule_class
+from harness.mining.rules.v2 import AUTO_JUDGEMENTS
 from harness.mining.task_negatives import blocks_of_rows, num_rows_with_fewer
 from harness.types import Balance
 
@@ -42,6 +43,25 @@ def ineffective_rule_message(
     return f"mining.rule {config.rule} changes nothing ({'; '.join(problems)})" if problems else None
 
 
+def late_floor_message(config: MiningConfig, num_steps: int) -> str | None:
+    """Why `floor: auto` cannot replace anything in a run, and what to do; None if it can, or is not set."""
+    rule = build_rule(config)
+    if rule is None or config.floor != "auto":
+        return None
+    known_after = AUTO_JUDGEMENTS * rule.interval
+    limits = {
+        "training.steps": num_steps,
+        **({"mining.remine.every": config.remine.every} if config.remine.every else {}),
+    }
+    too_few = next((setting for setting, steps in limits.items() if steps <= known_after + config.delay), None)
+    if too_few is None:
+        return None
+    return (
+        f"mining.floor auto changes nothing (it is known after step {known_after} at the earliest and counts from step "
+        f"{known_after + 1 + config.delay} on, but {too_few} is {limits[too_few]}); raise it, or give a floor"
+    )
+
+
 def empty_window_message(tasks: Sequence[Task]) -> str | None:
     """Names the tasks in which at least half of the rows lack the negatives that the task asks for; None if no task."""
     problems = []
@@ -71,17 +91,17 @@ def _decides_too_late(config: MiningConfig, rule: ReplacementRule, num_steps: in
 
 def _sees_no_query_twice(config: MiningConfig, task: Task, queries_per_step: float, num_steps: int) -> str | None:
     """A problem if no query is drawn twice in the run, or between two rankings."""
+    look_ahead = "" if rule_class(config.rule).compares else "set mining.check: upcoming, or "
     every, num_rows = config.remine.every, task.data.num_rows
     if num_steps * queries_per_step <= num_rows:
         return (
-            f"no query comes twice in {num_steps} steps of {queries_per_step:g} of its {num_rows} rows; set "
-            f"mining.check: upcoming, or raise training.steps above {int(num_rows / queries_per_step)}"
+            f"no query comes twice in {num_steps} steps of {queries_per_step:g} of its {num_rows} rows; "
+            f"{look_ahead}raise training.steps above {int(num_rows / queries_per_step)}"
         )
     if every and every * queries_per_step <= num_rows:
         return (
             f"no query comes twice in the {every} steps between two rankings, {queries_per_step:g} of its {num_rows} "
-            "rows a step; set mining.check: upcoming, or raise mining.remine.every above "
-            f"{int(num_rows / queries_per_step)}"
+            f"rows a step; {look_ahead}raise mining.remine.every above {int(num_rows / queries_per_step)}"
         )
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,9 +11,21 @@ from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import Candidates, NegativeBank
 from harness.data.plan.task import Task
 from harness.mining.config import MiningConfig, build_rule
+from harness.mining.judging.slots import Judgement, Slots, Standing
+from harness.mining.judging.successors import harder_ranks
 from harness.types import QueryPart
 
 _ROWS_PER_BLOCK = 65_536  # number of rows whose candidates are counted at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """How many negatives of a task a judgement has replaced, and why."""
+
+    replaced: int  # for any reason
+    too_hard: int  # of these: replaced as likely unlabelled positives
+    by_score: int  # of these: by a candidate whose fresh score is known
+    exhausted: int  # to be replaced, but no candidate is left; with fresh scores: none that is harder
 
 
 class TaskNegatives:
@@ -24,13 +37,16 @@ class TaskNegatives:
     def __init__(self, config: MiningConfig, task: Task, banks: BankHistory) -> None:
         self._config, self.task, self.banks = config, task, banks
         self.rule = build_rule(config)
+        self._keep_memory()
         self._seen: list[tuple[np.ndarray, np.ndarray]] = []  # rows and their S, since the last judgement
 
-    def watch(self, part: QueryPart, similarity_BM: np.ndarray, step: int) -> np.ndarray:
+    def watch(
+        self, part: QueryPart, similarity_BM: np.ndarray, step: int, standing: Standing | None = None
+    ) -> np.ndarray:
         """Record the similarities of a step's negatives as S; returns their S0 [B, M].
 
-        similarity_BM: NaN for a negative that the loss did not use. S0 is NaN for an empty slot, and for a negative
-        that has been replaced after the step was planned.
+        similarity_BM: NaN for a negative that the loss did not use. standing: of the step's negatives, for a rule that
+        compares. S0 is NaN for an empty slot, and for a negative that has been replaced after the step was planned.
         """
         bank = self.banks.newest
         if self.banks.at(step) is not bank:  # planned before the candidates were ranked anew
@@ -38,6 +54,9 @@ class TaskNegatives:
         is_in_use_BM = part.rank_BM == bank.ranks(part.row_B)
         if self._config.check == "seen":
             self.take(part.row_B, np.where(is_in_use_BM, similarity_BM, np.nan))
+        if standing is not None and self.rule is not None:
+            memory = self.rule.remember(bank.memory(part.row_B), standing)
+            bank.remember(part.row_B, memory, is_in_use_BM & (part.negative_BM >= 0))
         return np.where(is_in_use_BM & (part.negative_BM >= 0), bank.starts(part.row_B), np.nan)
 
     def take(self, row_B: np.ndarray, similarity_BM: np.ndarray) -> None:
@@ -49,24 +68,36 @@ class TaskNegatives:
         bank.start(row_B, start_BM, ~np.isnan(similarity_BM) & ~np.isnan(start_BM))
         self._seen.append((row_B, similarity_BM))
 
-    def judge(self, first_step: int) -> tuple[int, int]:
-        """Replace the easy negatives of the queries seen since the last judgement, for steps from `first_step` on.
+    def judge(self, step: int, first_step: int) -> Replaced:
+        """Replace the negatives that the rule finds easy or too hard, of the queries seen since the last judgement.
 
-        Returns the number of replaced negatives, and the number of easy negatives for which no candidate was left.
+        step: the step that is finished. first_step: the first one that uses the new negatives.
         """
         assert self.rule is not None
         bank = self.banks.newest
         row_B, similarity_BM = self._last_seen()
         self._seen = []
-        easy_BM = self.rule.easy(row_B, bank.starts(row_B), similarity_BM)
-        has_easy_B = easy_BM.any(axis=1)
-        row_B, easy_BM = row_B[has_easy_B], easy_BM[has_easy_B]
+        judgement = self.rule.judge(Slots(row_B, bank.starts(row_B), similarity_BM, bank.memory(row_B)))
+        leaves_B = judgement.leaving_BM.any(axis=1)
+        row_B, similarity_BM = row_B[leaves_B], similarity_BM[leaves_B]
+        judgement = Judgement(judgement.easy_BM[leaves_B], judgement.too_hard_BM[leaves_B])
         wrap = self._config.exhausted == "wrap"
-        rank_BM = self.rule.next_ranks(easy_BM, lambda fill_BM: bank.next_ranks(row_B, fill_BM, wrap=wrap))
+        rank_BM = self.rule.next_ranks(judgement.leaving_BM, lambda fill_BM: bank.next_ranks(row_B, fill_BM, wrap=wrap))
+        by_score = self._has_fresh_scores(step)
+        if by_score:
+            rank_BM = harder_ranks(bank, row_B, rank_BM, similarity_BM, judgement)
         bank.replace(row_B, rank_BM, first_step=first_step)
-        exhausted_BM = easy_BM & (rank_BM < 0)
+        is_replaced_BM = rank_BM >= 0
+        exhausted_BM = judgement.leaving_BM & ~is_replaced_BM
         bank.end(row_B[exhausted_BM.any(axis=1)])
-        return int((rank_BM >= 0).sum()), int(exhausted_BM.sum())
+        replaced = int(is_replaced_BM.sum())
+        too_hard = int((is_replaced_BM & judgement.too_hard_BM).sum())
+        return Replaced(replaced, too_hard, replaced if by_score else 0, int(exhausted_BM.sum()))
+
+    def _has_fresh_scores(self, step: int) -> bool:
+        """Whether successors are chosen by score now: the scores are the run's own, and not too old."""
+        age = step - self.banks.banks[-1].ranked_after
+        return self._config.successor == "score" and age <= self._config.fresh_steps
 
     def has_run_out(self) -> bool:
         """Whether more queries than `mining.remine.ended` allows have no further candidate."""
@@ -77,8 +108,8 @@ class TaskNegatives:
 
         S, S0 and the state of the rule are reset. Returns the number of queries with fewer candidates than slots.
         """
-        self._follow(candidates, first_step, ranked_after)
         self.rule, self._seen = build_rule(self._config), []
+        self._follow(candidates, first_step, ranked_after)
         return num_rows_with_fewer(candidates, self.task.data.num_rows, candidates.offset + self.banks.num_slots)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -107,6 +138,12 @@ class TaskNegatives:
     def _follow(self, candidates: Candidates, first_step: int, ranked_after: int) -> None:
         bank = NegativeBank(self.task.data.num_rows, candidates, self.banks.num_slots)
         self.banks.add(bank, first_step=first_step, ranked_after=ranked_after)
+        self._keep_memory()
+
+    def _keep_memory(self) -> None:
+        """Let the newest bank keep what the rule remembers of each negative."""
+        if self.rule is not None and self.rule.memory:
+            self.banks.newest.keep(self.rule.memory)
 
     def _last_seen(self) -> tuple[np.ndarray, np.ndarray]:
         """The distinct rows seen since the last judgement, ascending, and their latest S."""

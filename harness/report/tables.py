@@ -110,7 +110,10 @@ def _facts(run: RunHistory) -> dict[str, str]:
         "GiB at most, each rank": ", ".join(f"{n / 2**30:.2f}" for n in facts.get("peak_memory_bytes") or []) or _NONE,
         "MB of embeddings from other hosts, a step": _from_other_hosts(run),
         "negatives replaced": _total(run, "negatives_replaced"),
-        "judged easy without a successor": _total(run, "negatives_exhausted"),
+        "of these: too hard, likely positives": _total(run, "negatives_too_hard"),
+        "of these: chosen by score": _total(run, "negatives_by_score"),
+        "to be replaced, without a successor": _total(run, "negatives_exhausted"),
+        "mining.floor, found by auto": _measured(facts, "floor"),
         "version": _text(versions.get("harness")),
         "commit": re.sub(r"^(\w{10})\w+", r"\1", _text(versions.get("commit"))),
         "torch": _text(versions.get("torch")),
@@ -129,6 +132,12 @@ def _rate(run: RunHistory, column: str) -> str:
 def _total(run: RunHistory, column: str) -> str:
     values = run.column(column)
     return f"{np.nansum(values):,.0f}" if np.isfinite(values).any() and run.rule is not None else _NONE
+
+
+def _measured(facts: Mapping[str, Any], setting: str) -> str:
+    """The thresholds that the rule has taken from the run's similarities, by task."""
+    of_tasks = {task: numbers[setting] for task, numbers in (facts.get("mining") or {}).items() if setting in numbers}
+    return ", ".join(f"{task} {value:.4g}" for task, value in of_tasks.items()) or _NONE
 
 
 def _from_other_hosts(run: RunHistory) -> str:

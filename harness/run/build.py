@@ -30,10 +30,10 @@ from harness.run.objective import build_objective
 from harness.run.run import Run
 from harness.run.startup.check import check_inputs
 from harness.run.startup.length import with_known_steps
+from harness.run.startup.mining import check_ranking
 from harness.run.tasks import (
     bank_hashes,
     check_machine,
-    check_ranking,
     check_recipe,
     load_tokeniser,
     offset_of,
@@ -131,7 +131,8 @@ def _build_negatives(
 ) -> tuple[DynamicNegatives, Reranking]:
     look_ahead, reranking = _build_look_ahead(config, tasks, encoders), _build_reranking(config, encoder, encoders)
     steps = config.training.num_steps
-    return DynamicNegatives(config.mining, tasks, steps, look_ahead=look_ahead, rerank=reranking), reranking
+    negatives = DynamicNegatives(config.mining, tasks, steps, look_ahead=look_ahead, rerank=reranking, say=say)
+    return negatives, reranking
 
 
 def _build_look_ahead(config: RunConfig, tasks: Sequence[Task], encoders: TextEncoders) -> Upcoming:

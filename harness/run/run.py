@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from harness import comm
 from harness.config import RunConfig
@@ -27,13 +28,13 @@ from harness.evaluation.runner import LoadedData, Results
 from harness.losses.objective import Objective
 from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import Guide
+from harness.mining.judging.in_batch import standings
 from harness.mining.remine import Reranking
 from harness.report.messages import warn
 from harness.run.callbacks.ending import Ending, Outcome
 from harness.run.encoders import TextEncoders
 from harness.settings.section import as_tuple
 from harness.stopwatch import stopwatch
-from harness.types import StepPlan
 from harness.waits import waits
 
 
@@ -122,12 +123,17 @@ class Run:
         return step if self.guide is None else replace(step, plan=self.guide.mask(step.plan))
 
     @stopwatch("mining")
-    def replace_easy_negatives(self, step_plan: StepPlan, own_similarity: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def replace_easy_negatives(
+        self, step: Step, own_similarity: Mapping[str, np.ndarray], embeddings: Sequence[Tensor]
+    ) -> dict[str, float]:
         """Replace the negatives that have become easy. Returns metrics that count the replacements.
 
-        Every rank must call it with the same numbers. own_similarity: see `engine.phases.Scores`.
+        Every rank must call it with the same numbers. own_similarity: see `engine.phases.Scores`. embeddings: of the
+        step, see `engine.phases.embed`.
         """
-        return self.negatives.observe(step_plan, own_similarity)
+        dims, compared = self.config.model.matryoshka_dims, self.negatives.compared_tasks
+        found = standings(step, embeddings, own_similarity, compared, dims[-1] if dims else None) if compared else {}
+        return self.negatives.observe(step.plan, own_similarity, found)
 
     def sample_texts(self) -> list[str]:
         """Up to eight texts of the run's data, to compare the embeddings of two models."""

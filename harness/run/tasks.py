@@ -20,13 +20,11 @@ from harness.data.table.findings import remarks
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
-from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.end_of_text import end_of_texts
-from harness.encoder.partial.adapter import without_new_adapter
 from harness.evaluation.mteb.during_training import MtebTasks
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
-from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
+from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message, late_floor_message
 from harness.model_folder.configuration import position_limit
 from harness.model_folder.preflight import Preflight, check_attention
 from harness.report.console import ReadingConsole
@@ -35,6 +33,7 @@ from harness.report.trackers.table import check_trackers
 from harness.run.alarms.settings import useless_settings
 from harness.run.objective import check_divisible
 from harness.run.places import check_room, locate_for, locate_source
+from harness.run.startup.mining import check_compared
 
 BANK_OFFSET = 10  # the paper's value (section 3.1): the first results of a search are often unlabelled positives
 
@@ -173,13 +172,14 @@ def offset_of(task: TaskConfig) -> int:
 
 
 def check_settings(config: RunConfig) -> None:
-    """Check what can be checked without data: text lengths, and the number of candidates of a re-ranking.
+    """Check what can be checked without data: text lengths, the candidates of a re-ranking, what a rule compares with.
 
     Raises:
         ValueError: a setting does not fit another setting, or the model.
     """
     _check_lengths(config)
     _check_reranking(config)
+    check_compared(config)
 
 
 def _check_lengths(config: RunConfig) -> None:
@@ -216,46 +216,14 @@ def _check_reranking(config: RunConfig) -> None:
             )
 
 
-def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, tasks: Sequence[Task]) -> None:
-    """With `mining.start: ranking`, check that every bank was ranked by the model this run starts with.
-
-    Only then is the score in the bank S0, the similarity that a negative has at the start.
-
-    Raises:
-        ValueError: a bank was ranked with other weights, pooling, tokenizer, prompts or lengths, or a task has no bank.
-    """
-    if loaded.config.mining.rule == "none" or loaded.config.mining.start != "ranking":
-        return
-    model = {"weights": fingerprint(without_new_adapter(encoder.state_dict())), "pooling": encoder.pooling}
-    for task in tasks:
-        if task.bank is None or not task.bank.num_slots:
-            continue
-        bank = task.config.negatives.bank
-        if bank is None:
-            raise ValueError(
-                f"mining.start: got ranking, but task {task.config.name} has no bank that says what ranked it; "
-                "make one with harness mine, or set mining.start: first_use"
-            )
-        lengths = [task.query_max_length, task.document_max_length]
-        expected = {**model, "prompts": task.config.prompts.to_prompts().for_pairs(), "max_lengths": lengths}
-        ranked_by = BankFacts.read(Path(locate_for(loaded, bank, allow_hub=False))).ranked_by
-        if "tokenizer" in ranked_by:  # banks of earlier versions do not say it
-            expected["tokenizer"] = tokeniser.fingerprint
-        different = [key for key, value in expected.items() if ranked_by.get(key) != value]
-        if different:
-            raise ValueError(
-                f"mining.start: got ranking, but {bank} was ranked with other {' and '.join(different)} than the run "
-                "starts with; mine it again with the run's model, or set mining.start: first_use"
-            )
-
-
 def settings_without_effect(config: RunConfig, tasks: Sequence[Task]) -> list[str]:
     """What teaches nothing or changes nothing with this recipe and this data: one line each, with the knob to turn."""
     training, balance = config.training, config.loss.balance
     lines = useless_settings(config)
     lines += nothing_to_learn(tasks, seed=training.seed, balance=balance, num_steps=training.num_steps)
     ineffective_rule = ineffective_rule_message(config.mining, tasks, training.num_steps, balance)
-    lines += [message for message in (empty_window_message(tasks), ineffective_rule) if message]
+    late_floor = late_floor_message(config.mining, training.num_steps)
+    lines += [message for message in (empty_window_message(tasks), ineffective_rule, late_floor) if message]
     pair_tasks = [task.config.name for task in tasks if task.config.kind == "sts"]
     if pair_tasks and config.loss.beta == 0:
         lines.append(f"loss.beta is 0, so {', '.join(pair_tasks)} teaches nothing; raise it, or remove the task")

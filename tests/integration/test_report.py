@@ -111,6 +111,18 @@ def test_every_row_says_where_the_time_went(run: Path) -> None:
     assert sum(row["negatives_replaced"] for row in rows) > 0
 
 
+def test_a_floor_found_by_auto_stands_in_every_row_and_in_run_json(folder: Path, run: Path) -> None:
+    """It is known after ten steps; a given floor is no finding."""
+    settings = ("mining.rule=v2", "mining.floor=auto", "training.steps=11", "evaluation.every=0")
+    run_ranks(1, train, folder, "auto", *settings)
+    rows = [json.loads(line) for line in (folder / "auto" / "metrics.jsonl").read_text().splitlines()]
+    floor = rows[-1]["negative_floor/faq"]
+    assert 0 < floor < 1
+    assert [row["negative_floor/faq"] for row in rows] == [None] * 9 + [floor] * 2
+    assert json.loads((folder / "auto" / "run.json").read_text())["mining"] == {"faq": {"floor": floor}}
+    assert json.loads((run / "run.json").read_text())["mining"] == {}
+
+
 def test_a_report_that_cannot_be_made_does_not_fail_the_run(folder: Path) -> None:
     (stderr,) = run_ranks(1, partial(train, broken="no space left"), folder, "undrawn", "training.steps=1")
     assert json.loads((folder / "undrawn" / "run.json").read_text())["finished"]

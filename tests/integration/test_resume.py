@@ -189,8 +189,9 @@ def ranked(folder):
 @pytest.mark.parametrize(
     "rule",
     [
-        ("mining.rule=v1", "mining.interval=2", "mining.ratio=1"),
-        ("mining.rule=v2", "mining.floor=0.92", "mining.delay=2"),
+        ("mining.rule=v1", "mining.interval=2", "mining.ratio=1", "mining.ceiling=2"),
+        ("mining.rule=v2", "mining.floor=0.92", "mining.delay=2", "mining.ceiling=2"),
+        ("mining.rule=relative", "mining.quantile=0.6", "mining.uses_above=2"),
     ],
     ids=lambda rule: rule[0],
 )
@@ -200,7 +201,6 @@ def test_a_run_that_replaces_negatives_continues_bit_for_bit(folder, ranked, rul
         "training.steps=10",
         "training.dropout=0.4",
         "training.learning_rate=1e-3",
-        "mining.ceiling=2",
         "tasks.faq.negatives.margin=0",
     )
     settings = (f"tasks.faq.path={ranked.name}", *lively, *rule)

@@ -10,6 +10,7 @@ steps after the step that decided it, so that plans which were made ahead of the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,7 +85,7 @@ class PendingReplacement:
 
 
 class NegativeBank:
-    """The candidates of one task. Per row and slot it holds the rank in use and S0.
+    """The candidates of one task. Per row and slot it holds the rank in use, S0, and what a rule remembers (`keep`).
 
     S0 is the similarity of query and negative at the first step that used the negative.
     """
@@ -108,6 +109,21 @@ class NegativeBank:
         self._num_entries, self.num_ended = 1, 0
         self._entry_of_row_R = np.zeros(num_rows, dtype=np.int32)
         self._pending: tuple[PendingReplacement, ...] = ()  # in the order of their steps
+        self._unused_memory: dict[str, float] = {}
+
+    def keep(self, memory: Mapping[str, float]) -> None:
+        """Keep more numbers per slot (float32), beside S0; to be called before any row is used.
+
+        memory: the name of a number → its value for a negative that has not been used yet.
+        """
+        assert self._num_entries == 1, "rows have been used"
+        fields = [(name, np.float32, (self.num_slots,)) for name in memory]
+        entry_E = np.empty(1, np.dtype([*self._entry_E.dtype.descr, *fields]))
+        for name in self._entry_E.dtype.names or ():
+            entry_E[name] = self._entry_E[name]
+        for name, value in memory.items():
+            entry_E[name] = value
+        self._entry_E, self._unused_memory = entry_E, {**self._unused_memory, **memory}
 
     def ranks(self, row_B: np.ndarray, step: int | None = None) -> np.ndarray:
         """Candidate ranks [B, M] that step `step` uses; without `step`, the ranks after the latest replacement.
@@ -131,6 +147,17 @@ class NegativeBank:
     def starts(self, row_B: np.ndarray) -> np.ndarray:
         """S0 [B, M]; NaN where it is not known yet."""
         return self._entry_E["start"][self._entry_of_row_R[row_B]]
+
+    def memory(self, row_B: np.ndarray) -> dict[str, np.ndarray]:
+        """The numbers of `keep` [B, M], by name."""
+        entry_B = self._entry_of_row_R[row_B]
+        return {name: self._entry_E[name][entry_B] for name in self._unused_memory}
+
+    def remember(self, row_B: np.ndarray, memory: Mapping[str, np.ndarray], valid_BM: np.ndarray) -> None:
+        """Change the numbers of `keep` in the valid slots."""
+        entry_B = self._own_entries(row_B)
+        for name, value_BM in memory.items():
+            self._entry_E[name][entry_B] = np.where(valid_BM, value_BM, self._entry_E[name][entry_B])
 
     def next_ranks(self, row_B: np.ndarray, leaving_BM: np.ndarray, *, wrap: bool) -> np.ndarray:
         """The ranks [B, M] that replace the ranks of the leaving slots.
@@ -158,7 +185,7 @@ class NegativeBank:
     def replace(self, row_B: np.ndarray, rank_BM: np.ndarray, *, first_step: int) -> None:
         """Put the candidates of the ranks >= 0 into their slots, from step `first_step` on. Their S0 is unknown.
 
-        row_B: distinct rows, ascending. rank_BM: the result of `next_ranks`.
+        row_B: distinct rows, ascending. rank_BM: the result of `next_ranks`; its ranks may be in other slots.
         """
         is_changed_B = (rank_BM >= 0).any(1)
         row_B, rank_BM = row_B[is_changed_B], rank_BM[is_changed_B]
@@ -169,9 +196,17 @@ class NegativeBank:
         self._pending = (*self._pending, PendingReplacement(first_step, row_B, before_BM))
         self._entry_E["rank"][entry_B] = np.where(is_new_BM, rank_BM, before_BM)
         self._entry_E["start"][entry_B] = np.where(is_new_BM, np.nan, self._entry_E["start"][entry_B])
-        last_B = self.num_slots - 1 - np.argmax(is_new_BM[:, ::-1], axis=1)
-        self._entry_E["next"][entry_B] = rank_BM[np.arange(len(row_B)), last_B] + 1
+        for name, unused in self._unused_memory.items():
+            self._entry_E[name][entry_B] = np.where(is_new_BM, unused, self._entry_E[name][entry_B])
+        self._entry_E["next"][entry_B] = self._last_of(row_B, rank_BM) + 1
         self._entry_E["replaced"][entry_B] += 1
+
+    def _last_of(self, row_B: np.ndarray, rank_BM: np.ndarray) -> np.ndarray:
+        """[B]: the one of the new ranks that comes last in the order in which `next_ranks` gives them."""
+        size_of_lap_B1 = np.maximum(self.candidates.count(row_B)[:, None] - self.candidates.offset, 1)
+        ahead_BM = (rank_BM - self._entry_E["next"][self._entry_of_row_R[row_B], None]) % size_of_lap_B1
+        last_B1 = np.argmax(np.where(rank_BM >= 0, ahead_BM, -1), axis=1)[:, None]
+        return np.take_along_axis(rank_BM, last_B1, 1)[:, 0]
 
     def end(self, row_B: np.ndarray) -> None:
         """Note that these rows have no further candidate; `num_ended` counts them. row_B: distinct rows."""

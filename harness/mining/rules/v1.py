@@ -21,6 +21,7 @@ class Rule(ReplacementRule):
 
     default_numbers: ClassVar[Mapping[str, float]] = {"ratio": 1.15, "ceiling": 0.8}
     default_interval = 100
+    replaces_windows = True
 
     def easy(self, row_B: np.ndarray, start_BM: np.ndarray, similarity_BM: np.ndarray) -> np.ndarray:
         ratio, ceiling = self.numbers["ratio"], self.numbers["ceiling"]
@@ -30,9 +31,9 @@ class Rule(ReplacementRule):
             has_fallen_B1 = (start_B1 > 0) & (ratio * similarity_B1 < start_B1) & (np.abs(similarity_B1) < ceiling)
         return seen_BM & has_fallen_B1
 
-    def next_ranks(self, easy_BM: np.ndarray, next_ranks_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def next_ranks(self, leaving_BM: np.ndarray, next_ranks_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """The next M ranks for all M slots; -1 for all slots if fewer than M candidates are left."""
-        rank_BM = next_ranks_of(np.ones_like(easy_BM))
+        rank_BM = next_ranks_of(np.ones_like(leaving_BM))
         rank_BM[(rank_BM < 0).any(axis=1)] = -1
         return rank_BM
 

@@ -68,12 +68,15 @@ def matryoshka(groups: Sequence[Group]) -> Picture:
 
 
 def similarity(groups: Sequence[Group]) -> Picture:
-    """Mean cosine of queries to positives and to negatives."""
+    """Mean cosine of queries to positives and to negatives; with the rule relative, the negatives' mean quantile."""
     panels = [
         _panel("positives", groups, "positive_similarity"),
         _panel("negatives", groups, "negative_similarity"),
     ]
     caption = "Mean cosine of the step's queries to their positive and to their negatives."
+    if any("negative_quantile" in run.columns for group in groups for run in group.runs):
+        panels.append(_panel("negatives' quantile", groups, "negative_quantile"))
+        caption += " Quantile: the share of the step's other documents that are less similar than the negative."
     return line_picture("similarity", "Similarity of positives and negatives", caption, panels)
 
 

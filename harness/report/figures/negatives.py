@@ -27,6 +27,7 @@ from harness.report.figures.drawing import (
 from harness.report.history import Group, RuleThresholds, RunHistory
 
 _NAME, _TITLE = "negatives", "Negatives: scores and replacements"
+_FLOOR = "negative_floor/"
 _WATCHED, _START = "negative_similarity_watched", "negative_similarity_start"
 
 
@@ -65,7 +66,7 @@ _CAPTION = (
     "S: mean cosine of queries to their ranked negatives (those of retrieval tasks). S0: that of the same ones when "
     "they came into use. The rule judges every query or negative by itself, so some are replaced while the mean is "
     "above the dashed line. A mark stands at each step with replacements and grows with their number, which the bars "
-    f"below it say (of more than {MAX_MARKS} such steps, those of a bin together)."
+    f"below it say (of more than {MAX_MARKS} such steps, those of a bin together; black: replaced as too hard)."
 )
 
 
@@ -90,9 +91,15 @@ def draw_replacements(axes: Axes, strip: Axes, group: Group, colour: str) -> str
         look: dict[str, Any] = {"marker": "v", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8, "zorder": 3}
         axes.scatter(step_P, height_P, area_P, label="replaced", **look)
         strip.vlines(step_P, 0, count_P, color=colour, linewidth=1.4)
+    too_hard = _draw_too_hard(strip, group)
     if len(exhausted_P):
         strip.scatter(
-            exhausted_P, exhausted_count_P, 14, marker="x", color=GREY, label="easy, but its list is exhausted"
+            exhausted_P,
+            exhausted_count_P,
+            14,
+            marker="x",
+            color=GREY,
+            label="to be replaced, but its list is exhausted",
         )
     axes.set_xlim(x_limits)  # otherwise a single bar would take the whole width
     axes.set_xlabel("")
@@ -106,8 +113,17 @@ def draw_replacements(axes: Axes, strip: Axes, group: Group, colour: str) -> str
         return f"{group.label}: no negative was replaced."
     return (
         f"{group.label}: {count_P.sum():,.0f} negatives replaced at {len(step_P)} steps, the first at {step_P[0]}, the "
-        f"last at {step_P[-1]}."
+        f"last at {step_P[-1]}{too_hard}."
     )
+
+
+def _draw_too_hard(strip: Axes, group: Group) -> str:
+    """Draw the numbers of negatives replaced as too hard over those of all replaced ones. Returns words for them."""
+    step_P, count_P = counts(group.runs, "negatives_too_hard")
+    if not len(step_P):
+        return ""
+    strip.vlines(step_P, 0, count_P, color="black", linewidth=1.4, label="of these: too hard")
+    return f"; {count_P.sum():,.0f} of them were too hard, likely unlabelled positives"
 
 
 def _similarity(group: Group) -> Curve:
@@ -154,7 +170,18 @@ def _starts(group: Group) -> list[Line]:
     start = Curve(start.x_P, start.mean_P, np.full(len(start), np.nan), np.full(len(start), np.nan))
     thresholds = group.rule.moving_thresholds(start.mean_P)
     lines = [Line(words, replace(start, mean_P=mean_P), None, "--") for words, mean_P in thresholds.items()]
-    return [Line("S0", start, None, "-"), *lines]
+    return [Line("S0", start, None, "-"), *lines, *_measured_floors(group)]
+
+
+def _measured_floors(group: Group) -> list[Line]:
+    """The floors that `mining.floor: auto` has found, one per task."""
+    names = dict.fromkeys(name for run in group.runs for name in run.columns if name.startswith(_FLOOR))
+    floors = {name: curve(group.runs, name) for name in names}
+    return [
+        Line(f"floor of {name.removeprefix(_FLOOR)}, auto", floor, None, ":")
+        for name, floor in floors.items()
+        if len(floor)
+    ]
 
 
 def _without_zeros(run: RunHistory, name: str) -> RunHistory:

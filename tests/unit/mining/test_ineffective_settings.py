@@ -15,6 +15,14 @@ from tests.dynamic_run import RankedLists, Run
 NAN = np.nan
 
 
+def test_a_rule_that_compares_is_not_told_to_look_ahead() -> None:
+    """It would be refused."""
+    for settings in ({}, {"remine": {"every": 5}}):
+        words = str(message(5 if not settings else 50, rule="relative", **settings))
+        assert "; raise " in words
+        assert "upcoming" not in words
+
+
 def test_a_task_whose_rows_have_no_negatives_of_their_own_is_told_so() -> None:
     def message_of(counts: list[int], slots: int) -> str | None:
         bank = BankHistory(NegativeBank(len(counts), RankedLists(counts, 10), slots))

@@ -121,6 +121,23 @@ def test_the_marks_stand_at_the_steps_with_replacements_on_the_line(tmp_path: Pa
     assert words == "run: 10 negatives replaced at 3 steps, the first at 2, the last at 5."
 
 
+def test_the_reasons_of_replacements_and_a_floor_that_was_found_are_drawn_and_said(tmp_path: Path) -> None:
+    def with_reasons(row: dict[str, Any]) -> dict[str, Any]:
+        too_hard = float(row["step"] == REPLACED_AT[-1])
+        return {**replacing(row), "negatives_too_hard": too_hard, "negative_floor/faq": 0.25, "negative_quantile": 0.5}
+
+    run = write_run(tmp_path / "run", rule=V1, change=with_reasons)
+    axes, strip = Figure().subplots(2)
+    words = draw_replacements(axes, strip, group([run])[0], "black")
+    assert words.endswith("the last at 5; 1 of them were too hard, likely unlabelled positives.")
+    bars = {lines.get_label(): lines.get_segments() for lines in strip.collections}
+    assert [bar[:, 1].max() for bar in bars["of these: too hard"]] == [1.0]
+    page = page_of([run], tmp_path / "page")
+    assert "floor of faq, auto from 0.25 at 1" in alt_of(page, "negatives")
+    assert "negatives' quantile" in alt_of(page, "similarity")
+    assert re.search(r"of these: too hard, likely positives</th>\s*<td[^>]*>1<", page)
+
+
 def test_static_and_dynamic_stand_in_the_same_axes(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "static"), write_run(tmp_path / "dynamic", rule=V1, change=replacing)]
     page = page_of(runs, tmp_path / "both")

@@ -1,0 +1,70 @@
+"""Checks that a recipe's rule of mining finds what it judges by: other documents, and scores by the run's own model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.config import LoadedRecipe, RunConfig
+from harness.data.bank.file import BankFacts
+from harness.data.plan.task import Task
+from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.encoder import Encoder, fingerprint
+from harness.encoder.partial.adapter import without_new_adapter
+from harness.mining.replacement_rule import rule_class
+from harness.run.places import locate_for
+
+
+def check_compared(config: RunConfig) -> None:
+    """Check that a rule that compares negatives with the step's documents has such documents.
+
+    With scope `own`, a plan does not look for known positives among them.
+
+    Raises:
+        ValueError: a task's queries are compared with their own negatives only.
+    """
+    if config.mining.rule == "none" or not rule_class(config.mining.rule).compares:
+        return
+    for task in config.tasks:
+        if task.kind == "retrieval" and task.negatives.per_query and task.scope == "own":
+            raise ValueError(
+                f"tasks.{task.name}.negatives.scope: got own with mining.rule {config.mining.rule}, which compares "
+                "negatives with the other documents of the step, expected task or step; set scope: task, or "
+                "mining.rule: v2"
+            )
+
+
+def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, tasks: Sequence[Task]) -> None:
+    """With `mining.start: ranking` or `successor: score`, check that this run's starting model ranked every bank.
+
+    Only then is the score in the bank S0, the similarity that a negative has at the start, and comparable with S.
+
+    Raises:
+        ValueError: a bank was ranked with other weights, pooling, tokenizer, prompts or lengths, or a task has no bank.
+    """
+    mining = loaded.config.mining
+    if mining.rule == "none" or (mining.start, mining.successor) == ("first_use", "rank"):
+        return
+    setting = "start: got ranking" if mining.start == "ranking" else "successor: got score"
+    default = "start: first_use" if mining.start == "ranking" else "successor: rank"
+    model = {"weights": fingerprint(without_new_adapter(encoder.state_dict())), "pooling": encoder.pooling}
+    for task in tasks:
+        if task.bank is None or not task.bank.num_slots:
+            continue
+        bank = task.config.negatives.bank
+        if bank is None:
+            raise ValueError(
+                f"mining.{setting}, but task {task.config.name} has no bank that says what ranked it; make one with "
+                f"harness mine, or set mining.{default}"
+            )
+        lengths = [task.query_max_length, task.document_max_length]
+        expected = {**model, "prompts": task.config.prompts.to_prompts().for_pairs(), "max_lengths": lengths}
+        ranked_by = BankFacts.read(Path(locate_for(loaded, bank, allow_hub=False))).ranked_by
+        if "tokenizer" in ranked_by:  # banks of earlier versions do not say it
+            expected["tokenizer"] = tokeniser.fingerprint
+        different = [key for key, value in expected.items() if ranked_by.get(key) != value]
+        if different:
+            raise ValueError(
+                f"mining.{setting}, but {bank} was ranked with other {' and '.join(different)} than the run starts "
+                f"with; mine it again with the run's model, or set mining.{default}"
+            )
