@@ -70,6 +70,10 @@ NEGATIVES: dict[str, NegativesArm] = {  # by importance: the first ones run firs
         {"rule": "v2"}, "in_batch", "static_filtered", "v2_reranked", reranked=True
     ),
     "relative_filtered": _filtered({"rule": "relative"}, "in_batch", "static_filtered", "relative"),
+    "v2_auto": NegativesArm({"rule": "v2", "floor": "auto"}, baselines=("in_batch", "static", "v2")),
+    "relative_reranked": NegativesArm(
+        {"rule": "relative", "successor": "score"}, reranked=True, baselines=("in_batch", "static", "relative")
+    ),
     "teacher": NegativesArm(bank="teacher_filtered", baselines=("in_batch", "static", "static_filtered")),
 }  # fmt: skip
 
@@ -133,8 +137,8 @@ class Size:
 _ALL = tuple(NEGATIVES)
 SIZES = {
     "small": Size(
-        DataSize(2000, None, 400, 800, 1500, 4000, 8),
-        100, 64, "bf16", 32, 4, (2e-4, 5e-4, 1e-3), ("in_batch", "static"), 800, 300, 320, 20,
+        DataSize(1500, None, 400, 800, 1500, 4000, 8),
+        100, 64, "bf16", 24, 4, (2e-4, 5e-4, 1e-3), ("in_batch", "static"), 640, 260, 320, 20,
         MixtureSize(16, 200, 3, (2e-4, 5e-4, 1e-3)),
     ),
     "gpu": Size(

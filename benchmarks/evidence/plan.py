@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
+
+from pydantic import ValidationError
 
 from benchmarks.evidence.arms import CURVE, MIXTURE, NEGATIVES, Part, Size
 from benchmarks.evidence.recipes import Run
-from harness.mining.replacement_rule import rule_names
+from harness.mining.config import MiningConfig
 
 PARTS: tuple[Part, ...] = ("negatives", "mixture")
 SWEEP_SEED = 0
@@ -58,9 +61,18 @@ def arms_of(part: Part) -> list[str]:
 
 def reason_to_skip(arm: str) -> str | None:
     """Why an arm cannot run with this version; None if it can."""
-    rule = NEGATIVES[arm].mining["rule"] if arm in NEGATIVES else "none"
-    known = ("none", *rule_names())
-    return None if rule in known else f"{arm}: not run, this version has no mining.rule {rule} ({', '.join(known)})"
+    refusal = _refusal(NEGATIVES[arm].mining) if arm in NEGATIVES else None
+    return None if refusal is None else f"{arm}: not run, this version refuses mining {refusal}"
+
+
+def _refusal(mining: Mapping[str, Any]) -> str | None:
+    """The setting of a recipe's section `mining` that this version does not know, and why, in a line; None if all."""
+    try:
+        MiningConfig.model_validate(mining)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'settings'}: {first['input']} ({first['msg']})"
+    return None
 
 
 def curve_run(size: Size) -> Run:

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from benchmarks.evidence import plan
-from benchmarks.evidence.arms import BANKS, CURVE, MARGIN, MIXTURE, NEGATIVES, NUM_TASKS, RELATIVE, SIZES, VISITS
+from benchmarks.evidence.arms import (
+    BANKS,
+    CURVE,
+    MARGIN,
+    MIXTURE,
+    NEGATIVES,
+    NUM_TASKS,
+    RELATIVE,
+    SIZES,
+    VISITS,
+    NegativesArm,
+)
 from benchmarks.evidence.plan import best_rate, chosen_rate, flat_step, num_runs, stages, steps_of_runs
 from benchmarks.evidence.recipes import Place, Run, recipe
 from harness.config import RunConfig
@@ -19,12 +30,11 @@ from harness.settings.recipe_file import build
 
 SIZE = SIZES["small"]
 PLACE = Place(Path("/root"), Path("/out"), "/out/models/cut3")
-RULES = ["relative", "v1", "v2"]
 
 
 @pytest.fixture(autouse=True)
 def _every_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "rule_names", lambda: RULES)
+    monkeypatch.setattr(plan, "_refusal", lambda mining: None)
 
 
 def dev(run: Run) -> float:
@@ -79,12 +89,13 @@ def test_only_the_wanted_runs_and_what_chooses_their_rates_are_planned() -> None
 
 
 def test_an_arm_whose_rule_this_version_lacks_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "rule_names", lambda: ["v1", "v2"])
-    assert not {arm for stage in planned() for arm, *_ in stage if arm.startswith("relative")}
-    assert plan.reason_to_skip("relative_filtered") == (
-        "relative_filtered: not run, this version has no mining.rule relative (none, v1, v2)"
-    )
-    assert plan.reason_to_skip("static") is None
+    monkeypatch.undo()  # the real check
+    monkeypatch.setitem(NEGATIVES, "relative", NegativesArm({"rule": "unheard_of"}))
+    assert "relative" not in {arm for stage in planned() for arm, *_ in stage}
+    reason = plan.reason_to_skip("relative")
+    assert reason is not None
+    assert reason.startswith("relative: not run, this version refuses mining rule: unheard_of (")
+    assert plan.reason_to_skip("static") is plan.reason_to_skip("v2_reranked") is plan.reason_to_skip("cbb") is None
 
 
 def test_a_curve_is_flat_from_the_step_on_after_which_nothing_is_gained() -> None:
@@ -113,8 +124,8 @@ def test_every_query_is_used_often_enough_to_go_stale(name: str) -> None:
 
 def config_of(arm: str, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     content = recipe(Run(arm, 1e-3, 1), SIZE, 320, 88, PLACE)
-    if content.get("mining", {}).get("rule") == "relative":  # a rule that may not be here yet
-        content["mining"]["rule"] = "v2"
+    if arm.startswith("relative") or arm == "v2_auto":  # with settings that may not be here yet
+        content["mining"] = {"rule": "v2", "remine": content["mining"].get("remine", {})}
     return build(RunConfig, content, "recipe")
 
 
