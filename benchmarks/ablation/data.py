@@ -26,6 +26,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from benchmarks.runner.data import (
     RetrievalSize,
+    per_label,
     read_documents,
     read_queries,
     read_rows,
@@ -95,9 +96,9 @@ def _write_intents(source: Path, folder: Path, size: AblationSize) -> dict[str, 
     count = size.intents or len(labels) // 2
     trained_labels, clustered_labels = labels[:count], labels[count : 2 * count]
     rows = [row for row in train if row["label"] in trained_labels]
-    fitted = _per_label(train, trained_labels, size.texts_per_intent)
-    tested = _per_label(test, trained_labels, size.texts_per_intent)
-    clustered = _per_label(test, clustered_labels, size.texts_per_intent)
+    fitted = per_label(train, trained_labels, size.texts_per_intent)
+    tested = per_label(test, trained_labels, size.texts_per_intent)
+    clustered = per_label(test, clustered_labels, size.texts_per_intent)
     write_rows(folder / "train" / "intents.jsonl", rows)
     write_rows(folder / HELD_OUT["classification"] / "train.jsonl", fitted)
     write_rows(folder / HELD_OUT["classification"] / "test.jsonl", tested)
@@ -109,12 +110,6 @@ def _write_intents(source: Path, folder: Path, size: AblationSize) -> dict[str, 
         "test texts": len(tested),
         "texts to cluster": len(clustered),
     }
-
-
-def _per_label(rows: Sequence[dict[str, Any]], labels: Sequence[str], count: int | None) -> list[dict[str, Any]]:
-    return [
-        row for label in labels for row in sample([row for row in rows if row["label"] == label], count, f"of {label}")
-    ]
 
 
 def _reranking_rows(source: Path, size: AblationSize) -> list[dict[str, Any]]:

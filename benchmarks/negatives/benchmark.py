@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.negatives.data import TRAIN_FILES, write_data
-from benchmarks.negatives.recipes import ARMS, MAX_LENGTH, PUBLISHED_ARMS, SIZES, Size, equal_token_quota, recipe
+from benchmarks.negatives.recipes import ARMS, MAX_LENGTH, PUBLISHED_ARMS, SIZES, Size, recipe
 from benchmarks.negatives.result import write_result
 from benchmarks.runner.experiment import (
     agreed_facts,
@@ -32,6 +32,7 @@ from benchmarks.runner.experiment import (
     run_all,
     score_model,
 )
+from benchmarks.runner.tokens import equal_token_quota
 
 
 def main() -> None:
@@ -71,7 +72,9 @@ def prepare(root: Path, out: Path, model: str, size: Size) -> dict[str, Any]:
 
     def make() -> dict[str, Any]:
         rows = write_data(root, data, size.data)
-        quotas = {name: equal_token_quota(model, data, name, size.quota, size.per_query) for name in TRAIN_FILES}
+        quotas = {
+            name: equal_token_quota(model, data, name, size.quota, size.per_query, MAX_LENGTH) for name in TRAIN_FILES
+        }
         return {"rows": rows, "quotas_without_negatives": quotas, "max_length": MAX_LENGTH}
 
     facts = agreed_facts(out, {"model": model, "size": asdict(size)}, make)

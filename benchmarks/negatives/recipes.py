@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.negatives.data import TRAIN_FILES
 from benchmarks.runner.data import RetrievalSize
-from harness.data.table.tokenisation import Tokeniser
 
 MAX_LENGTH = 64  # longest text in tokens: in mining, training and evaluation
 TEMPERATURE = 0.05
@@ -46,19 +44,6 @@ SIZES = {
     "small": Size(RetrievalSize(24, 1000, 80, 300), 60, 3, 4, 40, 1e-4, 8),
     "full": Size(RetrievalSize(None, None, None, None), 100, 32, 7, 500, 2e-5, 100),
 }
-
-
-def equal_token_quota(model: str, data: Path, name: str, quota: int, per_query: int) -> int:
-    """Number of queries without hard negatives that have as many tokens as `quota` queries with `per_query` each."""
-    tokeniser = Tokeniser(model)
-
-    def mean_length(file: Path, key: str) -> float:
-        texts = [json.loads(line)[key] for line in file.read_text(encoding="utf-8").split("\n") if line]
-        return sum(len(ids) for ids in tokeniser.encode(texts, MAX_LENGTH)) / len(texts)
-
-    query = mean_length(data / "train" / f"{name}.jsonl", "query")
-    document = mean_length(data / "corpus" / f"{name}.jsonl", "text")
-    return max(1, round(quota * (query + (1 + per_query) * document) / (query + document)))
 
 
 def recipe(arm: str, seed: int, size: Size, *, model: str, out: Path, quotas: dict[str, int]) -> dict[str, Any]:

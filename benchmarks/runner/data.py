@@ -14,7 +14,7 @@ import csv
 import gzip
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,10 +62,12 @@ def write_retrieval_set(
     not_judged = [key for key in documents if key not in set(judged)]
     num_not_judged = None if size.test_documents is None else max(0, size.test_documents - len(judged))
     document_ids = judged + sample(not_judged, num_not_judged, f"{name} documents")
-    test = folder / "retrieval" / name
-    write_rows(test / "queries.jsonl", ({"_id": key, "text": queries[key]} for key in query_ids))
-    write_rows(test / "corpus.jsonl", ({"_id": key, "title": "", "text": documents[key]} for key in document_ids))
-    _write_judgements(test / "qrels" / "test.tsv", query_ids, relevant)
+    write_beir(
+        folder / "retrieval" / name,
+        {key: queries[key] for key in query_ids},
+        {key: documents[key] for key in document_ids},
+        {key: relevant[key] for key in query_ids},
+    )
     return {
         "training queries": len(rows),
         "documents mined": len(corpus),
@@ -120,15 +122,32 @@ def write_rows(file: Path, rows: Iterable[dict[str, Any]]) -> None:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def write_beir(
+    folder: Path, queries: Mapping[str, str], documents: Mapping[str, str], relevant: Mapping[str, Mapping[str, int]]
+) -> None:
+    """Write a BEIR folder. relevant: query id → document id → grade."""
+    write_rows(folder / "queries.jsonl", ({"_id": key, "text": text} for key, text in queries.items()))
+    write_rows(folder / "corpus.jsonl", ({"_id": key, "title": "", "text": text} for key, text in documents.items()))
+    lines = [f"{query}\t{key}\t{grade}" for query, grades in relevant.items() for key, grade in grades.items()]
+    file = folder / "qrels" / "test.tsv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n", encoding="utf-8")
+
+
+def per_label(
+    rows: Sequence[dict[str, Any]], labels: Sequence[str], count: int | None, what: str = "of"
+) -> list[dict[str, Any]]:
+    """`count` rows of each label, drawn as by `sample`, seeded by `what` and the label."""
+    return [
+        row
+        for label in labels
+        for row in sample([row for row in rows if row["label"] == label], count, f"{what} {label}")
+    ]
+
+
 def _training_row(row: dict[str, Any]) -> dict[str, Any]:
     positive = row["positive"]
     return {"query": row["query"], "positive": [positive] if isinstance(positive, str) else positive, "negative": []}
-
-
-def _write_judgements(file: Path, query_ids: Sequence[str], relevant: dict[str, dict[str, int]]) -> None:
-    lines = [f"{query}\t{key}\t{grade}" for query in query_ids for key, grade in relevant[query].items()]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n", encoding="utf-8")
 
 
 def _existing(file: Path) -> Path:

@@ -23,7 +23,8 @@ from typing import Any
 import yaml
 
 from benchmarks.runner import command_line
-from benchmarks.runner.process import harness
+from benchmarks.runner.process import StoppedError, harness, stops_its_commands
+from harness.process.statuses import CONTINUE
 from harness.settings.environment import prepare_environment
 
 FACTS, MODEL = "experiment.json", "demo-minilm"
@@ -32,17 +33,24 @@ MakeRecipe = Callable[[str, int], dict[str, Any]]  # (arm, seed)
 
 
 def experiment_parser(
-    doc: str | None, *, data: str, sizes: Sequence[str], sizes_are: str, arms: Sequence[str]
+    doc: str | None,
+    *,
+    data: str,
+    sizes: Sequence[str],
+    sizes_are: str,
+    arms: Sequence[str],
+    model: str = MODEL,
+    model_is: str = "the starting model",
 ) -> argparse.ArgumentParser:
     """Return a parser with the options that all experiments have.
 
-    data: the contents of --data-root, for the help. sizes: the first one is the default.
+    data: the contents of --data-root, for the help. sizes: the first one is the default. model: the default.
     """
     parser = command_line.parser(doc)
     parser.add_argument("--data-root", type=Path, help=f"holds {data}")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", choices=tuple(sizes), default=sizes[0], help=sizes_are)
-    parser.add_argument("--model", default=MODEL, help="the starting model")
+    parser.add_argument("--model", default=model, help=f"{model_is} (default: {model})")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", action="append", metavar="ARM:SEED", help=f"one run; arms: {', '.join(arms)}")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; set OMP_NUM_THREADS to cores / jobs")
@@ -57,7 +65,8 @@ def execute(
 ) -> None:
     """Parse the command line, train the chosen runs into the folder --out, write the results and print them.
 
-    A user's mistake ends the process with one line.
+    A user's mistake ends the process with one line. SIGTERM ends it with status 75, once the runs have saved their
+    state.
     """
     options = parser.parse_args()
     prepare_environment()
@@ -66,10 +75,14 @@ def execute(
         if not options.table:
             if options.data_root is None:
                 raise ValueError("--data-root: got none, expected the folder of the data; or give --table")
-            train(options, out)
+            with stops_its_commands():
+                train(options, out)
         print(write_result(out, json.loads((out / FACTS).read_text(encoding="utf-8"))))
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    except StoppedError:
+        print("stopped: the same command continues", file=sys.stderr)
+        sys.exit(CONTINUE)
     except subprocess.CalledProcessError as error:
         sys.exit(f"status {error.returncode} of: {' '.join(map(str, error.cmd))}")
 
@@ -140,15 +153,26 @@ def run_all(
         finished_run.result()
 
 
-def mine(model: str, out: Path, data: Path, name: str, *, candidates: int, max_length: int) -> None:
-    """Rank DATA/corpus/NAME.jsonl for the queries of DATA/train/NAME.jsonl and write the bank OUT/banks/NAME.
+def mine(
+    model: str,
+    out: Path,
+    data: Path,
+    name: str,
+    *,
+    candidates: int,
+    max_length: int,
+    bank: str | None = None,
+    options: Sequence[object] = (),
+) -> None:
+    """Rank DATA/corpus/NAME.jsonl for the queries of DATA/train/NAME.jsonl and write the bank OUT/banks/BANK.
 
-    Does nothing if the bank exists.
+    Does nothing if the bank exists. bank: its name; None: NAME. options: further ones of `harness mine`.
     """
-    if not (out / "banks" / name / "bank.json").exists():
+    bank = bank or name
+    if not (out / "banks" / bank / "bank.json").exists():
         data_options = ["--queries", data / "train" / f"{name}.jsonl", "--corpus", data / "corpus" / f"{name}.jsonl"]
         mining_options = ["--candidates", candidates, "--max-length", max_length]
-        harness("mine", model, *data_options, *mining_options, "--out", out / "banks" / name)
+        harness("mine", model, *data_options, *mining_options, *options, "--out", out / "banks" / bank)
 
 
 def score_model(model: str, out: Path, name: str, data: Sequence[Path], max_length: int) -> None:

@@ -125,6 +125,14 @@ class Retrieval(Kind[RetrievalData]):
 
     def score(self, data: RetrievalData, nearest: SearchResult) -> dict[str, float]:
         """nearest: the distinct texts nearest to each query."""
+        return mean_scores(self._values(data, nearest))
+
+    def query_scores(self, data: RetrievalData, nearest: SearchResult) -> dict[str, np.ndarray]:
+        """The measures whose means `score` returns, of each query, [Q]; the same order for the same data."""
+        parts = self._values(data, nearest)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _values(self, data: RetrievalData, nearest: SearchResult) -> list[dict[str, np.ndarray]]:
         queries, values = list(data.queries), []
         for first in range(0, len(queries), QUERIES):
             rows = slice(first, first + QUERIES)
@@ -132,7 +140,7 @@ class Retrieval(Kind[RetrievalData]):
             not_ranked = np.array([data.same_id[q] if q in data.not_ranked else -1 for q in queries[rows]])
             found = documents_of_texts(part, data.documents, not_ranked)
             values.append(retrieval_values(queries[rows], data.documents.ids, found, data.qrels))
-        return mean_scores(values)
+        return values
 
 
 def rescored(nearest: SearchResult, query_QD: np.ndarray, code_UE: np.ndarray, k: int) -> SearchResult:

@@ -47,7 +47,7 @@ def test_the_recipe_of_the_precisions_loads(tmp_path: Path) -> None:
 
 
 def test_the_table_has_commands_and_recipes() -> None:
-    assert len(MODULES) == 13
+    assert len(MODULES) == 14
     assert len(RECIPES) == 2
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.runner import experiment
+from benchmarks.runner import process
 from benchmarks.runner.experiment import agreed_facts, chosen_runs, mine, run_all
 from benchmarks.runner.result import in_figures, markdown_table, mean_and_spread
 
@@ -44,7 +44,7 @@ class Commands:
         self.seen: list[tuple[str, str]] = []
         self.failing = failing
 
-    def __call__(self, command: list[str], **_: Any) -> None:
+    def __call__(self, command: list[str], quiet: bool) -> None:
         verb, what = command[3], Path(command[4]).stem
         self.seen.append((verb, what))
         if what == self.failing:
@@ -62,7 +62,7 @@ class Commands:
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     found = Commands()
-    monkeypatch.setattr(experiment.subprocess, "run", found)
+    monkeypatch.setattr(process, "run_command", found)
     return found
 
 

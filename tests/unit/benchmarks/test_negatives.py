@@ -11,9 +11,10 @@ import pytest
 
 from benchmarks.negatives.benchmark import prepare, runs_in_order
 from benchmarks.negatives.data import MINED_IN_TRAINING_ROWS, TRAIN_FILES, write_data
-from benchmarks.negatives.recipes import ARMS, MAX_LENGTH, PUBLISHED_ARMS, SIZES, equal_token_quota, recipe
+from benchmarks.negatives.recipes import ARMS, MAX_LENGTH, PUBLISHED_ARMS, SIZES, recipe
 from benchmarks.negatives.result import MEAN, FinishedRun, compare, describe, finished_runs, totals, write_result
 from benchmarks.runner.data import RetrievalSize
+from benchmarks.runner.tokens import equal_token_quota
 from harness.config import RunConfig
 from harness.data.table.tokenisation import Tokeniser
 from harness.mining.config import build_rule
@@ -172,7 +173,7 @@ def test_the_arm_without_negatives_has_as_many_tokens_in_a_step_as_the_others(so
 
         query = mean_length(tmp_path / "data" / "train" / f"{name}.jsonl", "query")
         positive = mean_length(tmp_path / "data" / "corpus" / f"{name}.jsonl", "text")
-        found = equal_token_quota(str(model), tmp_path / "data", name, quota, per_query)
+        found = equal_token_quota(str(model), tmp_path / "data", name, quota, per_query, MAX_LENGTH)
         with_negatives = quota * (query + (1 + per_query) * positive)
         assert abs(found * (query + positive) - with_negatives) <= (query + positive) / 2
         assert quota < found < quota * (1 + per_query)

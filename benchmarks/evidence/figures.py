@@ -1,0 +1,91 @@
+"""Figures of `benchmarks.evidence`: the in-batch curve, scores over the steps, and the negatives' similarities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.evidence.arms import MIXTURE, NEGATIVES
+from benchmarks.evidence.plan import flat_step
+from benchmarks.evidence.results import Trained
+from harness.report.figures.curve import Curve, curve, curve_of_points
+from harness.report.figures.drawing import Line, Panel, Picture, line_picture
+from harness.report.history import RunHistory
+
+_REFERENCE = "static"
+
+
+def draw(
+    folder: Path,
+    curve_run: Trained | None,
+    runs_of_arm: Mapping[str, Sequence[Trained]],
+    histories_of_arm: Mapping[str, Sequence[RunHistory]],
+) -> list[Path]:
+    """Write every figure that has data into `folder`, and return the files."""
+    pictures = [evaluations(runs_of_arm), negatives(histories_of_arm)]
+    if curve_run is not None:
+        pictures.insert(0, in_batch_curve(curve_run))
+    files = []
+    for picture in pictures:
+        if picture.png is not None:
+            file = folder / f"{picture.name}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(picture.png)
+            files.append(file)
+    return files
+
+
+def in_batch_curve(trained: Trained) -> Picture:
+    """The development score of in-batch training over the steps, at a constant learning rate."""
+    points = {float(step): trained.dev_score(step) for step in trained.dev}
+    flat = flat_step({int(step): score for step, score in points.items() if step})
+    lines = [Line("in-batch negatives", curve_of_points([points]), 0)]
+    if flat is not None:
+        lines.append(Line(f"flat from step {flat} on", _vertical(flat, list(points.values())), None, "--"))
+    panel = Panel("development nDCG@10", lines)
+    return line_picture("curve", "In-batch negatives only, constant learning rate", "", [panel])
+
+
+def evaluations(runs_of_arm: Mapping[str, Sequence[Trained]]) -> Picture:
+    """The mean development score of every arm over the steps, means over the seeds; of mixtures over the share of the
+    run, because their arms differ in steps."""
+    panels = []
+    for title, arms, is_share in (("negatives", NEGATIVES, False), ("mixture", MIXTURE, True)):
+        lines = []
+        for position, arm in enumerate(arms):
+            points = [
+                {step / (trained.steps if is_share else 1): trained.dev_score(step) for step in trained.dev}
+                for trained in runs_of_arm.get(arm, ())
+            ]
+            if points:
+                lines.append(Line(arm, _without_band(curve_of_points(points)), position))
+        panels.append(Panel(f"development score, {title}", lines, x_label="share of the run" if is_share else "step"))
+    return line_picture("evaluations", "Development scores over the run", "", panels)
+
+
+def negatives(histories_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:
+    """S and S0 of every arm's own negatives over the steps, beside S of static ones."""
+    static, panels = histories_of_arm.get(_REFERENCE, ()), []
+    for arm in (arm for arm, settings in NEGATIVES.items() if settings.bank is not None):
+        runs = histories_of_arm.get(arm, ())
+        if not runs:
+            continue
+        lines = [
+            Line("S", curve(runs, "negative_similarity_watched"), 1),
+            Line("S0, when they came into use", _without_band(curve(runs, "negative_similarity_start")), None, "--"),
+        ]
+        if static and arm != _REFERENCE:
+            lines.insert(0, Line("S, static", _without_band(curve(static, "negative_similarity_watched")), 0))
+        panels.append(Panel(f"cosine, {arm}", lines))
+    return line_picture("negatives", "Similarity of queries to their own negatives", "", panels)
+
+
+def _without_band(line: Curve) -> Curve:
+    return Curve(line.x_P, line.mean_P, np.full(len(line), np.nan), np.full(len(line), np.nan))
+
+
+def _vertical(x: float, heights: Sequence[float]) -> Curve:
+    """A vertical line over the range of `heights`."""
+    return Curve(np.array([x, x]), np.array([min(heights), max(heights)]), np.full(2, np.nan), np.full(2, np.nan))

@@ -1,0 +1,148 @@
+"""Runs of the evidence: the starting model, scores per query, and a run that is stopped and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from benchmarks.evidence import benchmark, score
+from benchmarks.evidence.arms import CURVE, SIZES
+from benchmarks.evidence.benchmark import Experiment
+from benchmarks.evidence.plan import Planned
+from benchmarks.evidence.recipes import Place, Run
+from benchmarks.evidence.start import starting_model, write_cut_model
+from benchmarks.runner.data import write_beir, write_rows
+from benchmarks.runner.process import StoppedError, stops_its_commands
+from harness.cli.parts.opened_model import open_model
+from harness.evaluation.runner import evaluate, load
+from tests.tiny import make_model, text
+
+SIZE = replace(SIZES["tiny"], curve_steps=120, most_steps=4, least_steps=4)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("start") / "model")
+
+
+def test_a_cut_model_has_the_first_layers_and_a_fresh_one_only_their_embeddings(model: Path, tmp_path: Path) -> None:
+    whole = AutoModel.from_pretrained(model)
+    for name, fresh in (("cut", False), ("fresh", True), ("again", True)):
+        write_cut_model(model, tmp_path / name, 1, fresh=fresh)
+    cut, fresh_model, again = (AutoModel.from_pretrained(tmp_path / name) for name in ("cut", "fresh", "again"))
+    assert cut.config.num_hidden_layers == fresh_model.config.num_hidden_layers == 1
+    weights, old, new = (dict(m.named_parameters()) for m in (whole, cut, fresh_model))
+    for name in old:
+        assert torch.equal(old[name], weights[name])
+        is_matrix_of_layer = name.startswith("encoder.") and weights[name].dim() == 2
+        assert torch.equal(new[name], weights[name]) != is_matrix_of_layer or name.startswith("pooler")
+    assert all(torch.equal(a, b) for a, b in zip(fresh_model.parameters(), again.parameters(), strict=True))
+    assert (tmp_path / "cut" / "tokenizer.json").exists()
+
+
+def test_a_name_that_is_no_cut_is_a_model_of_the_users_own(tmp_path: Path) -> None:
+    assert starting_model("some/model", tmp_path) == "some/model"
+    assert not list(tmp_path.iterdir())
+
+
+def write_docstrings(root: Path, place: Place) -> None:
+    rows = [{"query": text(i, 4), "positive": [text(100 + i, 8)], "negative": []} for i in range(12)]
+    write_rows(place.data / "train" / "docstrings.jsonl", rows)
+    for part in ("dev", "test"):
+        documents = {f"d{i}": text(200 + i, 8) for i in range(12)}
+        write_beir(
+            place.data / part / f"docstrings_{part}",
+            {f"q{i}": text(300 + i, 3) for i in range(6)},
+            documents,
+            {f"q{i}": {f"d{i}": 1} for i in range(6)},
+        )
+
+
+@pytest.fixture
+def experiment(model: Path, tmp_path: Path) -> Experiment:
+    place = Place(tmp_path / "root", tmp_path / "out", str(model))
+    write_docstrings(place.root, place)
+    return Experiment(SIZE, place, 6, 3)
+
+
+def test_the_scores_of_each_query_have_the_harness_s_score_as_their_mean(experiment: Experiment) -> None:
+    folder = str(experiment.place.data / "test" / "docstrings_test")
+    encode = open_model(experiment.place.start, 16, None, "fp32").encode
+    found = score.scores_of(encode, load([folder]))
+    assert len(found["values"]) == 6
+    assert found["score"] == pytest.approx(evaluate(encode, [folder])["docstrings_test"]["ndcg_at_10"], abs=1e-12)
+    assert 0 < found["score"] < 1
+
+
+def test_a_run_that_sigterm_stops_goes_on_from_there_and_is_recorded_once(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real training in a process of its own, stopped by the signal that the benchmark gets."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run = Run(CURVE, 1e-3, 0)
+    folder, planned = experiment.place.run_folder(run), [Planned(run, tested=False)]
+
+    def stop_after_some_steps() -> None:
+        metrics = folder / "metrics.jsonl"
+        for _ in range(6000):  # a busy machine takes minutes to start a run
+            if metrics.exists() and len(metrics.read_text().splitlines()) > 3:
+                break
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_after_some_steps).start()
+    with stops_its_commands(), pytest.raises(StoppedError):
+        experiment.run(planned, jobs=1)
+    assert not experiment.results.trained_file(run).exists()
+    stopped_at = len((folder / "metrics.jsonl").read_text().splitlines())
+    assert 3 < stopped_at < SIZE.curve_steps
+
+    with stops_its_commands():
+        experiment.run(planned, jobs=1)
+    assert json.loads((folder / "run.json").read_text())["resumed_from"] == stopped_at
+    trained = experiment.results.trained(run)
+    assert trained is not None
+    assert trained.steps == SIZE.curve_steps
+    assert trained.dev[0]["docstrings_dev"] > 0
+    assert not (folder / "checkpoints").exists()
+
+
+def test_finished_work_is_not_repeated_and_a_tested_run_leaves_no_model(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def train(_: str, recipe: Path) -> None:
+        seen.append(recipe.stem)
+        folder = experiment.place.out / "runs" / recipe.stem
+        (folder / "model").mkdir(parents=True)
+        (folder / "recipe.yaml").write_text(recipe.read_text())
+        (folder / "metrics.jsonl").write_text('{"step": 1, "seconds": 2.5}\n')
+        entry = {"step": 4, "dataset": "docstrings_dev", "metrics": {"ndcg_at_10": 0.5, "map_at_10": 0.4}}
+        (folder / "evaluation.json").write_text(json.dumps([entry]))
+
+    def test(module: str, _: str, file: Path, *rest: Any) -> None:
+        seen.append(file.stem)
+        file.parent.mkdir(parents=True)
+        file.write_text('{"datasets": {}}')
+
+    monkeypatch.setattr(benchmark, "harness", train)
+    monkeypatch.setattr(benchmark, "run_module", test)
+    run = Run("in_batch", 1e-3, 0)
+    for tested in (False, False, True, True):
+        experiment.run([Planned(run, tested)], jobs=1)
+    assert seen == ["in_batch-0.001-0"] * 2  # trained once, tested once
+    trained = experiment.results.trained(run)
+    assert trained is not None
+    assert (trained.dev_score(), trained.seconds) == (0.5, 2.5)
+    assert not (experiment.place.run_folder(run) / "model").exists()
