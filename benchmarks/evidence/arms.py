@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from benchmarks.evidence.data import DataSize
+from benchmarks.evidence.inputs.data import DataSize
 
 NUM_TASKS = 4
 RELATIVE, MARGIN = 0.95, 0.1  # of the filter, in mining and in the loss

@@ -3,10 +3,10 @@
     python -m benchmarks.evidence --data-root DIR --out FOLDER [--size small|gpu] [--jobs 2] [--part negatives]
     python -m benchmarks.evidence --out FOLDER --table        # shows what is finished; trains nothing
 
-Trains a small model that has room to learn (`start.py`) on the docstrings of all installed packages (`corpus.py`). A
-run with in-batch negatives alone shows first where training flattens, and fixes the number of steps; the others compare
-negatives with as many tokens, then what a step holds (`arms.py`). Learning rates are chosen on development sets;
-`plan.py` has the order. Runs are stopped by SIGTERM with status 75 and go on when the same command is given again, also
+Trains a small model that has room to learn (`inputs/start.py`) on the docstrings of all installed packages
+(`inputs/corpus.py`). A run with in-batch negatives alone shows first where training flattens, and fixes the number of
+steps; the others compare negatives with as many tokens, then what a step holds (`arms.py`). Learning rates are chosen
+on development sets; `plan.py` has the order. SIGTERM stops the runs (status 75); the same command continues them, also
 after a kill. The results are FOLDER/result.md, result.json and figures/.
 """
 
@@ -24,11 +24,11 @@ from typing import Any
 import yaml
 
 from benchmarks.evidence.arms import BANKS, CURVE, MIXTURE, NEGATIVES, RELATIVE, SIZES, Part, Size
-from benchmarks.evidence.data import mixture_sets, negatives_sets, write_data
+from benchmarks.evidence.inputs.data import mixture_sets, negatives_sets, write_data
+from benchmarks.evidence.inputs.start import starting_model
 from benchmarks.evidence.plan import PARTS, Planned, curve_run, num_runs, reason_to_skip, stages, steps_of_runs
 from benchmarks.evidence.recipes import Place, Run, recipe
 from benchmarks.evidence.results import START, Results
-from benchmarks.evidence.start import starting_model
 from benchmarks.runner.experiment import MODEL, agreed_facts, chosen_runs, execute, experiment_parser, mine
 from benchmarks.runner.process import harness, run_module
 from benchmarks.runner.tokens import equal_token_quota

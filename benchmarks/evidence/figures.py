@@ -24,7 +24,7 @@ def draw(
     histories_of_arm: Mapping[str, Sequence[RunHistory]],
 ) -> list[Path]:
     """Write every figure that has data into `folder`, and return the files."""
-    pictures = [evaluations(runs_of_arm), negatives(histories_of_arm)]
+    pictures = [*evaluations(runs_of_arm), negatives(histories_of_arm)]
     if curve_run is not None:
         pictures.insert(0, in_batch_curve(curve_run))
     files = []
@@ -48,21 +48,30 @@ def in_batch_curve(trained: Trained) -> Picture:
     return line_picture("curve", "In-batch negatives only, constant learning rate", "", [panel])
 
 
-def evaluations(runs_of_arm: Mapping[str, Sequence[Trained]]) -> Picture:
+def evaluations(runs_of_arm: Mapping[str, Sequence[Trained]]) -> list[Picture]:
     """The mean development score of every arm over the steps, means over the seeds; of mixtures over the share of the
     run, because their arms differ in steps."""
-    panels = []
-    for title, arms, is_share in (("negatives", NEGATIVES, False), ("mixture", MIXTURE, True)):
-        lines = []
-        for position, arm in enumerate(arms):
-            points = [
-                {step / (trained.steps if is_share else 1): trained.dev_score(step) for step in trained.dev}
-                for trained in runs_of_arm.get(arm, ())
-            ]
-            if points:
-                lines.append(Line(arm, _without_band(curve_of_points(points)), position))
-        panels.append(Panel(f"development score, {title}", lines, x_label="share of the run" if is_share else "step"))
-    return line_picture("evaluations", "Development scores over the run", "", panels)
+    unfiltered = [arm for arm, settings in NEGATIVES.items() if not settings.filtered]
+    filtered = ["in_batch", *(arm for arm, settings in NEGATIVES.items() if settings.filtered)]
+    return [
+        line_picture(name, f"Development scores over the run, {name}", "", [_evaluations(arms, runs_of_arm)])
+        for name, arms in {"unfiltered": unfiltered, "filtered": filtered, "mixture": list(MIXTURE)}.items()
+        if any(runs_of_arm.get(arm) for arm in arms if arm != "in_batch")
+    ]
+
+
+def _evaluations(arms: Sequence[str], runs_of_arm: Mapping[str, Sequence[Trained]]) -> Panel:
+    is_mixture = arms[0] in MIXTURE
+    lines = []
+    for position, arm in enumerate(arms):
+        points = [
+            {100 * step / trained.steps if is_mixture else step: trained.dev_score(step) for step in trained.dev}
+            for trained in runs_of_arm.get(arm, ())
+        ]
+        if points:
+            lines.append(Line(arm, _without_band(curve_of_points(points)), position))
+    title = "mean development score" if is_mixture else "development nDCG@10"
+    return Panel(title, lines, x_label="percent of the run" if is_mixture else "step")
 
 
 def negatives(histories_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:

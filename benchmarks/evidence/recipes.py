@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.arms import CURVE, MARGIN, MIXTURE, NEGATIVES, RELATIVE, Part, Size
-from benchmarks.evidence.data import Sets, mixture_sets, negatives_sets, task_settings
+from benchmarks.evidence.inputs.data import Sets, mixture_sets, negatives_sets, task_settings
 
 TEMPERATURE = 0.05
 _RERANKINGS = 4  # the run is divided into so many parts; candidates are ranked anew between them

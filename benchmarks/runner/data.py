@@ -62,12 +62,8 @@ def write_retrieval_set(
     not_judged = [key for key in documents if key not in set(judged)]
     num_not_judged = None if size.test_documents is None else max(0, size.test_documents - len(judged))
     document_ids = judged + sample(not_judged, num_not_judged, f"{name} documents")
-    write_beir(
-        folder / "retrieval" / name,
-        {key: queries[key] for key in query_ids},
-        {key: documents[key] for key in document_ids},
-        {key: relevant[key] for key in query_ids},
-    )
+    asked, offered = {key: queries[key] for key in query_ids}, {key: documents[key] for key in document_ids}
+    write_beir(folder / "retrieval" / name, asked, offered, {key: relevant[key] for key in query_ids})
     return {
         "training queries": len(rows),
         "documents mined": len(corpus),

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.evidence import corpus
-from benchmarks.evidence import data as evidence_data
-from benchmarks.evidence.corpus import HELD_OUT, divide, installed_packages, read_packages
-from benchmarks.evidence.data import OTHER_TESTS, DataSize, check_root, mixture_sets, negatives_sets, write_data
+from benchmarks.evidence.inputs import corpus
+from benchmarks.evidence.inputs import data as evidence_data
+from benchmarks.evidence.inputs.corpus import HELD_OUT, divide, installed_packages, read_packages
+from benchmarks.evidence.inputs.data import OTHER_TESTS, DataSize, check_root, mixture_sets, negatives_sets, write_data
 from harness.data.source.locate import dataset_name
 from harness.demo.docstrings import Docstring
 from harness.demo.texts import document

@@ -162,7 +162,7 @@ def test_what_is_finished_is_written_as_table_json_and_figures(experiment: Path)
     assert "nan" not in shown
     cost = next(line for line in shown.splitlines() if line.startswith("| v2, 1 seed") and "0.500" in line)
     assert cost == "| v2, 1 seed | 0.0005 | 4 | 100 | 10 | 8 | 12 | 0 | 0.500 | 0.400 |"
-    for name in ("curve", "evaluations", "negatives"):
+    for name in ("curve", "unfiltered", "negatives"):
         assert (experiment / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     result = json.loads((experiment / "result.json").read_text())
     found = next(d for d in result["differences"] if (d["arm"], d["set"]) == ("static", MEAN))

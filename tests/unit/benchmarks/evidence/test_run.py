@@ -18,9 +18,9 @@ from transformers import AutoModel
 from benchmarks.evidence import benchmark, score
 from benchmarks.evidence.arms import CURVE, SIZES
 from benchmarks.evidence.benchmark import Experiment
+from benchmarks.evidence.inputs.start import starting_model, write_cut_model
 from benchmarks.evidence.plan import Planned
 from benchmarks.evidence.recipes import Place, Run
-from benchmarks.evidence.start import starting_model, write_cut_model
 from benchmarks.runner.data import write_beir, write_rows
 from benchmarks.runner.process import StoppedError, stops_its_commands
 from harness.cli.parts.opened_model import open_model

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence.corpus import Split, counts, divide, installed_packages, pairs, read_packages
+from benchmarks.evidence.inputs.corpus import Split, counts, divide, installed_packages, pairs, read_packages
 from benchmarks.runner.data import per_label, read_rows, sample, write_beir, write_rows
 from harness.demo.docstrings import Docstring
 from harness.demo.texts import document
