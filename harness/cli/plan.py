@@ -107,7 +107,7 @@ def show_plan(
     from harness.run.objective import check_divisible
     from harness.run.start import show_prompts
     from harness.run.startup.length import with_known_steps
-    from harness.run.tasks import check_recipe, load_tokeniser, open_tasks, settings_without_effect
+    from harness.run.tasks import check_recipe, check_teachers, load_tokeniser, open_tasks, settings_without_effect
     from harness.settings.deepspeed_json import load_deepspeed_json
 
     config = with_folder_prompts(loaded.config)
@@ -120,6 +120,7 @@ def show_plan(
         warn(message)
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
     predictor = Predictor(config.model, config.training, check_divisible(config, ranks), zero, ranks, Wishes(**wishes))
+    check_teachers(tasks, predictor.model.encoder.dim)
     tasks_table = _tasks_table(step_plan, {task.config.name: task.config.scope for task in tasks})
     for table in (_files_table(tasks), tasks_table, _ranks_table(step_plan, ranks, predictor.micro_batch_tokens)):
         Console().print(table)
