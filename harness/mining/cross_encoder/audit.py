@@ -1,0 +1,103 @@
+"""Writes the audit file: a line for every candidate that a cross-encoder's score makes no negative, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from harness.data.table.index import TaskData
+from harness.mining.cross_encoder.judge import Change, Judgement
+from harness.mining.mined_texts import MinedTexts
+from harness.search.request import SearchResult
+
+_WORDS = {Change.DROPPED: "dropped", Change.RELABELLED: "relabelled"}
+
+
+class Audit:
+    """Appends the changes of one block of queries after the other; the file is there when the `with` block ends.
+
+    A line has `query`, `document`, where they stand (`query_at`, `document_at`), `rank` (from 0) and `similarity` in
+    the search, `score` of the cross-encoder, `positive_score` (of the query's known positive that decides), `limit`,
+    `change` (dropped, relabelled) and `why`.
+    """
+
+    def __init__(self, path: Path, data: TaskData, documents: TaskData, texts: MinedTexts) -> None:
+        self._path, self._data, self._documents, self._texts = path, data, documents, texts
+        self._unfinished = path.with_name(f".{path.name}.unfinished")
+
+    def __enter__(self) -> Audit:
+        self._stream = self._unfinished.open("w", encoding="utf-8", errors="surrogatepass")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        self._stream.close()
+        if kind is None:
+            os.replace(self._unfinished, self._path)
+        else:
+            self._unfinished.unlink(missing_ok=True)
+
+    def add(
+        self,
+        first: int,
+        block: SearchResult,
+        similarity_QK: np.ndarray,
+        judged: Judgement,
+        lowest_Q: np.ndarray,
+        highest_Q: np.ndarray,
+    ) -> None:
+        """Write the changes among the candidates of consecutive queries from number `first` on.
+
+        block: documents in the order of the search, and their scores by the cross-encoder. lowest_Q, highest_Q: the
+        scores of the queries' known positives.
+        """
+        query_E, rank_E = np.nonzero(judged.change_QK != Change.KEPT)
+        query_id_E = self._texts.query_id_Q[first + query_E]
+        document_id_E = self._texts.document_id_C[block.index_QK[query_E, rank_E]]
+        queries, documents = self._data.read_texts(query_id_E), self._documents.read_texts(document_id_E)
+        for entry, (query, rank) in enumerate(zip(query_E.tolist(), rank_E.tolist(), strict=True)):
+            change = Change(judged.change_QK[query, rank])
+            of_positive, limit = (
+                (highest_Q[query], judged.relabel_Q[query])
+                if change == Change.RELABELLED
+                else (lowest_Q[query], judged.drop_Q[query])
+            )
+            score = float(block.score_QK[query, rank])
+            self._write(
+                {
+                    "query": queries[entry][0],
+                    "document": documents[entry][0],
+                    "query_at": self._data.location(int(query_id_E[entry])),
+                    "document_at": self._documents.location(int(document_id_E[entry])),
+                    "rank": rank,
+                    "similarity": float(similarity_QK[query, rank]),
+                    "score": score,
+                    "positive_score": float(of_positive),
+                    "limit": float(limit),
+                    "change": _WORDS[change],
+                    "why": _why(change, score, float(of_positive), float(limit)),
+                }
+            )
+
+    def _write(self, line: dict[str, Any]) -> None:
+        try:
+            text = json.dumps(line, ensure_ascii=False)
+            text.encode()
+        except UnicodeEncodeError:  # a lone surrogate: JSON can escape it
+            text = json.dumps(line)
+        self._stream.write(f"{text}\n")
+
+
+def _why(change: Change, score: float, of_positive: float, limit: float) -> str:
+    what = "a likely positive" if change == Change.DROPPED else "as good as a positive"
+    which = "lowest" if change == Change.DROPPED else "highest"
+    return f"{what}: its score {score:.4g} is not below {limit:.4g}; the {which} known positive has {of_positive:.4g}"
