@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,35 +78,31 @@ def mine(
     documents = data if corpus is None else corpus
     key = {"data": data.content_hash, "corpus": documents.content_hash, **ranked_by}
     embed = TableEmbeddings(encode, prompts, work, key, progress)
-    search, index = _search(settings, embed, data, documents, texts, is_limited=rescoring is None)
-    store = BlockStore(work / "search", {**key, **asdict(settings), "rescored": rescoring is not None})
+    # A cross-encoder's scores decide what is too near to a positive, so that nothing is left out before it has scored.
+    searching = settings if rescoring is None else replace(settings, relative=None, margin=None)
+    search, index = _search(searching, embed, data, documents, texts)
+    store = BlockStore(work / "search", {**key, **asdict(searching)})
     writer = BankWriter(out, texts, settings.num_candidates) if comm.is_main() else None
     # What a cross-encoder will rank stays in the store until it has.
     _search_into(writer if rescoring is None else None, search, store, len(texts.query_id_Q), progress)
     facts = _facts(data, corpus, settings, ranked_by, search={"index": index, "recall": _recall(search, index)})
     if rescoring is not None:
         limits = Limits(settings.relative, settings.margin, rescoring.relabel)
-        searched = Searched(data, documents, texts, settings.num_candidates, store, key)
+        searched = Searched(data, documents, texts, settings.num_candidates, store, {**key, **asdict(searching)})
         facts = rescoring.facts(facts, rescore(rescoring.scorer, limits, searched, writer, work, progress))
     rank0.by_main(lambda: _finish(writer, facts, work))
     return facts
 
 
 def _search(
-    settings: MineSettings,
-    embed: TableEmbeddings,
-    data: TaskData,
-    documents: TaskData,
-    texts: MinedTexts,
-    *,
-    is_limited: bool,
+    settings: MineSettings, embed: TableEmbeddings, data: TaskData, documents: TaskData, texts: MinedTexts
 ) -> tuple[ShardSearch, str]:
-    """The search for the candidates of all queries, and its index. is_limited: leave out what is too similar."""
+    """The search for the candidates of all queries, and its index."""
     query_QD = torch.from_numpy(embed("queries", data, texts.query_id_Q, "query"))
     document_CD = embed("documents", documents, texts.document_id_C, "document")
     index = settings.index if len(document_CD) > settings.index_above else "exact"
     shard = shard_of(document_CD, comm.device() if index == "exact" else torch.device("cpu"))
-    highest_Q = _highest_safe_scores(settings, embed, data, texts, query_QD, shard) if is_limited else None
+    highest_Q = _highest_safe_scores(settings, embed, data, texts, query_QD, shard)
     request = SearchRequest(query_QD, shard, settings.num_candidates, texts.excluded_pairs, highest_Q)
     return (ExactSearch(request), index) if index == "exact" else (FaissSearch(request, index), index)
 

@@ -57,8 +57,8 @@ def test_the_newest_checkpoints_are_averaged_reloaded_and_scored_on_the_runs_own
 def test_greedy_takes_what_raises_the_score_of_the_named_data(run, tmp_path, capsys) -> None:
     """The choice is made again here, by averaging and evaluating by hand."""
     from harness.cli.parts.opened_model import open_model
-    from harness.config import load_recipe
     from harness.evaluation.runner import evaluate, load
+    from harness.prompts import PromptChoice
 
     data = str(run.parent / "sts" / "test.jsonl")
     export_run(run, tmp_path / "model", average="greedy", data=[data])
@@ -72,7 +72,7 @@ def test_greedy_takes_what_raises_the_score_of_the_named_data(run, tmp_path, cap
                 for name, values in _as_encoder(mean_of(run, *steps), opened.encoder.state_dict()).items()
             }
         )
-        return evaluate(opened.encode, loaded.with_prompts(opened.model_prompts))["sts"]["spearman"]
+        return evaluate(opened.encode, loaded.with_prompts(opened.model_prompts, [PromptChoice()]))["sts"]["spearman"]
 
     order = sorted((2, 4, 6), key=lambda step: (-score(step), -step))
     kept, best = [order[0]], score(order[0])
@@ -82,7 +82,6 @@ def test_greedy_takes_what_raises_the_score_of_the_named_data(run, tmp_path, cap
             kept, best = [*kept, step], now
     assert_holds(tmp_path / "model", mean_of(run, *kept))
     assert f"{best:.4f}" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    assert load_recipe(str(run / "recipe.yaml")).config.evaluation.data  # --data takes their place
 
 
 def _as_encoder(weights: dict[str, np.ndarray], state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

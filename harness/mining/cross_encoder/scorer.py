@@ -117,8 +117,8 @@ def _not_a_ranker(folder: Path) -> str | None:
 
     if (folder / "config_sentence_transformers.json").is_file():
         kind = read_json(folder / "config_sentence_transformers.json", dict).get("model_type")
-        if kind is not None and kind != "CrossEncoder":
-            return f"a {kind}"
+        if kind is not None:
+            return None if kind == "CrossEncoder" else f"a {kind}"
     if (folder / "modules.json").is_file():
         kinds = [str(module.get("type")) for module in read_json(folder / "modules.json", list)]
         return "an embedding model" if any(kind.endswith("Pooling") for kind in kinds) else None
