@@ -61,8 +61,7 @@ def export_model(
     """
     encoder, state, expected = _to_write(encoder, weights, tokeniser, model, check_texts)
     prompts, differences = inference_prompts(folder.config), []
-    names, note = with_names_of_others(prompts), reader_note(encoder.backbone.config)
-    card = _model_card(folder, encoder.dim, step, names, note, averaged)
+    card = _model_card(folder, encoder.dim, step, prompts, reader_note(encoder.backbone.config), averaged)
 
     def compare(written: Path) -> None:
         if expected is not None:
@@ -70,9 +69,13 @@ def export_model(
         then(written)
 
     kept = write_model(out, encoder, state, tokeniser.tokenizer, model, prompts=prompts, card=card, check=compare)
+    _say_kept(out, kept)
+    return differences[0] if differences else None
+
+
+def _say_kept(out: Path, kept: Path | None) -> None:
     if kept is not None:
         warn(f"the earlier {out} held files that a model does not have: it is kept as {kept}")
-    return differences[0] if differences else None
 
 
 def _to_write(
@@ -109,7 +112,7 @@ def export_adapter(
     """
     prompts = inference_prompts(folder.config)
     note = reader_note(encoder.backbone.config, of_adapter=True)
-    card = _model_card(folder, encoder.dim, step, with_names_of_others(prompts), note)
+    card = _model_card(folder, encoder.dim, step, prompts, note)
     base = base_of_adapter(model.name_or_path)
     write_model(out, encoder, dict(weights), tokeniser.tokenizer, model, prompts=prompts, card=card, adapter_base=base)
 
@@ -129,7 +132,10 @@ def _model_card(
     attention: str | None = None,
     averaged: AveragedWeights | None = None,
 ) -> str:
-    """README.md of the exported model: recipe, data, prompts, scores before training and of the model."""
+    """README.md of the exported model: recipe, data, prompts, scores before training and of the model.
+
+    prompts: of the run; the card has them by the names that other libraries take, too.
+    """
     config, facts = folder.config, folder.read("run.json", {})
     before, after = folder.scores(0), _scores_of_model(folder, step, averaged)
     scores = [
@@ -140,15 +146,14 @@ def _model_card(
     ]
     kinds = {fact["name"]: fact["kind"] for fact in facts.get("evaluation_data", [])}
     base = base_metadata(config.model.name_or_path)
-    hub_data = [name for entry in facts.get("data", []) for name in entry.get("hub_names", []) if hub_name(name)]
     card = model_card(
         name=config.name,
-        metadata=front_matter(config.name, base, hub_data, scores, kinds),
+        metadata=front_matter(config.name, base, _hub_data(facts), scores, kinds),
         base_model=_public(published_name(config.model.name_or_path)),
         dim=dim,
         max_length=config.model.longest_text,
         matryoshka_dims=config.model.matryoshka_dims,
-        prompts=prompts,
+        prompts=with_names_of_others(prompts),
         recipe_yaml=_public_recipe(config),
         data=[
             (entry["task"], ", ".join(_names(entry["path"])), entry["rows"], entry["hash"])
@@ -159,6 +164,10 @@ def _model_card(
     )
     more = [sizes_section(after), "" if averaged is None else averaged.section()]
     return "\n".join([card, *filter(None, more)])
+
+
+def _hub_data(facts: Mapping[str, Any]) -> list[str]:
+    return [name for entry in facts.get("data", []) for name in entry.get("hub_names", []) if hub_name(name)]
 
 
 def _scores_of_model(folder: RunFolder, step: int | None, averaged: AveragedWeights | None) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.cli.parts.exported_forms import ScoredData, as_embed
@@ -46,43 +46,57 @@ def averaged(
             f"{OPTION}: got greedy without data to choose by, expected development data; name it with --data, or set "
             "evaluation.data in the recipe"
         )
-    steps = average.steps(folder)
-    encoder = _plain(load(_model(folder, steps[-1])))
-    scores: dict[tuple[int, ...], Results] = {}
-
-    def weights_of(step: int) -> Weights:
-        return _plain(load(_model(folder, step))).state_dict()
-
-    def results(soup: Soup) -> Results:
-        if soup.steps not in scores:
-            assert data is not None
-            encoder.load_state_dict(soup.mean())
-            scores[soup.steps] = data.results(as_embed(encoder), encoder, tokeniser)
-        return scores[soup.steps]
-
-    def score(soup: Soup) -> float:
-        return selection_score(results(soup))
-
+    steps, kitchen = average.steps(folder), _Kitchen(folder, load, tokeniser, data)
     if average.last is not None:
-        soup, single = Soup(), steps[-1]
-        for step in steps:
-            soup = soup.plus(step, weights_of(step))
+        soup, single = kitchen.mix(steps), steps[-1]
     else:
-        scored = [(step, score(Soup().plus(step, weights_of(step)))) for step in steps]
-        soup, _ = greedy(scored, weights_of, score)
+        scored = [(step, kitchen.score(kitchen.mix([step]))) for step in steps]
+        soup, _ = greedy(scored, kitchen.weights_of, kitchen.score)
         single = soup.steps[0]
-    before = None if data is None else results(Soup().plus(single, weights_of(single)))
-    after = None if data is None else results(soup)
-    encoder.load_state_dict(soup.mean())
-    return encoder, AveragedWeights(average, soup.steps, single, before, after)
+    before = None if data is None else kitchen.results(kitchen.mix([single]))
+    after = None if data is None else kitchen.results(soup)
+    return kitchen.encoder_of(soup), AveragedWeights(average, soup.steps, single, before, after)
 
 
-def _model(folder: RunFolder, step: int) -> Path:
-    return folder.checkpoints.at(step, OPTION) / "model"
+class _Kitchen:
+    """Loads the weights of a run's checkpoints, and scores means of them; each mean once."""
 
+    def __init__(
+        self, folder: RunFolder, load: Callable[[Path], Encoder], tokeniser: Tokeniser, data: ScoredData | None
+    ) -> None:
+        self._folder, self._load, self._tokeniser, self._data = folder, load, tokeniser, data
+        self._encoder: Encoder | None = None
+        self._results: dict[tuple[int, ...], Results] = {}
 
-def _plain(encoder: Encoder) -> Encoder:
-    """The encoder with its adapter merged: the mean of two adapters' products is not the product of their means."""
-    if encoder.adapter is not None:
-        encoder.merge_adapter()
-    return encoder.eval()
+    def weights_of(self, step: int) -> Weights:
+        """The weights after a step, an adapter merged: the mean of two products is not the product of two means."""
+        encoder = self._load(self._folder.checkpoints.at(step, OPTION) / "model")
+        if encoder.adapter is not None:
+            encoder.merge_adapter()
+        self._encoder = self._encoder or encoder.eval()
+        return encoder.state_dict()
+
+    def mix(self, steps: Sequence[int]) -> Soup:
+        """The soup of these steps."""
+        soup = Soup()
+        for step in steps:
+            soup = soup.plus(step, self.weights_of(step))
+        return soup
+
+    def encoder_of(self, soup: Soup) -> Encoder:
+        """The encoder with the mean of a soup; the same object each time."""
+        assert self._encoder is not None  # a soup is made of weights that were loaded
+        self._encoder.load_state_dict(soup.mean())
+        return self._encoder
+
+    def results(self, soup: Soup) -> Results:
+        """The scores of the mean of a soup."""
+        if soup.steps not in self._results:
+            assert self._data is not None
+            encoder = self.encoder_of(soup)
+            self._results[soup.steps] = self._data.results(as_embed(encoder), encoder, self._tokeniser)
+        return self._results[soup.steps]
+
+    def score(self, soup: Soup) -> float:
+        """The mean of the main scores."""
+        return selection_score(self.results(soup))

@@ -65,26 +65,16 @@ class Audit:
         document_id_E = self._texts.document_id_C[block.index_QK[query_E, rank_E]]
         queries, documents = self._data.read_texts(query_id_E), self._documents.read_texts(document_id_E)
         for entry, (query, rank) in enumerate(zip(query_E.tolist(), rank_E.tolist(), strict=True)):
-            change = Change(judged.change_QK[query, rank])
-            of_positive, limit = (
-                (highest_Q[query], judged.relabel_Q[query])
-                if change == Change.RELABELLED
-                else (lowest_Q[query], judged.drop_Q[query])
-            )
-            score = float(block.score_QK[query, rank])
+            places = self._data.location(int(query_id_E[entry])), self._documents.location(int(document_id_E[entry]))
             self._write(
                 {
                     "query": queries[entry][0],
                     "document": documents[entry][0],
-                    "query_at": self._data.location(int(query_id_E[entry])),
-                    "document_at": self._documents.location(int(document_id_E[entry])),
+                    "query_at": places[0],
+                    "document_at": places[1],
                     "rank": rank,
                     "similarity": float(similarity_QK[query, rank]),
-                    "score": score,
-                    "positive_score": float(of_positive),
-                    "limit": float(limit),
-                    "change": _WORDS[change],
-                    "why": _why(change, score, float(of_positive), float(limit)),
+                    **_reasons(judged, query, rank, float(block.score_QK[query, rank]), lowest_Q, highest_Q),
                 }
             )
 
@@ -97,7 +87,15 @@ class Audit:
         self._stream.write(f"{text}\n")
 
 
-def _why(change: Change, score: float, of_positive: float, limit: float) -> str:
-    what = "a likely positive" if change == Change.DROPPED else "as good as a positive"
-    which = "lowest" if change == Change.DROPPED else "highest"
-    return f"{what}: its score {score:.4g} is not below {limit:.4g}; the {which} known positive has {of_positive:.4g}"
+def _reasons(
+    judged: Judgement, query: int, rank: int, score: float, lowest_Q: np.ndarray, highest_Q: np.ndarray
+) -> dict[str, Any]:
+    """Score, limit, change and reason of one candidate."""
+    change = Change(judged.change_QK[query, rank])
+    if change == Change.RELABELLED:
+        what, which, of_positive, limit = "as good as a positive", "highest", highest_Q[query], judged.relabel_Q[query]
+    else:
+        what, which, of_positive, limit = "a likely positive", "lowest", lowest_Q[query], judged.drop_Q[query]
+    why = f"{what}: its score {score:.4g} is not below {limit:.4g}; the {which} known positive has {of_positive:.4g}"
+    known = {"positive_score": float(of_positive), "limit": float(limit)}
+    return {"score": score, **known, "change": _WORDS[change], "why": why}
