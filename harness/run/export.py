@@ -49,8 +49,7 @@ def export_model(
         out: the folder to write; an earlier one is replaced when the new one is whole and checked.
         folder: the run, whose recipe, data and scores the model card names.
         encoder: the model's architecture. Its adapter is merged; the comparison is with the adapter's own outputs.
-        tokeniser: the model's tokeniser.
-        model: the settings that `encoder` is loaded with.
+        tokeniser, model: the model's, and the settings that `encoder` is loaded with.
         weights: all weights, unsharded and float32; None: those in `encoder`. Required if ZeRO shards the encoder.
         step: how many steps the weights were trained for; None: all steps of the run.
         check_texts: if given, `out` is loaded again, and its embeddings of these texts are compared with the encoder's.
