@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import Field, model_validator
 
-from harness.data.config import TaskConfig
+from harness.data.config import TaskConfig, check_listed_negatives
 from harness.data.data_config import DataConfig, check_batch
 from harness.encoder.config import ModelConfig, check_soft_mask
 from harness.engine.config import CheckpointConfig, TrainingConfig, problem_of_stage
@@ -63,12 +63,9 @@ class RunConfig(Section):
         if epoch_of is not None and epoch_of not in names:
             raise ValueError(f"training.epoch_of: got {show(epoch_of)}, expected one of the tasks {', '.join(names)}")
         check_batch(self.tasks, self.data)
-        distilled = next((task for task in self.tasks if task.distillation_losses), None)
-        if distilled is not None and (self.mining.remine.every or self.mining.exhausted == "remine"):
-            raise ValueError(
-                f"mining: got re-ranking with tasks.{distilled.name}.loss {', '.join(distilled.losses)}, expected "
-                "negatives that a ranker has scored; set mining.remine.every: 0 and mining.exhausted: keep or wrap"
-            )
+        if self.mining.remine.every or self.mining.exhausted == "remine":
+            check_listed_negatives(self.tasks)
+        self.loss.check_named({name for task in self.tasks for name in task.losses})
         return self
 
     @model_validator(mode="after")

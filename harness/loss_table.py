@@ -24,6 +24,9 @@ class LossEntry:
     uses_negatives_options: the loss applies `margin`, `hardness`, `symmetric`, `same_tower` and `guide` of the recipe's
         `negatives`. The other options (`scope`, `per_query`, `bank`, `corpus`, `offset`) say which negatives a query
         has, whatever the loss.
+    needs_teacher_vectors: the loss reads a teacher's vectors (`teacher_vectors` of the task).
+    needs_equal_dimensions: the teacher's vectors must have as many dimensions as the embeddings.
+    regulariser: the loss teaches nothing by itself; a task has it beside another one.
     passes_documents: the loss can be computed while documents pass from rank to rank (`loss.gather: ring`). The rows of
         other losses are gathered on every rank.
     """
@@ -33,6 +36,9 @@ class LossEntry:
     needs_ranker_scores: bool = False
     needs_own_negatives: bool = False
     uses_negatives_options: bool = False
+    needs_teacher_vectors: bool = False
+    needs_equal_dimensions: bool = False
+    regulariser: bool = False
     passes_documents: bool = False
 
 
@@ -50,6 +56,18 @@ LOSSES: dict[LossName, LossEntry] = {  # the first loss listed for a task kind i
         needs_own_negatives=True,
     ),
     "kl": LossEntry(("retrieval",), "harness.losses.kl:kl_term", needs_ranker_scores=True, needs_own_negatives=True),
+    "teacher_cosine": LossEntry(
+        ("retrieval",),
+        "harness.losses.geometry.teacher:teacher_cosine_term",
+        needs_teacher_vectors=True,
+        needs_equal_dimensions=True,
+    ),
+    "teacher_similarity": LossEntry(
+        ("retrieval",), "harness.losses.geometry.teacher:teacher_similarity_term", needs_teacher_vectors=True
+    ),
+    "spread_out": LossEntry(
+        ("retrieval", "classification"), "harness.losses.geometry.spread_out:spread_out_term", regulariser=True
+    ),
     "cosent": LossEntry(("sts",), "harness.losses.pairs:cosent_term"),
     "angle": LossEntry(("sts",), "harness.losses.angle:angle_term"),
 }

@@ -10,6 +10,7 @@ Shape legend, used as suffixes everywhere:
     R  rows of a data set                    G  texts of a data set (row after row)
     E  entries of a flat list                U  unique values
     C  labels; candidates of a row
+    V  dimensions of a teacher's vectors
 
 A step is a set of unique texts. `StepPlan` names them and says how the tasks refer to them; `Schedule` says which
 rank encodes which text in which micro-batch. The loss depends on the `StepPlan` only.
@@ -117,6 +118,15 @@ class RaggedLists:
 
 
 @dataclass(frozen=True, slots=True)
+class TeacherRows:
+    """A teacher's vectors of the texts of a part, of any floating-point type; padded cells hold any numbers."""
+
+    query_BV: np.ndarray
+    positive_BPV: np.ndarray
+    negative_BMV: np.ndarray | None  # None: the teacher has no vectors of negatives
+
+
+@dataclass(frozen=True, slots=True)
 class QueryPart:
     """The queries of one task in a step, whatever loss they train: which rows of the embedding table they refer to.
 
@@ -135,6 +145,7 @@ class QueryPart:
     own_negatives_only: bool  # True: the other documents of the step are not negatives of a query
     positive_score_BP: np.ndarray | None = None  # float32, NaN where padded
     negative_score_BM: np.ndarray | None = None  # float32, NaN where padded
+    teacher: TeacherRows | None = None  # given if a loss of the task needs them
 
     def share(self, index: int, count: int) -> slice:
         """The queries whose loss is computed by rank `index` of `count` ranks."""

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 
 from harness.losses.interface import TaskLossSettings
-from harness.types import PairPart, QueryPart, RaggedLists, StepPlan, StepTexts
+from harness.types import PairPart, QueryPart, RaggedLists, StepPlan, StepTexts, TeacherRows
 
+_DIM = 24  # of the tiny encoder's embeddings
 Mixture = Literal["uneven", "alternate", "homogeneous", "shared", "alike"]
 
 
@@ -26,7 +27,7 @@ def mixed_plan(mixture: Mixture, texts: StepTexts) -> StepPlan:
     """
     similar = _pairs("similar", [23, 24, 25, 0], [26, 27, 28, 29])
     parts = {
-        "uneven": (_faq(2), _single(), _pairs("lone", [21], [22]), similar),
+        "uneven": (_faq(2), _single(), _vectors(), _pairs("lone", [21], [22]), similar),
         "alternate": (similar,),
         "homogeneous": (_faq(5), similar),
         "shared": (*_shared(), similar),
@@ -37,9 +38,10 @@ def mixed_plan(mixture: Mixture, texts: StepTexts) -> StepPlan:
 
 def mixed_loss_settings() -> list[TaskLossSettings]:
     return [
-        TaskLossSettings("faq", 0.1, losses=("info_nce", "kl"), teacher_temperature=2.0),
-        TaskLossSettings("single", 0.2, 2.0, losses=("margin_mse",)),
+        TaskLossSettings("faq", 0.1, losses=("info_nce", "kl", "spread_out"), teacher_temperature=2.0),
+        TaskLossSettings("single", 0.2, 2.0, losses=("margin_mse", "teacher_cosine")),
         TaskLossSettings("joint", 0.2, 2.0),
+        TaskLossSettings("vectors", 0.2, 0.5, losses=("info_nce", "teacher_cosine", "teacher_similarity")),
         TaskLossSettings("lone", losses=("angle",)),
         TaskLossSettings("similar", 0.1, 2.0, losses=("cosent", "angle")),
     ]
@@ -54,6 +56,12 @@ def _faq(num_queries: int) -> QueryPart:
 
 def _single() -> QueryPart:
     return _query_part("single", np.array([18]), np.array([3, 19, 20]), np.array([[1]]), np.array([[0, 2]]))
+
+
+def _vectors() -> QueryPart:
+    """Two queries with a teacher's vectors; one has two positives and no negative."""
+    positive_BP, negative_BM = np.array([[0, -1], [1, 2]]), np.array([[2, 3], [-1, -1]])
+    return _query_part("vectors", np.array([19, 20]), np.array([4, 5, 6, 21]), positive_BP, negative_BM)
 
 
 def _shared() -> tuple[QueryPart, QueryPart]:
@@ -89,9 +97,25 @@ def _query_part(
         for place in (positive_BP, negative_BM)
     ]
     number = np.arange(len(query_B))
+    teacher = TeacherRows(
+        random.normal(size=(len(query_B), _DIM)).astype(np.float16),
+        random.normal(size=(*positive_BP.shape, _DIM)),
+        random.normal(size=(*negative_BM.shape, _DIM)).astype(np.float32),
+    )
     excluded = RaggedLists.of_padded(np.full((len(number), 0), -1))
     return QueryPart(
-        task, number, query_B, document_N, positive_BP, negative_BM, negative_BM, excluded, False, scores[0], scores[1]
+        task,
+        number,
+        query_B,
+        document_N,
+        positive_BP,
+        negative_BM,
+        negative_BM,
+        excluded,
+        False,
+        scores[0],
+        scores[1],
+        teacher,
     )
 
 

@@ -106,7 +106,7 @@ def show_plan(
     from harness.run.objective import check_divisible
     from harness.run.start import show_prompts
     from harness.run.startup.length import with_known_steps
-    from harness.run.tasks import check_recipe, load_tokeniser, open_tasks, settings_without_effect
+    from harness.run.tasks import check_recipe, check_teachers, load_tokeniser, open_tasks, settings_without_effect
     from harness.settings.deepspeed_json import load_deepspeed_json
 
     config = with_folder_prompts(loaded.config)
@@ -119,6 +119,7 @@ def show_plan(
         warn(message)
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
     predictor = Predictor(config.model, config.training, check_divisible(config, ranks), zero, ranks, Wishes(**wishes))
+    check_teachers(tasks, predictor.model.encoder.dim)
     _show_step(tasks, step_plan, _ranks_table(step_plan, ranks, predictor.micro_batch_tokens))
     for line in mining_lines(config.mining, step_plan):
         say(line)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from harness.data.source.config import ColumnNames, Paths, check_columns, without_batch_negatives
+from harness.data.teacher.config import TeacherVectorsConfig, check_teacher
 from harness.loss_table import DISTILLATION_LOSSES, LOSSES, LossName, default_loss, losses_of_kind
 from harness.prompts import Prompts
 from harness.prompts.placeholders import check_prompt
@@ -119,6 +121,7 @@ class TaskConfig(Section):
     weight: float = Field(1.0, gt=0)
     temperature: float | None = Field(None, gt=0)  # null: loss.temperature, for sts loss.cosent_temperature
     teacher_temperature: float | None = Field(None, gt=0)  # divides a ranker's scores, for distillation; default 1
+    teacher_vectors: TeacherVectorsConfig | None = None  # for teacher_cosine and teacher_similarity
     positives: Positives = "one"  # for rows with several: use one, a different one in every epoch, or all at once
     negatives: NegativesConfig = NegativesConfig()
     prompts: PromptsConfig = PromptsConfig()
@@ -167,6 +170,12 @@ class TaskConfig(Section):
                 f"tasks.{self.name}.loss: got {', '.join(self.losses)} with kind {self.kind}, expected "
                 f"{' or '.join(allowed)}, or a list of different ones of them"
             )
+        if all(LOSSES[name].regulariser for name in self.losses):
+            raise ValueError(
+                f"tasks.{self.name}.loss: got {', '.join(self.losses)} alone, which teaches nothing by itself, "
+                f"expected another loss beside it; set loss: [{default_loss(self.kind)}, {self.losses[0]}]"
+            )
+        check_teacher(self)
         self._check_own_negatives()
         if self.distillation_losses:
             self._check_distillation(self.distillation_losses[0])
@@ -253,4 +262,23 @@ class TaskConfig(Section):
             raise ValueError(
                 f"tasks.{self.name}.negatives.per_query: got 0, expected at least 1 with scope own "
                 "(the query's own negatives are its only ones); raise per_query or set scope: task"
+            )
+
+
+def check_listed_negatives(tasks: Sequence[TaskConfig]) -> None:
+    """Check that no task needs the negatives of its data, of a run that ranks others in their place.
+
+    Raises:
+        ValueError: a loss reads a ranker's scores, or a teacher's vectors, of these negatives.
+    """
+    for task in tasks:
+        wanted = None
+        if task.distillation_losses:
+            wanted = f"loss {', '.join(task.losses)}", "negatives that a ranker has scored"
+        elif task.teacher_vectors is not None and task.teacher_vectors.negative is not None:
+            wanted = "teacher_vectors.negative", "the negatives of the data, whose vectors these are"
+        if wanted is not None:
+            raise ValueError(
+                f"mining: got re-ranking with tasks.{task.name}.{wanted[0]}, expected {wanted[1]}; set "
+                "mining.remine.every: 0 and mining.exhausted: keep or wrap"
             )

@@ -32,28 +32,18 @@ def distillation_term(
     No document is left out as a suspected positive, because the teacher's score says how similar it should be.
     """
     queries = part.share(share.index, share.count)
-    dims = share.matryoshka_dims or (table_TD.shape[1],)
+    dims, weights = share.levels(table_TD.shape[1])
     positive_KBP = _cosines(part, part.positive_BP, queries, table_TD, dims)
     negative_KBM = _cosines(part, part.negative_BM, queries, table_TD, dims)
     positive_score_BP = _teacher_scores(part.positive_score_BP, queries, positive_KBP, task)
     negative_score_BM = _teacher_scores(part.negative_score_BM, queries, negative_KBM, task)
     temperature = share.query_temperature(task)
     loss_B = positive_KBP.new_zeros(positive_KBP.shape[1])
-    weights = share.matryoshka_weights or (1.0,) * len(dims)
     for weight, positive_BP, negative_BM in zip(weights, positive_KBP, negative_KBM, strict=True):
         loss_B = loss_B + weight * loss_of_queries(
             positive_BP / temperature, negative_BM / temperature, positive_score_BP, negative_score_BM
         )
-    own_negative_BM = table_TD.new_zeros(part.negative_BM.shape)
-    is_padded_BM = on_device_of(table_TD, part.negative_BM[queries]) < 0
-    own_negative_BM[queries] = negative_KBM[-1].detach().to(table_TD.dtype).masked_fill(is_padded_BM, torch.nan)
-    similarities = QuerySimilarities(
-        positive=_mean_cosine(positive_KBP, positive_score_BP).sum() / share.num_queries,
-        negative=_mean_cosine(negative_KBM, negative_score_BM).sum(),
-        queries_with_negatives=(~negative_score_BM.isnan()).any(1).sum().to(negative_KBM.dtype),
-        false_negatives_masked=table_TD.new_zeros(()),
-        own_negative_BM=own_negative_BM,
-    )
+    similarities = _similarities(part, queries, positive_KBP[-1], negative_KBM[-1], table_TD, share)
     weighted_loss = task.weight * loss_B.sum() / share.sum_of_query_weights
     return LossTerm(weighted_loss, loss_B.detach().sum() / len(part.query_B), similarities)
 
@@ -72,9 +62,36 @@ def _teacher_scores(score_BC: np.ndarray | None, queries: slice, cosine_KBC: Ten
     return on_device_of(cosine_KBC, score_BC[queries]).to(cosine_KBC.dtype) / task.teacher_temperature
 
 
-def _mean_cosine(cosine_KBC: Tensor, score_BC: Tensor) -> Tensor:
-    """[B]: each query's mean cosine to its documents at the last level, or 0. Padding has score NaN and cosine 0."""
-    return cosine_KBC[-1].detach().sum(1) / (~score_BC.isnan()).sum(1).clamp_min(1)
+def own_similarities(part: QueryPart, table_TD: Tensor, share: StepShare) -> QuerySimilarities:
+    """The cosines of the share's queries to their own documents, at the last Matryoshka level, without a graph."""
+    queries, detached_TD = part.share(share.index, share.count), table_TD.detach()
+    last_dim = share.levels(table_TD.shape[1])[0][-1:]
+    positive_BP = _cosines(part, part.positive_BP, queries, detached_TD, last_dim)[0]
+    negative_BM = _cosines(part, part.negative_BM, queries, detached_TD, last_dim)[0]
+    return _similarities(part, queries, positive_BP, negative_BM, table_TD, share)
+
+
+def _similarities(
+    part: QueryPart, queries: slice, positive_BP: Tensor, negative_BM: Tensor, table_TD: Tensor, share: StepShare
+) -> QuerySimilarities:
+    """What is reported of the cosines of a slice of the part's queries to their documents."""
+    is_padded_BP, is_padded_BM = (
+        on_device_of(table_TD, place_BC[queries]) < 0 for place_BC in (part.positive_BP, part.negative_BM)
+    )
+    own_negative_BM = table_TD.new_zeros(part.negative_BM.shape)
+    own_negative_BM[queries] = negative_BM.detach().to(table_TD.dtype).masked_fill(is_padded_BM, torch.nan)
+    return QuerySimilarities(
+        positive=_mean_cosine(positive_BP, is_padded_BP).sum() / share.num_queries,
+        negative=_mean_cosine(negative_BM, is_padded_BM).sum(),
+        queries_with_negatives=(~is_padded_BM).any(1).sum().to(negative_BM.dtype),
+        false_negatives_masked=table_TD.new_zeros(()),
+        own_negative_BM=own_negative_BM,
+    )
+
+
+def _mean_cosine(cosine_BC: Tensor, is_padded_BC: Tensor) -> Tensor:
+    """[B]: each query's mean cosine to its documents, or 0. The cosine of padding is 0."""
+    return cosine_BC.detach().sum(1) / (~is_padded_BC).sum(1).clamp_min(1)
 
 
 def cosines_of_lists(table_TD: Tensor, query_B: Tensor, document_BC: Tensor, dims: Sequence[int]) -> Tensor:

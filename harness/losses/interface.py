@@ -68,6 +68,11 @@ class StepShare:
         """The levels in the form that the kernels take."""
         return None if self.matryoshka_dims is None else Matryoshka(self.matryoshka_dims, self.matryoshka_weights)
 
+    def levels(self, num_dimensions: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """(how many of the first dimensions each Matryoshka level compares, the weights of the levels)."""
+        dims = self.matryoshka_dims or (num_dimensions,)
+        return dims, self.matryoshka_weights or (1.0,) * len(dims)
+
     def held(self, part: QueryPart) -> HeldPart:
         """The queries of this share and the documents at hand, for a loss that passes documents on."""
         if self.divided is not None:
@@ -101,6 +106,12 @@ class LossTerm:
     weighted_loss: Tensor  # added to the step's loss, with a graph
     task_loss: Tensor  # added to the metric `loss/<task>`: the task's mean loss without weights, detached
     similarities: QuerySimilarities | None = None  # required for query losses; None for pair losses
+
+    def times(self, factor: float) -> LossTerm:
+        """The same loss, `factor` times as large; the similarities stay."""
+        if factor == 1:
+            return self
+        return LossTerm(factor * self.weighted_loss, factor * self.task_loss, self.similarities)
 
     @classmethod
     def without_queries(cls, table_TD: Tensor, num_queries: int, num_negatives: int) -> LossTerm:

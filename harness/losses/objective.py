@@ -53,7 +53,8 @@ class Objective:
         L = (sum over the queries of all retrieval and classification tasks of weight * loss) / (sum of weights)
             + beta * (sum over the STS tasks of weight * loss) / (sum of weights)
 
-    Both sums of weights are those of the whole step. A task's loss is the sum of the losses that its recipe names.
+    Both sums of weights are those of the whole step. A task's loss is the sum of the losses that its recipe names, each
+    times its entry in `loss.weights`.
     Query losses have a value per query and stand in the first mean; pair losses have one value for all pairs of a task
     and stand in the second. A query's weight counts once, however many losses it has.
 
@@ -162,6 +163,7 @@ class Objective:
             task = self.tasks[part.task]
             for name in task.losses:
                 term = self._functions[name](task, *_rows_for(name, part, table), share)
+                term = term.times(self.loss.weights.get(name, 1.0))
                 assert term.similarities is not None or not isinstance(part, QueryPart), (
                     f"loss {name}: got a LossTerm without similarities for the queries of task {part.task}, expected "
                     "them from a query loss; set similarities in its function"

@@ -10,6 +10,7 @@ from typing import Any
 from harness import comm, rank0
 from harness.config import BANKS, CHECKPOINTS, LoadedRecipe, RunConfig, with_folder_prompts
 from harness.data.plan.task import Task
+from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.attention.soft_mask import SoftMask
 from harness.encoder.compile import compile_layers
 from harness.encoder.encoder import Encoder, fingerprint, frozen_fingerprint
@@ -35,6 +36,7 @@ from harness.run.tasks import (
     bank_hashes,
     check_machine,
     check_recipe,
+    check_teachers,
     load_tokeniser,
     offset_of,
     open_mteb,
@@ -60,7 +62,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     tokeniser = load_tokeniser(config.model)
     encoder = _load_encoder(config, zero_stage(deepspeed_json))
     config = with_known_steps(config, tasks := open_tasks(loaded, tokeniser))
-    check_ranking(loaded, encoder, tokeniser, tasks)
+    _check_tasks(loaded, encoder, tokeniser, tasks)
     guide = None if config.guide is None else load_guide(config.guide, tasks)
     engine = ZeroEngine(encoder, config.training, deepspeed_json)
     encoders = TextEncoders(config, engine, tokeniser, _micro_batch_tokens(config, encoder, checkpoint))
@@ -83,6 +85,12 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
         mteb=mteb,
     )
     return _with_same_inputs_on_all_ranks(run)
+
+
+def _check_tasks(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, tasks: Sequence[Task]) -> None:
+    """Check that what is known of the tasks' texts fits the model: a teacher's vectors, and what ranked their banks."""
+    check_teachers(tasks, encoder.dim)
+    check_ranking(loaded, encoder, tokeniser, tasks)
 
 
 def _deepspeed_json(loaded: LoadedRecipe) -> dict[str, Any]:

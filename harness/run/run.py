@@ -148,7 +148,9 @@ class Run:
         frozen = self.encoder.frozen_weights
         frozen_weights = {} if frozen is None else {"frozen weights": frozen}
         tokenizer = {"tokenizer": self.tokeniser.fingerprint}
-        return {"data": data, "banks": dict(self.bank_hashes), **tokenizer, **guide, **frozen_weights}
+        teachers = {task.config.name: task.teacher.fingerprint for task in self.tasks if task.teacher is not None}
+        vectors = {"teacher vectors": teachers} if teachers else {}
+        return {"data": data, "banks": dict(self.bank_hashes), **vectors, **tokenizer, **guide, **frozen_weights}
 
     def mteb_scores(self) -> Results:
         """The scores of the current weights on the tasks of `evaluation.mteb`. Every rank must call it."""

@@ -19,6 +19,7 @@ from harness.data.plan.task import Task
 from harness.data.table.findings import remarks
 from harness.data.table.index import TableConfig, TaskData, check_scores, open_table, open_task
 from harness.data.table.tokenisation import Tokeniser
+from harness.data.teacher.vectors import TeacherVectors, check_dimensions, open_teacher
 from harness.encoder.config import ModelConfig
 from harness.encoder.end_of_text import end_of_texts
 from harness.evaluation.mteb.during_training import MtebTasks
@@ -49,6 +50,8 @@ def check_recipe(loaded: LoadedRecipe, num_ranks: int) -> LoadedData:
     config = loaded.config
     check_trackers(config.report.trackers)
     for task in config.tasks:
+        for file in task.teacher_vectors.files.values() if task.teacher_vectors else ():
+            locate_for(loaded, file, allow_hub=False)
         locate_source(loaded, task.path)  # reports a missing file before anything is loaded
     rank0.by_main(lambda: check_models(config))
     check_settings(config)
@@ -137,8 +140,16 @@ def open_tasks(loaded: LoadedRecipe, tokeniser: Tokeniser) -> tuple[Task, ...]:
         if task.kind == "retrieval":
             candidates = _candidates(loaded, task, data, tokeniser, lengths)
             bank = BankHistory(NegativeBank(data.num_rows, candidates, task.negatives.per_query))
-        tasks.append(Task(task, data, bank, query_length, document_length))
+        tasks.append(Task(task, data, bank, query_length, document_length, _teacher(loaded, task, data)))
     return with_quotas(tasks, loaded.config.data)
+
+
+def _teacher(loaded: LoadedRecipe, task: TaskConfig, data: TaskData) -> TeacherVectors | None:
+    """The teacher's vectors of the task's texts; None if no loss needs them."""
+    if task.teacher_vectors is None:
+        return None
+    files = task.teacher_vectors.files
+    return open_teacher(task, data, {side: locate_for(loaded, file, allow_hub=False) for side, file in files.items()})
 
 
 def _candidates(
@@ -180,6 +191,16 @@ def check_settings(config: RunConfig) -> None:
     _check_lengths(config)
     _check_reranking(config)
     check_compared(config)
+
+
+def check_teachers(tasks: Sequence[Task], dim: int) -> None:
+    """Check that the teachers' vectors fit a model whose embeddings have `dim` dimensions.
+
+    Raises:
+        ValueError: those of a task do not.
+    """
+    for task in tasks:
+        check_dimensions(task.config, task.teacher, dim)
 
 
 def _check_lengths(config: RunConfig) -> None:

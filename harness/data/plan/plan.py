@@ -21,7 +21,7 @@ from harness.data.plan.known_positives import (
 )
 from harness.data.plan.task import Task, TextSource, text_sources
 from harness.data.table.identity import TextKeys
-from harness.types import ROLES, Balance, PairPart, QueryPart, RaggedLists, StepPlan, StepTexts
+from harness.types import ROLES, Balance, PairPart, QueryPart, RaggedLists, StepPlan, StepTexts, TeacherRows
 
 
 def plan(tasks: Sequence[Task], *, seed: int, step: int, balance: Balance = "cbb") -> StepPlan:
@@ -156,6 +156,7 @@ def _query_part(
         own_negatives_only=task.config.scope == "own",
         positive_score_BP=positive_score_BP,
         negative_score_BM=negative_score_BM,
+        teacher=_teacher_rows(task, examples),
     )
 
 
@@ -211,3 +212,10 @@ def _ranker_scores(task: Task, examples: DrawnExamples) -> tuple[np.ndarray | No
         for text_BM in (examples.positive_BP, examples.negative_BM)
     )
     return positive_score_BP, negative_score_BM
+
+
+def _teacher_rows(task: Task, examples: DrawnExamples) -> TeacherRows | None:
+    """The teacher's vectors of the drawn examples; None if no loss of the task needs them."""
+    if task.teacher is None:
+        return None
+    return task.teacher.of(task.data, examples.row_B, examples.positive_BP, examples.negative_BM)

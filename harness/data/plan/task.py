@@ -10,6 +10,7 @@ import numpy as np
 from harness.data.bank.history import BankHistory
 from harness.data.config import TaskConfig
 from harness.data.table.index import TaskData
+from harness.data.teacher.vectors import TeacherVectors
 from harness.types import PromptedText, TextRole
 
 
@@ -22,6 +23,7 @@ class Task:
     bank: BankHistory | None  # retrieval only
     query_max_length: int
     document_max_length: int
+    teacher: TeacherVectors | None = None  # given if a loss needs a teacher's vectors
 
     @property
     def quota(self) -> int:

@@ -18,7 +18,8 @@ from harness.losses.config import LossConfig
 from harness.losses.interface import LossTerm, TaskLossSettings
 from harness.losses.margin_mse import margin_mse_term
 from harness.losses.objective import Objective
-from harness.types import PairPart, QueryPart, RaggedLists, StepPlan, StepTexts
+from harness.types import PairPart, QueryPart, RaggedLists, StepPlan, StepTexts, TeacherRows
+from tests.unit.losses.naive_geometry import NAIVE_GEOMETRY_LOSS
 
 NUM_TEXTS, WIDTH = 40, 6
 DIMS, WEIGHTS = (3, 6), (0.5, 1.0)
@@ -26,6 +27,7 @@ TASKS = {
     "several": TaskLossSettings("several"),  # queries with several positives, some without a negative
     "both": TaskLossSettings("both", temperature=0.5, weight=3.0, losses=("info_nce", "kl"), teacher_temperature=2.0),
     "margin": TaskLossSettings("margin", losses=("margin_mse",)),
+    "vectors": TaskLossSettings("vectors", weight=0.5, losses=("teacher_cosine", "teacher_similarity", "spread_out")),
     "angles": TaskLossSettings("angles", weight=2.0, losses=("cosent", "angle")),
     "pairs": TaskLossSettings("pairs", temperature=0.1, losses=("cosent",)),
 }
@@ -41,11 +43,14 @@ def query_part(task: str, positive_BP: list[list[int]], negative_BM: list[list[i
         for place in (positive, negative)
     ]
     number = np.arange(len(positive))
+    sides = (number, positive, negative)
+    teacher = TeacherRows(*(random.normal(size=(*side.shape, WIDTH)).astype(np.float32) for side in sides))
     documents = np.arange(first + 2, first + 12)
     excluded = RaggedLists.of_padded(NONE[: len(number)])
-    return QueryPart(
+    part = QueryPart(
         task, number, first + number, documents, positive, negative, negative, excluded, True, scores[0], scores[1]
     )
+    return replace(part, teacher=teacher)
 
 
 def pair_part(task: str) -> PairPart:
@@ -58,6 +63,7 @@ PARTS = (
     query_part("several", [[0, 1, -1], [2, -1, -1], [3, 4, 5], [6, -1, -1]], [[7, 8], [9, -1], [-1, -1], [0, 1]], 0),
     query_part("both", [[0], [1]], [[2, 3, 4], [5, -1, -1]], 12),
     query_part("margin", [[0, 1], [2, -1], [3, -1]], [[4, 5], [-1, -1], [6, -1]], 24),
+    query_part("vectors", [[0, 1], [2, -1], [0, -1]], [[3, 4], [-1, -1], [5, -1]], 6),
     pair_part("angles"),
     pair_part("pairs"),
 )
@@ -121,9 +127,9 @@ NAIVE_PAIR_LOSS: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, np.nda
 def test_every_loss_of_the_table_has_a_naive_form_and_a_task_here(name: str) -> None:
     """So that the tests below cover every loss."""
     here = "in tests/unit/losses/test_objective_losses.py"
-    assert name in NAIVE_QUERY_LOSS or name in NAIVE_PAIR_LOSS, (
+    assert name in NAIVE_QUERY_LOSS or name in NAIVE_PAIR_LOSS or name in NAIVE_GEOMETRY_LOSS, (
         f"loss {name}: add its naive form to NAIVE_QUERY_LOSS (a value per query) or NAIVE_PAIR_LOSS (a value for all "
-        f"pairs) {here}"
+        f"pairs) {here}, or to NAIVE_GEOMETRY_LOSS (of embeddings, not of their cosines) in naive_geometry.py"
     )
     assert any(name in TASKS[part.task].losses for part in PARTS), (
         f"loss {name}: add it to `losses` of a task of TASKS whose queries or pairs are in PARTS, both {here}"
@@ -139,10 +145,12 @@ def losses_of_a_query(part: QueryPart, query: int, rows: Tensor) -> Tensor:
     scores = torch.from_numpy(np.concatenate([part.positive_score_BP[query], part.negative_score_BM[query]])).double()
     teacher = scores[~scores.isnan()] / task.teacher_temperature
     count, total = len(places[0]), rows.new_zeros(())
+    for name in set(task.losses) & set(NAIVE_GEOMETRY_LOSS):
+        total = total + NAIVE_GEOMETRY_LOSS[name](part, query, rows, DIMS, WEIGHTS)
     for dim, weight in zip(DIMS, WEIGHTS, strict=True):
         unit = F.normalize(rows[:, :dim], dim=1)
         cosine = unit[part.document_N[[*places[0], *places[1]]]] @ unit[part.query_B[query]]
-        for name in task.losses:
+        for name in set(task.losses) - set(NAIVE_GEOMETRY_LOSS):
             loss = NAIVE_QUERY_LOSS[name](cosine[:count], cosine[count:], teacher, task.temperature or 0.2)
             total = total + weight * loss
     return total
