@@ -107,6 +107,10 @@ def test_python_of_the_papers_runs(
     make_model(tmp_path / "model")
     if "SentenceTransformer(" in block.code:
         _save_sentence_transformer(tmp_path)
+    if "my_data/questions.jsonl" in block.code:
+        rows = [{"query": f"how {i}", "positive": f"so {i}"} for i in range(3)]
+        Path("my_data").mkdir()
+        Path("my_data/questions.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     if "my_recipe.yaml" in block.code:
         recipe = make_recipe(make_data(tmp_path)).read_text(encoding="utf-8")
         Path("my_recipe.yaml").write_text(recipe.replace("steps: 6", "steps: 1"), encoding="utf-8")
@@ -125,6 +129,7 @@ def _save_sentence_transformer(folder: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     SentenceTransformer(str(folder / "model")).save(str(folder / "my_model"))
+    SentenceTransformer(str(folder / "model"), prompts={"query": "query: "}).save(str(folder / "my_teacher"))
 
 
 def test_readmes_recipe_goes_with_the_data_of_the_first_run(
