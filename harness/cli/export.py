@@ -11,9 +11,12 @@ from harness.cli.mistakes import mistakes_in_one_line
 from harness.cli.options import DataRoot, TrustRemoteCode, Verbose
 
 if TYPE_CHECKING:
-    from harness.cli.parts.exported_forms import Forms
+    from harness.cli.parts.exported_forms import Forms, ScoredData
+    from harness.data.table.tokenisation import Tokeniser
     from harness.encoder.config import ModelConfig
+    from harness.encoder.encoder import Encoder
     from harness.export.hub import Upload
+    from harness.run.averaging.facts import AveragedWeights
     from harness.run.folder import RunFolder
 
 _COMPARED_TEXTS = ("A text to compare.", "Another one, a little longer than the first.", "第三句话。", "x")
@@ -36,9 +39,21 @@ def export(
         Literal["fp32", "bf16", "fp16"],
         typer.Option(help="The numbers of the weights. Without it they are the fp32 master weights."),
     ] = "fp32",
+    average: Annotated[
+        str | None,
+        typer.Option(
+            metavar="last:N|greedy",
+            help="The mean of checkpoints' weights: of the newest N, or of those that raise the score on --data.",
+        ),
+    ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", metavar="DATA", help="Score each form on this evaluation data. May be repeated."),
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Score each form, and an average, on this evaluation data (an average by default on the run's own). "
+            "May be repeated.",
+        ),
     ] = None,
     data_root: DataRoot = None,
     output: Annotated[
@@ -63,6 +78,8 @@ def export(
 
     - `harness export runs/demo --out my_model --format onnx --int8 --data data/my_questions`
 
+    - `harness export runs/demo --out my_model --average last:3`
+
     - `harness export runs/demo --out my_model --push-to-hub my-org/my-model --private`
     """
     with mistakes_in_one_line(verbose):
@@ -73,6 +90,7 @@ def export(
             with_onnx=format == "onnx",
             int8=int8,
             dtype=dtype,
+            average=average,
             data=data,
             data_root=data_root,
             output=output,
@@ -91,6 +109,7 @@ def export_run(
     with_onnx: bool = False,
     int8: bool = False,
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
+    average: str | None = None,
     data: list[str] | None = None,
     data_root: Path | None = None,
     output: Path | None = None,
@@ -105,14 +124,22 @@ def export_run(
     """
     from harness.cli.parts.exported_forms import Forms
 
-    forms = Forms.asked_for(with_onnx=with_onnx, int8=int8, dtype=dtype, data=data, data_root=data_root, output=output)
+    forms = Forms.asked_for(
+        with_onnx=with_onnx,
+        int8=int8,
+        dtype=dtype,
+        data=data,
+        data_root=data_root,
+        output=output,
+        averaged=average is not None,
+    )
     push = _checked_push(push_to_hub, private=private, revision=revision)
-    _export(run, out, step, forms, trust_remote_code)
+    _export(run, out, step, forms, trust_remote_code, average)
     if push is not None:
         print(f"uploaded {out}: {push(out)}")
 
 
-def _export(run: Path, out: Path, step: int | None, forms: Forms, trust_remote_code: bool) -> None:
+def _export(run: Path, out: Path, step: int | None, forms: Forms, trust_remote_code: bool, average: str | None) -> None:
     from rich.console import Console
 
     from harness.data.table.tokenisation import Tokeniser
@@ -123,30 +150,67 @@ def _export(run: Path, out: Path, step: int | None, forms: Forms, trust_remote_c
     from harness.run.folder import RunFolder
     from harness.run.places import BYTES_OF_EXPORT
 
-    check_output(out, "--out")
-    if out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"--out: got {out}, which is not empty, expected a new or empty folder; name another one")
+    _check_out(out)
     folder = RunFolder.containing(run)
-    source, step = _source(run, folder, step)
+    source, step = _newest_of_average(run, folder, step, average) if average else _source(run, folder, step)
     trust = trust_remote_code or folder.config.model.trust_remote_code
     config = _as_exported(folder.config.model, source, trust)
     num_weights = Preflight(source, COMMAND_LINE, trust, longest_text=config.longest_text).check()
     check_output(out, "--out", BYTES_OF_EXPORT * num_weights)
-    encoder, tokeniser = load_encoder(config).eval(), Tokeniser(source, trust)
-    scored = forms.open_data(folder, str(run))
-    texts = _COMPARED_TEXTS
+    encoder, tokeniser, averaged = load_encoder(config).eval(), Tokeniser(source, trust), None
+    scored = forms.open_data(folder, str(run), of_run=average is not None)
+    if average:
+        encoder, averaged = _average(folder, average, config, tokeniser, scored)
 
     def add_forms(written: Path) -> None:
-        forms.write(written, encoder, tokeniser, config, scored, texts)
+        forms.write(written, encoder, tokeniser, config, scored, _COMPARED_TEXTS)
 
     difference = export_model(
-        out, folder, encoder, tokeniser, model=config, step=step, check_texts=texts, then=add_forms
-    )
-    of_step = "" if step is None else f", step {step}"
+        out, folder, encoder, tokeniser,
+        model=config, step=step, check_texts=_COMPARED_TEXTS, then=add_forms, averaged=averaged,
+    )  # fmt: skip
+    of_step = ", an average" if averaged else "" if step is None else f", step {step}"
     Console().print(
         f"exported {out}{of_step}: embeddings equal the training model's within {difference:.1e}", soft_wrap=True
     )
     forms.show(out, step)
+
+
+def _check_out(out: Path) -> None:
+    from harness.files import check_output
+
+    check_output(out, "--out")
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"--out: got {out}, which is not empty, expected a new or empty folder; name another one")
+
+
+def _newest_of_average(run: Path, folder: RunFolder, step: int | None, average: str) -> tuple[str, int]:
+    """(the newest of the checkpoints to average, whose folder says what the model is; its step)."""
+    from harness.run.averaging.choice import OPTION, Average
+    from harness.run.resuming.recognise import is_run_folder
+
+    if step is not None:
+        raise ValueError(f"--step: got {step} with {OPTION} {average}, expected one of them; leave the other out")
+    if not is_run_folder(run):
+        raise ValueError(f"{OPTION}: got {average} with {run}, expected it with a run folder; name the run")
+    newest = Average.parsed(average).steps(folder)[-1]
+    return str(folder.checkpoints.at(newest, OPTION) / "model"), newest
+
+
+def _average(
+    folder: RunFolder, average: str, model: ModelConfig, tokeniser: Tokeniser, scored: ScoredData | None
+) -> tuple[Encoder, AveragedWeights]:
+    """The encoder with the mean of the checkpoints' weights; prints what was averaged, and its scores."""
+    from harness.cli.parts.averaged import averaged, show
+    from harness.encoder.load import load_encoder
+    from harness.run.averaging.choice import Average
+
+    def load(source: Path) -> Encoder:
+        return load_encoder(model.model_copy(update={"name_or_path": str(source)}))
+
+    encoder, facts = averaged(folder, Average.parsed(average), load, tokeniser, scored)
+    show(facts)
+    return encoder, facts
 
 
 def _as_exported(model: ModelConfig, source: str, trust: bool) -> ModelConfig:

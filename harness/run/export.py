@@ -24,6 +24,7 @@ from harness.model_folder.layout import base_of_adapter
 from harness.prompts import ModelPrompts
 from harness.prompts.names_of_others import with_names_of_others
 from harness.report.messages import warn
+from harness.run.averaging.facts import AveragedWeights
 from harness.run.folder import RunFolder
 
 _KEYS_OF_PATHS = ("path", "data", "name_or_path", "corpus", "bank", "deepspeed")  # of a recipe, in any section
@@ -40,6 +41,7 @@ def export_model(
     step: int | None = None,
     check_texts: Sequence[str] = (),
     then: Callable[[Path], None] = lambda written: None,
+    averaged: AveragedWeights | None = None,
 ) -> float | None:
     """Write the folder `out`. It calls no collectives, so rank 0 may call it alone.
 
@@ -47,18 +49,18 @@ def export_model(
         out: the folder to write; an earlier one is replaced when the new one is whole and checked.
         folder: the run, whose recipe, data and scores the model card names.
         encoder: the model's architecture. Its adapter is merged; the comparison is with the adapter's own outputs.
-        tokeniser: the model's tokeniser.
-        model: the settings that `encoder` is loaded with.
+        tokeniser, model: the model's, and the settings that `encoder` is loaded with.
         weights: all weights, unsharded and float32; None: those in `encoder`. Required if ZeRO shards the encoder.
         step: how many steps the weights were trained for; None: all steps of the run.
         check_texts: if given, `out` is loaded again, and its embeddings of these texts are compared with the encoder's.
         then: called with the compared folder before it becomes `out`; may add to it, and refuse it by an error.
+        averaged: what the weights are the mean of, for the model card; None: those of one step.
 
     Returns the largest difference of two embeddings, None without `check_texts`. Raises ValueError if it is above 1e-5.
     """
     encoder, state, expected = _to_write(encoder, weights, tokeniser, model, check_texts)
     prompts, differences = inference_prompts(folder.config), []
-    card = _model_card(folder, encoder.dim, step, with_names_of_others(prompts), reader_note(encoder.backbone.config))
+    card = _model_card(folder, encoder.dim, step, prompts, reader_note(encoder.backbone.config), averaged)
 
     def compare(written: Path) -> None:
         if expected is not None:
@@ -66,9 +68,13 @@ def export_model(
         then(written)
 
     kept = write_model(out, encoder, state, tokeniser.tokenizer, model, prompts=prompts, card=card, check=compare)
+    _say_kept(out, kept)
+    return differences[0] if differences else None
+
+
+def _say_kept(out: Path, kept: Path | None) -> None:
     if kept is not None:
         warn(f"the earlier {out} held files that a model does not have: it is kept as {kept}")
-    return differences[0] if differences else None
 
 
 def _to_write(
@@ -105,7 +111,7 @@ def export_adapter(
     """
     prompts = inference_prompts(folder.config)
     note = reader_note(encoder.backbone.config, of_adapter=True)
-    card = _model_card(folder, encoder.dim, step, with_names_of_others(prompts), note)
+    card = _model_card(folder, encoder.dim, step, prompts, note)
     base = base_of_adapter(model.name_or_path)
     write_model(out, encoder, dict(weights), tokeniser.tokenizer, model, prompts=prompts, card=card, adapter_base=base)
 
@@ -118,12 +124,19 @@ def _loaded(model: ModelConfig, state: Mapping[str, Tensor]) -> Encoder:
 
 
 def _model_card(
-    folder: RunFolder, dim: int, step: int | None, prompts: ModelPrompts, attention: str | None = None
+    folder: RunFolder,
+    dim: int,
+    step: int | None,
+    prompts: ModelPrompts,
+    attention: str | None = None,
+    averaged: AveragedWeights | None = None,
 ) -> str:
-    """README.md of the exported model: recipe, data, prompts, scores before training and at the last up to `step`."""
+    """README.md of the exported model: recipe, data, prompts, scores before training and of the model.
+
+    prompts: of the run; the card has them by the names that other libraries take, too.
+    """
     config, facts = folder.config, folder.read("run.json", {})
-    evaluated = [row["step"] for row in folder.read("evaluation.json", [])]
-    before, after = folder.scores(0), folder.scores(max((s for s in evaluated if step is None or s <= step), default=0))
+    before, after = folder.scores(0), _scores_of_model(folder, step, averaged)
     scores = [
         (dataset, metric, before.get(dataset, {}).get(metric), value)
         for dataset, metrics in after.items()
@@ -132,32 +145,49 @@ def _model_card(
     ]
     kinds = {fact["name"]: fact["kind"] for fact in facts.get("evaluation_data", [])}
     base = base_metadata(config.model.name_or_path)
-    hub_data = [name for entry in facts.get("data", []) for name in entry.get("hub_names", []) if hub_name(name)]
     card = model_card(
         name=config.name,
-        metadata=front_matter(config.name, base, hub_data, scores, kinds),
+        metadata=front_matter(config.name, base, _hub_data(facts), scores, kinds),
         base_model=_public(published_name(config.model.name_or_path)),
         dim=dim,
         max_length=config.model.longest_text,
         matryoshka_dims=config.model.matryoshka_dims,
-        prompts=prompts,
+        prompts=with_names_of_others(prompts),
         recipe_yaml=_public_recipe(config),
         data=[
             (entry["task"], ", ".join(_names(entry["path"])), entry["rows"], entry["hash"])
             for entry in facts.get("data", [])
         ],
         scores=scores,
-        facts=_facts(folder, facts, step, attention),
+        facts=_facts(folder, facts, step, attention, averaged),
     )
-    sizes = sizes_section(after)
-    return f"{card}\n{sizes}" if sizes else card
+    more = [sizes_section(after), "" if averaged is None else averaged.section()]
+    return "\n".join([card, *filter(None, more)])
 
 
-def _facts(folder: RunFolder, facts: Mapping[str, Any], step: int | None, attention: str | None) -> dict[str, Any]:
+def _hub_data(facts: Mapping[str, Any]) -> list[str]:
+    return [name for entry in facts.get("data", []) for name in entry.get("hub_names", []) if hub_name(name)]
+
+
+def _scores_of_model(folder: RunFolder, step: int | None, averaged: AveragedWeights | None) -> Mapping[str, Any]:
+    """Those of averaged weights, or those recorded at the last step up to `step`; data set → metric → value."""
+    if averaged is not None:
+        return averaged.after or {}
+    evaluated = [row["step"] for row in folder.read("evaluation.json", [])]
+    return folder.scores(max((s for s in evaluated if step is None or s <= step), default=0))
+
+
+def _facts(
+    folder: RunFolder,
+    facts: Mapping[str, Any],
+    step: int | None,
+    attention: str | None,
+    averaged: AveragedWeights | None,
+) -> dict[str, Any]:
     """What else the card says of the training. facts: those of run.json. attention: who reads it rightly."""
     versions = facts.get("versions", {})
     return {
-        "steps": step or facts.get("steps"),
+        "steps": (step or facts.get("steps")) if averaged is None else averaged.words,
         "ranks": facts.get("world_size"),
         **({"attention": attention} if attention else {}),
         **{f"changed after step {entry['step']}": _words(entry["changed"]) for entry in folder.changes.read()},

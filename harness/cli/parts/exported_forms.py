@@ -22,7 +22,7 @@ from harness.encoder.load import load_encoder
 from harness.engine.budget import micro_batch_tokens
 from harness.evaluation.kinds.table import main_metric_of
 from harness.evaluation.results import json_values
-from harness.evaluation.runner import LoadedData, evaluate, load
+from harness.evaluation.runner import LoadedData, Results, evaluate, load
 from harness.export.formats import onnx_file
 from harness.export.formats.compared import Difference, FormReport, forms_section
 from harness.export.formats.half_precision import TORCH_DTYPES, round_weights
@@ -47,6 +47,12 @@ class ScoredData:
 
     def scores(self, embed: Embed, encoder: Encoder, tokeniser: Tokeniser) -> MainScores:
         """The main metric of every data set."""
+        results = json_values(self.results(embed, encoder, tokeniser))
+        mains = {name: main_metric_of(metrics) for name, metrics in results.items()}
+        return {f"{name}/{main}": results[name][main] for name, main in mains.items()}
+
+    def results(self, embed: Embed, encoder: Encoder, tokeniser: Tokeniser) -> Results:
+        """All metrics of every data set."""
         encode = TextEncoder(
             embed,
             tokeniser,
@@ -54,9 +60,7 @@ class ScoredData:
             prompts=NO_PROMPTS,
             micro_batch_tokens=micro_batch_tokens("auto", encoder, "fp32"),
         )
-        results = json_values(evaluate(encode, self.loaded))
-        mains = {name: main_metric_of(metrics) for name, metrics in results.items()}
-        return {f"{name}/{main}": results[name][main] for name, main in mains.items()}
+        return evaluate(encode, self.loaded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class _Fp32:
         cls, encoder: Encoder, tokeniser: Tokeniser, texts: Sequence[str], max_length: int, scored: ScoredData | None
     ) -> _Fp32:
         batch = tokeniser.pad(tokeniser.encode(texts, max_length))
-        embed = _torch(encoder)
+        embed = as_embed(encoder)
         scores = None if scored is None else scored.scores(embed, encoder, tokeniser)
         return cls(tokeniser, batch, embed(batch).numpy(), scored, scores)
 
@@ -114,6 +118,7 @@ class Forms:
         data: Sequence[str] | None,
         data_root: Path | None,
         output: Path | None,
+        averaged: bool = False,
     ) -> Forms:
         """The options, checked.
 
@@ -126,11 +131,11 @@ class Forms:
             raise ValueError(
                 f"--dtype: got {dtype} with --format onnx, expected fp32; for smaller ONNX weights take --int8"
             )
-        if not with_onnx and dtype == "fp32" and (data or output):
-            option = "--data" if data else "--output"
+        if not with_onnx and dtype == "fp32" and ((data and not averaged) or output):
+            option = "--data" if data and not averaged else "--output"
             raise ValueError(
-                f"{option}: got it with the fp32 weights alone, which change nothing, expected --dtype or --format "
-                "onnx; to score a model: harness evaluate"
+                f"{option}: got it with the fp32 weights alone, which change nothing, expected --dtype, --format onnx "
+                "or --average; to score a model: harness evaluate"
             )
         if output is not None:
             check_output(output, "--output", is_file=True)
@@ -139,11 +144,15 @@ class Forms:
             onnx_file.require_onnx()
         return cls(dtype, with_onnx, int8, [existing_path(path, data_root) for path in data or ()], output)
 
-    def open_data(self, folder: RunFolder, run: str) -> ScoredData | None:
-        """The evaluation data, read and with its prompts; None if none is named."""
-        if not self.data:
+    def open_data(self, folder: RunFolder, run: str, *, of_run: bool = False) -> ScoredData | None:
+        """The evaluation data, read and with its prompts; None if none is named.
+
+        of_run: what the run itself was scored on, if none is named.
+        """
+        paths = list(self.data) or (_data_of(folder) if of_run else [])
+        if not paths:
             return None
-        loaded = load(self.data, ignore_identical_ids=folder.config.evaluation.ignore_identical_ids)
+        loaded = load(paths, ignore_identical_ids=folder.config.evaluation.ignore_identical_ids)
         show_counts(loaded.count_lines())
         chosen = choices_of_run(run)
         choices = [chosen.get(fact["path"], PromptChoice()) for fact in loaded.facts]
@@ -174,7 +183,7 @@ class Forms:
             num_bytes = round_weights(folder, self.dtype)
             rounded = load_encoder(model.model_copy(update={"name_or_path": str(folder)})).eval()
             rounded = rounded.to(TORCH_DTYPES[self.dtype])
-            report = against.report("model.safetensors", self.dtype, num_bytes, _torch(rounded), rounded)
+            report = against.report("model.safetensors", self.dtype, num_bytes, as_embed(rounded), rounded)
             self.reports.append(report)
         card = folder / "README.md"
         card.write_text(f"{card.read_text(encoding='utf-8')}\n{forms_section(self.reports)}", encoding="utf-8")
@@ -207,12 +216,23 @@ class Forms:
             replace_file(self.output, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
-def _torch(encoder: Encoder) -> Embed:
+def as_embed(encoder: Encoder) -> Embed:
+    """What an encoder on the CPU computes."""
+
     @torch.no_grad()
     def embed(batch: TokenBatch) -> Tensor:
         return encoder(*batch.on(torch.device("cpu"))).float()
 
     return embed
+
+
+def _data_of(folder: RunFolder) -> list[str]:
+    """The places of the run's evaluation data, all of which must be there."""
+    places = [str(fact["path"]) for fact in folder.read("run.json", {}).get("evaluation_data", [])]
+    gone = next((place for place in places if not Path(place).exists()), None)
+    if gone is not None:
+        raise ValueError(f"--average: got a run scored on {gone}, which is not there any more; name data with --data")
+    return places
 
 
 def _num_bytes(path: Path) -> int:

@@ -55,6 +55,8 @@ def test_evaluate_export_and_plan_reach_their_functions(monkeypatch: pytest.Monk
     keywords = calls["export_run"][1]
     assert (keywords["trust_remote_code"], keywords["step"], keywords["dtype"]) == (False, 4, "fp32")
     assert (keywords["with_onnx"], keywords["int8"], keywords["data"]) == (True, True, ["a"])
+    invoke("export", "runs/demo", "--out", "there", "--average", "last:3")
+    assert calls["export_run"][1]["average"] == "last:3"
     invoke("export", "runs/demo", "--out", "there", "--push-to-hub", "a/b", "--private", "--revision", "x")
     keywords = calls["export_run"][1]
     assert (keywords["push_to_hub"], keywords["private"], keywords["revision"]) == ("a/b", True, "x")

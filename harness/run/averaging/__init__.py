@@ -1,0 +1,1 @@
+"""The mean of several checkpoints' weights: of the last ones, or of those that raise a development score."""
