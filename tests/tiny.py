@@ -12,7 +12,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 WORDS = [f"{a}{b}" for a in "abcdefgh" for b in ("ral", "tin", "mok", "sul", "ven", "dip")]
 
@@ -46,6 +46,21 @@ def make_model(folder: Path, dropout: float = 0.1) -> Path:
     )
     BertModel(config).save_pretrained(folder)
     fast.save_pretrained(folder)
+    return folder
+
+
+def make_cross_encoder(folder: Path, model: Path, num_labels: int = 1) -> Path:
+    """A cross-encoder with the tokenizer of the folder `model`."""
+    # With the usual initialisation the scores of all pairs agree in three digits.
+    config = BertConfig.from_pretrained(model, num_labels=num_labels, initializer_range=0.5)
+    torch.manual_seed(1)
+    ranker = BertForSequenceClassification(config)
+    ranker.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -81,6 +81,8 @@ def mine(
     relative: float | None = None,
     margin: float | None = None,
     index: Literal["exact", "ivf", "hnsw"] = "exact",
+    cross_encoder: str | None = None,
+    relabel: float | None = None,
     columns: Mapping[str, str | tuple[str, ...]] | None = None,
     max_length: int | None = None,
     pooling: PoolingMode | None = None,
@@ -120,6 +122,8 @@ def mine(
             precision=precision,
             choice=PromptChoice(query_prompt, document_prompt, prompt_name),
             trust_remote_code=trust_remote_code,
+            cross_encoder=cross_encoder,
+            relabel=relabel,
         )
     return Path(out)
 

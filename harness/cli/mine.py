@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from harness.cli.parts.opened_model import OpenedModel
     from harness.data.bank.file import BankFacts
     from harness.data.table.index import TaskData
+    from harness.mining.cross_encoder.rescore import Rescoring
     from harness.mining.mine import MineSettings
 
 
@@ -51,6 +52,21 @@ def mine(
         ),
     ] = None,
     margin: Annotated[float | None, typer.Option(help="Keep candidates below the positive's score less this.")] = None,
+    cross_encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--cross-encoder",
+            metavar="FOLDER",
+            help="Rank the candidates by this CrossEncoder of sentence-transformers, whose scores --relative and "
+            "--margin then mean. Writes audit.jsonl and, to distil it, train.jsonl.gz, too.",
+        ),
+    ] = None,
+    relabel: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="SHARE", help="Candidates that have this share of the positive's score become positives."
+        ),
+    ] = None,
     index: Annotated[
         Literal["exact", "ivf", "hnsw"],
         typer.Option(help="Approximate search by FAISS, on CPUs, for corpora above --index-above."),
@@ -76,6 +92,8 @@ def mine(
     - `harness mine demo-minilm --queries train/faq.jsonl.gz --out banks/faq`
 
     - `harness mine runs/demo --queries faq.jsonl --corpus corpus.jsonl --relative 0.95 --out banks/faq`
+
+    - `harness mine demo-minilm --queries faq.jsonl --cross-encoder my_ranker --relative 0.95 --out banks/faq`
     """
     with mistakes_in_one_line(verbose):
         from harness.mining.config import MOST_CANDIDATES
@@ -97,6 +115,8 @@ def mine(
             precision=precision,
             choice=PromptChoice(query_prompt, document_prompt, prompt_name),
             trust_remote_code=trust_remote_code,
+            cross_encoder=cross_encoder,
+            relabel=relabel,
         )
 
 
@@ -114,11 +134,14 @@ def mine_bank(
     precision: str = "fp32",
     choice: PromptChoice = PromptChoice(),  # noqa: B008 (frozen)
     trust_remote_code: bool = False,
+    cross_encoder: str | None = None,
+    relabel: float | None = None,
 ) -> None:
     """Rank a corpus (default: the training file's own documents) for every training query; write a bank.
 
     Under the launcher, the ranks divide the work. A killed run is continued.
     """
+    _check_relabel(settings, cross_encoder, relabel)
     from harness import comm, rank0
     from harness.cli.parts.opened_model import open_model
     from harness.hosts import watch
@@ -132,14 +155,21 @@ def mine_bank(
         opened = open_model(model, max_length, pooling, precision, choice, trust_remote_code)
         opened.show_prompts()
         files = _given(queries, data_root), None if corpus is None else _given(corpus, data_root)
-        facts, data, documents = _read_and_mine(opened, *files, columns or {}, settings, out)
+        rescoring = _rescoring(cross_encoder, relabel, trust_remote_code)
+        facts, data, documents = _read_and_mine(opened, *files, columns or {}, settings, out, rescoring)
     if comm.is_main():
         _print_summary(out, facts, data, documents)
     comm.shutdown()
 
 
 def _read_and_mine(
-    opened: OpenedModel, queries: str, corpus: str | None, columns: Mapping[str, Any], settings: MineSettings, out: Path
+    opened: OpenedModel,
+    queries: str,
+    corpus: str | None,
+    columns: Mapping[str, Any],
+    settings: MineSettings,
+    out: Path,
+    rescoring: Rescoring | None,
 ) -> tuple[BankFacts, TaskData, TaskData | None]:
     """Read the queries and the corpus, and write the bank. Returns what is in it and what it was made of."""
     from harness import rank0
@@ -152,8 +182,31 @@ def _read_and_mine(
     documents = None if corpus is None else opened.read("corpus", corpus)
     encode, ranked_by = opened.encode.without_prompts(), opened.identity()
     with MiningConsole() as console:
-        facts = mine(encode, data, documents, settings, out, opened.prompts, ranked_by, console.progress)
+        facts = mine(encode, data, documents, settings, out, opened.prompts, ranked_by, console.progress, rescoring)
     return facts, data, documents
+
+
+def _check_relabel(settings: MineSettings, cross_encoder: str | None, relabel: float | None) -> None:
+    from harness.mining.cross_encoder.judge import Limits
+
+    if relabel is not None and cross_encoder is None:
+        raise ValueError(
+            f"--relabel: got {relabel:g} without --cross-encoder, expected both: similarities alone make no positives; "
+            "name a cross-encoder, or leave it out"
+        )
+    Limits(settings.relative, settings.margin, relabel).check()
+
+
+def _rescoring(cross_encoder: str | None, relabel: float | None, trust_remote_code: bool) -> Rescoring | None:
+    """The cross-encoder that ranks the candidates, loaded on this rank; None if there is none."""
+    if cross_encoder is None:
+        return None
+    from harness import rank0
+    from harness.mining.cross_encoder.rescore import Rescoring
+    from harness.mining.cross_encoder.scorer import CrossEncoderScorer
+
+    rank0.by_main(lambda: CrossEncoderScorer.check(cross_encoder, trust_remote_code))
+    return Rescoring(CrossEncoderScorer.load(cross_encoder, trust_remote_code), relabel)
 
 
 def _given(data: str, data_root: Path | None) -> str:
@@ -176,16 +229,27 @@ def _print_summary(bank: Path, facts: BankFacts, data: TaskData, documents: Task
     from harness.data.bank.file import open_bank
 
     count_R = open_bank(bank, data, documents, 0).count_R
-    table = documents or data
-    # The first ten may be unlabelled positives (the paper's offset), but a short list has none to spare.
-    offset = 10 if np.median(count_R) >= 14 else 0
-    Console().print(
+    table, is_rescored = documents or data, "cross_encoder" in facts.search
+    is_limited = any(facts.filters[name] is not None for name in ("relative", "margin"))
+    # The first ten may be unlabelled positives (the paper's offset), but a short list has none to spare, and what a
+    # cross-encoder finds likely positives is not among them.
+    offset = 10 if np.median(count_R) >= 14 and not (is_rescored and is_limited) else 0
+    lines = [
         f"{data.num_rows:,} queries, {int(np.median(count_R))} candidates each (median; at least "
-        f"{int(count_R.min())}), from {table.path}; {_filters_and_search(facts)}\n"
+        f"{int(count_R.min())}), from {table.path}; {_filters_and_search(facts)}",
         f"bank: {bank}; in a recipe: negatives: {{per_query: 4, bank: {bank}, offset: {offset}}}",
-        soft_wrap=True,
-        highlight=False,
-    )
+    ]
+    if is_rescored:
+        from harness.mining.cross_encoder.rescore import AUDIT
+        from harness.mining.cross_encoder.training_rows import TRAIN
+
+        counts = facts.search["cross_encoder"]
+        lines += [
+            f"{counts['scored']:,} candidates scored, {counts['dropped']:,} dropped as likely positives, "
+            f"{counts['relabelled']:,} relabelled: {bank / AUDIT}",
+            f"to distil the cross-encoder: path: {bank / TRAIN}, loss: kl, negatives: {{per_query: 4}}",
+        ]
+    Console().print("\n".join(lines), soft_wrap=True, highlight=False)
 
 
 def _filters_and_search(facts: BankFacts) -> str:

@@ -41,6 +41,10 @@ class BankWriter:
 
     def finish(self, facts: BankFacts) -> None:
         """Write bank.json, which marks the bank as finished."""
+        self.flush()
+        facts.write(self.out)
+
+    def flush(self) -> None:
+        """Write what was added to the files, which have their final length."""
         for array in (self._candidate_RC, self._score_RC, self._count_R):
             array.flush()
-        facts.write(self.out)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ from harness import comm, rank0
 from harness.data.bank.file import FACTS, BankFacts
 from harness.data.table.index import TaskData
 from harness.mining.bank_writer import BankWriter
+from harness.mining.cross_encoder.judge import Limits
+from harness.mining.cross_encoder.rescore import Rescoring, Searched, rescore
 from harness.mining.mined_texts import MinedTexts, mined_texts
 from harness.ownership.claim import UNFINISHED, OutputFolder, is_unfinished
 from harness.prompts import Prompts
@@ -63,31 +65,50 @@ def mine(
     prompts: Prompts,
     ranked_by: dict[str, Any],
     progress: Progress = lambda stage, done, of: None,
+    rescoring: Rescoring | None = None,
 ) -> BankFacts:
     """Write the bank of `data` to `out`; a search that was killed is continued. Every rank must call this.
 
     encode: encodes texts that already start with their prompts. prompts: by role; a row's own prompt replaces the one
     of its query. ranked_by: everything that the embeddings depend on (model, weights, pooling, tokenizer,
-    prompts, lengths), for bank.json.
+    prompts, lengths), for bank.json. rescoring: a cross-encoder ranks the candidates that the search has found, and its
+    scores, in place of theirs, say which are likely positives; see `harness.mining.cross_encoder.rescore`.
     """
     texts, work = mined_texts(data, corpus), out / WORK_FOLDER
     documents = data if corpus is None else corpus
     key = {"data": data.content_hash, "corpus": documents.content_hash, **ranked_by}
     embed = TableEmbeddings(encode, prompts, work, key, progress)
+    # A cross-encoder's scores decide what is too near to a positive, so that nothing is left out before it has scored.
+    searching = settings if rescoring is None else replace(settings, relative=None, margin=None)
+    search, index = _search(searching, embed, data, documents, texts)
+    store = BlockStore(work / "search", {**key, **asdict(searching)})
+    writer = BankWriter(out, texts, settings.num_candidates) if comm.is_main() else None
+    # What a cross-encoder will rank stays in the store until it has.
+    _search_into(writer if rescoring is None else None, search, store, len(texts.query_id_Q), progress)
+    facts = _facts(data, corpus, settings, ranked_by, search={"index": index, "recall": _recall(search, index)})
+    if rescoring is not None:
+        limits = Limits(settings.relative, settings.margin, rescoring.relabel)
+        searched = Searched(data, documents, texts, settings.num_candidates, store, {**key, **asdict(searching)})
+        facts = rescoring.facts(facts, rescore(rescoring.scorer, limits, searched, writer, work, progress))
+    rank0.by_main(lambda: _finish(writer, facts, work))
+    return facts
+
+
+def _search(
+    settings: MineSettings, embed: TableEmbeddings, data: TaskData, documents: TaskData, texts: MinedTexts
+) -> tuple[ShardSearch, str]:
+    """The search for the candidates of all queries, and its index."""
     query_QD = torch.from_numpy(embed("queries", data, texts.query_id_Q, "query"))
     document_CD = embed("documents", documents, texts.document_id_C, "document")
     index = settings.index if len(document_CD) > settings.index_above else "exact"
     shard = shard_of(document_CD, comm.device() if index == "exact" else torch.device("cpu"))
     highest_Q = _highest_safe_scores(settings, embed, data, texts, query_QD, shard)
     request = SearchRequest(query_QD, shard, settings.num_candidates, texts.excluded_pairs, highest_Q)
-    search: ShardSearch = ExactSearch(request) if index == "exact" else FaissSearch(request, index)
-    store = BlockStore(work / "search", {**key, **asdict(settings)})
-    writer = BankWriter(out, texts, settings.num_candidates) if comm.is_main() else None
-    _search_into(writer, search, store, len(texts.query_id_Q), progress)
-    recall = 1.0 if index == "exact" else recall_on_sample(search)
-    facts = _facts(data, corpus, settings, ranked_by, search={"index": index, "recall": recall})
-    rank0.by_main(lambda: _finish(writer, facts, work))
-    return facts
+    return (ExactSearch(request), index) if index == "exact" else (FaissSearch(request, index), index)
+
+
+def _recall(search: ShardSearch, index: str) -> float:
+    return 1.0 if index == "exact" else recall_on_sample(search)
 
 
 def _finish(writer: BankWriter | None, facts: BankFacts, work: Path) -> None:
@@ -119,12 +140,12 @@ def _highest_safe_scores(
 def _search_into(
     writer: BankWriter | None, search: ShardSearch, store: BlockStore, num_queries: int, progress: Progress
 ) -> None:
-    """Search one block of queries after the other on all ranks; rank 0, which has the writer, writes the results."""
+    """Search one block of queries after the other on all ranks; rank 0 writes the results, if it has a writer."""
     for first, result in candidate_blocks(
         search, store=store, progress=lambda done: progress("searching", done, num_queries)
     ):
-        assert writer is not None
-        writer.add(first, result.index_QK, result.score_QK)
+        if writer is not None:
+            writer.add(first, result.index_QK, result.score_QK)
 
 
 def _facts(

@@ -25,6 +25,7 @@ class MinedTexts:
     query_id_Q: np.ndarray  # text ids in the training data
     query_of_row_R: np.ndarray  # position of each row's query
     document_id_C: np.ndarray  # text ids in the corpus; without a corpus, in the training data
+    known_positives: Pairs  # (query, text id in the training data), each of a query once
     positive_pairs: Pairs  # the document is a known positive, in any row whose query is one text with the query
     equal_pairs: Pairs  # query and document are one text
     missing_positive_id_E: np.ndarray  # text ids, in the training data, of known positives that are not documents
@@ -60,6 +61,7 @@ def mined_texts(data: TaskData, corpus: TaskData | None) -> MinedTexts:
         query_id_Q=query_id_R[first_row_Q],
         query_of_row_R=query_of_row_R,
         document_id_C=document_id_C,
+        known_positives=(query_E, positive_id_E),
         positive_pairs=(query_E[is_document_E], document_E[is_document_E]),
         equal_pairs=of_all_queries(row_Y, document_X[text_Y]),
         missing_positive_id_E=positive_id_E[~is_document_E],

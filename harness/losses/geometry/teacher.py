@@ -45,9 +45,9 @@ def teacher_similarity_term(task: TaskLossSettings, part: QueryPart, table_TD: T
     """mean over all pairs of texts x, y of the task in the step of (cos(x, y) - cos(t(x), t(y)))^2.
 
     The texts are its queries, their sampled positives and, if the teacher has vectors of them, their own negatives,
-    each reference once; x = y counts, and is 0. The similarity loss of Jasper and Stella (arXiv 2412.19048), as Tung
-    and Mori 2019 (arXiv 1907.09682) for other features. The teacher's dimensions need not be the student's. Summed
-    over the Matryoshka levels with their weights, each compared with the teacher's whole vectors.
+    each reference once; x = y counts, and is 0. The similarity loss of Jasper and Stella (arXiv 2412.19048), known
+    as similarity-preserving distillation (arXiv 1907.09682) before. The teacher's dimensions need not be the student's.
+    Summed over the Matryoshka levels with their weights, each compared with the teacher's whole vectors.
     """
     row_BC, vector_BCV = references(part, _teacher_of(part))
     is_text_BC = row_BC >= 0
