@@ -247,6 +247,8 @@ def _print_summary(bank: Path, facts: BankFacts, data: TaskData, documents: Task
         lines += [
             f"{counts['scored']:,} candidates scored, {counts['dropped']:,} dropped as likely positives, "
             f"{counts['relabelled']:,} relabelled: {bank / AUDIT}",
+            f"the cross-encoder puts a known positive first for {counts['positive_first']:,} of {counts['queries']:,} "
+            "different queries; if these are few, it does not know such texts, and its changes are noise",
             f"to distil the cross-encoder: path: {bank / TRAIN}, loss: kl, negatives: {{per_query: 4}}",
         ]
     Console().print("\n".join(lines), soft_wrap=True, highlight=False)

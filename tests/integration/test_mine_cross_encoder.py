@@ -76,20 +76,22 @@ def test_every_score_order_and_change_is_that_of_the_cross_encoder_asked_pair_by
     data, documents = table(folder, "retrieval", folder / "retrieval.jsonl"), table(folder, "corpus", corpus)
     source = [json.loads(line) for line in (folder / "retrieval.jsonl").read_text().splitlines()]
     searched = open_bank(plain, data, documents, offset=0)
-    expected_changes = []
+    expected_changes, first = [], 0
     for row, (given, example) in enumerate(zip(rows_of(bank), source, strict=True)):
         count = int(searched.count(np.array([row]))[0])
         ids = searched.text_ids(np.array([row]), np.arange(count)[None])[0]
         candidates = [one for one, _ in documents.read_texts(ids)]
         positives = [float(model.predict([(example["query"], one)])[0]) for one in example["positive"]]
         drop, relabel = 0.9 * min(positives), 1.02 * max(positives)
-        negatives, more = [], []
+        negatives, more, highest = [], [], -np.inf
         for rank, one in enumerate(candidates):
             score = float(model.predict([(example["query"], one)])[0])
+            highest = max(highest, score)
             change = "relabelled" if score >= relabel else "dropped" if score >= drop else None
             expected_changes += [] if change is None else [(example["query"], one, rank, change)]
             negatives += [] if change else [(score, one)]
             more += [(score, one)] if change == "relabelled" else []
+        first += max(positives) >= highest
         negatives.sort(key=lambda entry: -entry[0])
         assert given["query"] == example["query"]
         assert given["pos"] == [*example["positive"], *(one for _, one in more)]
@@ -102,7 +104,8 @@ def test_every_score_order_and_change_is_that_of_the_cross_encoder_asked_pair_by
     assert min(kinds.count("dropped"), kinds.count("relabelled")) > 5
     facts = BankFacts.read(bank)
     counts = {"scored": int(searched.count_R.sum()), **{name: kinds.count(name) for name in ("dropped", "relabelled")}}
-    assert facts.search["cross_encoder"] == counts
+    assert 0 < first < 40
+    assert facts.search["cross_encoder"] == {**counts, "queries": 40, "positive_first": first}
     assert facts.filters == {"relative": 0.9, "margin": None, "relabel": 1.02}
 
 

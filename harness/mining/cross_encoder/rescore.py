@@ -73,7 +73,8 @@ def rescore(
 ) -> dict[str, int]:
     """Score all candidates and known positives, and write the files of the bank's folder but bank.json.
 
-    Every rank must call it. writer: rank 0 has it. Returns the numbers of scored, dropped and relabelled pairs.
+    Every rank must call it. writer: rank 0 has it. Returns the numbers of scored, dropped and
+    relabelled pairs, and of how many queries no candidate scores above the best known positive.
     """
     texts, width = searched.texts, searched.num_candidates
     pairs = ScoredTexts(searched.data, searched.documents, texts.query_id_Q, texts.document_id_C)
@@ -123,6 +124,7 @@ def _write(
     np.minimum.at(lowest_Q, query_E, score_E)
     np.maximum.at(highest_Q, query_E, score_E)
     similarity_QK, counts = open_array(work / FOUND_SIMILARITIES), dict.fromkeys(Change, 0)
+    positive_first = 0
     relabelled: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     with Audit(out / AUDIT, searched.data, searched.documents, texts) as audit:
         for first, block in of_candidates.blocks():
@@ -132,9 +134,12 @@ def _write(
             audit.add(first, block, np.asarray(similarity_QK[rows]), judged, lowest_Q[rows], highest_Q[rows])
             query, column = np.nonzero(judged.change_QK == Change.RELABELLED)
             relabelled.append((first + query, block.index_QK[query, column], block.score_QK[query, column]))
+            best_Q = np.where(block.index_QK >= 0, block.score_QK, -np.inf).max(axis=1, initial=-np.inf)
+            positive_first += int((highest_Q[rows] >= best_Q).sum())
             for change in Change:
                 counts[change] += int(((judged.change_QK == change) & (block.index_QK >= 0)).sum())
     writer.flush()
     write_training_rows(out, searched.data, searched.documents, texts, (query_E, positive_E, score_E), relabelled)
     scored = sum(counts.values())
-    return {"scored": scored, "dropped": counts[Change.DROPPED], "relabelled": counts[Change.RELABELLED]}
+    changed = {"dropped": counts[Change.DROPPED], "relabelled": counts[Change.RELABELLED]}
+    return {"scored": scored, **changed, "queries": len(lowest_Q), "positive_first": positive_first}

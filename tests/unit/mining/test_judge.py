@@ -59,8 +59,10 @@ def test_candidates_are_dropped_relabelled_and_sorted_as_one_by_one(limits: Limi
 
 def test_equal_scores_keep_the_order_of_the_search() -> None:
     """A saturated sigmoid gives many candidates the score 1."""
-    judged = judge(np.array([[7, 3, 9]]), np.float32([[1, 1, 1]]), np.float32([2]), np.float32([2]), Limits())
-    assert judged.document_QK.tolist() == [[7, 3, 9]]
+    documents = np.random.default_rng(0).permutation(200)[None]
+    scores = np.float32(np.arange(200) % 2)[None]
+    judged = judge(documents, scores, np.float32([2]), np.float32([2]), Limits())
+    assert judged.document_QK[0].tolist() == [*documents[0, 1::2], *documents[0, ::2]]
 
 
 def test_a_relabelled_candidate_must_be_one_that_would_be_dropped() -> None:
