@@ -67,9 +67,13 @@ def test_the_uneven_mixture_has_ranks_without_a_query_or_a_pair_and_tasks_with_o
     _, plan, _ = golden.tiny_schedule(Case(3, 2, mixture="uneven"))
     table = torch.randn(31, 24, generator=torch.Generator().manual_seed(0))
     shares = [golden.tiny_objective("chunked", "uneven")(plan, table, (rank, 3)).metrics for rank in range(3)]
-    assert [float(share["loss/faq"] + share["loss/single"]) > 0 for share in shares] == [False, True, True]
+    parts = {part.task: part for part in plan.parts}
+    for task, has_query in (("faq", [False, True, True]), ("single", [False, False, True])):
+        queries = [parts[task].query_B[parts[task].share(rank, 3)] for rank in range(3)]
+        assert [len(query_Q) > 0 for query_Q in queries] == has_query
+    assert [float(share["loss/single"]) > 0 for share in shares] == [False, False, True]
     assert [float(share["loss/similar"]) > 0 for share in shares] == [False, True, False]
-    assert len(plan.parts[1].query_B) == len(plan.parts[2].score_S) == 1
+    assert len(parts["single"].query_B) == len(parts["lone"].score_S) == 1
 
 
 def errors_without(broken: str, case: Case) -> float:

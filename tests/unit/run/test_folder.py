@@ -9,6 +9,7 @@ import pytest
 
 from harness.config import inference_prompts, load_recipe
 from harness.engine.checkpoint import Checkpoints
+from harness.files import sizes_and_hashes
 from harness.run.export import _model_card
 from harness.run.folder import RunFolder
 from tests.tiny import make_recipe
@@ -19,11 +20,13 @@ def run_folder(tmp_path: Path, *changes: str) -> RunFolder:
 
 
 def save(folder: RunFolder, step: int) -> None:
-    """Write an empty checkpoint, as `Checkpoints.save` would name it."""
+    """Write a checkpoint without weights, as `Checkpoints.save` would name it."""
     path = folder.checkpoints.folder / f"step-{step:08d}"
     path.mkdir(parents=True)
     (path / "state.json").write_text(json.dumps({"step": step}))
-    (path / "manifest.json").write_text("{}")
+    (path / "arrays.npz").write_bytes(b"")
+    files = [path / "state.json", path / "arrays.npz"]
+    (path / "manifest.json").write_text(json.dumps(sizes_and_hashes(path, files)))
 
 
 def test_a_new_folder_has_no_checkpoint_and_is_not_finished(tmp_path: Path) -> None:
