@@ -63,7 +63,7 @@ class RunConfig(Section):
         if epoch_of is not None and epoch_of not in names:
             raise ValueError(f"training.epoch_of: got {show(epoch_of)}, expected one of the tasks {', '.join(names)}")
         check_batch(self.tasks, self.data)
-        if self.mining.remine.every or self.mining.exhausted == "remine":
+        if self.mining.ranks_anew:
             check_listed_negatives(self.tasks)
         self.loss.check_named({name for task in self.tasks for name in task.losses})
         return self

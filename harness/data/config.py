@@ -280,5 +280,5 @@ def check_listed_negatives(tasks: Sequence[TaskConfig]) -> None:
         if wanted is not None:
             raise ValueError(
                 f"mining: got re-ranking with tasks.{task.name}.{wanted[0]}, expected {wanted[1]}; set "
-                "mining.remine.every: 0 and mining.exhausted: keep or wrap"
+                "mining.remine.every: 0, remine.at_start: false and mining.exhausted: keep or wrap"
             )

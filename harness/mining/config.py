@@ -33,6 +33,8 @@ class RemineConfig(Section):
     """
 
     every: int = Field(0, ge=0)  # steps between two rankings; 0: no ranking at regular intervals
+    # Rank before the first step, by the starting model, among the documents of the task's data: no bank is needed.
+    at_start: bool = False
     candidates: int = Field(100, ge=1, le=MOST_CANDIDATES)  # per query
     relative: float | None = Field(None, gt=0, le=1)  # keep s < s(positive) - (1 - relative) * |s(positive)|
     margin: float | None = None  # keep s < s(positive) - margin
@@ -124,6 +126,11 @@ class MiningConfig(Section):
                     "remove it"
                 )
         return self
+
+    @property
+    def ranks_anew(self) -> bool:
+        """Whether a run ranks candidates itself, at its start or later."""
+        return self.remine.at_start or bool(self.remine.every) or self.exhausted == "remine"
 
     @model_validator(mode="after")
     def _check_rule_has_what_it_needs(self) -> MiningConfig:

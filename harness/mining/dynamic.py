@@ -43,7 +43,7 @@ class DynamicNegatives:
     """Decides which negatives every query uses next, for all tasks of a run with ranked negatives.
 
     look_ahead: used if `mining.check` is `upcoming`. rerank: used when `mining.remine` or `mining.exhausted` requires a
-    new ranking. say: prints a line. Every rank must create this object and call its methods in the same order.
+    ranking. say: prints a line. Every rank must create this object and call its methods in the same order.
     """
 
     def __init__(
@@ -68,6 +68,16 @@ class DynamicNegatives:
     def compared_tasks(self) -> frozenset[str]:
         """The tasks whose rule is told where their negatives stand among a step's documents; see `observe`."""
         return frozenset(name for name, task in self.tasks.items() if task.rule is not None and task.rule.compares)
+
+    def rank_at_start(self) -> None:
+        """With `mining.remine.at_start`: rank every task's candidates by the starting model. Before the first step."""
+        if not self.config.remine.at_start or not self.tasks:
+            return
+        for name, candidates in self._rerank([task.task for task in self.tasks.values()], 0).items():
+            task = self.tasks[name]
+            unfilled, num_queries = task.begin(candidates), task.task.data.num_rows
+            fewer = f"; {unfilled:,} have fewer than negatives.per_query, {task.banks.num_slots}" if unfilled else ""
+            self._say(f"task {name}: the candidates of {num_queries:,} queries are ranked{fewer}")
 
     def observe(
         self,
@@ -197,7 +207,10 @@ class DynamicNegatives:
             return
         for name, task in self.tasks.items():
             state = below(f"{name}/", arrays)
-            rankings = [step for step in state["ranked_after"].tolist() if step]
+            steps = state["ranked_after"].tolist()
+            if self.config.remine.at_start and 0 in steps:
+                task.begin(self._rerank.reopen(task.task, 0))
+            rankings = [step for step in steps if step]
             task.load_state(state, {step: self._rerank.reopen(task.task, step) for step in rankings})
 
 

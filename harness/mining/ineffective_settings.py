@@ -62,8 +62,10 @@ def late_floor_message(config: MiningConfig, num_steps: int) -> str | None:
     )
 
 
-def empty_window_message(tasks: Sequence[Task]) -> str | None:
+def empty_window_message(config: MiningConfig, tasks: Sequence[Task]) -> str | None:
     """Names the tasks in which at least half of the rows lack the negatives that the task asks for; None if no task."""
+    if config.remine.at_start:  # then what is in the data does not count
+        return None
     problems = []
     for task in tasks:
         if task.bank is None or not task.bank.num_slots:
@@ -74,7 +76,8 @@ def empty_window_message(tasks: Sequence[Task]) -> str | None:
             problems.append(
                 f"task {task.config.name}: {num_empty:,} of {num_rows:,} rows have no candidate from rank "
                 f"{candidates.offset} on and train without negatives of their own, though negatives.per_query is "
-                f"{task.bank.num_slots}; lower negatives.offset, give a bank of harness mine, or set per_query: 0"
+                f"{task.bank.num_slots}; lower negatives.offset, give a bank of harness mine, set "
+                "mining.remine.at_start, or per_query: 0"
             )
     return "; ".join(problems) or None
 
@@ -108,7 +111,7 @@ def _sees_no_query_twice(config: MiningConfig, task: Task, queries_per_step: flo
 
 def _lacks_ranking_scores(config: MiningConfig, task: Task, bank: BankHistory) -> str | None:
     """A problem if S0 should be the score of the ranking, but no candidate in use has a score."""
-    if config.start != "ranking" or _has_scores(bank.newest, task.data.num_rows):
+    if config.start != "ranking" or config.remine.at_start or _has_scores(bank.newest, task.data.num_rows):
         return None
     return "its candidates have no scores for mining.start: ranking; set first_use, or make a bank with harness mine"
 

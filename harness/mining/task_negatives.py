@@ -103,6 +103,15 @@ class TaskNegatives:
         """Whether more queries than `mining.remine.ended` allows have no further candidate."""
         return self.banks.newest.num_ended > self._config.remine.ended * self.task.data.num_rows
 
+    def begin(self, candidates: Candidates) -> int:
+        """Take the candidates that the starting model has ranked, in place of those in the data, before any step.
+
+        Returns the number of queries with fewer candidates than slots.
+        """
+        self.banks.begin(NegativeBank(self.task.data.num_rows, candidates, self.banks.num_slots))
+        self._keep_memory()
+        return num_rows_with_fewer(candidates, self.task.data.num_rows, candidates.offset + self.banks.num_slots)
+
     def begin_ranking(self, candidates: Candidates, *, first_step: int, ranked_after: int) -> int:
         """Let every query start with the first negatives of a new ranking, for steps from `first_step` on.
 

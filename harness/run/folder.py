@@ -193,7 +193,8 @@ class RunFolder:
         remove_unfinished(self.model)
         remove_unfinished(self.adapter)
         for rankings in (self.path / BANKS).glob("step-*") if trained_steps == 0 else ():
-            shutil.rmtree(rankings, ignore_errors=True)
+            if not (rankings.name == "step-0" and self.config.mining.remine.at_start):  # a search that may go on
+                shutil.rmtree(rankings, ignore_errors=True)
         if self.config.evaluation.data and not self.config.evaluation.every:
             warn("evaluation.data is given, but evaluation.every is 0: nothing is scored; leave the key out")
 

@@ -58,6 +58,8 @@ def start_or_continue(loaded: LoadedRecipe, folder: RunFolder) -> tuple[Run, Run
         warn_of_other_evaluation_data(run.evaluation_data.facts, folder)
     trained_steps = 0 if checkpoint is None else checkpoint.step
     folder.prepare(trained_steps)
+    if checkpoint is None:
+        run.negatives.rank_at_start()
     return run, folder, trained_steps
 
 

@@ -225,9 +225,14 @@ def _check_reranking(config: RunConfig) -> None:
     Raises:
         ValueError: `mining.remine.candidates` is too small.
     """
-    if not config.mining.remine.every and config.mining.exhausted != "remine":
+    if not config.mining.ranks_anew:
         return
     for task in config.tasks:
+        if config.mining.remine.at_start and task.negatives.bank is not None:
+            raise ValueError(
+                f"tasks.{task.name}.negatives.bank: got {task.negatives.bank} with mining.remine.at_start, which ranks "
+                "the task's own documents, expected one of them; leave the bank out, or set at_start: false"
+            )
         needed = offset_of(task) + task.negatives.per_query
         if task.kind == "retrieval" and task.negatives.per_query and config.mining.remine.candidates < needed:
             raise ValueError(
@@ -244,7 +249,9 @@ def settings_without_effect(config: RunConfig, tasks: Sequence[Task]) -> list[st
     lines += nothing_to_learn(tasks, seed=training.seed, balance=balance, num_steps=training.num_steps)
     ineffective_rule = ineffective_rule_message(config.mining, tasks, training.num_steps, balance)
     late_floor = late_floor_message(config.mining, training.num_steps)
-    lines += [message for message in (empty_window_message(tasks), ineffective_rule, late_floor) if message]
+    lines += [
+        message for message in (empty_window_message(config.mining, tasks), ineffective_rule, late_floor) if message
+    ]
     pair_tasks = [task.config.name for task in tasks if task.config.kind == "sts"]
     if pair_tasks and config.loss.beta == 0:
         lines.append(f"loss.beta is 0, so {', '.join(pair_tasks)} teaches nothing; raise it, or remove the task")

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.config import load_recipe
 from harness.engine.checkpoint import read_arrays
+from harness.run.tasks import check_settings
 from tests.integration.test_resume import _die, outcome, train
 from tests.ranks import run_ranks
 from tests.tiny import text, write_jsonl
+from tests.unit.cli.command_line import invoke
 
 pytestmark = pytest.mark.distributed
 
@@ -147,3 +150,47 @@ def test_a_ranking_too_short_for_a_first_window_is_refused_at_the_start(folder, 
     settings = (*ranked, "mining.remine.every=2", "mining.remine.candidates=11")
     with pytest.raises(AssertionError, match="got 11, expected at least 12: task faq passes over 10"):
         run_ranks(1, train, str(folder), "short", settings)
+
+
+AT_START = (
+    *LIVELY, "mining.remine.at_start=true", "tasks.faq.path=plain.jsonl", "mining.rule=v2", "mining.floor=0.9",
+    "mining.start=ranking",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ranked_at_start(folder: Path) -> tuple[list[dict], list[dict], bytes]:
+    """A run whose rows have no negatives: the starting model finds them."""
+    write_jsonl(folder / "plain.jsonl", [{"query": text(i, 4), "positive": text(1000 + i)} for i in range(12)])
+    run_ranks(2, train, str(folder), "from_the_start", AT_START)
+    return outcome(folder / "from_the_start")
+
+
+def test_a_ranking_at_the_start_is_the_one_that_mine_makes_of_the_starting_model(folder, ranked_at_start):
+    """With rows that have no negatives: every query has own ones from the first step on."""
+    run = folder / "from_the_start"
+    mined = folder / "mined_apart"
+    options = ["--queries", folder / "plain.jsonl", "--candidates", "12", "--max-length", "24", "--out", mined]
+    done = invoke("mine", str(folder / "model"), *map(str, options), "--pooling", "mean")
+    assert done.exit_code == 0, done.output
+    ours = run / "banks" / "step-0" / "faq" / "candidate_RC.npy"
+    np.testing.assert_array_equal(np.load(ours), np.load(mined / "candidate_RC.npy"))
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(row["negative_similarity_watched"]) for row in rows)
+    assert sum(row["negatives_replaced"] for row in rows) > 0
+
+
+@pytest.mark.parametrize("place", ["after step 1", "after step 5"])
+def test_a_run_that_ranked_at_its_start_continues_bit_for_bit(folder, ranked_at_start, place):
+    """Killed before the first checkpoint it ranks again, later it reads what was ranked."""
+    output = f"start_{place[-1]}"
+    with pytest.raises(AssertionError, match="no result"):
+        run_ranks(2, train, str(folder), output, AT_START, place)
+    run_ranks(2, train, str(folder), output, AT_START)
+    assert outcome(folder / output) == ranked_at_start
+
+
+def test_a_bank_beside_a_ranking_at_the_start_is_refused(folder):
+    settings = ["mining.remine.at_start=true", "tasks.faq.negatives.bank=somewhere"]
+    with pytest.raises(ValueError, match=r"^tasks.faq.negatives.bank: got somewhere with mining.remine.at_start"):
+        check_settings(load_recipe(f"{folder}/tiny.yaml", settings).config)

@@ -30,6 +30,10 @@ class BankHistory:
     def __init__(self, bank: NegativeBank) -> None:
         self.banks: tuple[ActiveBank, ...] = (ActiveBank(0, 0, bank),)
 
+    def begin(self, bank: NegativeBank) -> None:
+        """Use `bank` in place of the first one, before any step is planned."""
+        self.banks = (ActiveBank(0, 0, bank),)
+
     @property
     def newest(self) -> NegativeBank:
         return self.banks[-1].bank

@@ -8,17 +8,20 @@ from harness.types import QueryPart, StepPlan
 
 
 def mining_lines(config: MiningConfig, plan: StepPlan) -> list[str]:
-    """The rule with its numbers, where its similarities come from, and what is chosen next; none without a rule."""
+    """Who ranks before the first step, the rule with its numbers, where its similarities come from, what comes next."""
+    at_start = "mining: before the first step the starting model ranks the candidates of tasks with negatives.per_query"
+    before = [at_start] if config.remine.at_start else []
     rule = build_rule(config)
     if rule is None:
-        return []
+        return before
     numbers = [f"{name} {'auto' if value != value else format(value, 'g')}" for name, value in rule.numbers.items()]
     every = "every step" if rule.interval == 1 else f"every {rule.interval} steps"
     chosen = "the next rank"
     if config.successor == "score":
         chosen = f"the next rank that is harder, while scores are at most {config.fresh_steps} steps old"
     lines = [
-        f"mining: rule {rule.name} ({', '.join(numbers)}), judged {every}; a replaced negative gives way to {chosen}"
+        *before,
+        f"mining: rule {rule.name} ({', '.join(numbers)}), judged {every}; a replaced negative gives way to {chosen}",
     ]
     for part in plan.parts if rule.compares else ():
         if isinstance(part, QueryPart) and (part.rank_BM >= 0).any():  # ranked negatives only

@@ -49,7 +49,7 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, 
     default = "start: first_use" if mining.start == "ranking" else "successor: rank"
     model = {"weights": fingerprint(without_new_adapter(encoder.state_dict())), "pooling": encoder.pooling}
     for task in tasks:
-        if task.bank is None or not task.bank.num_slots:
+        if task.bank is None or not task.bank.num_slots or mining.remine.at_start:
             continue
         bank = task.config.negatives.bank
         if bank is None:

@@ -24,17 +24,20 @@ def test_a_rule_that_compares_is_not_told_to_look_ahead() -> None:
 
 
 def test_a_task_whose_rows_have_no_negatives_of_their_own_is_told_so() -> None:
-    def message_of(counts: list[int], slots: int) -> str | None:
+    def message_of(counts: list[int], slots: int, **remine: object) -> str | None:
+        config = MiningConfig(remine=remine)
         bank = BankHistory(NegativeBank(len(counts), RankedLists(counts, 10), slots))
         data = SimpleNamespace(num_rows=len(counts))
-        return empty_window_message([SimpleNamespace(config=SimpleNamespace(name="faq"), bank=bank, data=data)])
+        return empty_window_message(config, [SimpleNamespace(config=SimpleNamespace(name="faq"), bank=bank, data=data)])
 
     assert message_of([9, 10, 11, 99], 2) == (
         "task faq: 2 of 4 rows have no candidate from rank 10 on and train without negatives of their own, though "
-        "negatives.per_query is 2; lower negatives.offset, give a bank of harness mine, or set per_query: 0"
+        "negatives.per_query is 2; lower negatives.offset, give a bank of harness mine, set mining.remine.at_start, or "
+        "per_query: 0"
     )
     assert message_of([9, 11, 11, 99], 2) is None
     assert message_of([9, 10, 11, 99], 0) is None
+    assert message_of([0, 0, 0, 0], 2, at_start=True) is None  # the lists in the data do not count
 
 
 def message(num_steps: int, *, slots: int = 2, score_RC=None, balance="cbb", other_quota=1, **mining) -> str | None:
