@@ -87,7 +87,6 @@ class RunFolder:
 
     def is_finished(self) -> bool:
         """Whether the folder holds a finished run of this recipe. Every rank must call it and gets rank 0's answer."""
-
         return rank0.by_main(lambda: is_finished(self))
 
     def refuse_other_recipe(self) -> None:
@@ -193,7 +192,7 @@ class RunFolder:
         remove_unfinished(self.model)
         remove_unfinished(self.adapter)
         for rankings in (self.path / BANKS).glob("step-*") if trained_steps == 0 else ():
-            if not (rankings.name == "step-0" and self.config.mining.remine.at_start):  # a search that may go on
+            if rankings.name != "step-0" or not self.config.mining.remine.at_start:  # whose search may go on
                 shutil.rmtree(rankings, ignore_errors=True)
         if self.config.evaluation.data and not self.config.evaluation.every:
             warn("evaluation.data is given, but evaluation.every is 0: nothing is scored; leave the key out")
