@@ -5,7 +5,9 @@ Sizes and hashes tell later whether they still hold what was written.
 
 from __future__ import annotations
 
+import gzip
 import itertools
+import json
 import os
 import secrets
 import shutil
@@ -48,6 +50,23 @@ def replace_file(path: Path, content: str | Callable[[IO[bytes]], Any]) -> None:
         os.fsync(stream.fileno())
     os.replace(unfinished, path)
     sync(path.parent)
+
+
+def json_line(row: Any) -> bytes:
+    """A line of JSON, in UTF-8; a lone surrogate, which UTF-8 cannot encode, is escaped.
+
+    Raises:
+        TypeError: a value that JSON does not know.
+    """
+    try:
+        return f"{json.dumps(row, ensure_ascii=False)}\n".encode()
+    except UnicodeEncodeError:
+        return f"{json.dumps(row)}\n".encode()
+
+
+def gzip_file(stream: IO[bytes]) -> gzip.GzipFile:
+    """Packs into `stream`; without a name and a time in its header, so that equal content gives equal bytes."""
+    return gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0, compresslevel=6)
 
 
 def create_once(path: Path, create: Callable[[Path], None]) -> None:

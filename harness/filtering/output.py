@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from harness.data.pseudo_random import mix64
 from harness.data.source.facts import ReadSettings
 from harness.data.source.files import BadRow, Row
 from harness.data.source.formats import FormattedRow, read_formatted_rows
-from harness.files import replace_file
+from harness.files import gzip_file, json_line, replace_file
 from harness.filtering.pairs import PairTable, Verdicts
 from harness.filtering.reasons import DROPPED, Reason
 from harness.filtering.rows import pairs_of, with_positives
@@ -57,7 +55,7 @@ def write_rows(
         nonlocal shortened
         row = -1
         # The header has no file name and no modification time, so that the bytes depend on the rows only.
-        with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0, compresslevel=6) as packed:
+        with gzip_file(stream) as packed:
             for row, (line, raw) in enumerate(read_formatted_rows(path, split, "retrieval", settings)):
                 if row + 1 >= len(start_R1):
                     break
@@ -114,10 +112,6 @@ def _shorten(text: str) -> str:
 
 def _json_line(path: str, line: int, row: Row) -> bytes:
     try:
-        text = json.dumps(row, ensure_ascii=False)
+        return json_line(row)
     except TypeError as error:
         raise ValueError(f"{path}:{line}: got {error}, expected values that JSON knows; remove this column") from error
-    try:
-        return f"{text}\n".encode()
-    except UnicodeEncodeError:  # a lone surrogate in some column: UTF-8 cannot encode it, but JSON can escape it
-        return f"{json.dumps(row)}\n".encode()

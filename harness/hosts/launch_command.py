@@ -82,5 +82,6 @@ def _with_hosts(
     if done.returncode != 0:
         Path(file.name).unlink()
         raise ValueError(done.stderr.strip())
+    sys.stderr.write(done.stderr)
     module = words.index("--module")
     return [*words[:module], *done.stdout.split(), *words[module:]], file.name

@@ -15,13 +15,8 @@ from harness.settings.section import Section
 
 INTERVAL_WITH_LOOK_AHEAD = 100  # steps; the default is not every step, because a look-ahead encodes texts
 MOST_CANDIDATES = 10_000  # per query: 16,384 queries are searched and stored together, which takes 2 GB with these
-NUMBERS_OF_RULES = (
-    "ratio",
-    "ceiling",
-    "floor",
-    "quantile",
-    "uses_above",
-)  # refused with a rule whose `default_numbers` lacks them
+# Refused with a rule whose `default_numbers` lacks them.
+NUMBERS_OF_RULES = ("ratio", "ceiling", "floor", "quantile", "uses_above")
 # Accepted although unused with `rule: none`, so that `--set mining.rule=none` alone switches off most recipes' rule.
 _ACCEPTED_WITHOUT_RULE = ("ratio", "ceiling")
 
@@ -90,9 +85,8 @@ class MiningConfig(Section):
     ratio: float | None = Field(None, ge=1)  # easy if S fell below S0 / ratio; default: the rule's
     ceiling: float | None = Field(None, gt=0)  # never easy from this S on; default: the rule's
     floor: float | Literal["auto"] | None = None  # easy if S0 lies below; default: the rule's
-    quantile: float | None = Field(
-        None, ge=0, lt=1
-    )  # easy if the smoothed quantile is at most this; default: the rule's
+    # Easy if the smoothed quantile is at most this; default: the rule's.
+    quantile: float | None = Field(None, ge=0, lt=1)
     uses_above: int | None = Field(None, ge=0)  # uses in a row above the positive; 0: never too hard; default: rule's
     interval: int | None = Field(None, ge=1)  # steps between two judgements; default: the rule's
     delay: int = Field(1, ge=1)  # a decision after step t takes effect at step t + 1 + delay: steps are planned ahead

@@ -31,14 +31,13 @@ from harness.run.objective import build_objective
 from harness.run.run import Run
 from harness.run.startup.check import check_inputs
 from harness.run.startup.length import with_known_steps
-from harness.run.startup.mining import check_ranking
+from harness.run.startup.mining import check_ranking, offset_of
 from harness.run.tasks import (
     bank_hashes,
     check_machine,
     check_recipe,
     check_teachers,
     load_tokeniser,
-    offset_of,
     open_mteb,
     open_tasks,
 )

@@ -34,9 +34,7 @@ from harness.report.trackers.table import check_trackers
 from harness.run.alarms.settings import useless_settings
 from harness.run.objective import check_divisible
 from harness.run.places import check_room, locate_for, locate_source
-from harness.run.startup.mining import check_compared
-
-BANK_OFFSET = 10  # the paper's value (section 3.1): the first results of a search are often unlabelled positives
+from harness.run.startup.mining import check_compared, check_reranking, offset_of
 
 
 def check_recipe(loaded: LoadedRecipe, num_ranks: int) -> LoadedData:
@@ -177,11 +175,6 @@ def bank_hashes(loaded: LoadedRecipe) -> dict[str, str]:
     return {name: xxhash.xxh3_128_hexdigest(file.read_bytes()) for name, file in files.items()}
 
 
-def offset_of(task: TaskConfig) -> int:
-    """The rank of the first candidate of a searched bank that is used as a negative."""
-    return BANK_OFFSET if task.negatives.offset is None else task.negatives.offset
-
-
 def check_settings(config: RunConfig) -> None:
     """Check what can be checked without data: text lengths, the candidates of a re-ranking, what a rule compares with.
 
@@ -189,7 +182,7 @@ def check_settings(config: RunConfig) -> None:
         ValueError: a setting does not fit another setting, or the model.
     """
     _check_lengths(config)
-    _check_reranking(config)
+    check_reranking(config)
     check_compared(config)
 
 
@@ -216,29 +209,6 @@ def _check_lengths(config: RunConfig) -> None:
             raise ValueError(
                 f"tasks.{task.name}: got a text length of {task_length} tokens, but {config.model.name_or_path} takes "
                 f"at most {longest}; lower query_max_length or document_max_length"
-            )
-
-
-def _check_reranking(config: RunConfig) -> None:
-    """Check that re-ranking (`mining.remine`) gives each query enough candidates for its first negatives.
-
-    Raises:
-        ValueError: `mining.remine.candidates` is too small.
-    """
-    if not config.mining.ranks_anew:
-        return
-    for task in config.tasks:
-        if config.mining.remine.at_start and task.negatives.bank is not None:
-            raise ValueError(
-                f"tasks.{task.name}.negatives.bank: got {task.negatives.bank} with mining.remine.at_start, which ranks "
-                "the task's own documents, expected one of them; leave the bank out, or set at_start: false"
-            )
-        needed = offset_of(task) + task.negatives.per_query
-        if task.kind == "retrieval" and task.negatives.per_query and config.mining.remine.candidates < needed:
-            raise ValueError(
-                f"mining.remine.candidates: got {config.mining.remine.candidates}, expected at least {needed}: task "
-                f"{task.name} passes over {offset_of(task)} of a search and uses {task.negatives.per_query}; raise it, "
-                "or lower negatives.offset"
             )
 
 

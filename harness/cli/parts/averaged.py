@@ -46,19 +46,19 @@ def averaged(
             f"{OPTION}: got greedy without data to choose by, expected development data; name it with --data, or set "
             "evaluation.data in the recipe"
         )
-    steps, kitchen = average.steps(folder), _Kitchen(folder, load, tokeniser, data)
+    steps, checkpoints = average.steps(folder), _Checkpoints(folder, load, tokeniser, data)
     if average.last is not None:
-        soup, single = kitchen.mix(steps), steps[-1]
+        soup, single = checkpoints.mix(steps), steps[-1]
     else:
-        scored = [(step, kitchen.score(kitchen.mix([step]))) for step in steps]
-        soup, _ = greedy(scored, kitchen.weights_of, kitchen.score)
+        scored = [(step, checkpoints.score(checkpoints.mix([step]))) for step in steps]
+        soup, _ = greedy(scored, checkpoints.weights_of, checkpoints.score)
         single = soup.steps[0]
-    before = None if data is None else kitchen.results(kitchen.mix([single]))
-    after = None if data is None else kitchen.results(soup)
-    return kitchen.encoder_of(soup), AveragedWeights(average, soup.steps, single, before, after)
+    before = None if data is None else checkpoints.results(checkpoints.mix([single]))
+    after = None if data is None else checkpoints.results(soup)
+    return checkpoints.encoder_of(soup), AveragedWeights(average, soup.steps, single, before, after)
 
 
-class _Kitchen:
+class _Checkpoints:
     """Loads the weights of a run's checkpoints, and scores means of them; each mean once."""
 
     def __init__(

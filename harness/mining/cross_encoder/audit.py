@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from harness.data.table.index import TaskData
+from harness.files import json_line
 from harness.mining.cross_encoder.judge import Change, Judgement
 from harness.mining.mined_texts import MinedTexts
 from harness.search.request import SearchResult
@@ -19,32 +16,15 @@ _WORDS = {Change.DROPPED: "dropped", Change.RELABELLED: "relabelled"}
 
 
 class Audit:
-    """Appends the changes of one block of queries after the other; the file is there when the `with` block ends.
+    """Writes the changes of one block of queries after the other.
 
     A line has `query`, `document`, where they stand (`query_at`, `document_at`), `rank` (from 0) and `similarity` in
     the search, `score` of the cross-encoder, `positive_score` (of the query's known positive that decides), `limit`,
     `change` (dropped, relabelled) and `why`.
     """
 
-    def __init__(self, path: Path, data: TaskData, documents: TaskData, texts: MinedTexts) -> None:
-        self._path, self._data, self._documents, self._texts = path, data, documents, texts
-        self._unfinished = path.with_name(f".{path.name}.unfinished")
-
-    def __enter__(self) -> Audit:
-        self._stream = self._unfinished.open("w", encoding="utf-8", errors="surrogatepass")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
-        self._stream.close()
-        if kind is None:
-            os.replace(self._unfinished, self._path)
-        else:
-            self._unfinished.unlink(missing_ok=True)
+    def __init__(self, stream: IO[bytes], data: TaskData, documents: TaskData, texts: MinedTexts) -> None:
+        self._stream, self._data, self._documents, self._texts = stream, data, documents, texts
 
     def add(
         self,
@@ -66,25 +46,16 @@ class Audit:
         queries, documents = self._data.read_texts(query_id_E), self._documents.read_texts(document_id_E)
         for entry, (query, rank) in enumerate(zip(query_E.tolist(), rank_E.tolist(), strict=True)):
             places = self._data.location(int(query_id_E[entry])), self._documents.location(int(document_id_E[entry]))
-            self._write(
-                {
-                    "query": queries[entry][0],
-                    "document": documents[entry][0],
-                    "query_at": places[0],
-                    "document_at": places[1],
-                    "rank": rank,
-                    "similarity": float(similarity_QK[query, rank]),
-                    **_reasons(judged, query, rank, float(block.score_QK[query, rank]), lowest_Q, highest_Q),
-                }
-            )
-
-    def _write(self, line: dict[str, Any]) -> None:
-        try:
-            text = json.dumps(line, ensure_ascii=False)
-            text.encode()
-        except UnicodeEncodeError:  # a lone surrogate: JSON can escape it
-            text = json.dumps(line)
-        self._stream.write(f"{text}\n")
+            line = {
+                "query": queries[entry][0],
+                "document": documents[entry][0],
+                "query_at": places[0],
+                "document_at": places[1],
+                "rank": rank,
+                "similarity": float(similarity_QK[query, rank]),
+                **_reasons(judged, query, rank, float(block.score_QK[query, rank]), lowest_Q, highest_Q),
+            }
+            self._stream.write(json_line(line))
 
 
 def _reasons(

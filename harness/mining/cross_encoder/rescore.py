@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,12 +20,13 @@ from harness import rank0
 from harness.data.bank.file import BankFacts
 from harness.data.table.index import TaskData
 from harness.data.table.npy import create_array, open_array
+from harness.files import replace_file
 from harness.mining.bank_writer import BankWriter
 from harness.mining.cross_encoder.audit import Audit
 from harness.mining.cross_encoder.judge import Change, Limits, judge
 from harness.mining.cross_encoder.pairs import Lists, ListsAt, ScoredTexts, score_lists
 from harness.mining.cross_encoder.scorer import CrossEncoderScorer
-from harness.mining.cross_encoder.training_rows import write_training_rows
+from harness.mining.cross_encoder.training_rows import TrainingRows
 from harness.mining.mined_texts import MinedTexts
 from harness.search.block_store import BlockStore
 from harness.search.embeddings import Progress
@@ -123,10 +124,11 @@ def _write(
     lowest_Q, highest_Q = (np.full(len(texts.query_id_Q), sign * np.inf, dtype=np.float32) for sign in (1, -1))
     np.minimum.at(lowest_Q, query_E, score_E)
     np.maximum.at(highest_Q, query_E, score_E)
-    similarity_QK, counts = open_array(work / FOUND_SIMILARITIES), dict.fromkeys(Change, 0)
-    positive_first = 0
+    similarity_QK, counts = open_array(work / FOUND_SIMILARITIES), dict.fromkeys((*Change, "positive_first"), 0)
     relabelled: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    with Audit(out / AUDIT, searched.data, searched.documents, texts) as audit:
+
+    def judge_blocks(stream: IO[bytes]) -> None:
+        audit = Audit(stream, searched.data, searched.documents, texts)
         for first, block in of_candidates.blocks():
             rows = slice(first, first + len(block))
             judged = judge(block.index_QK, block.score_QK, lowest_Q[rows], highest_Q[rows], limits)
@@ -135,11 +137,13 @@ def _write(
             query, column = np.nonzero(judged.change_QK == Change.RELABELLED)
             relabelled.append((first + query, block.index_QK[query, column], block.score_QK[query, column]))
             best_Q = np.where(block.index_QK >= 0, block.score_QK, -np.inf).max(axis=1, initial=-np.inf)
-            positive_first += int((highest_Q[rows] >= best_Q).sum())
+            counts["positive_first"] += int((highest_Q[rows] >= best_Q).sum())
             for change in Change:
                 counts[change] += int(((judged.change_QK == change) & (block.index_QK >= 0)).sum())
+
+    replace_file(out / AUDIT, judge_blocks)
     writer.flush()
-    write_training_rows(out, searched.data, searched.documents, texts, (query_E, positive_E, score_E), relabelled)
-    scored = sum(counts.values())
+    TrainingRows(out, searched.data, searched.documents, texts, (query_E, positive_E, score_E), relabelled).write()
     changed = {"dropped": counts[Change.DROPPED], "relabelled": counts[Change.RELABELLED]}
-    return {"scored": scored, **changed, "queries": len(lowest_Q), "positive_first": positive_first}
+    scored = sum(counts[change] for change in Change)
+    return {"scored": scored, **changed, "queries": len(lowest_Q), "positive_first": counts["positive_first"]}

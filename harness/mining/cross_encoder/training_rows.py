@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +10,7 @@ import numpy as np
 
 from harness.data.table.index import TaskData
 from harness.data.table.npy import open_array
-from harness.files import replace_file
+from harness.files import gzip_file, json_line, replace_file
 from harness.mining.mined_texts import MinedTexts
 
 TRAIN = "train.jsonl.gz"
@@ -21,36 +19,16 @@ _ROWS_AT_ONCE = 1024
 Scored = tuple[np.ndarray, np.ndarray, np.ndarray]  # (query, document, score) of some pairs
 
 
-def write_training_rows(
-    out: Path,
-    data: TaskData,
-    documents: TaskData,
-    texts: MinedTexts,
-    positives: Scored,
-    relabelled: Sequence[Scored],
-) -> None:
-    """Write the rows in their order, with the negatives of the bank's arrays in `out`, hardest first.
+class TrainingRows:
+    """The rows in their order, with the negatives of the bank's arrays in `out`, hardest first.
 
-    A row is FlagEmbedding's: query, pos, neg, pos_scores, neg_scores, and prompt if it has one of its own. Equal inputs
-    give equal bytes.
+    A row is FlagEmbedding's: query, pos, neg, pos_scores, neg_scores, and prompt if it has one of its own.
 
     Args:
         positives: (query, text id of `data`, score) of the known positives.
         relabelled: (query, document, score) of candidates that become positives of all rows with this query.
     """
-    rows = _Rows(out, data, documents, texts, positives, relabelled)
 
-    def write(stream: IO[bytes]) -> None:
-        # The header has no file name and no modification time, so that the bytes depend on the rows only.
-        with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0, compresslevel=6) as packed:
-            for first in range(0, data.num_rows, _ROWS_AT_ONCE):
-                for row in rows.read(first, min(first + _ROWS_AT_ONCE, data.num_rows)):
-                    packed.write(_json_line(row))
-
-    replace_file(out / TRAIN, write)
-
-
-class _Rows:
     def __init__(
         self,
         out: Path,
@@ -60,7 +38,7 @@ class _Rows:
         positives: Scored,
         relabelled: Sequence[Scored],
     ) -> None:
-        self._data, self._documents, self._texts = data, documents, texts
+        self._out, self._data, self._documents, self._texts = out, data, documents, texts
         self._candidate_RC, self._score_RC, self._count_R = (
             open_array(out / f"{name}.npy") for name in ("candidate_RC", "score_RC", "count_R")
         )
@@ -70,6 +48,17 @@ class _Rows:
         for queries, found, scores in relabelled:
             for query, document, score in zip(queries.tolist(), found.tolist(), scores.tolist(), strict=True):
                 self._relabelled.setdefault(query, []).append((int(texts.document_id_C[document]), score))
+
+    def write(self) -> None:
+        """Write the file; equal inputs give equal bytes."""
+
+        def write(stream: IO[bytes]) -> None:
+            with gzip_file(stream) as packed:
+                for first in range(0, self._data.num_rows, _ROWS_AT_ONCE):
+                    for row in self.read(first, min(first + _ROWS_AT_ONCE, self._data.num_rows)):
+                        packed.write(json_line(row))
+
+        replace_file(self._out / TRAIN, write)
 
     def read(self, first: int, stop: int) -> list[dict[str, Any]]:
         """The rows first … stop - 1."""
@@ -105,10 +94,3 @@ class _Rows:
 def _texts_of(table: TaskData, ids: list[int]) -> dict[int, tuple[str, str | None]]:
     unique = np.unique(np.array(ids, dtype=np.int64))
     return dict(zip(unique.tolist(), table.read_texts(unique), strict=True))
-
-
-def _json_line(row: dict[str, Any]) -> bytes:
-    try:
-        return f"{json.dumps(row, ensure_ascii=False)}\n".encode()
-    except UnicodeEncodeError:  # a lone surrogate in a text: UTF-8 cannot encode it, but JSON can escape it
-        return f"{json.dumps(row)}\n".encode()

@@ -1,4 +1,4 @@
-"""Checks that a recipe's rule of mining finds what it judges by: other documents, and scores by the run's own model."""
+"""Checks that a recipe's mining finds what it needs: candidates, other documents, and scores by the run's own model."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from pathlib import Path
 
 from harness.config import LoadedRecipe, RunConfig
 from harness.data.bank.file import BankFacts
+from harness.data.config import TaskConfig
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.partial.adapter import without_new_adapter
 from harness.mining.replacement_rule import rule_class
 from harness.run.places import locate_for
+
+BANK_OFFSET = 10  # the paper's value (section 3.1): the first results of a search are often unlabelled positives
+
+
+def offset_of(task: TaskConfig) -> int:
+    """The rank of the first candidate of a searched bank that is used as a negative."""
+    return BANK_OFFSET if task.negatives.offset is None else task.negatives.offset
 
 
 def check_compared(config: RunConfig) -> None:
@@ -31,6 +39,29 @@ def check_compared(config: RunConfig) -> None:
                 f"tasks.{task.name}.negatives.scope: got own with mining.rule {config.mining.rule}, which compares "
                 "negatives with the other documents of the step, expected task or step; set scope: task, or "
                 "mining.rule: v2"
+            )
+
+
+def check_reranking(config: RunConfig) -> None:
+    """Check that re-ranking (`mining.remine`) gives each query enough candidates for its first negatives.
+
+    Raises:
+        ValueError: `mining.remine.candidates` is too small.
+    """
+    if not config.mining.ranks_anew:
+        return
+    for task in config.tasks:
+        if config.mining.remine.at_start and task.negatives.bank is not None:
+            raise ValueError(
+                f"tasks.{task.name}.negatives.bank: got {task.negatives.bank} with mining.remine.at_start, which ranks "
+                "the task's own documents, expected one of them; leave the bank out, or set at_start: false"
+            )
+        needed = offset_of(task) + task.negatives.per_query
+        if task.kind == "retrieval" and task.negatives.per_query and config.mining.remine.candidates < needed:
+            raise ValueError(
+                f"mining.remine.candidates: got {config.mining.remine.candidates}, expected at least {needed}: task "
+                f"{task.name} passes over {offset_of(task)} of a search and uses {task.negatives.per_query}; raise it, "
+                "or lower negatives.offset"
             )
 
 
