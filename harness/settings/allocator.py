@@ -22,6 +22,9 @@ _SYSTEM_MMAP_BYTES, _SYSTEM_TRIM_BYTES = 32 * _MIB, 64 * _MIB
 # Where the least memory is asked for: between gradients that stay, freed activations would leave holes in the heap that
 # do not go back. With smaller blocks outside of the heap, too, most of a step would go into mapping them.
 _LEAST_MMAP_BYTES = 4 * _MIB
+# The fields of mallinfo(3): uordblks are the bytes in use in the heap, hblkhd those in blocks outside of it.
+_MALLINFO = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+_PROBE_BYTES = 1 << 18
 _OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
 _OWN_TUNABLES = ("mmap_threshold", "mmap_max", "trim_threshold", "top_pad")
 
@@ -89,11 +92,24 @@ def _settings_of_the_user() -> str | None:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """glibc, if this process allocates with it; None with musl, on macOS, and with another malloc by LD_PRELOAD."""
+    """glibc, if this process allocates with it; None with musl, on macOS, and with another malloc by LD_PRELOAD.
+
+    A block tells: glibc counts it, or does not. The address of malloc does not tell, because in an executable that is
+    linked to a fixed place, such as Debian's Python, it is that of a jump.
+    """
     try:
         libc, process = ctypes.CDLL("libc.so.6"), ctypes.CDLL(None)
         libc.gnu_get_libc_version()  # an AttributeError if it is not glibc
+        used = libc.mallinfo2 if hasattr(libc, "mallinfo2") else libc.mallinfo  # before glibc 2.33
     except (OSError, AttributeError, TypeError):
         return None
-    ours, theirs = (ctypes.cast(library.malloc, ctypes.c_void_p).value for library in (process, libc))
-    return libc if ours == theirs else None
+    number = ctypes.c_size_t if hasattr(libc, "mallinfo2") else ctypes.c_int
+    used.restype = type("MallocInfo", (ctypes.Structure,), {"_fields_": [(name, number) for name in _MALLINFO]})
+    process.malloc.restype, process.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    process.free.argtypes = [ctypes.c_void_p]
+    before = used()
+    block = process.malloc(_PROBE_BYTES)
+    after = used()
+    process.free(block)
+    grown = (after.uordblks + after.hblkhd) - (before.uordblks + before.hblkhd)
+    return libc if grown >= _PROBE_BYTES else None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -130,6 +132,24 @@ def test_at_zero_3_large_blocks_go_back_and_small_ones_stay():
     large = HOLES.replace("6 << 20", "40 << 20").replace("range(16)", "range(4)")
     assert printed(large, LARGE) < 60 < 150 <= printed(large)  # one may lie in what is free at the end of the heap
     assert printed(HOLES, LARGE) >= 90
+
+
+@needs_glibc
+@pytest.mark.parametrize("is_glibcs", [True, False])
+def test_glibc_is_known_by_what_it_counts_and_not_by_an_address(clean, is_glibcs):
+    """In Debian's Python, which is linked to a fixed place, the address of malloc is that of a jump to glibc's."""
+    libc, blocks = ctypes.CDLL("libc.so.6"), []
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+
+    def malloc(size):
+        blocks.append(libc.malloc(size) if is_glibcs else 0)
+        return blocks[-1]
+
+    process = SimpleNamespace(malloc=malloc, free=lambda block: libc.free(block))
+    clean.setattr(allocator.ctypes, "CDLL", lambda name: process if name is None else libc)
+    assert (allocator._glibc() is libc) == is_glibcs
+    assert len(blocks) == 1
 
 
 def test_another_malloc_and_another_c_library_are_left_alone(clean):
