@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
 
-from harness.engine.deepspeed_files.read_write import weights_only
+from harness.engine.deepspeed_files.read_write import values_only, weights_only
 from harness.engine.resharding.whole import WholeState
 from harness.files import sizes_and_hashes
 from tests.ranks import run_command
@@ -50,6 +52,29 @@ def test_a_checkpoint_that_holds_code_is_refused_in_one_line_and_nothing_of_it_i
     assert "with more than weights and numbers" in line
     assert "mkdir" in line
     assert not marker.exists()
+
+
+class GotByName:
+    """Is stored as Python 3.11.2 stores a member of an enum: the call getattr(owner, name)."""
+
+    def __init__(self, owner: object, name: str) -> None:
+        self.stored = owner, name
+
+    def __reduce__(self):
+        return getattr, self.stored
+
+
+def test_a_zero_stage_that_an_older_python_has_stored_is_read(tmp_path):
+    torch.save({"stage": GotByName(ZeroStageEnum, "weights")}, tmp_path / "file.pt")
+    with weights_only():
+        assert torch.load(tmp_path / "file.pt") == {"stage": ZeroStageEnum.weights}
+
+
+@pytest.mark.parametrize(("owner", "name"), [(ZeroStageEnum, "mro"), (fragment_address, "__init__"), ("text", "upper")])
+def test_nothing_else_is_got_by_its_name(tmp_path, owner, name):
+    torch.save({"stage": GotByName(owner, name)}, tmp_path / "file.pt")
+    with pytest.raises(ValueError, match=r"more than weights and numbers \(builtins.getattr\)"), values_only(tmp_path):
+        torch.load(tmp_path / "file.pt")
 
 
 def test_torch_loads_values_only_in_the_context_whatever_the_caller_asks_for(tmp_path):
