@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,13 @@ def test_every_block_is_of_a_kind_that_is_checked_or_says_why_not() -> None:
     assert [mark for mark in marks if not re.fullmatch(r"not run: .{10,}", mark) and not mark.startswith("end")] == []
     assert len(marks) <= 9  # not a way out
     assert len(CHECKED) > 35
+
+
+def test_no_page_says_a_section_or_a_paragraph_twice() -> None:
+    """As two merged branches that both brought it leave it."""
+    paragraphs = [(paper, text) for paper in PAPERS for text in paper.read_text(encoding="utf-8").split("\n\n")]
+    told = [(paper, text) for paper, text in paragraphs if text.startswith("#") or len(text) > 200]
+    assert [text for text, times in Counter(told).items() if times > 1] == []
 
 
 @pytest.mark.parametrize("block", of_language("yaml"), ids=str)
