@@ -20,7 +20,7 @@ MOST_RANKS = 16_384
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.config import LoadedRecipe
+    from harness.config import LoadedRecipe, RunConfig
     from harness.data.plan.task import Task
     from harness.prediction.of_recipe import Predictor
     from harness.types import NegativesScope, StepPlan
@@ -102,11 +102,10 @@ def show_plan(
     from harness.engine.zero import check_deepspeed_json
     from harness.mining.judging.words import mining_lines
     from harness.prediction.of_recipe import Predictor, Wishes
-    from harness.report.messages import say, warn
+    from harness.report.messages import say
     from harness.run.objective import check_divisible
     from harness.run.start import show_prompts
-    from harness.run.startup.length import with_known_steps
-    from harness.run.tasks import check_recipe, check_teachers, load_tokeniser, open_tasks, settings_without_effect
+    from harness.run.tasks import check_recipe, check_teachers
     from harness.settings.deepspeed_json import load_deepspeed_json
 
     config = with_folder_prompts(loaded.config)
@@ -114,9 +113,7 @@ def show_plan(
     loaded = replace(loaded, config=config)
     zero = check_deepspeed_json(load_deepspeed_json(config.deepspeed, loaded.recipe_folder), config.deepspeed)
     check_recipe(loaded, ranks)
-    tasks = open_tasks(loaded, load_tokeniser(config.model))
-    for message in settings_without_effect(config := with_known_steps(config, tasks), tasks):
-        warn(message)
+    config, tasks = _open(loaded)
     step_plan = plan(tasks, seed=config.training.seed, step=step, balance=config.loss.balance)
     predictor = Predictor(config.model, config.training, check_divisible(config, ranks), zero, ranks, Wishes(**wishes))
     check_teachers(tasks, predictor.model.encoder.dim)
@@ -124,6 +121,21 @@ def show_plan(
     for line in mining_lines(config.mining, step_plan):
         say(line)
     _show_prediction(predictor, step_plan, json_file, curve, config.name)
+
+
+def _open(loaded: LoadedRecipe) -> tuple[RunConfig, tuple[Task, ...]]:
+    """The tasks with their negatives, and the recipe with the number of steps that their data makes."""
+    from harness.report.messages import warn
+    from harness.run.startup.length import with_known_steps
+    from harness.run.startup.mining import begin_unranked
+    from harness.run.tasks import load_tokeniser, open_tasks, settings_without_effect
+
+    tasks = open_tasks(loaded, load_tokeniser(loaded.config.model))
+    config = with_known_steps(loaded.config, tasks)
+    for message in settings_without_effect(config, tasks):
+        warn(message)
+    begin_unranked(config, tasks)
+    return config, tasks
 
 
 def _show_step(tasks: Sequence[Task], step_plan: StepPlan, ranks_table: Table) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.config import load_recipe
+from harness.data.plan.plan import plan
 from harness.engine.checkpoint import read_arrays
-from harness.run.tasks import check_settings
+from harness.run.startup.mining import begin_unranked
+from harness.run.tasks import check_settings, load_tokeniser, open_tasks
+from harness.types import QueryPart
 from tests.integration.test_resume import _die, outcome, train
 from tests.ranks import run_ranks
 from tests.tiny import text, write_jsonl
@@ -178,6 +182,22 @@ def test_a_ranking_at_the_start_is_the_one_that_mine_makes_of_the_starting_model
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(row["negative_similarity_watched"]) for row in rows)
     assert sum(row["negatives_replaced"] for row in rows) > 0
+
+
+def test_a_plan_counts_the_negatives_that_a_ranking_at_the_start_will_find(folder, ranked_at_start):
+    """Nothing is ranked for a plan: other rows' documents stand in, so that memory and seconds are those of the run."""
+    loaded = load_recipe(f"{folder}/tiny.yaml", list(AT_START))
+    tasks = open_tasks(loaded, load_tokeniser(loaded.config.model))
+    begin_unranked(loaded.config, tasks)
+    part = plan(tasks, seed=0, step=1, balance=loaded.config.loss.balance).parts[0]
+    assert isinstance(part, QueryPart)
+    for positives, negatives in zip(part.positive_BP.tolist(), part.negative_BM.tolist(), strict=True):
+        assert min(negatives) >= 0
+        assert len({*positives, *negatives}) == len(positives) + len(negatives)
+    settings = (word for setting in AT_START for word in ("--set", setting))
+    done = invoke("plan", f"{folder}/tiny.yaml", *settings)
+    own = part.negative_BM.size
+    assert re.search(rf"^. faq +. +{len(part.query_B)} +. +\d+ +. +{own} ", done.output, re.MULTILINE), done.output
 
 
 @pytest.mark.parametrize("place", ["after step 1", "after step 5"])

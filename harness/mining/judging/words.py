@@ -9,7 +9,10 @@ from harness.types import QueryPart, StepPlan
 
 def mining_lines(config: MiningConfig, plan: StepPlan) -> list[str]:
     """Who ranks before the first step, the rule with its numbers, where its similarities come from, what comes next."""
-    at_start = "mining: before the first step the starting model ranks the candidates of tasks with negatives.per_query"
+    at_start = (
+        "mining: before the first step the starting model ranks the candidates of tasks with negatives.per_query; "
+        "above, other rows' documents stand in for them"
+    )
     before = [at_start] if config.remine.at_start else []
     rule = build_rule(config)
     if rule is None:

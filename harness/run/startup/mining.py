@@ -7,6 +7,8 @@ from pathlib import Path
 
 from harness.config import LoadedRecipe, RunConfig
 from harness.data.bank.file import BankFacts
+from harness.data.bank.negatives import NegativeBank
+from harness.data.bank.unranked import UnrankedCandidates
 from harness.data.config import TaskConfig
 from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
@@ -63,6 +65,14 @@ def check_reranking(config: RunConfig) -> None:
                 f"{task.name} passes over {offset_of(task)} of a search and uses {task.negatives.per_query}; raise it, "
                 "or lower negatives.offset"
             )
+
+
+def begin_unranked(config: RunConfig, tasks: Sequence[Task]) -> None:
+    """With `mining.remine.at_start`, give tasks candidates that stand in for the ranking: for a plan, not for a run."""
+    for task in tasks if config.mining.remine.at_start else ():
+        if task.bank is not None and task.bank.num_slots:
+            candidates = UnrankedCandidates(task.data, offset_of(task.config), config.mining.remine.candidates)
+            task.bank.begin(NegativeBank(task.data.num_rows, candidates, task.bank.num_slots))
 
 
 def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, tasks: Sequence[Task]) -> None:
