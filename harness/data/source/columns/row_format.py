@@ -119,7 +119,7 @@ def with_header_hint(problem: BadRow, row: Row) -> BadRow:
 
 def shown(columns: Collection[str]) -> str:
     """The names of columns for a message: sorted, in one line of at most 200 characters."""
-    return ascii(sorted(map(str, columns)))[1:-1][:200] or "none"
+    return repr(sorted(map(str, columns)))[1:-1][:200] or "none"
 
 
 # Names in files of the field whose meaning is plain to a reader, but which stand for other things in other files.
@@ -144,7 +144,7 @@ def _mapping_hint(columns: Collection[str], formats: list[RowFormat]) -> str:
         near = near or [known for known in _FOREIGN_NAMES.get(name, ()) if known in lower and name not in columns][:1]
         if near and lower[near[0]] not in (*mapping.values(), *(n for f in formats for n in f.required)):
             mapping[name] = lower[near[0]]
-    shown_mapping = ", ".join(f"{ours}: {ascii(name)[1:-1][:40]}" for ours, name in list(mapping.items())[:3])
+    shown_mapping = ", ".join(f"{ours}: {repr(name)[1:-1][:40]}" for ours, name in list(mapping.items())[:3])
     if not mapping:
         return ""
     return (

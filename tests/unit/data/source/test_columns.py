@@ -181,3 +181,12 @@ def test_columns_that_fit_nothing_are_answered_with_a_mapping(tmp_path: Path) ->
     assert "columns: {query: question, positive: answer} (mine, filter: --columns)" in str(found[0])
     found, _ = read(write(tmp_path / "c.jsonl", [{"premise": "q", "hypothesis": "a", "label": 0}]))
     assert "entailment as anchor and positive" in str(found[0])
+
+
+def test_columns_in_chinese_are_shown_as_they_are_written(tmp_path: Path) -> None:
+    """Escapes such as \\u95ee cannot be compared with the file, nor copied into the recipe."""
+    path = write(tmp_path / "a.jsonl", [{"问题": "茶能放多久", "答案": "两年", "空\u3000格": 1}])
+    message = str(read(path)[0])
+    assert "问题" in message
+    assert "答案" in message
+    assert "\\u3000" in message  # what cannot be seen stays an escape
