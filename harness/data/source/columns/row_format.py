@@ -109,12 +109,18 @@ def detect_format(columns: Collection[str], kind: SourceKind) -> RowFormat | Bad
     return BadRow("columns", shown(columns), f"{' or '.join(map(str, formats))} for kind {kind}{hint}")
 
 
+_OTHER_SEPARATORS = {"\t": "a tab", ";": "a semicolon", "，": "a full-width comma", ",": "a comma"}
+
+
 def with_header_hint(problem: BadRow, row: Row) -> BadRow:
     """The problem, with what a csv or tsv file must have, if the row comes from one."""
     if not isinstance(row, TextRow):
         return problem
     ids = "; ids name texts of other files: join these first" if all(name.isdecimal() for name in row) else ""
-    return replace(problem, expected=f"{problem.expected}; the first line must name the columns{ids}")
+    only = next(iter(row)) if len(row) == 1 else ""
+    sign = next((name for sign, name in _OTHER_SEPARATORS.items() if sign in only), "")
+    separator = f" with a comma between them, and not {sign}; a name ending in .tsv: with a tab" if sign else ""
+    return replace(problem, expected=f"{problem.expected}; the first line must name the columns{separator}{ids}")
 
 
 def shown(columns: Collection[str]) -> str:

@@ -183,6 +183,14 @@ def test_columns_that_fit_nothing_are_answered_with_a_mapping(tmp_path: Path) ->
     assert "entailment as anchor and positive" in str(found[0])
 
 
+@pytest.mark.parametrize(("sign", "name"), [("\t", "a tab"), (";", "a semicolon"), ("，", "a full-width comma")])
+def test_another_separator_than_the_file_s_name_says_is_named(tmp_path: Path, sign: str, name: str) -> None:
+    """ATEC's .csv has tabs; Excel writes semicolons where the comma is the decimal sign."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"text1{sign}text2{sign}score\n甲{sign}乙{sign}1\n", encoding="utf-8")
+    assert f"with a comma between them, and not {name}" in str(read(str(path), "sts")[0])
+
+
 def test_columns_in_chinese_are_shown_as_they_are_written(tmp_path: Path) -> None:
     """Escapes such as \\u95ee cannot be compared with the file, nor copied into the recipe."""
     path = write(tmp_path / "a.jsonl", [{"问题": "茶能放多久", "答案": "两年", "空\u3000格": 1}])
