@@ -103,7 +103,7 @@ def line_picture(name: str, title: str, caption: str, panels: Sequence[Panel]) -
 @contextmanager
 def figure(height: float) -> Iterator[Figure]:
     """An empty figure, `height` inches high. Draw it and call `to_png` inside this context, which sets the style."""
-    # Of the names in `font.family`, all are tried for a character; of those in `font.sans-serif`, the first that exists.
+    # Of the names in `font.family` all are tried for a character, of those in `font.sans-serif` the first that exists.
     with mpl.rc_context({**STYLE, "font.family": families()}):
         yield Figure(figsize=(WIDTH, height), layout="constrained")
 
