@@ -27,6 +27,7 @@ from harness.prompts.notes import family_warning, passage_warning, task_lines, u
 from harness.prompts.run_prompts import TaskPrompts, differences, prompts_of_run
 from harness.report.config import ReportConfig
 from harness.settings.deepspeed_json import load_deepspeed_json, zero_stage
+from harness.settings.plain_name import NAME_PATTERN
 from harness.settings.recipe_file import apply_override, build, find_recipe, show
 from harness.settings.section import Section
 from harness.settings.yaml_text import read_yaml
@@ -39,7 +40,7 @@ CHECKPOINTS, BANKS = "checkpoints", "banks"  # folders of a run
 class RunConfig(Section):
     """A whole experiment. name: of the run. deepspeed: a file of ds_configs/ or a JSON's path. output: its folder."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     model: ModelConfig
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
     data: DataConfig = DataConfig()

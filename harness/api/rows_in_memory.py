@@ -121,7 +121,7 @@ def _as_tsv(rows: Any, place: str) -> str:
     for number, row in enumerate(rows, start=1):
         values = [str(row.get(column, "")) for column in _JUDGEMENT]
         if "" in values or any(set(value) & set("\t\r\n") for value in values):
-            raise ValueError(f"{place}: row {number}: got {ascii(row)[:60]}, expected {', '.join(_JUDGEMENT)}")
+            raise ValueError(f"{place}: row {number}: got {repr(row)[:60]}, expected {', '.join(_JUDGEMENT)}")
         lines.append("\t".join(values))
     return "\n".join(lines) + "\n"
 
@@ -154,7 +154,7 @@ def _shown(value: Any) -> str:
     kind = f"{type(value).__module__}.{type(value).__name__}"
     if kind == "pandas.core.frame.DataFrame" or kind == "pandas.DataFrame":
         return "a DataFrame (datasets.Dataset.from_pandas makes a Dataset of it)"
-    return f"{type(value).__name__} {ascii(value)[:40]}"
+    return f"{type(value).__name__} {repr(value)[:40]}"
 
 
 def _plain(value: Any) -> Any:

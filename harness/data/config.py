@@ -12,6 +12,7 @@ from harness.data.teacher.config import TeacherVectorsConfig, check_teacher
 from harness.loss_table import DISTILLATION_LOSSES, LOSSES, LossName, default_loss, losses_of_kind
 from harness.prompts import Prompts
 from harness.prompts.placeholders import check_prompt
+from harness.settings.plain_name import NAME_PATTERN
 from harness.settings.section import Section, as_tuple
 from harness.types import NegativesScope, Positives, TaskKind
 
@@ -108,7 +109,7 @@ class TaskConfig(Section):
         another. If the task is the only one of its mean in a step, the weight has no effect.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")  # a folder's name below banks/
+    name: str = Field(pattern=NAME_PATTERN)  # a folder's name below banks/
     kind: TaskKind  # what a row is: a query with documents, two texts with a score, or a text with a label
     path: Paths
     split: str = "train"  # the split of a hub data set, of a folder saved by `datasets`, or of train/test files

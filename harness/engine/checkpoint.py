@@ -214,7 +214,7 @@ def resolve_pointer(path: Path) -> Path:
         return path
     folder = path.parent / (path.read_text(encoding="utf-8", errors="replace").strip() or "an empty name")
     if not os.path.isdir(folder):  # False also for a name that no file system takes
-        raise ValueError(f"{path}: got {str(folder.name)[:60]!a}, no folder beside it; name a checkpoint itself")
+        raise ValueError(f"{path}: got {str(folder.name)[:60]!r}, no folder beside it; name a checkpoint itself")
     return folder
 
 

@@ -51,7 +51,7 @@ def count_lines(name: str, counts: Mapping[str, int]) -> list[tuple[bool, str]]:
     """(whether it is a warning, line) for each count of the data set `name`."""
     known = {key: count for key, count in counts.items() if not key.startswith(_UNUSED)}
     lines = [(key not in _EXPECTED, f"{name}: {COUNTED[key]}: {count:,}") for key, count in known.items()]
-    unused = [ascii(key.removeprefix(_UNUSED))[1:-1] for key in counts if key not in known]
+    unused = [repr(key.removeprefix(_UNUSED))[1:-1] for key in counts if key not in known]
     more = f" and {len(unused) - _SHOWN_COLUMNS} more" if len(unused) > _SHOWN_COLUMNS else ""
     shown = ", ".join(unused[:_SHOWN_COLUMNS]) + more
     return [*lines, *([(False, f"{name}: columns not used: {shown}")] if unused else [])]

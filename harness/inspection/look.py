@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from harness.data.source.files import BadRow, read_rows
 from harness.data.source.formats import read_formatted_rows
 from harness.data.source.validation import validate
 from harness.evaluation.datasets import data_files
+from harness.settings.in_short import joined_in_short
 from harness.types import Example, TaskKind
 
 ROWS_LOOKED_AT = 2000
@@ -126,10 +128,24 @@ def _kind_of(path: Path) -> TaskKind | str:
             _, row = next(iter(read_rows(str(path), "train")))
         except (ValueError, StopIteration) as error:
             return " ".join(str(error).split())[:120] or "no rows"
-        return f"columns {', '.join(list(map(str, row))[:8])} of no kind" if not isinstance(row, BadRow) else "no rows"
-    # Text pairs with `label`: 0 and 1 judge a pair, other numbers say how near its texts are.
+        if isinstance(row, BadRow):
+            return f"{row.field}: got {row.got}, expected {row.expected}"
+        return f"columns {joined_in_short(list(row)[:8])} of no kind"
     rows = [row for _, row in islice(read_rows(str(path), "train"), 200) if not isinstance(row, BadRow)]
-    return "retrieval" if all(str(row.get("label")) in ("0", "1", "0.0", "1.0") for row in rows) else "sts"
+    return "retrieval" if _has_negatives_of_its_queries(rows) else "sts"
+
+
+def _has_negatives_of_its_queries(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether text pairs with `label` are queries with documents: labels 0 and 1, most 0 beside a 1 of the same query.
+
+    Other numbers say how near the texts are. Pairs that were judged one by one (LCQMC, ATEC) have a 0 for most queries
+    without a 1, which retrieval would leave out.
+    """
+    first = [str(row.get("sentence1", row.get("text1"))) for row in rows]
+    label = [str(row.get("label")).removesuffix(".0") for row in rows]
+    answered = {text for text, value in zip(first, label, strict=True) if value == "1"}
+    beside = [text in answered for text, value in zip(first, label, strict=True) if value == "0"]
+    return set(label) <= {"0", "1"} and sum(beside) >= len(beside) / 2
 
 
 def _fits(path: Path, kind: TaskKind) -> bool:

@@ -40,7 +40,7 @@ class LossConfig(Section):
     def _check_weights(self) -> LossConfig:
         unknown = next((name for name in self.weights if name not in LOSSES), None)
         if unknown is not None:
-            raise ValueError(f"loss.weights: got {unknown!a}, expected losses: {', '.join(LOSSES)}")
+            raise ValueError(f"loss.weights: got {unknown!r}, expected losses: {', '.join(LOSSES)}")
         return self
 
     def check_named(self, names: set[LossName]) -> None:

@@ -41,7 +41,8 @@ def no_such_model(name_or_path: str, error: Exception) -> str:
         )
     return (
         f"model.name_or_path: got {name_or_path}, expected a folder with a tokenizer and safetensors weights, or the "
-        f"name of such a model on a hub that can be reached ({in_one_line(error)})"
+        f"name of such a model on a hub that can be reached ({in_one_line(error)}); "
+        "HF_ENDPOINT names a mirror, and a folder that was fetched elsewhere (ModelScope) is named by its path"
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.settings.in_short import in_short
+from harness.settings.other_encoding import instead_of_utf8
 
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/"
 
@@ -35,11 +36,13 @@ def read_json(file: Path, kind: type = object) -> Any:
     try:
         if is_lfs_pointer(file):
             raise ValueError(lfs_pointer_found(file))
-        text = file.read_bytes().decode("utf-8")
+        data = file.read_bytes()
+        text = data.decode("utf-8")
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror or error}, expected a JSON file; fetch it again") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{file}: got bytes that are no UTF-8 text, expected JSON; fetch this file again") from None
+        remedy = instead_of_utf8(data) or "; fetch this file again"
+        raise ValueError(f"{file}: got bytes that are no UTF-8 text, expected JSON in UTF-8{remedy}") from None
     if not text.strip():
         raise ValueError(f"{file}: got an empty file, expected JSON; fetch this file again")
     try:

@@ -105,7 +105,7 @@ def _check_lengths(row_BD: np.ndarray, id_B: np.ndarray, read: ReadTexts) -> Non
     if not is_good_B.all():
         bad = int(np.argmin(is_good_B))
         text = read(id_B[bad : bad + 1])[0]
-        raise ValueError(f"embedding of {text[:60]!a}: got length {length_B[bad]}, expected a finite one above 0")
+        raise ValueError(f"embedding of {text[:60]!r}: got length {length_B[bad]}, expected a finite one above 0")
 
 
 def _num_done(folder: Path, key: Mapping[str, Any], num_texts: int) -> int:

@@ -1,13 +1,18 @@
-"""Makes a name that a recipe takes from any text, such as a file's name."""
+"""Names of runs and tasks: what a recipe takes, and one made from any text, such as a file's name."""
 
 from __future__ import annotations
 
+import re
+
+# Letters and digits of any script, because names are read by people: they become parts of names of folders and metrics.
+NAME_PATTERN = r"^\w[\w.-]*$"
+NAME_IN_WORDS = "letters and digits of any script, `_`, `-` and `.`, without blanks, not beginning with `-` or `.`"
+
 
 def plain_name(text: str, otherwise: str, *, dots: bool = True) -> str:
-    """ASCII letters, digits, `_`, `-` and, unless `dots` is False, `.`; `_` for all else; never `-` or `.` in front.
+    """Letters, digits, `_`, `-` and, unless `dots` is False, `.`; `_` for all else; never `-` or `.` in front.
 
     otherwise: the name if nothing is left. A task's name has no dots, because `--set tasks.NAME.quota=8` has them.
     """
-    kept = "_.-" if dots else "_-"
-    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in kept) else "_" for letter in text)
+    plain = re.sub(r"[^\w.-]" if dots else r"[^\w-]", "_", text)
     return plain.lstrip(".-") or otherwise

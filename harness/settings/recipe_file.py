@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from harness.settings.plain_name import NAME_IN_WORDS, NAME_PATTERN
 from harness.settings.yaml_text import parse_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -210,7 +211,7 @@ def _describe(detail: ErrorDetails, path: str, section: type[BaseModel], root: t
         "greater_than_equal": f"a number of at least {context.get('ge')}",
         "less_than": f"a number less than {context.get('lt')}",
         "less_than_equal": f"a number of at most {context.get('le')}",
-        "string_pattern_mismatch": f"text that matches {context.get('pattern')}",
+        "string_pattern_mismatch": _PATTERN_IN_WORDS.get(str(context.get("pattern")), "another text"),
         "too_short": f"a list of at least {context.get('min_length')}",
         "too_long": f"a list of at most {context.get('max_length')}",
         "finite_number": "a finite number",
@@ -219,6 +220,7 @@ def _describe(detail: ErrorDetails, path: str, section: type[BaseModel], root: t
     return f"{path}: got {show(detail['input'])}, expected ", expected
 
 
+_PATTERN_IN_WORDS = {NAME_PATTERN: NAME_IN_WORDS}
 _EXPECTED_OF_TYPE = {  # by the first word of pydantic's error type
     "int": "a whole number",
     "float": "a number",

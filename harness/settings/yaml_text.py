@@ -12,8 +12,24 @@ from typing import Any
 
 import yaml
 
+from harness.settings.other_encoding import instead_of_utf8
+
 MOST_BYTES, MOST_VALUES = 500_000, 100_000  # of a file; of what it stands for, with every alias replaced
 _VALUE_CHARACTERS = 100  # a longer text counts as several values
+# What a Chinese or Japanese keyboard types in place of the characters that YAML is written with.
+_FULL_WIDTH = {
+    "：": ":",
+    "，": ",",
+    "｛": "{",
+    "｝": "}",
+    "［": "[",
+    "］": "]",
+    "＃": "#",
+    "“": '"',
+    "”": '"',
+    "＂": '"',
+}
+_FULL_WIDTH |= {"‘": "'", "’": "'", "＇": "'", "－": "-", "\u3000": "a blank"}
 
 
 class _DuplicateKeyError(yaml.MarkedYAMLError):
@@ -82,7 +98,8 @@ def parse_yaml(text: str, where: str, *, name_lines: bool = True) -> Any:
     place = f"{where}:{line}" if name_lines else where
     if problem.startswith("got the key"):
         raise ValueError(f"{place}: {problem}, expected every key once")
-    raise ValueError(f"{place}: got broken YAML ({problem}), expected valid YAML")
+    hint = _full_width_hint(text, line) if name_lines else ""
+    raise ValueError(f"{place}: got broken YAML ({problem}), expected valid YAML{hint}")
 
 
 def read_yaml(path: Path) -> Any:
@@ -99,8 +116,22 @@ def read_yaml(path: Path) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}:{line}: got byte 0x{data[error.start]:02x}, expected UTF-8 text") from None
+        other = instead_of_utf8(data)
+        raise ValueError(f"{path}:{line}: got byte 0x{data[error.start]:02x}, expected UTF-8 text{other}") from None
     return parse_yaml(text, str(path))
+
+
+def _full_width_hint(text: str, line: int) -> str:
+    """The first full-width sign in the line of a mistake or, since YAML may see it late, in the line before."""
+    lines = text.split("\n")
+    for number in (line, line - 1):
+        content = lines[number - 1] if 0 < number <= len(lines) else ""
+        sign = next((sign for sign in content if sign in _FULL_WIDTH), None)
+        if sign is not None:
+            return (
+                f"; line {number} has the full-width {sign!r} (U+{ord(sign):04X}), YAML knows {_FULL_WIDTH[sign]} only"
+            )
+    return ""
 
 
 def _construct(loader: _Loader, root: yaml.Node, where: str) -> Any:

@@ -51,6 +51,11 @@ def test_a_name_set_from_outside_moves_the_output_folder(recipe: Path) -> None:
     assert load_recipe(str(recipe), ["name=other"]).config.output == "runs/other"
 
 
+def test_names_may_have_letters_of_any_script(recipe: Path) -> None:
+    assert load_recipe(str(recipe), ["name=我的模型-v1", "tasks.faq.name=检索"]).config.tasks[0].name == "检索"
+    assert 'name: got the text "a b", expected letters and digits of any script' in refusal(recipe, "name=a b")
+
+
 @pytest.mark.parametrize("name", [".", "..", "...", "/tmp", "a/b", "../a", ".hidden", "-x", "", "a\n"])
 def test_a_name_that_is_no_folder_of_its_own_is_refused(recipe: Path, name: str) -> None:
     """`runs/..` is the folder of all projects, and a hidden name is one of our own temporary folders."""

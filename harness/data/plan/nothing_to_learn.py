@@ -134,7 +134,7 @@ def _labels_of_one_text(task: Task) -> str | None:
         return None
     return (
         f"all rows of {int(is_single_C.sum()):,} of its {len(start_C):,} labels (first: "
-        f"{data.label_names[int(np.argmax(is_single_C))]!a}) are one text, which is then its own positive; give the "
+        f"{data.label_names[int(np.argmax(is_single_C))]!r}) are one text, which is then its own positive; give the "
         "label another text"
     )
 

@@ -33,7 +33,7 @@ def check_columns(place: str, kind: TaskKind, columns: ColumnNames, corpus: str 
     unknown = next((name for name in columns if name not in names), None)
     if unknown is not None:
         raise ValueError(
-            f"{place}: got {unknown!a} with kind {kind}, expected our names of columns: {', '.join(sorted(names))}"
+            f"{place}: got {unknown!r} with kind {kind}, expected our names of columns: {', '.join(sorted(names))}"
         )
     several = next((ours for ours, name in columns.items() if not isinstance(name, str) and ours not in SEVERAL), None)
     if several is not None:

@@ -160,7 +160,7 @@ class SourceReader:
     def _not_there(self, name: str, file: str, columns: set[str]) -> str:
         ours = self._ours_of_name.get(name, "negative" if name in self._extra_negatives else IGNORE)
         return (
-            f"tasks.columns.{ours}: got {name!a}, expected a column of {file}, which has {shown(columns)}; "
+            f"tasks.columns.{ours}: got {name!r}, expected a column of {file}, which has {shown(columns)}; "
             "correct or remove the key"
         )
 

@@ -93,7 +93,7 @@ def _write_lines(rows: Iterable[Any], file: IO[bytes], place: str) -> int:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping) or not all(isinstance(name, str) for name in row):
             raise ValueError(
-                f"{place}: row {number}: got {type(row).__name__} {ascii(row)[:40]}, expected a mapping of names of "
+                f"{place}: row {number}: got {type(row).__name__} {repr(row)[:40]}, expected a mapping of names of "
                 "columns to values, as the rows before it"
             )
         try:
@@ -112,7 +112,7 @@ def _plain(value: Any) -> Any:
     """Numbers and arrays of numpy as Python's."""
     if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} {ascii(value)[:40]}")
+    raise TypeError(f"{type(value).__name__} {repr(value)[:40]}")
 
 
 def _write_arrow(dataset: Any, file: IO[bytes], place: str) -> int:

@@ -93,7 +93,7 @@ def _spread(rows_of_number: Mapping[int, int]) -> tuple[int, float, int]:
 def columns(names: Sequence[str]) -> str:
     """Names of columns for a line, at most 12 of them."""
     more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
-    return ", ".join(ascii(name)[1:-1] for name in names[:_SHOWN_COLUMNS]) + more
+    return ", ".join(repr(name)[1:-1] for name in names[:_SHOWN_COLUMNS]) + more
 
 
 def rows_left_out(facts: FileFacts) -> str:

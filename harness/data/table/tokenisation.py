@@ -163,7 +163,7 @@ class Tokeniser:
             is_cut = len(row) >= max_length or not ends_special
             if prompt and is_cut and row.prompt_tokens >= len(row) - ends_special:
                 raise ValueError(
-                    f"include_prompt: got the prompt {prompt[:60]!a} of {count[prompt]} tokens and no room for text "
+                    f"include_prompt: got the prompt {prompt[:60]!r} of {count[prompt]} tokens and no room for text "
                     f"in {max_length} tokens, but this model (include_prompt: false) pools the text's tokens only; "
                     "raise the maximum length"
                 )

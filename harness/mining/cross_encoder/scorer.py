@@ -83,8 +83,8 @@ class CrossEncoderScorer:
         if not np.isfinite(score_E).all():
             query, document = pairs[int(np.argmin(np.isfinite(score_E)))]
             raise ValueError(
-                f"{OPTION}: got the score {score_E[~np.isfinite(score_E)][0]} for {query[:60]!a} and "
-                f"{document[:60]!a}, expected a finite one; use another model"
+                f"{OPTION}: got the score {score_E[~np.isfinite(score_E)][0]} for {query[:60]!r} and "
+                f"{document[:60]!r}, expected a finite one; use another model"
             )
         return score_E
 

@@ -18,8 +18,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, StrMethodFormatter
+from rich.cells import cell_len, set_cell_size
 
 from harness.report.figures.curve import Curve, smoothed
+from harness.report.figures.fonts import families, missing_characters_named_once
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 GREY = "#666666"
@@ -28,7 +30,7 @@ _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _MARKERS_PER_LINE = 6
 _SPOKEN_LINES = 12  # how many lines of a panel an alternative text describes
-_LABEL = 34  # characters of the longest label in a legend
+_LABEL = 34  # the longest label in a legend, in Latin characters; a Chinese one is as wide as two
 
 WIDTH = 4.8  # inches: with 10 point text still readable when a phone shrinks it
 STYLE: Any = {  # matplotlib lists every key it allows as a type
@@ -46,7 +48,6 @@ STYLE: Any = {  # matplotlib lists every key it allows as a type
     "legend.fontsize": 9,
     "hatch.linewidth": 0.6,
     "savefig.dpi": 200,
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same picture everywhere
 }
 
 
@@ -102,7 +103,8 @@ def line_picture(name: str, title: str, caption: str, panels: Sequence[Panel]) -
 @contextmanager
 def figure(height: float) -> Iterator[Figure]:
     """An empty figure, `height` inches high. Draw it and call `to_png` inside this context, which sets the style."""
-    with mpl.rc_context(STYLE):
+    # Of the names in `font.family` all are tried for a character, of those in `font.sans-serif` the first that exists.
+    with mpl.rc_context({**STYLE, "font.family": families()}):
         yield Figure(figsize=(WIDTH, height), layout="constrained")
 
 
@@ -110,7 +112,8 @@ def to_png(drawn: Figure) -> bytes:
     """The figure as a PNG file, its legend below the panels."""
     _legend(drawn)
     stream = io.BytesIO()
-    drawn.savefig(stream, format="png")
+    with missing_characters_named_once():
+        drawn.savefig(stream, format="png")
     return stream.getvalue()
 
 
@@ -172,7 +175,7 @@ def _legend(drawn: Figure) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if len(entries) > 1:
-        columns = 2 if max(map(len, entries)) <= 24 else 1
+        columns = 2 if max(map(cell_len, entries)) <= 24 else 1
         drawn.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns, handlelength=3)
 
 
@@ -192,4 +195,6 @@ def in_words(panel: Panel) -> str:
 
 def short(label: str) -> str:
     """The label, cut in the middle if it is too long for a legend."""
-    return label if len(label) <= _LABEL else f"{label[: _LABEL // 2 - 1]}…{label[-_LABEL // 2 :]}"
+    if cell_len(label) <= _LABEL:
+        return label
+    return f"{set_cell_size(label, _LABEL // 2 - 1)}…{set_cell_size(label[::-1], _LABEL // 2)[::-1]}"

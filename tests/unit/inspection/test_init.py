@@ -9,6 +9,7 @@ import yaml
 
 from harness.inspection.lengths import estimated
 from harness.inspection.look import look_at, script_of
+from harness.settings.plain_name import plain_name
 from tests.tiny import make_data, make_model, write_jsonl
 from tests.unit.cli.command_line import invoke
 
@@ -69,6 +70,31 @@ def test_pairs_with_a_label_are_judged_by_its_values_and_odd_files_are_named(tmp
         look_at([tmp_path / "odd.jsonl"], estimated)
     with pytest.raises(ValueError, match="got no such file or folder"):
         look_at([tmp_path / "none"], estimated)
+
+
+def test_pairs_judged_one_by_one_are_similarity_and_not_retrieval(tmp_path: Path) -> None:
+    """LCQMC and ATEC: retrieval would leave out every question whose one pair has the label 0."""
+    judged = [{"sentence1": f"问题{i}", "sentence2": f"另一个问题{i}", "label": i % 2} for i in range(20)]
+    of_queries = [{"sentence1": f"问题{i // 4}", "sentence2": f"答案{i}", "label": int(i % 4 == 0)} for i in range(20)]
+    write_jsonl(tmp_path / "judged.jsonl", judged)
+    write_jsonl(tmp_path / "queries.jsonl", of_queries)
+    seen = look_at([tmp_path], estimated)
+    assert [(file.path.stem, file.kind) for file in seen.training] == [("judged", "sts"), ("queries", "retrieval")]
+
+
+def test_a_file_that_is_not_utf8_is_left_out_with_the_encoding_as_the_reason(tmp_path: Path) -> None:
+    """ "no rows" would be said of a file that has a thousand."""
+    write_jsonl(tmp_path / "a.jsonl", [{"query": f"问题{i}", "positive": "答案"} for i in range(3)])
+    (tmp_path / "b.csv").write_bytes("query,positive\n茶能放多久,两年\n".encode("gbk"))
+    [(path, reason)] = look_at([tmp_path], estimated).left_out
+    assert path.name == "b.csv"
+    assert "expected UTF-8; it looks like GB18030" in reason
+
+
+def test_a_name_is_made_of_the_letters_that_the_file_has() -> None:
+    assert plain_name("检索 数据.v1", "task", dots=False) == "检索_数据_v1"
+    assert plain_name("-.训练", "task") == "训练"
+    assert plain_name("", "task") == "task"
 
 
 def test_scripts_and_lengths_are_told_without_a_tokenizer() -> None:

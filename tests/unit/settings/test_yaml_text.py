@@ -43,5 +43,42 @@ def test_what_no_recipe_holds_costs_one_line(text: str, message: str, tmp_path: 
         read_yaml(tmp_path / "r.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("name： a\nmodel: {}\n", "line 1 has the full-width '：' (U+FF1A), YAML knows : only"),
+        ("a: {b: 1，c: 2}\n", "line 1 has the full-width '，' (U+FF0C), YAML knows , only"),
+        (
+            "a:\n  b: 1\n\u3000\u3000c: 2\n  d: 3\n",
+            "line 3 has the full-width '\\u3000' (U+3000), YAML knows a blank only",
+        ),
+    ],
+)
+def test_a_full_width_sign_in_broken_yaml_is_named(text: str, hint: str) -> None:
+    """A Chinese keyboard types them; on many screens they look like YAML's own."""
+    with pytest.raises(ValueError, match=r"^r\.yaml:\d: got broken YAML") as error:
+        parse_yaml(text, "r.yaml")
+    assert str(error.value).endswith(f"; {hint}")
+
+
+def test_a_full_width_sign_in_a_text_is_no_mistake() -> None:
+    assert parse_yaml("p: {query: 为这个句子生成表示：}", "r.yaml") == {"p": {"query": "为这个句子生成表示："}}
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("gbk", "GB18030"), ("gb18030", "GB18030"), ("utf-16", "UTF-16")])
+def test_a_recipe_in_an_encoding_of_windows_says_which_and_how_to_convert_it(
+    tmp_path: Path, encoding: str, name: str
+) -> None:
+    (tmp_path / "r.yaml").write_bytes("# 我的配方\nname: a\n".encode(encoding))
+    with pytest.raises(ValueError, match=rf"r\.yaml:1: got byte .*, expected UTF-8 text; it looks like {name}: iconv"):
+        read_yaml(tmp_path / "r.yaml")
+
+
+def test_bytes_of_a_european_encoding_are_not_taken_for_chinese(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_bytes("# résumé, café à la crème, Größe\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"expected UTF-8 text$"):
+        read_yaml(tmp_path / "r.yaml")
+
+
 def test_aliases_of_a_usual_size_are_read() -> None:
     assert parse_yaml("a: &a {b: 1}\nc: [*a, {<<: *a, d: 2}]", "r.yaml")["c"] == [{"b": 1}, {"b": 1, "d": 2}]

@@ -22,7 +22,7 @@ def typed_row(row: Row, row_format: RowFormat, label: str | None) -> Row | BadRo
     for name in texts:
         value = row[str(name)]
         if _PYTHON_LIST.fullmatch(value.strip()):
-            return BadRow(str(name), f"a Python list {value[:40]!a}", 'one text, or a JSON list ["...", "..."]')
+            return BadRow(str(name), f"a Python list {value[:40]!r}", 'one text, or a JSON list ["...", "..."]')
         typed[str(name)] = _list_or(value, [value] if not row_format.bare_text else value)
     for name in scores:
         typed[str(name)] = _list_or(row[str(name)], _number_or_text(row[str(name)]))

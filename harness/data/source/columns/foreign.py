@@ -88,7 +88,7 @@ def _documents_by_id(row: Row, kind: SourceKind, documents: Documents | None) ->
         converted[ours] = [documents.text(document_id) for document_id in ids]
         if None in converted[ours]:
             missing = ids[converted[ours].index(None)]
-            return BadRow(f"{name}[{converted[ours].index(None)}]", ascii(missing)[:60], "an id of the corpus")
+            return BadRow(f"{name}[{converted[ours].index(None)}]", repr(missing)[:60], "an id of the corpus")
     return converted
 
 
@@ -133,7 +133,7 @@ def _turn(messages: Any, field: str) -> tuple[str | None, Any]:
 
 def _expect(value: Any, expected_type: type, field: str, expected: str) -> Any:
     if not isinstance(value, expected_type):
-        raise InvalidField(field, f"{type(value).__name__} {ascii(value)[:40]}", expected)
+        raise InvalidField(field, f"{type(value).__name__} {repr(value)[:40]}", expected)
     return value
 
 
@@ -167,6 +167,6 @@ def check_flag_embedding(place: str, row: Row) -> None:
         column, remedy = "train_group_size", f"negatives: {{per_query: {row['train_group_size'] - 1}}}"
     if column:
         raise ValueError(
-            f"{place}: {column}: got {row[column]!a}, a setting of FlagEmbedding's trainer, expected it in the recipe: "
+            f"{place}: {column}: got {row[column]!r}, a setting of FlagEmbedding's trainer, expected it in the recipe: "
             f"a task of its own with {remedy}; then columns: {{ignore: [{column}]}} leaves the column out"
         )

@@ -33,7 +33,7 @@ def is_positive(value: Any) -> bool | None:
 
 def bad_label(field: str, value: Any) -> BadRow:
     """Why a label cannot be used."""
-    shown = "null" if value is None else f"{type(value).__name__} {ascii(value)[:40]}"
+    shown = "null" if value is None else f"{type(value).__name__} {repr(value)[:40]}"
     return BadRow(field, shown, _EXPECTED)
 
 

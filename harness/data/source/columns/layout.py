@@ -133,7 +133,7 @@ def check_watched(place: str, row: Row, layout: Layout) -> None:
     """
     for column, role in layout.watched.items():
         if _could_be(row.get(column), role):
-            shown = ascii(column)[1:-1]
+            shown = repr(column)[1:-1]
             reads = f"columns: {{{role}: {shown}}} reads it, "
             if column == role or layout.row_format.kind != "retrieval":
                 reads = "prompts: {query: ...} stands before all texts, " if role == "prompt" else ""

@@ -109,17 +109,23 @@ def detect_format(columns: Collection[str], kind: SourceKind) -> RowFormat | Bad
     return BadRow("columns", shown(columns), f"{' or '.join(map(str, formats))} for kind {kind}{hint}")
 
 
+_OTHER_SEPARATORS = {"\t": "a tab", ";": "a semicolon", "，": "a full-width comma", ",": "a comma"}
+
+
 def with_header_hint(problem: BadRow, row: Row) -> BadRow:
     """The problem, with what a csv or tsv file must have, if the row comes from one."""
     if not isinstance(row, TextRow):
         return problem
     ids = "; ids name texts of other files: join these first" if all(name.isdecimal() for name in row) else ""
-    return replace(problem, expected=f"{problem.expected}; the first line must name the columns{ids}")
+    only = next(iter(row)) if len(row) == 1 else ""
+    sign = next((name for sign, name in _OTHER_SEPARATORS.items() if sign in only), "")
+    separator = f" with a comma between them, and not {sign}; a name ending in .tsv: with a tab" if sign else ""
+    return replace(problem, expected=f"{problem.expected}; the first line must name the columns{separator}{ids}")
 
 
 def shown(columns: Collection[str]) -> str:
     """The names of columns for a message: sorted, in one line of at most 200 characters."""
-    return ascii(sorted(map(str, columns)))[1:-1][:200] or "none"
+    return repr(sorted(map(str, columns)))[1:-1][:200] or "none"
 
 
 # Names in files of the field whose meaning is plain to a reader, but which stand for other things in other files.
@@ -144,7 +150,7 @@ def _mapping_hint(columns: Collection[str], formats: list[RowFormat]) -> str:
         near = near or [known for known in _FOREIGN_NAMES.get(name, ()) if known in lower and name not in columns][:1]
         if near and lower[near[0]] not in (*mapping.values(), *(n for f in formats for n in f.required)):
             mapping[name] = lower[near[0]]
-    shown_mapping = ", ".join(f"{ours}: {ascii(name)[1:-1][:40]}" for ours, name in list(mapping.items())[:3])
+    shown_mapping = ", ".join(f"{ours}: {repr(name)[1:-1][:40]}" for ours, name in list(mapping.items())[:3])
     if not mapping:
         return ""
     return (

@@ -77,7 +77,7 @@ def hub_rows(name: str, split: str, config_name: str | None, expected: str) -> R
         raise ValueError(
             f"tasks.path: got {name!r}, which is no path here and cannot be loaded from the hub "
             f"({first_line(error)}), expected {expected}; check tasks.path, tasks.config_name "
-            f"({config_name or 'none'}) and tasks.split ({split!r})"
+            f"({config_name or 'none'}) and tasks.split ({split!r}); HF_ENDPOINT names a mirror"
         ) from error
 
 

@@ -74,7 +74,7 @@ def _checked_header(path: str, line: int, names: list[str]) -> list[str]:
     names = [name.strip() for name in names]
     repeated = next((name for name, count in Counter(names).items() if count > 1 or not name), None)
     if repeated is not None:
-        got = f"{repeated!a} twice" if repeated else "a column without a name"
+        got = f"{repeated!r} twice" if repeated else "a column without a name"
         raise ValueError(f"{path}:{line}: columns: got {got}, expected a first line that names each column once")
     return names
 

@@ -47,7 +47,7 @@ def line_rows_of_json(path: str, part: Lines | None = None) -> Rows:
         broken = isinstance(row, BadRow) and row.got.startswith("broken JSON")
         lists = [] if isinstance(row, BadRow) else [key for key, value in row.items() if _is_list_of_objects(value)]
         if line == 1 and (broken or (isinstance(row, dict) and len(row) == 1 and lists)):
-            got = f"an object with the rows under {lists[0]!a}" if lists else "what is not one JSON object per line"
+            got = f"an object with the rows under {lists[0]!r}" if lists else "what is not one JSON object per line"
             raise ValueError(
                 f"{path}:{line}: row: got {got}, expected {_ONE_OBJECT_PER_LINE}, or one list of objects; write the "
                 "list itself, or one object per line"
@@ -138,7 +138,7 @@ def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise _RepeatedKeyError(ascii(repeated)[:60])
+        raise _RepeatedKeyError(repr(repeated)[:60])
     return found
 
 

@@ -14,6 +14,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from harness.data.source.containers.rows import BadRow, broken_off
+from harness.settings.other_encoding import instead_of_utf8
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -109,4 +110,5 @@ def _decode(raw: bytes) -> str | BadRow:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        return BadRow("row", f"byte 0x{raw[error.start]:02x} at byte {error.start + 1} of the line", "UTF-8")
+        got = f"byte 0x{raw[error.start]:02x} at byte {error.start + 1} of the line"
+        return BadRow("row", got, f"UTF-8{instead_of_utf8(raw)}")

@@ -41,7 +41,7 @@ def check_usable(name: str, kind: SourceKind, facts: SourceFacts) -> None:
         raise ValueError(f"{name}: got no usable row, expected at least one{''.join(reasons[:1])}")
     if kind == "classification" and len(facts.label_names) < 2:
         raise ValueError(
-            f"{name}: label: got only the label {facts.label_names[0]!a}, expected at least two "
+            f"{name}: label: got only the label {facts.label_names[0]!r}, expected at least two "
             "(texts of other labels are the negatives)"
         )
 
@@ -57,7 +57,7 @@ def rows_of_single_labels(folder: Path, facts: SourceFacts) -> dict[tuple[str, i
     end_of_file = np.cumsum([file.rows for file in facts.files])
     for start in range(0, len(label_R), CHUNK_ROWS):
         for row in start + np.flatnonzero(count_C[label_R[start : start + CHUNK_ROWS]] == 1):
-            name = ascii(facts.label_names[label_R[row]][:48])
+            name = repr(facts.label_names[label_R[row]][:48])
             got = f"a label with one example ({name})"
             file = facts.files[int(np.searchsorted(end_of_file, row, side="right"))]
             single[file.path, int(line_R[row])] = BadRow("label", got, "at least two examples of every label")

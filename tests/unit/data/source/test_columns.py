@@ -181,3 +181,20 @@ def test_columns_that_fit_nothing_are_answered_with_a_mapping(tmp_path: Path) ->
     assert "columns: {query: question, positive: answer} (mine, filter: --columns)" in str(found[0])
     found, _ = read(write(tmp_path / "c.jsonl", [{"premise": "q", "hypothesis": "a", "label": 0}]))
     assert "entailment as anchor and positive" in str(found[0])
+
+
+@pytest.mark.parametrize(("sign", "name"), [("\t", "a tab"), (";", "a semicolon"), ("，", "a full-width comma")])
+def test_another_separator_than_the_file_s_name_says_is_named(tmp_path: Path, sign: str, name: str) -> None:
+    """ATEC's .csv has tabs; Excel writes semicolons where the comma is the decimal sign."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"text1{sign}text2{sign}score\n甲{sign}乙{sign}1\n", encoding="utf-8")
+    assert f"with a comma between them, and not {name}" in str(read(str(path), "sts")[0])
+
+
+def test_columns_in_chinese_are_shown_as_they_are_written(tmp_path: Path) -> None:
+    """Escapes such as \\u95ee cannot be compared with the file, nor copied into the recipe."""
+    path = write(tmp_path / "a.jsonl", [{"问题": "茶能放多久", "答案": "两年", "空\u3000格": 1}])
+    message = str(read(path)[0])
+    assert "问题" in message
+    assert "答案" in message
+    assert "\\u3000" in message  # what cannot be seen stays an escape

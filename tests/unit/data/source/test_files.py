@@ -134,6 +134,20 @@ def test_windows_line_ends_and_a_byte_order_mark_are_no_errors(tmp_path: Path) -
     assert [row for _, row in read_rows(path, "train")] == [json.loads(GOOD)] * 2
 
 
+@pytest.mark.parametrize(("encoding", "name"), [("gbk", "GB18030"), ("utf-16", "UTF-16")])
+def test_a_file_in_an_encoding_of_windows_says_which_and_how_to_convert_it(
+    tmp_path: Path, encoding: str, name: str
+) -> None:
+    """What Excel writes for a Chinese table that is not saved as "CSV UTF-8"."""
+    for suffix, text in (
+        (".csv", "问题,答案\n茶能放多久,两年\n"),
+        (".jsonl", '{"query": "茶能放多久", "positive": "两年"}\n'),
+    ):
+        _, row = next(read_rows(_write(tmp_path / f"a{suffix}", text.encode(encoding)), "train"))
+        assert isinstance(row, BadRow)
+        assert row.expected.startswith(f"UTF-8; it looks like {name}: iconv -f {name} -t UTF-8 ")
+
+
 def test_a_truncated_gzip_names_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(_bytes(ROWS))[:-400])
