@@ -5,6 +5,7 @@ Evaluation, mining, filtering and the guide model all encode their texts through
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from harness import comm
 from harness.data.batch.micro_batches import split_into_micro_batches
 from harness.data.table.tokenisation import Tokeniser
 from harness.prompts import NO_PROMPTS, Prompts
+from harness.prompts.doubled import LOOKED_AT, doubled_prompt
 from harness.types import EncodingRole, PromptedText, TokenBatch
 
 Forward = Callable[[TokenBatch], Tensor]
@@ -23,6 +25,7 @@ ReadTexts = Callable[[np.ndarray], Sequence[str]]  # text numbers → texts
 EncodeTexts = Callable[[Sequence[str], EncodingRole], np.ndarray]  # texts, role → embeddings float32 [N, D]
 
 BLOCK_TEXTS = 65_536  # number of texts, over all ranks, whose token ids and embeddings are in memory at a time
+_doubled: set[tuple[EncodingRole, str]] = set()  # of which this process has warned
 PASSES_PER_SIGN = 8  # forward passes between two messages of the ranks, so that none waits long for a slower one
 
 
@@ -156,6 +159,7 @@ class TextEncoder:
 
     def _token_ids(self, texts: Sequence[str], role: EncodingRole) -> list[list[int]]:
         prompt = self._prompts.before(role)
+        _warn_of_doubled(texts, role, prompt)
         return self._tokeniser.encode([_prompted(prompt, text) for text in texts], self._max_lengths[role])
 
     def _encode_ids(self, ids: list[list[int]], rows_per_rank: int) -> Tensor:
@@ -191,6 +195,15 @@ def _longest_first(texts: Sequence[str]) -> np.ndarray:
 def _prompted(prompt: str, text: str) -> str:
     """The text with the encoder's prompt in front; a text that already has its own keeps that one."""
     return PromptedText(prompt, text) if prompt else text
+
+
+def _warn_of_doubled(texts: Sequence[str], role: EncodingRole, prompt: str) -> None:
+    """Say, once for each prompt, that texts begin with it already."""
+    without_own = [text for text in texts[:LOOKED_AT] if not isinstance(text, PromptedText)]
+    line = doubled_prompt(without_own, role, prompt)
+    if line is not None and comm.is_main() and (role, prompt) not in _doubled:
+        _doubled.add((role, prompt))
+        warnings.warn(line, stacklevel=2)
 
 
 def _restore_order(gathered_RD: np.ndarray, block_B: np.ndarray, result_TD: np.ndarray) -> None:

@@ -76,7 +76,7 @@ class OpenedModel:
         name = Path(place).name
         table = TableConfig(name, kind, "train", self.prompts, self.pair_lengths, settings)
         data = open_table(table, place, DataConfig(), self.tokeniser, progress=ReadingConsole(name))
-        for line in file_remarks(data):
+        for line in file_remarks(data, self.prompts):
             say(f"{name}: {line}")
         return data
 

@@ -13,19 +13,27 @@ from harness.data.source.facts import FileFacts
 from harness.data.table.index import TaskData
 from harness.data.table.rows.pieces import BAD_ROW
 from harness.loss_table import DISTILLATION_LOSSES
+from harness.prompts import Prompts
+from harness.prompts.doubled import LOOKED_AT, doubled_prompt
+from harness.types import ROLES
 
 _SHOWN_COLUMNS = 12
+_ROWS_OF_TEXTS = 10_000  # texts among which those of each role are looked for
 
 
 def remarks(task: TaskConfig, data: TaskData) -> list[str]:
     """One line for each thing in the task's files that is not used, was left out, or is worth knowing."""
-    lines = [*file_remarks(data), *_remarks_of_retrieval(task, data), *_different_scales(data)]
+    lines = [
+        *file_remarks(data, task.prompts.to_prompts()),
+        *_remarks_of_retrieval(task, data),
+        *_different_scales(data),
+    ]
     return [f"task {task.name}: {line}" for line in lines]
 
 
-def file_remarks(data: TaskData) -> list[str]:
-    """Columns that are not used, rows that were left out, and rows that have something worth knowing."""
-    lines = []
+def file_remarks(data: TaskData, prompts: Prompts) -> list[str]:
+    """Columns that are not used, rows that were left out, rows that have something worth knowing, doubled prompts."""
+    lines = _doubled_prompts(data, prompts)
     if unused := _counted(file.unused for file in data.files):
         lines.append(f"columns not used: {columns(list(unused))}")
     skipped = _counted(file.skipped for file in data.files)
@@ -33,6 +41,18 @@ def file_remarks(data: TaskData) -> list[str]:
     lines += [f"left out: {rows:,} {reason}" for reason, rows in skipped.items()]
     lines += [f"{rows:,} {remark}" for remark, rows in _counted(file.notes for file in data.files).items()]
     return lines
+
+
+def _doubled_prompts(data: TaskData, prompts: Prompts) -> list[str]:
+    """A line per role whose first texts begin with their prompt already, be it the task's or their row's own."""
+    lines: list[str] = []
+    for number, role in enumerate(ROLES):
+        ids = np.flatnonzero(data.role_G[:_ROWS_OF_TEXTS] == number)[:LOOKED_AT]
+        texts: dict[str, list[str]] = {}
+        for text, own in data.read_texts(ids):
+            texts.setdefault(prompts.before(role, own), []).append(text)
+        lines += filter(None, (doubled_prompt(of_prompt, role, prompt) for prompt, of_prompt in texts.items()))
+    return lines[:3]
 
 
 def _remarks_of_retrieval(task: TaskConfig, data: TaskData) -> list[str]:

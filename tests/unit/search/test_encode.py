@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def test_each_role_has_its_prompt_and_length_and_a_sentence_without_them_takes_t
         used: EncodingRole = role if own or role != "sentence" else "query"
         expected = tokeniser.encode([before[used] + one for one in texts], lengths[used])
         np.testing.assert_array_equal(encode(texts, role), [[sum(ids), len(ids)] for ids in expected])
+
+
+def test_texts_that_begin_with_their_prompt_are_warned_of_once(tokeniser: Tokeniser) -> None:
+    lengths: dict[EncodingRole, int] = {"query": 9, "document": 9}
+    prompts = Prompts(query="said twice: ")
+    encode = TextEncoder(embed, tokeniser, max_lengths=lengths, prompts=prompts, micro_batch_tokens=32)
+    words = r"2 of the first 3 texts of role query begin with the query prompt and get it once more"
+    texts = ["said twice: a", "said twice: b", "c"]
+    with pytest.warns(UserWarning, match=words):
+        encode(texts, "query")
+    with warnings.catch_warnings(action="error"):
+        encode(texts, "query")
+        encode(texts, "document")
 
 
 def test_no_texts_give_no_rows_of_the_same_width(tokeniser: Tokeniser) -> None:

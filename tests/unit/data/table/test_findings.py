@@ -35,6 +35,20 @@ def test_unused_negatives_and_columns_are_said_with_the_knob(tmp_path: Path, ope
     assert remarks(_task(negatives=NegativesConfig(per_query=1)), data) == ["task t: columns not used: id"]
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_texts_that_begin_with_their_prompt_are_said(tmp_path: Path, open_data: Open, own: bool) -> None:
+    """A prompt in the data and in the recipe stands before the text twice: no error, and another text."""
+    start = "Find the answer: "
+    rows = [{"query": f"{start if i % 3 else ''}q{i}", "positive": f"d{i}"} for i in range(9)]
+    data = open_data(write_lines(tmp_path / "a.jsonl", [row | ({"prompt": start} if own else {}) for row in rows]))
+    task = _task(prompts={} if own else {"query": start})
+    assert remarks(task, data) == [
+        "task t: 6 of the first 9 texts of role query begin with the query prompt and get it once more; take it out of "
+        "the data, or set an empty query prompt"
+    ]
+    assert remarks(_task(prompts={"query": "Other: "}), data) == (remarks(task, data) if own else [])
+
+
 def test_unused_scores_are_said_with_the_losses_that_read_them(tmp_path: Path, open_data: Open) -> None:
     data = open_data(write_lines(tmp_path / "a.jsonl", [{"query": "ral", "pos": ["mok"], "scores": [0.9]}]))
     assert remarks(_task(), data) == [
