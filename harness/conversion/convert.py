@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 from harness.conversion import flag_embedding, sentence_transformers, tevatron
 from harness.conversion.flag_embedding import FLAG_EMBEDDING
 from harness.conversion.given import Given, Trainer
-from harness.conversion.sections import batch_and_steps, model_section, sharding
+from harness.conversion.sections import batch_and_steps, evaluation_section, model_section, sharding
 from harness.conversion.sentence_transformers import LOSSES_THERE, SENTENCE_TRANSFORMERS
 from harness.conversion.table import Remark, Row
-from harness.conversion.tasks import tasks_of
+from harness.conversion.tasks import guide_of, tasks_of
 from harness.conversion.tevatron import TEVATRON
 from harness.settings.plain_name import plain_name
 from harness.settings.recipe_file import did_you_mean
@@ -62,18 +63,31 @@ def convert(given: Given, ranks: int | None = None) -> Converted:
     known |= defaults
     remarks += [_unknown(name, value, table) for name, value in given.arguments.items() if name not in table]
     remarks += [Remark("script", None, "none", "", line) for line in given.unread]
-    remarks += [_of_loss(name) for name in given.losses]
+    remarks += [_of_loss(name) for name in dict.fromkeys(given.losses)]
     ranks = ranks or given.ranks
     if ranks is None and "per_device_train_batch_size" in known:
         why = "the number of GPUs is not known, so the quota is of 1; say --ranks N"
         remarks.append(Remark("per_device_train_batch_size", None, "differs", "tasks.NAME.quota", why))
-    tree: dict[str, Any] = {"name": _name(known), "model": model_section(known)}
+    _sampler_of_several(given, known, remarks)
+    tree: dict[str, Any] = {"name": _name(known), "model": model_section(known, given.trainer, remarks)}
     tree["tasks"], more = tasks_of(given, known, ranks or 1)
     remarks += more
+    guide = next(filter(None, (guide_of(call) for _, _, call in given.data)), None)
+    if guide is not None:
+        tree["guide"] = {"name_or_path": guide}
     tree |= batch_and_steps(known, tree["tasks"], remarks)
     tree |= sharding(known, remarks)
+    evaluation_section(tree, given, known, remarks)
     _direct(tree, known, table)
     return Converted(tree, remarks, ranks)
+
+
+def _sampler_of_several(given: Given, known: dict[str, Any], remarks: list[Remark]) -> None:
+    """How a script takes turns with several data sets, if it does not say so."""
+    if len(given.data) > 1 and "multi_dataset_batch_sampler" not in known:
+        known["multi_dataset_batch_sampler"] = "proportional"
+        why = "not given: their default, one data set a batch; homogeneous, and sts tasks in every step"
+        remarks.append(Remark("multi_dataset_batch_sampler", "proportional", "differs", "loss.balance", why))
 
 
 def _direct(tree: dict[str, Any], known: Mapping[str, Any], table: Mapping[str, Row]) -> None:
@@ -94,7 +108,7 @@ def _direct(tree: dict[str, Any], known: Mapping[str, Any], table: Mapping[str, 
 
 # Arguments with a key that `sections.py` and `tasks.py` fill in.
 _SET_ELSEWHERE = {
-    "scale", "model_name_or_path",
+    "scale", "model_name_or_path", "pooling_mode",
     "run_name", "sentence_pooling_method", "pooling", "normalize_embeddings", "normalize",
     "use_mrl", "mrl_dims", "use_flash_attn", "sub_batch_size", "mini_batch_size", "gc_q_chunk_size", "gc_p_chunk_size",
     "fp16", "bf16", "dtype", "num_train_epochs", "max_steps", "warmup_steps", "adam_beta1", "adam_beta2", "deepspeed",
@@ -103,6 +117,22 @@ _SET_ELSEWHERE = {
     "target_modules", "lora_target_modules", "peft_model_path", "lora_name_or_path",
     "multi_dataset_batch_sampler", "query_max_len", "passage_max_len", "eval_steps", "save_steps",
 }  # fmt: skip
+
+
+def beside(tree: dict[str, Any], folder: Path) -> None:
+    """Name data that is here as a recipe in `folder` has to: relative to the recipe, not to where the command runs."""
+
+    def moved(place: str) -> str:
+        here = Path(place)
+        is_here = not here.is_absolute() and here.exists()
+        return os.path.relpath(here, folder) if is_here else place
+
+    for task in tree["tasks"]:
+        task["path"] = moved(task["path"]) if isinstance(task["path"], str) else [moved(one) for one in task["path"]]
+        if "corpus" in task:
+            task["corpus"] = moved(task["corpus"])
+    if "data" in tree.get("evaluation", {}):
+        tree["evaluation"]["data"] = [moved(one) for one in tree["evaluation"]["data"]]
 
 
 def _name(known: Mapping[str, Any]) -> str:
@@ -126,4 +156,4 @@ def _of_loss(name: str) -> Remark:
         return Remark(name, None, "none", "", f"a loss that is unknown here{did_you_mean(name, LOSSES_THERE)}")
     if loss.none:
         return Remark(name, None, "none", "", loss.none)
-    return Remark(name, None, "same", f"kind: {loss.kind}, loss: {loss.loss}", "")
+    return Remark(name, None, "differs" if loss.note else "same", f"kind: {loss.kind}, loss: {loss.loss}", loss.note)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.conversion.script.values import DataSet, LossCall
 from harness.settings.yaml_text import parse_yaml
 
 Trainer = Literal["FlagEmbedding", "sentence-transformers", "Tevatron"]
@@ -22,13 +23,19 @@ _RANKS = ("--nproc_per_node", "--nproc-per-node", "--num_gpus", "--num_processes
 
 @dataclass(slots=True)
 class Given:
-    """The arguments by name, without dashes; how many ranks the launcher starts; what could not be read, in words."""
+    """The arguments by name, without dashes; how many ranks the launcher starts; what could not be read, in words.
+
+    data: of a script, what is trained on: the name that the trainer knows it by or none, the rows, their loss. scored:
+        what is evaluated: the evaluator's name or none, the rows.
+    """
 
     trainer: Trainer
     arguments: dict[str, Any]
     ranks: int | None = None
     losses: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    data: list[tuple[str, DataSet, LossCall | None]] = field(default_factory=list)
+    scored: list[tuple[str, DataSet]] = field(default_factory=list)
 
 
 def read_given(words: list[str], trainer: Trainer | None) -> Given:
@@ -45,7 +52,7 @@ def read_given(words: list[str], trainer: Trainer | None) -> Given:
         if path.suffix == ".json":
             return _of_json(text, path, trainer)
         if path.suffix == ".py":
-            from harness.conversion.python_script import of_script
+            from harness.conversion.script.reader import of_script
 
             return of_script(text, path)
         return _of_command(_words_of_shell(text), str(path), trainer)

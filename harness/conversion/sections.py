@@ -8,9 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.conversion.given import Given, Trainer
+from harness.conversion.script.values import DataSet
 from harness.conversion.table import Remark
+from harness.data.source.locate import dataset_name
+from harness.evaluation.datasets import data_files
+from harness.model_folder.find import DEMO_MODEL, resolve_model
+from harness.model_folder.layout import read_layout
 
 _POOLINGS = {"cls": "cls", "mean": "mean", "avg": "mean", "last_token": "last", "last": "last", "eos": "last"}
+_ALL_POOLINGS = {*_POOLINGS.values(), "max", "mean_sqrt_len_tokens", "weightedmean"}
+_METRICS = (  # of sentence-transformers' evaluators, and what they are called here
+    (r"spearman(?:_cosine)?", "spearman"), (r"pearson(?:_cosine)?", "pearson"), (r"cosine_ap", "cosine_ap"),
+    (r"cosine_(ndcg|map|mrr|recall)@(\d+)", r"\1_at_\2"),
+)  # fmt: skip
 _LORA = {
     "rank": ("lora_rank", "lora_r"), "alpha": ("lora_alpha",), "dropout": ("lora_dropout",),
     "target_modules": ("target_modules", "lora_target_modules"),
@@ -18,8 +29,8 @@ _LORA = {
 _PRECISIONS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
-def model_section(known: Mapping[str, Any]) -> dict[str, Any]:
-    """`model`: name, pooling, dims, lengths.
+def model_section(known: Mapping[str, Any], trainer: Trainer, remarks: list[Remark]) -> dict[str, Any]:
+    """`model`: name, pooling, dims, lengths. sentence-transformers' length is that of the model's folder.
 
     Raises:
         ValueError: no model is named, or a pooling that is unknown here.
@@ -27,11 +38,9 @@ def model_section(known: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(known.get("model_name_or_path"), str):
         raise ValueError("model_name_or_path: got none, expected the model among the arguments")
     model: dict[str, Any] = {"name_or_path": known["model_name_or_path"]}
-    pooling = known.get("sentence_pooling_method", known.get("pooling"))
+    pooling = known.get("sentence_pooling_method", known.get("pooling", known.get("pooling_mode")))
     if pooling is not None:
-        if pooling not in _POOLINGS:
-            raise ValueError(f"pooling: got {pooling!r}, expected one of {', '.join(_POOLINGS)}")
-        model["pooling"] = _POOLINGS[pooling]
+        model["pooling"] = _pooling(pooling)
     if known.get("use_mrl", "mrl_dims" not in known) and "mrl_dims" in known:
         dims = known["mrl_dims"]
         model["matryoshka_dims"] = sorted(dims if isinstance(dims, list) else [dims])
@@ -46,6 +55,8 @@ def model_section(known: Mapping[str, Any]) -> dict[str, Any]:
     for name, key in (("query_max_len", "query_max_length"), ("passage_max_len", "document_max_length")):
         if name in known:
             model[key] = int(known[name])
+    if trainer == "sentence-transformers":
+        _what_the_folder_says(model, known, remarks)
     if known.get("use_flash_attn"):
         model["attention"] = "flash_attention_2"
     for name in ("normalize_embeddings", "normalize"):
@@ -54,6 +65,28 @@ def model_section(known: Mapping[str, Any]) -> dict[str, Any]:
     if known.get("use_lora") or known.get("lora"):
         model["lora"] = _lora(known)
     return model
+
+
+def _pooling(given: Any) -> Any:
+    names = [_POOLINGS.get(str(name), str(name)) for name in (given if isinstance(given, list) else [given])]
+    wrong = next((name for name in names if name not in _ALL_POOLINGS), None)
+    if wrong is not None:
+        raise ValueError(f"pooling: got {wrong!r}, expected one of {', '.join(_POOLINGS)}")
+    return names[0] if len(names) == 1 else names
+
+
+def _what_the_folder_says(model: dict[str, Any], known: Mapping[str, Any], remarks: list[Remark]) -> None:
+    """sentence-transformers takes the length of the model's folder, and none of its prompts while training."""
+    name = model["name_or_path"]
+    layout = read_layout(resolve_model(name)) if name == DEMO_MODEL or Path(name).is_dir() else None
+    if "max_seq_length" not in known and layout is not None and layout.max_length is not None:
+        model["max_length"] = layout.max_length
+    elif "max_seq_length" not in known:
+        why = "not given: there the length of the model's folder, here 512; set model.max_length to that"
+        remarks.append(Remark("max_seq_length", None, "differs", "model.max_length", why))
+    if layout is not None and layout.prompts and "prompts" not in known:
+        why = "not given: no prompt in training there; here the model's own, unless a task's prompts are empty"
+        remarks.append(Remark("prompts", None, "differs", "tasks.NAME.prompts", why))
 
 
 def _lora(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,9 +129,12 @@ def batch_and_steps(known: Mapping[str, Any], tasks: list[dict[str, Any]], remar
     tree: dict[str, Any] = {"training": training}
     if len(tasks) > 1:
         tree["loss"] = {"balance": _balance(known)}
-    if "scale" in known:  # of retrieval losses and of pair losses, which have a temperature each
-        keys = {"cosent_temperature" if task["kind"] == "sts" else "temperature" for task in tasks}
-        tree.setdefault("loss", {}).update({key: 1 / float(known["scale"]) for key in sorted(keys)})
+        if tree["loss"]["balance"] != "alternate":  # one batch for all: their parts of it are as large as they are
+            tree["data"] = {"batch": max(tasks[0]["quota"], len(tasks))}
+            for task in tasks:
+                del task["quota"]
+                task["share"] = "auto"
+    _temperatures(tree, tasks)
     _intervals(tree, known)
     return tree
 
@@ -115,6 +151,64 @@ def _balance(known: Mapping[str, Any]) -> str:
     return "homogeneous" if known.get("same_dataset_within_batch", "multi_dataset_batch_sampler" in known) else "cbb"
 
 
+def _temperatures(tree: dict[str, Any], tasks: list[dict[str, Any]]) -> None:
+    """Temperatures on which all tasks of a kind of loss agree stand in `loss`."""
+    for key, is_sts in (("cosent_temperature", True), ("temperature", False)):
+        fitting = [task for task in tasks if (task["kind"] == "sts") == is_sts]
+        values = {task.get("temperature") for task in fitting}
+        if len(values) == 1 and None not in values:
+            tree.setdefault("loss", {})[key] = values.pop()
+            for task in fitting:
+                del task["temperature"]
+
+
+def evaluation_section(tree: dict[str, Any], given: Given, known: Mapping[str, Any], remarks: list[Remark]) -> None:
+    """`evaluation.data`: what a script scores, if it is a file that lies here; and the metric of the best model."""
+    trained = {path for task in tree["tasks"] for path in _listed(task["path"])}
+    scored: dict[str, list[str]] = {}  # path: the names of its evaluators
+    for name, data in given.scored:
+        problem = _not_scored(data, trained)
+        if problem:
+            remarks.append(Remark("evaluation", data.path, "differs", "evaluation.data", f"{problem}; set it by hand"))
+        else:
+            scored.setdefault(str(data.path), []).append(name)
+    if not scored:
+        return
+    section = tree.setdefault("evaluation", {})
+    section["data"] = list(scored)
+    metric = str(known.get("metric_for_best_model") or "").removeprefix("eval_")
+    for place, (path, names) in zip(dataset_name(list(scored)), scored.items(), strict=True):
+        for name in names:
+            ours = _metric(metric.removeprefix(f"{name}_") if name else "")
+            if ours is not None and Path(path).exists():
+                section["main_metric"] = f"{place}/{ours}"
+
+
+def _metric(theirs: str) -> str | None:
+    found = ((re.fullmatch(pattern, theirs), ours) for pattern, ours in _METRICS)
+    return next((match.expand(ours) for match, ours in found if match), None)
+
+
+def _not_scored(data: DataSet, trained: set[str]) -> str | None:
+    """Why rows that a script scores are no evaluation data as they lie there."""
+    paths = _listed(data.path)
+    if data.changes:
+        return f"the script changes it ({', '.join(dict.fromkeys(data.changes))}); write the rows to a file"
+    if len(paths) != 1 or not Path(paths[0]).exists():
+        return "a file or folder is scored, and this is none that can be seen from here"
+    if paths[0] in trained:
+        return "it is trained on, too; write the split to a file of its own"
+    try:
+        data_files(Path(paths[0]))
+    except ValueError as error:
+        return f"it cannot be scored as it is ({' '.join(str(error).split())[:200]})"
+    return None
+
+
+def _listed(path: Any) -> list[str]:
+    return [path] if isinstance(path, str) else list(path)
+
+
 def _intervals(tree: dict[str, Any], known: Mapping[str, Any]) -> None:
     for name, strategy, section in (
         ("save_steps", "save_strategy", "checkpoint"),
@@ -123,6 +217,10 @@ def _intervals(tree: dict[str, Any], known: Mapping[str, Any]) -> None:
         value = known.get(name)
         if isinstance(value, int) and value >= 1 and known.get(strategy, "steps") == "steps":
             tree.setdefault(section, {})["every"] = value
+    named = known.get("report_to", "all")
+    trackers = [name for name in _listed(named) if name != "none"]
+    if set(trackers) <= {"tensorboard", "wandb", "mlflow"}:
+        tree["report"] = {"trackers": trackers}
     if known.get("overwrite_output_dir"):
         tree.setdefault("checkpoint", {})["resume"] = "auto"
 

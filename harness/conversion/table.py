@@ -57,9 +57,8 @@ def losses_markdown(losses: Mapping[str, Any]) -> str:
     lines = ["| loss | here | what to know |", "| --- | --- | --- |"]
     for name, loss in losses.items():
         here = f"`kind: {loss.kind}`, `loss: {loss.loss}`" if loss.kind else "none"
-        lines.append(
-            f"| `{name}` | {here} | {loss.none or (f'`negatives.{loss.negatives}`' if loss.negatives else '')} |"
-        )
+        words = [f"`negatives.{loss.negatives}`" if loss.negatives else "", loss.none or loss.note]
+        lines.append(f"| `{name}` | {here} | {'; '.join(filter(None, words))} |")
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.data.source.containers.table import is_saved_dataset
 from harness.data.source.files import FILE_SUFFIXES
 from harness.evaluation.kinds.table import KINDS, EvaluationData, EvaluationKind
 from harness.evaluation.rows import first_row
@@ -56,6 +57,11 @@ def _unknown_layout(path: Path) -> str:
         *others, last = (f"{names} ({kind})" for kind, names in columns.items())
         got = joined_in_short(first_row(path))
         return f"{path}: got columns {got}, expected {'; '.join(others)}; or {last}"
+    if path.is_dir() and is_saved_dataset(path):
+        return (
+            f"{path}: got a folder saved by datasets, expected a file of one split; write it: "
+            f'load_from_disk("{path}")["test"].to_parquet("test.parquet") (without ["test"] where it has no splits)'
+        )
     children = joined_in_short(sorted(child.name for child in path.iterdir())[:8]) if path.is_dir() else path.name
     folders = ", ".join(kind.folder for kind in KINDS.values() if kind.folder)
     files = "; ".join(f"{kind}: {names}" for kind, names in columns.items())

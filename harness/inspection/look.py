@@ -38,6 +38,7 @@ class SeenFile:
     labels: int  # distinct ones in the rows looked at
     script: str | None
     bad_rows: int
+    bad_row: str = ""  # what is wrong with the first of them
 
     @property
     def rows_in_words(self) -> str:
@@ -130,7 +131,8 @@ def _kind_of(path: Path) -> TaskKind | str:
             return " ".join(str(error).split())[:120] or "no rows"
         if isinstance(row, BadRow):
             return f"{row.field}: got {row.got}, expected {row.expected}"
-        return f"columns {joined_in_short(list(row)[:8])} of no kind"
+        columns = joined_in_short(list(row)[:8])
+        return f"columns {columns} of no kind; a task says what they are: columns: {{query: NAME, positive: NAME}}"
     rows = [row for _, row in islice(read_rows(str(path), "train"), 200) if not isinstance(row, BadRow)]
     return "retrieval" if _has_negatives_of_its_queries(rows) else "sts"
 
@@ -158,10 +160,12 @@ def _fits(path: Path, kind: TaskKind) -> bool:
 
 def _measured(path: Path, kind: TaskKind, measure: Callable[[list[str]], np.ndarray]) -> SeenFile:
     examples: list[Example] = []
-    bad_rows = 0
+    bad_rows, bad_row = 0, ""
     for line, row in islice(read_formatted_rows(str(path), "train", kind), ROWS_LOOKED_AT):
         example = row if isinstance(row, BadRow) else validate(line, row.columns, row.row_format)
-        bad_rows += isinstance(example, BadRow)
+        if isinstance(example, BadRow):
+            bad_rows += 1
+            bad_row = bad_row or f"{example.field}: got {example.got}, expected {example.expected}"
         if isinstance(example, Example):
             examples.append(example)
     texts = [text for example in examples for text in example.texts]
@@ -176,6 +180,7 @@ def _measured(path: Path, kind: TaskKind, measure: Callable[[list[str]], np.ndar
         labels=len({example.label for example in examples if example.label is not None}),
         script=script_of(texts),
         bad_rows=bad_rows,
+        bad_row=bad_row,
     )
 
 

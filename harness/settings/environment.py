@@ -11,9 +11,10 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from harness.settings.allocator import keep_freed_memory
 
@@ -29,6 +30,14 @@ _QUIET_ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "GRPC_VERBOSITY": "ERROR",
 }
+_PROGRESS_BARS: tuple[tuple[str, Callable[[Any], bool], str, str], ...] = (  # module, whether it shows them, off, on
+    ("huggingface_hub.utils", lambda hub: not hub.are_progress_bars_disabled(), "disable_progress_bars",
+     "enable_progress_bars"),
+    ("transformers.utils.logging", lambda found: found.is_progress_bar_enabled(), "disable_progress_bar",
+     "enable_progress_bar"),
+    ("datasets.utils", lambda found: not found.are_progress_bars_disabled(), "disable_progress_bars",
+     "enable_progress_bars"),
+)  # fmt: skip
 _CHATTY_LOGGERS = (
     "DeepSpeed", "torch", "transformers", "sentence_transformers", "datasets", "huggingface_hub", "filelock",
     "urllib3", "httpx", "tensorboard",
@@ -81,7 +90,7 @@ def prepared_environment(verbose: bool = False) -> Iterator[None]:
     filtered = [logger for logger in chatty if _is_error not in logger.filters]
     format_warning = warnings.formatwarning
     changed: dict[str, str] = {}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_progress_bars(verbose):
         try:
             prepare_environment(verbose)
             changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
@@ -93,6 +102,22 @@ def prepared_environment(verbose: bool = False) -> Iterator[None]:
             for name, value in changed.items():
                 if os.environ.get(name) == value:  # else somebody has set it since
                     _restore(name, before.get(name))
+
+
+@contextmanager
+def _without_progress_bars(verbose: bool) -> Iterator[None]:
+    """No bars of libraries that are imported already, which have read the variables above at their import."""
+    shown: list[Callable[[], None]] = []
+    for name, is_shown, disable, enable in () if verbose else _PROGRESS_BARS:
+        module = sys.modules.get(name)
+        if module is not None and is_shown(module):
+            getattr(module, disable)()
+            shown.append(getattr(module, enable))
+    try:
+        yield
+    finally:
+        for enable_again in shown:
+            enable_again()
 
 
 def _restore(name: str, value: str | None) -> None:

@@ -57,8 +57,11 @@ def _write(converted: Converted, source: str, out: Path | None) -> None:
     import sys
 
     from harness.config import check_tree, dump_tree
+    from harness.conversion.convert import beside
     from harness.files import replace_file
 
+    if out is not None:
+        beside(converted.tree, out.parent)
     to_say = [str(remark) for remark in converted.remarks if remark.verdict != "same"]
     text = "\n".join([f"# Converted from: {source}", *(f"#   {line}" for line in to_say), dump_tree(converted.tree)])
     check_tree(converted.tree, "the converted recipe", Path())

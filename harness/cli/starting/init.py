@@ -110,7 +110,7 @@ def _show(seen: Seen, is_exact: bool) -> None:
             if file.labels
             else ""
         )
-        bad = f"; {file.bad_rows} of the first rows cannot be used" if file.bad_rows else ""
+        bad = f"; {file.bad_rows} of the first rows cannot be used ({file.bad_row})" if file.bad_rows else ""
         facts = f"{file.kind}, {file.rows_in_words} rows{more}, 95 % within {longest} {unit}, {file.script} letters"
         print(f"{file.path}: {facts}{bad}")
     for path in seen.evaluation:

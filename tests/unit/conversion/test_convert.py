@@ -71,7 +71,8 @@ def test_a_shell_script_of_flag_embedding_becomes_a_recipe(tmp_path: Path, data:
     found = converted(tmp_path, "run.sh", FLAG_EMBEDDING.format(data=data[0], data_own=data[1]))
     tree = found.tree
     assert found.ranks == 4
-    assert [(task["path"], task["quota"]) for task in tree["tasks"]] == [(data[0], 16), (data[1], 16)]
+    assert [(task["path"], task["share"]) for task in tree["tasks"]] == [(data[0], "auto"), (data[1], "auto")]
+    assert tree["data"] == {"batch": 16}  # one batch, of 4 ranks * 2 examples * 2 accumulated, and not one per task
     assert [task["negatives"] for task in tree["tasks"]] == [{"per_query": 7}, {"scope": "own", "per_query": 7}]
     assert tree["tasks"][0]["prompts"] == {"query": "Represent this: "}
     assert tree["model"] == {

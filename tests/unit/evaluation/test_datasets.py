@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.evaluation.datasets import load_evaluation_data
+from harness.evaluation.datasets import data_files, load_evaluation_data
 from harness.evaluation.kinds.classification import ClassificationData
 from harness.evaluation.kinds.clustering import ClusteringData
 from harness.evaluation.kinds.pair_classification import PairClassificationData
@@ -276,3 +276,12 @@ def test_rows_of_other_projects_are_reranked_as_they_are_trained_on(tmp_path: Pa
     passages = {"positive_passages": [{"title": "t", "text": "a"}], "negative_passages": [{"title": "u", "text": "b"}]}
     data = load_evaluation_data(write(tmp_path / "tevatron.jsonl", {"query_id": "1", "query": "q", **passages}))
     assert data == RerankingData(["q"], [["t a", "u b"]], [[True, False]])
+
+
+def test_a_folder_saved_by_datasets_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    """Training reads such a folder; the message listed its arrow files and twenty suffixes."""
+    from datasets import Dataset
+
+    Dataset.from_list([{"sentence1": "a", "sentence2": "b", "score": 1.0}]).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r'got a folder saved by datasets, .*to_parquet\("test.parquet"\)'):
+        data_files(tmp_path / "saved")

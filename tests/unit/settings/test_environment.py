@@ -49,3 +49,23 @@ warnings.warn_explicit("ours", UserWarning, "harness/x.py", 1, module="harness.e
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == ""
     assert done.stderr.splitlines() == ["their error", "warning: ours"]
+
+
+def test_bars_of_libraries_that_are_imported_already_are_off_inside_and_on_again_after() -> None:
+    """The variables that switch them off are read at import only: in a notebook a training filled its cell."""
+    code = """
+import datasets.utils as sets, transformers.utils.logging as models
+from harness.settings.environment import prepared_environment
+def shown():
+    return models.is_progress_bar_enabled(), not sets.are_progress_bars_disabled()
+seen = [shown()]
+with prepared_environment():
+    seen.append(shown())
+seen.append(shown())
+with prepared_environment(verbose=True):
+    seen.append(shown())
+print([all(one) if all(one) or not any(one) else one for one in seen])
+"""
+    clean = {name: value for name, value in os.environ.items() if "PROGRESS_BARS" not in name}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, env=clean)
+    assert done.stdout.splitlines() == ["[True, False, True, True]"]

@@ -1,0 +1,132 @@
+"""Looks at the first rows of data that is here: whether they can be read, which columns they have, how many negatives.
+
+sentence-transformers gives columns their places, whatever they are called: the first is the query, the second the
+positive, all others are negatives; a column called label, labels, score or scores is the label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from harness.conversion.table import Remark
+from harness.data.source.facts import ReadSettings
+from harness.data.source.files import BadRow, read_rows
+from harness.data.source.formats import read_formatted_rows
+from harness.data.source.validation import validate
+from harness.types import Example
+
+_ROWS_LOOKED_AT = 20
+_LABELS = ("label", "labels", "score", "scores")
+_FIRST = ("anchor", "query", "question", "sentence1", "text1", "sentence_A", "premise")
+
+
+def look(task: dict[str, Any], by_order: bool, remarks: list[Remark]) -> list[str]:
+    """Look at a task's data. by_order: as sentence-transformers, whose negatives are all in use.
+
+    Returns: the columns that hold texts, in their order; none if the data is not here.
+
+    Raises:
+        ValueError: its columns cannot be read.
+    """
+    path, key = task["path"], "tasks.NAME.path"
+    if not isinstance(path, str) or not Path(path).exists():
+        why = "not found from here; it is not looked at"
+        if by_order and task["kind"] == "retrieval":
+            why += "; negatives.per_query is as many negatives as a row has, by default 0"
+        remarks.append(Remark("train_data", path, "differs", key, why))
+        return []
+    columns = _columns(path, task)
+    if by_order and task["kind"] != "classification" and isinstance(_first_rows(path, task)[1], BadRow):
+        _name_columns(path, task, columns, remarks)
+    line, row = _first_rows(path, task)
+    if isinstance(row, BadRow):
+        remarks.append(
+            Remark(
+                "train_data", f"{path}:{line}", "differs", key, f"{row.field}: got {row.got}, expected {row.expected}"
+            )
+        )
+    elif by_order and task["kind"] == "retrieval" and row:
+        _use_all_negatives(task, row, columns, remarks)
+    return columns
+
+
+def _columns(path: str, task: Mapping[str, Any]) -> list[str]:
+    rows = (row for _, row in read_rows(path, task.get("split") or "train") if not isinstance(row, BadRow))
+    return [name for name in next(rows, {}) if name not in _LABELS]
+
+
+def _first_rows(path: str, task: Mapping[str, Any]) -> tuple[int, list[Example] | BadRow]:
+    """The first rows, or the first of them that cannot be read, with its line."""
+    columns = {key: names if isinstance(names, str) else tuple(names) for key, names in task.get("columns", {}).items()}
+    rows = read_formatted_rows(path, task.get("split") or "train", task["kind"], ReadSettings(columns))
+    examples: list[Example] = []
+    for line, row in islice(rows, _ROWS_LOOKED_AT):
+        example = row if isinstance(row, BadRow) else validate(line, row.columns, row.row_format)
+        if isinstance(example, BadRow):
+            return line, example
+        if isinstance(example, Example):
+            examples.append(example)
+    return 0, examples
+
+
+def _name_columns(path: str, task: dict[str, Any], columns: list[str], remarks: list[Remark]) -> None:
+    """Say in `columns` what the places of columns say there, if the rows can be read so."""
+    places = ("query", "positive") if task["kind"] == "retrieval" else ("text1", "text2")
+    if len(columns) < 2 or (task["kind"] == "sts" and len(columns) > 2):
+        return
+    task["columns"] = {ours: name for ours, name in zip(places, columns, strict=False) if ours != name}
+    if columns[2:]:
+        task["columns"]["negative"] = columns[2:]
+    try:
+        found = _first_rows(path, task)[1]
+    except ValueError:
+        found = None
+    if not isinstance(found, list):
+        del task["columns"]
+        return
+    remarks.append(
+        Remark("train_data", path, "differs", "tasks.NAME.columns", f"columns {', '.join(columns)}, by their order")
+    )
+
+
+def _use_all_negatives(task: dict[str, Any], rows: list[Example], columns: list[str], remarks: list[Remark]) -> None:
+    most = max(len(row.texts) - 1 - row.num_positives for row in rows)
+    if most:
+        task["negatives"]["per_query"] = most
+    query = task.get("columns", {}).get("query")
+    if query is None and columns and columns[0] not in (*_FIRST, "prompt", "messages", "query_text"):
+        why = f"the column {columns[0]} is the first, so it is the query there; here names count"
+        remarks.append(Remark("train_data", task["path"], "differs", "tasks.NAME.columns", why))
+
+
+def prompts_by_column(
+    task: dict[str, Any], given: Any, key: str, keys: set[str], columns: list[str], remarks: list[Remark]
+) -> None:
+    """sentence-transformers' `prompts`: one for all texts, or by column, or either by data set. None that it gives is
+    none at all there, also where the model's folder has prompts."""
+    if given is None:
+        return
+    if isinstance(given, dict) and set(given) & keys:
+        given = given.get(key, {})
+    if isinstance(given, str):
+        given = dict.fromkeys(columns or ("query", "document"), given)
+    if not isinstance(given, dict) or any(not isinstance(value, str) for value in given.values()):
+        remarks.append(Remark("prompts", given, "differs", "tasks.NAME.prompts", "expected texts; set it by hand"))
+        return
+    names = columns or sorted(given, key=lambda name: name not in _FIRST)  # the data is not here: by their names
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        why = f"of no column of {task['name']}, which has {', '.join(names)}"
+        remarks.append(Remark("prompts", ", ".join(unknown), "differs", "tasks.NAME.prompts", why))
+    texts = [given.get(name, "") for name in names] or [""]
+    task["prompts"] = {"query": texts[0], "document": texts[min(1, len(texts) - 1)]}
+    differing = {text for text in texts[1:] if text != texts[min(1, len(texts) - 1)]}
+    if task["kind"] != "retrieval":
+        del task["prompts"]["document"]
+        differing = set(texts[1:]) - {texts[0]}
+    if differing:
+        why = f"{task['name']} has one prompt for {'its documents' if task['kind'] == 'retrieval' else 'all its texts'}"
+        remarks.append(Remark("prompts", ", ".join(map(repr, sorted(differing))), "differs", "tasks.NAME.prompts", why))

@@ -1,0 +1,1 @@
+"""A training script of sentence-transformers, read and not run."""
