@@ -109,7 +109,8 @@ def test_columns_of_no_kind_and_rows_that_cannot_be_used_are_said_with_the_reaso
     """`columns question, answer of no kind` named no way out, and `89 rows cannot be used` no reason."""
     write_jsonl(tmp_path / "qa.jsonl", [{"question": "a", "answer": "b"}])
     rows = [{"sentence1": f"a{i}", "sentence2": f"b{i}", "label": i % 2} for i in range(4)]
-    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    answered = [{"sentence1": f"a{i}", "sentence2": "c", "label": 1 - i % 2} for i in (0, 1, 1)]
+    write_jsonl(tmp_path / "pairs.jsonl", [*rows, *answered])  # a2 alone has no 1
     done = invoke("init", str(tmp_path), "--yes", "--out", str(tmp_path / "recipe.yaml"))
     assert "of no kind; a task says what they are: columns: {query: NAME, positive: NAME}" in done.output
-    assert "2 of the first rows cannot be used (label: got 0 for every text of this query" in done.output
+    assert "1 of the first rows cannot be used (label: got 0 for every text of this query" in done.output
