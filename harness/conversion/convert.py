@@ -70,6 +70,8 @@ def convert(given: Given, ranks: int | None = None) -> Converted:
     tree: dict[str, Any] = {"name": _name(known), "model": model_section(known)}
     tree["tasks"], more = tasks_of(given, known, ranks or 1)
     remarks += more
+    if len(tree["tasks"]) == 1:  # nothing to choose between
+        remarks = [r for r in remarks if r.argument != "multi_dataset_batch_sampler"]
     tree |= batch_and_steps(known, tree["tasks"], remarks)
     tree |= sharding(known, remarks)
     _direct(tree, known, table)
@@ -95,7 +97,7 @@ def _direct(tree: dict[str, Any], known: Mapping[str, Any], table: Mapping[str, 
 # Arguments with a key that `sections.py` and `tasks.py` fill in.
 _SET_ELSEWHERE = {
     "scale", "model_name_or_path",
-    "run_name", "sentence_pooling_method", "pooling", "normalize_embeddings", "normalize",
+    "run_name", "sentence_pooling_method", "pooling", "normalize_embeddings", "normalize", "normlized",
     "use_mrl", "mrl_dims", "use_flash_attn", "sub_batch_size", "mini_batch_size", "gc_q_chunk_size", "gc_p_chunk_size",
     "fp16", "bf16", "dtype", "num_train_epochs", "max_steps", "warmup_steps", "adam_beta1", "adam_beta2", "deepspeed",
     "save_strategy", "eval_strategy", "evaluation_strategy", "overwrite_output_dir", "metric_for_best_model",

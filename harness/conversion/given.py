@@ -21,6 +21,15 @@ _MODEL = frozenset({"--model_name_or_path", "--model-name-or-path"})
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)\}?")
 _RANKS = ("--nproc_per_node", "--nproc-per-node", "--num_gpus", "--num_processes", "--num_accelerators")
 
+_PAGE = "docs/coming_from.md, Around FlagEmbedding's training"
+_INSTEAD = {  # part of a script's or module's name → what does its work here
+    "hn_mine": f"harness mine does its work: {_PAGE}",
+    "add_reranker_score": f"harness mine --cross-encoder scores: {_PAGE}",
+    "flagembedding.evaluation": f"harness evaluate does its work: {_PAGE}",
+    "finetune.reranker": "cross-encoders are not trained here: docs/index.md, What it does not do",
+    "flagembedding.reranker": "cross-encoders are not trained here: docs/index.md, What it does not do",
+}
+
 
 @dataclass(slots=True)
 class Given:
@@ -171,9 +180,21 @@ def _of_command(words: list[str], where: str, trainer: Trainer | None) -> Given:
     module = next((i for i, word in enumerate(words) if word in ("-m", "--module") or word.endswith(".py")), None)
     first = 0 if module is None else module + (2 if words[module] in ("-m", "--module") else 1)
     name = "" if module is None else words[min(first - 1, len(words) - 1)]
+    _check_trains_embeddings(name, where)
     arguments = _arguments(words[first:], where)
     found = trainer_of(name, arguments, where, trainer)
     return Given(found, arguments, _ranks(words[:first]))
+
+
+def _check_trains_embeddings(name: str, where: str) -> None:
+    """Refuse what is no training of embeddings.
+
+    Raises:
+        ValueError: names the command that does it here.
+    """
+    for part, instead in _INSTEAD.items():
+        if part in name.lower():
+            raise ValueError(f"{where}: got {name}, expected a command that trains embeddings; {instead}")
 
 
 def _arguments(words: list[str], where: str) -> dict[str, Any]:

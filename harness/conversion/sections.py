@@ -48,7 +48,7 @@ def model_section(known: Mapping[str, Any]) -> dict[str, Any]:
             model[key] = int(known[name])
     if known.get("use_flash_attn"):
         model["attention"] = "flash_attention_2"
-    for name in ("normalize_embeddings", "normalize"):
+    for name in ("normalize_embeddings", "normalize", "normlized"):
         if name in known:
             model["normalize"] = bool(known[name])
     if known.get("use_lora") or known.get("lora"):
@@ -96,11 +96,28 @@ def batch_and_steps(known: Mapping[str, Any], tasks: list[dict[str, Any]], remar
     tree: dict[str, Any] = {"training": training}
     if len(tasks) > 1:
         tree["loss"] = {"balance": _balance(known)}
+        if tree["loss"]["balance"] != "alternate":
+            tree["data"] = {"batch": _divided(tasks, remarks)}
     if "scale" in known:  # of retrieval losses and of pair losses, which have a temperature each
         keys = {"cosent_temperature" if task["kind"] == "sts" else "temperature" for task in tasks}
         tree.setdefault("loss", {}).update({key: 1 / float(known["scale"]) for key in sorted(keys)})
     _intervals(tree, known)
     return tree
+
+
+def _divided(tasks: list[dict[str, Any]], remarks: list[Remark]) -> int:
+    """`data.batch`: the batch, of which each task gets a share by the rows of its data.
+
+    A step would hold the sum of the quotas, also where it holds one task only (homogeneous).
+    """
+    given = tasks[0]["quota"]
+    batch = max(given, len(tasks))
+    raised = f" (raised from {given}, which is less than one each)" if batch > given else ""
+    why = f"{len(tasks)} tasks share the examples of a step by their rows, in whole examples, at least one each{raised}"
+    for i, task in enumerate(tasks):
+        tasks[i] = {"share" if key == "quota" else key: "auto" if key == "quota" else task[key] for key in task}
+    remarks.append(Remark("data.batch", batch, "differs", "data.batch", why))
+    return batch
 
 
 def _precision(known: Mapping[str, Any]) -> str:

@@ -12,7 +12,9 @@ SENTENCE_TRANSFORMERS: tuple[Row, ...] = (
     Row("train_data", "task.path"),
     Row("batch_sampler", none="texts that repeat in a step are encoded once, and known positives are no negatives"),
     Row(
-        "multi_dataset_batch_sampler", "loss.balance", "proportional: share auto of data.batch; round_robin: alternate"
+        "multi_dataset_batch_sampler",
+        "loss.balance",
+        "proportional: homogeneous, share auto of data.batch; round_robin: alternate",
     ),
     Row("prompts", "task.prompts", "by role: query and document"),
     Row("router_mapping", none="one encoder for both sides"),
@@ -29,7 +31,9 @@ SENTENCE_TRANSFORMERS: tuple[Row, ...] = (
 )
 
 
-DEFAULTS = {"per_device_train_batch_size": 8}  # of arguments that are not given, where ours is another
+DEFAULTS = {  # of arguments that are not given, where ours is another
+    "per_device_train_batch_size": 8, "multi_dataset_batch_sampler": "proportional",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

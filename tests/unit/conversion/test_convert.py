@@ -71,12 +71,14 @@ def test_a_shell_script_of_flag_embedding_becomes_a_recipe(tmp_path: Path, data:
     found = converted(tmp_path, "run.sh", FLAG_EMBEDDING.format(data=data[0], data_own=data[1]))
     tree = found.tree
     assert found.ranks == 4
-    assert [(task["path"], task["quota"]) for task in tree["tasks"]] == [(data[0], 16), (data[1], 16)]
+    # A step of theirs is 16 rows of one file: a quota of 16 each would be steps of 32 here.
+    assert tree["data"] == {"batch": 16}
+    assert [(task["path"], task["share"]) for task in tree["tasks"]] == [(data[0], "auto"), (data[1], "auto")]
     assert [task["negatives"] for task in tree["tasks"]] == [{"per_query": 7}, {"scope": "own", "per_query": 7}]
     assert tree["tasks"][0]["prompts"] == {"query": "Represent this: "}
     assert tree["model"] == {
         "name_or_path": "BAAI/bge-base-zh-v1.5", "pooling": "last", "max_length": 256, "query_max_length": 64,
-        "document_max_length": 256, "gradient_checkpointing": True,
+        "document_max_length": 256, "normalize": True, "gradient_checkpointing": True,
     }  # fmt: skip
     assert tree["training"] == {
         "epochs": 2.0, "weight_decay": 0.0, "learning_rate": 1e-5, "precision": "bf16", "warmup_ratio": 0.1
@@ -166,6 +168,17 @@ def test_arguments_as_json_and_a_command_line_of_tevatron(tmp_path: Path, data: 
     assert found.tree["loss"]["temperature"] == 1.0
     assert found.tree["tasks"][0]["negatives"] == {"per_query": 7}  # their default group of 8
     assert said(found)["grad_cache"] == "none"
+
+
+def test_several_data_sets_of_sentence_transformers_share_its_batch(tmp_path: Path) -> None:
+    """A batch of theirs is of one data set, drawn by size, also where the sampler is not named."""
+    arguments = {"model_name_or_path": "m", "train_data": ["o/a", "o/b"], "loss": "MultipleNegativesRankingLoss"}
+    found = converted(tmp_path, "arguments.json", json.dumps(arguments), trainer="sentence-transformers", ranks=4)
+    assert (found.tree["data"], found.tree["loss"]["balance"]) == ({"batch": 32}, "homogeneous")
+    assert [task["share"] for task in found.tree["tasks"]] == ["auto", "auto"]
+    arguments["multi_dataset_batch_sampler"] = "round_robin"
+    found = converted(tmp_path, "arguments.json", json.dumps(arguments), trainer="sentence-transformers", ranks=4)
+    assert (found.tree["loss"]["balance"], [task["quota"] for task in found.tree["tasks"]]) == ("alternate", [32, 32])
 
 
 @pytest.mark.parametrize(

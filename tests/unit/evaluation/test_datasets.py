@@ -50,33 +50,6 @@ def beir(folder: Path) -> Path:
     return folder
 
 
-def flag_embedding(folder: Path, split: str = "test") -> Path:
-    """The folder that FlagEmbedding's evaluator reads (`--dataset_dir`)."""
-    write(folder / "corpus.jsonl", '{"id": "d1", "title": "", "text": "water"}', '{"id": "d2", "text": "stone"}')
-    write(folder / f"{split}_queries.jsonl", '{"id": "q1", "text": "what flows"}')
-    write(folder / f"{split}_qrels.jsonl", '{"qid": "q1", "docid": "d1", "relevance": 1}')
-    return folder
-
-
-@pytest.mark.parametrize("split", ["test", "dev"])
-def test_a_folder_of_flag_embeddings_evaluator_is_retrieval(tmp_path: Path, split: str) -> None:
-    """Its users have such folders; renaming three files is no work for them to do."""
-    data = load_evaluation_data(flag_embedding(tmp_path, split))
-    assert isinstance(data, RetrievalData)
-    assert (data.queries, data.qrels) == ({"q1": "what flows"}, {"q1": {"d1": 1}})
-
-
-def test_of_several_splits_without_a_test_none_is_chosen(tmp_path: Path) -> None:
-    flag_embedding(flag_embedding(tmp_path, "dev"), "val")
-    with pytest.raises(ValueError, match=r"got dev_queries\.jsonl, val_queries\.jsonl, expected test_queries\.jsonl"):
-        load_evaluation_data(tmp_path)
-    flag_embedding(tmp_path)  # now there is one called test
-    assert load_evaluation_data(tmp_path).qrels == {"q1": {"d1": 1}}  # type: ignore[union-attr]
-    (tmp_path / "test_qrels.jsonl").unlink()
-    with pytest.raises(ValueError, match=r"got test_queries\.jsonl alone, expected test_qrels\.jsonl beside it"):
-        load_evaluation_data(tmp_path)
-
-
 def test_a_beir_folder_gives_the_judged_queries_and_title_and_text_as_mteb_joins_them(tmp_path: Path) -> None:
     data = load_evaluation_data(beir(tmp_path))
     assert isinstance(data, RetrievalData)
