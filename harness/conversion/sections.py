@@ -98,11 +98,25 @@ def batch_and_steps(known: Mapping[str, Any], tasks: list[dict[str, Any]], remar
         tree["loss"] = {"balance": _balance(known)}
         if tree["loss"]["balance"] != "alternate":
             tree["data"] = {"batch": _divided(tasks, remarks)}
+            if "epochs" in training and (largest := _largest(tasks)) is not None:
+                training["epoch_of"] = largest
     if "scale" in known:  # of retrieval losses and of pair losses, which have a temperature each
         keys = {"cosent_temperature" if task["kind"] == "sts" else "temperature" for task in tasks}
         tree.setdefault("loss", {}).update({key: 1 / float(known["scale"]) for key in sorted(keys)})
     _intervals(tree, known)
     return tree
+
+
+def _largest(tasks: list[dict[str, Any]]) -> str | None:
+    """The task with the largest file, whose share is rounded least: an epoch of it is nearest to one of all data.
+
+    None: a file is not here.
+    """
+    paths = [Path(str(task["path"])) for task in tasks]
+    if not all(path.is_file() for path in paths):
+        return None
+    sizes = [path.stat().st_size for path in paths]
+    return str(tasks[sizes.index(max(sizes))]["name"])
 
 
 def _divided(tasks: list[dict[str, Any]], remarks: list[Remark]) -> int:

@@ -81,7 +81,8 @@ def test_a_shell_script_of_flag_embedding_becomes_a_recipe(tmp_path: Path, data:
         "document_max_length": 256, "normalize": True, "gradient_checkpointing": True,
     }  # fmt: skip
     assert tree["training"] == {
-        "epochs": 2.0, "weight_decay": 0.0, "learning_rate": 1e-5, "precision": "bf16", "warmup_ratio": 0.1
+        "epochs": 2.0, "weight_decay": 0.0, "learning_rate": 1e-5, "precision": "bf16", "warmup_ratio": 0.1,
+        "epoch_of": "a",
     }  # fmt: skip
     assert tree["loss"] == {"balance": "homogeneous", "temperature": 0.03}
     assert (tree["deepspeed"], tree["output"], tree["checkpoint"]) == ("zero1", "./test_encoder", {"every": 1000})

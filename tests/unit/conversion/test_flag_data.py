@@ -52,6 +52,14 @@ def test_a_batch_smaller_than_the_number_of_files_is_raised_and_said(tmp_path: P
     assert any("raised from 8" in str(remark) for remark in found.remarks)
 
 
+def test_an_epoch_is_that_of_the_largest_file(tmp_path: Path) -> None:
+    """That of the task that needs the most steps is one with few rows and a share of 1: 152 steps for 95 of theirs."""
+    paths = [write_jsonl(tmp_path / "a.jsonl", rows("a")), write_jsonl(tmp_path / "b.jsonl", rows("b") * 9)]
+    assert converted(tmp_path, paths, *SAME).tree["training"]["epoch_of"] == "b"
+    assert "epoch_of" not in converted(tmp_path, paths, *SAME, "--max_steps", "9").tree["training"]
+    assert "epoch_of" not in converted(tmp_path, [*paths, tmp_path / "absent.jsonl"], *SAME).tree["training"]
+
+
 @pytest.mark.parametrize(
     ("kind", "negatives", "prompts"),
     [
