@@ -23,8 +23,8 @@ LOOKED_AT_QUERIES, LOOKED_AT_STEPS = 8192, 64  # of the plan, at most; an epoch 
 LOOKED_AT_TEXTS = 1 << 18  # of the plan: no further step is planned after so many, which takes less than a second
 _NEARLY_ALL = 0.9  # of the rows
 _SAME_QUERY = (
-    "all {:,} rows have the same query after its prompt and the cut to query_max_length, so it has no negatives but its "
-    "own; give more data, or raise the length"
+    "all {:,} rows have the same query after its prompt and the cut to query_max_length, so it has no negatives but "
+    "its own; give more data, or raise the length"
 )
 
 
