@@ -124,16 +124,22 @@ def _commands_of_shell(text: str) -> list[list[str]]:
 
 def _logical_lines(text: str) -> Iterator[list[str]]:
     """The words of each line; a quoted text, and a line that ends in a backslash, go on in the next."""
-    pending = ""
+    pending: list[str] = []
+    quote = ""  # the one that is open
     for line in text.replace("\\\n", " ").splitlines():
-        pending += line + "\n"
+        pending.append(line)
+        if quote and quote not in line:  # reading it all again at every line would take the square of their number
+            continue
+        lexer = shlex.shlex("\n".join(pending), posix=True)
+        lexer.whitespace_split = True
         try:
-            words = shlex.split(pending, comments=True)
-        except ValueError:  # a quote is still open
+            words = list(lexer)
+        except ValueError:
+            quote = lexer.state or ""
             continue
         yield words
-        pending = ""
-    _split(pending)
+        pending, quote = [], ""
+    _split("\n".join(pending))
 
 
 def _split(text: str) -> list[str]:

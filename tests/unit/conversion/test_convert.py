@@ -191,6 +191,7 @@ def test_several_data_sets_of_sentence_transformers_share_its_batch(tmp_path: Pa
         ("x.py", "x = 1", "got no SentenceTransformer, no loss and no training arguments"),
         ("x.py", "x = (", "expected Python"),
         ("x.sh", "echo hello", "got no command"),
+        ("x.sh", 'echo "open\n' + "a=1 # more\n" * 4000, "expected closed quotes"),  # in the time of one reading
         ("x.sh", "torchrun -m FlagEmbedding.x --train_data d", "model_name_or_path: got none"),
         ("x.sh", "torchrun -m FlagEmbedding.x --model_name_or_path m", "train_data: got none"),
         ("x.sh", "torchrun -m FlagEmbedding.x --train_data $DATA --model_name_or_path m", "a variable that is not set"),
