@@ -135,7 +135,7 @@ def _logical_lines(text: str) -> Iterator[list[str]]:
         try:
             words = list(lexer)
         except ValueError:
-            quote = lexer.state or ""
+            quote = str(vars(lexer)["state"] or "")  # the character that it waits for
             continue
         yield words
         pending, quote = [], ""
