@@ -58,7 +58,9 @@ TRAINING_ARGUMENTS: tuple[Row, ...] = (
     Row("learning_rate", "training.learning_rate", value=float),
     Row("max_steps", "training.steps", harmless=(-1,), value=int),
     Row(
-        "num_train_epochs", "training.epochs", "of the task that needs the most steps; training.epoch_of names another"
+        "num_train_epochs",
+        "training.epochs",
+        "of one task: the largest file, or what training.epoch_of names; else the task that needs the most steps",
     ),
     Row(
         "per_device_train_batch_size",

@@ -68,10 +68,10 @@ def convert(given: Given, ranks: int | None = None) -> Converted:
     if ranks is None and "per_device_train_batch_size" in known:
         why = "the number of GPUs is not known, so the quota is of 1; say --ranks N"
         remarks.append(Remark("per_device_train_batch_size", None, "differs", "tasks.NAME.quota", why))
-    _sampler_of_several(given, known, remarks)
     tree: dict[str, Any] = {"name": _name(known), "model": model_section(known, given.trainer, remarks)}
-    tree["tasks"], more = tasks_of(given, known, ranks or 1)
-    remarks += more
+    tree["tasks"] = tasks_of(given, known, ranks or 1, remarks)
+    if given.trainer == "sentence-transformers" and len(tree["tasks"]) > 1:
+        _sampler_of_several(known, remarks)
     guide = next(filter(None, (guide_of(call) for _, _, call in given.data)), None)
     if guide is not None:
         tree["guide"] = {"name_or_path": guide}
@@ -82,9 +82,9 @@ def convert(given: Given, ranks: int | None = None) -> Converted:
     return Converted(tree, remarks, ranks)
 
 
-def _sampler_of_several(given: Given, known: dict[str, Any], remarks: list[Remark]) -> None:
-    """How a script takes turns with several data sets, if it does not say so."""
-    if len(given.data) > 1 and "multi_dataset_batch_sampler" not in known:
+def _sampler_of_several(known: dict[str, Any], remarks: list[Remark]) -> None:
+    """How sentence-transformers takes turns with several data sets, if nothing is said."""
+    if "multi_dataset_batch_sampler" not in known:
         known["multi_dataset_batch_sampler"] = "proportional"
         why = "not given: their default, one data set a batch; homogeneous, and sts tasks in every step"
         remarks.append(Remark("multi_dataset_batch_sampler", "proportional", "differs", "loss.balance", why))
@@ -109,7 +109,7 @@ def _direct(tree: dict[str, Any], known: Mapping[str, Any], table: Mapping[str, 
 # Arguments with a key that `sections.py` and `tasks.py` fill in.
 _SET_ELSEWHERE = {
     "scale", "model_name_or_path", "pooling_mode",
-    "run_name", "sentence_pooling_method", "pooling", "normalize_embeddings", "normalize",
+    "run_name", "sentence_pooling_method", "pooling", "normalize_embeddings", "normalize", "normlized",
     "use_mrl", "mrl_dims", "use_flash_attn", "sub_batch_size", "mini_batch_size", "gc_q_chunk_size", "gc_p_chunk_size",
     "fp16", "bf16", "dtype", "num_train_epochs", "max_steps", "warmup_steps", "adam_beta1", "adam_beta2", "deepspeed",
     "save_strategy", "eval_strategy", "evaluation_strategy", "overwrite_output_dir", "metric_for_best_model",

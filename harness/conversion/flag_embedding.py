@@ -19,12 +19,13 @@ FLAG_EMBEDDING: tuple[Row, ...] = (
     Row(
         "train_data",
         "task.path",
-        "one task per path; their rows are read as they are",
+        "all files are one task, or one each with same_dataset_within_batch; their rows are read as they are",
     ),
     Row(
         "train_group_size",
         "task.negatives.per_query",
-        "one less: the first negatives of each list; a short list is not filled up",
+        "one less: the first negatives of each list, where they are drawn anew every epoch there; a short list is not "
+        "filled up",
     ),
     Row("query_max_len", "model.query_max_length", value=int),
     Row("passage_max_len", "model.document_max_length", value=int),
@@ -35,20 +36,25 @@ FLAG_EMBEDDING: tuple[Row, ...] = (
         harmless=(100000000,),
     ),
     Row("query_instruction_for_retrieval", "task.prompts.query"),
-    Row("query_instruction_format", "task.prompts.query", "applied here: the prompt is written out"),
+    Row(
+        "query_instruction_format",
+        "task.prompts.query",
+        "applied here: the prompt is written out, also that of rows if all of a file have the same",
+    ),
     Row("passage_instruction_for_retrieval", "task.prompts.document"),
     Row("passage_instruction_format", "task.prompts.document", "applied here: the prompt is written out"),
     Row(
         "knowledge_distillation",
         "task.loss",
-        "[info_nce, kl]; kl needs pos_scores and neg_scores in every row",
+        "[info_nce, kl]; kl needs pos_scores and neg_scores in every row; a file without them has info_nce alone with "
+        "same_dataset_within_batch",
         harmless=(False,),
     ),
     Row("kd_loss_type", "task.loss", "kl_div is kl; m3_kd_loss has no counterpart"),
     Row(
         "same_dataset_within_batch",
         "loss.balance",
-        "true is homogeneous: one retrieval task a step; false is cbb: all of them",
+        "true: a task per file and homogeneous, one of them a step, drawn by their rows; false: all files are one task",
     ),
     Row("small_threshold", none="small sets are not merged; give them a small quota", harmless=(0,)),
     Row("drop_threshold", none="no set is dropped", harmless=(0,)),
@@ -62,6 +68,12 @@ FLAG_EMBEDDING: tuple[Row, ...] = (
     Row("fix_position_embedding", none="all weights are trained", harmless=(False,)),
     Row("sentence_pooling_method", "model.pooling"),
     Row("normalize_embeddings", "model.normalize", "losses use the cosine either way; this is for the exported model"),
+    Row("normlized", "model.normalize", "the name in FlagEmbedding 1.2; losses use the cosine either way"),
+    Row("unified_finetuning", none="dense vectors only: BGE-M3's sparse and multi-vector parts are not trained"),
+    Row("use_self_distill", none="it teaches BGE-M3's three kinds of vectors each other; there is one here"),
+    Row("self_distill_start_step", none="see use_self_distill"),
+    Row("fix_encoder", none="all weights are trained", harmless=(False,)),
+    Row("colbert_dim", none="one vector per text", harmless=(-1,)),
     Row("sub_batch_size", "training.micro_batch_tokens", "found by itself; memory does not grow with the quota"),
     Row("use_mrl", "model.matryoshka_dims", harmless=(False,)),
     Row("mrl_dims", "model.matryoshka_dims"),
@@ -81,4 +93,5 @@ FLAG_EMBEDDING: tuple[Row, ...] = (
 DEFAULTS = {  # of arguments that are not given, where ours is another
     "train_group_size": 8, "query_max_len": 32, "passage_max_len": 128, "temperature": 0.02,
     "sentence_pooling_method": "cls", "negatives_cross_device": False, "per_device_train_batch_size": 8,
+    "normalize_embeddings": True,
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +17,19 @@ Trainer = Literal["FlagEmbedding", "sentence-transformers", "Tevatron"]
 TRAINERS: tuple[Trainer, ...] = ("FlagEmbedding", "sentence-transformers", "Tevatron")
 _PROGRAMS = ("torchrun", "deepspeed", "accelerate", "python", "python3")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_BEFORE_ASSIGNMENTS = ("export", "declare", "local", "readonly")
+_MODEL = frozenset({"--model_name_or_path", "--model-name-or-path"})
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)\}?")
 _RANKS = ("--nproc_per_node", "--nproc-per-node", "--num_gpus", "--num_processes", "--num_accelerators")
+
+_PAGE = "docs/coming_from.md, Around FlagEmbedding's training"
+_INSTEAD = {  # part of a script's or module's name → what does its work here
+    "hn_mine": f"harness mine does its work: {_PAGE}",
+    "add_reranker_score": f"harness mine --cross-encoder scores: {_PAGE}",
+    "flagembedding.evaluation": f"harness evaluate does its work: {_PAGE}",
+    "finetune.reranker": "cross-encoders are not trained here: docs/index.md, What it does not do",
+    "flagembedding.reranker": "cross-encoders are not trained here: docs/index.md, What it does not do",
+}
 
 
 @dataclass(slots=True)
@@ -55,7 +66,10 @@ def read_given(words: list[str], trainer: Trainer | None) -> Given:
             from harness.conversion.script.reader import of_script
 
             return of_script(text, path)
-        return _of_command(_words_of_shell(text), str(path), trainer)
+        words, others = _training_command(_commands_of_shell(text), str(path))
+        given = _of_command(words, str(path), trainer)
+        given.unread += others
+        return given
     return _of_command(words if len(words) > 1 else shlex.split(words[0]), "command line", trainer)
 
 
@@ -93,27 +107,76 @@ def _of_json(text: str, path: Path, trainer: Trainer | None) -> Given:
             "recipe takes it as it is: deepspeed: PATH, without what the recipe owns"
         )
     found = trainer_of("", tree, str(path), trainer)
-    losses = tree.pop("loss", [])
+    losses = tree.pop("loss", []) if found == "sentence-transformers" else []
     return Given(found, tree, losses=[losses] if isinstance(losses, str) else list(losses))
 
 
-def _words_of_shell(text: str) -> list[str]:
-    """The words of a shell script's command, with the variables that the script itself sets put in."""
+def _commands_of_shell(text: str) -> list[list[str]]:
+    """The words of a shell script's commands, with the variables that the script itself sets put in."""
+    variables: dict[str, str] = {}
+    commands: list[list[str]] = []
+    for line in _logical_lines(text):
+        words: list[str] = []
+        for token in line:
+            assigned = _ASSIGNMENT.fullmatch(token)
+            if assigned and all(word in _BEFORE_ASSIGNMENTS for word in words):
+                variables[assigned[1]] = _put_in(assigned[2], variables)
+            elif "$" in token:
+                words += _split(_put_in(token, variables))
+            else:
+                words.append(token)
+        commands.append(words)
+    return commands
+
+
+def _logical_lines(text: str) -> Iterator[list[str]]:
+    """The words of each line; a quoted text, and a line that ends in a backslash, go on in the next."""
+    pending: list[str] = []
+    quote = ""  # the one that is open
+    for line in text.replace("\\\n", " ").splitlines():
+        pending.append(line)
+        if quote and quote not in line:  # reading it all again at every line would take the square of their number
+            continue
+        lexer = shlex.shlex("\n".join(pending), posix=True)
+        lexer.whitespace_split = True
+        try:
+            words = list(lexer)
+        except ValueError:
+            quote = str(vars(lexer)["state"] or "")  # the character that it waits for
+            continue
+        yield words
+        pending, quote = [], ""
+    _split("\n".join(pending))
+
+
+def _split(text: str) -> list[str]:
     try:
-        tokens = shlex.split(text.replace("\\\n", " "), comments=True)
+        return shlex.split(text)
     except ValueError as error:
         raise ValueError(f"got a shell script that cannot be read ({error}), expected closed quotes") from None
-    variables: dict[str, str] = {}
-    words: list[str] = []
-    for token in tokens:
-        assigned = _ASSIGNMENT.fullmatch(token)
-        if assigned and (not words or words[-1] not in ("--",)) and not token.startswith("-"):
-            variables[assigned[1]] = _put_in(assigned[2].replace("\\", " "), variables)
-        elif "$" in token:
-            words += shlex.split(_put_in(token, variables))
-        else:
-            words.append(token)
-    return words
+
+
+def _training_command(commands: list[list[str]], where: str) -> tuple[list[str], list[str]]:
+    """(the words of the command that trains, what is to be said of others).
+
+    Raises:
+        ValueError: several train, or none.
+    """
+    distinct: list[list[str]] = []
+    for words in commands:
+        start = next((i for i, word in enumerate(words) if Path(word).name in _PROGRAMS), None)
+        if start is not None and words[start:] not in distinct:
+            distinct.append(words[start:])
+    if not distinct:  # arguments alone
+        return [word for words in commands for word in words], []
+    training = [words for words in distinct if _MODEL.intersection(word.partition("=")[0] for word in words)]
+    if len(training) > 1:
+        names = "; ".join(" ".join(words)[:60] for words in training)
+        raise ValueError(
+            f"{where}: got {len(training)} commands that train ({names}), expected one; convert each alone"
+        )
+    chosen = (training or distinct)[0]
+    return chosen, [f"{' '.join(words)[:80]}: another command, not converted" for words in distinct if words != chosen]
 
 
 def _put_in(text: str, variables: Mapping[str, str]) -> str:
@@ -130,9 +193,21 @@ def _of_command(words: list[str], where: str, trainer: Trainer | None) -> Given:
     module = next((i for i, word in enumerate(words) if word in ("-m", "--module") or word.endswith(".py")), None)
     first = 0 if module is None else module + (2 if words[module] in ("-m", "--module") else 1)
     name = "" if module is None else words[min(first - 1, len(words) - 1)]
+    _check_trains_embeddings(name, where)
     arguments = _arguments(words[first:], where)
     found = trainer_of(name, arguments, where, trainer)
     return Given(found, arguments, _ranks(words[:first]))
+
+
+def _check_trains_embeddings(name: str, where: str) -> None:
+    """Refuse what is no training of embeddings.
+
+    Raises:
+        ValueError: names the command that does it here.
+    """
+    for part, instead in _INSTEAD.items():
+        if part in name.lower():
+            raise ValueError(f"{where}: got {name}, expected a command that trains embeddings; {instead}")
 
 
 def _arguments(words: list[str], where: str) -> dict[str, Any]:

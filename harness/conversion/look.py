@@ -6,56 +6,62 @@ positive, all others are negatives; a column called label, labels, score or scor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from harness.conversion.table import Remark
 from harness.data.source.facts import ReadSettings
-from harness.data.source.files import BadRow, read_rows
+from harness.data.source.files import BadRow, Row, read_rows
 from harness.data.source.formats import read_formatted_rows
 from harness.data.source.validation import validate
 from harness.types import Example
 
-_ROWS_LOOKED_AT = 20
+ROWS_LOOKED_AT = 20  # of a file or folder
 _LABELS = ("label", "labels", "score", "scores")
 _FIRST = ("anchor", "query", "question", "sentence1", "text1", "sentence_A", "premise")
 
 
-def look(task: dict[str, Any], by_order: bool, remarks: list[Remark]) -> list[str]:
-    """Look at a task's data. by_order: as sentence-transformers, whose negatives are all in use.
+def look(task: dict[str, Any], remarks: list[Remark], by_order: bool = False) -> list[str]:
+    """Look at each file or folder of a task. by_order: as sentence-transformers, whose negatives are all in use.
 
     Returns: the columns that hold texts, in their order; none if the data is not here.
 
     Raises:
         ValueError: its columns cannot be read.
     """
-    path, key = task["path"], "tasks.NAME.path"
-    if not isinstance(path, str) or not Path(path).exists():
-        why = "not found from here; it is not looked at"
-        if by_order and task["kind"] == "retrieval":
-            why += "; negatives.per_query is as many negatives as a row has, by default 0"
-        remarks.append(Remark("train_data", path, "differs", key, why))
-        return []
-    columns = _columns(path, task)
-    if by_order and task["kind"] != "classification" and isinstance(_first_rows(path, task)[1], BadRow):
-        _name_columns(path, task, columns, remarks)
-    line, row = _first_rows(path, task)
-    if isinstance(row, BadRow):
-        remarks.append(
-            Remark(
-                "train_data", f"{path}:{line}", "differs", key, f"{row.field}: got {row.got}, expected {row.expected}"
-            )
-        )
-    elif by_order and task["kind"] == "retrieval" and row:
-        _use_all_negatives(task, row, columns, remarks)
+    paths = [task["path"]] if isinstance(task["path"], str) else task["path"]
+    here = [path for path in paths if Path(path).exists()]
+    for path in paths:
+        if path not in here:
+            why = "not found from here; it is not looked at"
+            if by_order and task["kind"] == "retrieval":
+                why += "; negatives.per_query is as many negatives as a row has, by default 0"
+            remarks.append(Remark("train_data", path, "differs", "tasks.NAME.path", why))
+    columns = _columns(here[0], task) if here else []
+    if by_order and here and task["kind"] != "classification":
+        _name_columns(here, task, columns, remarks)
+    rows: list[Example] = []
+    for path in here:
+        line, found = _first_rows(path, task)
+        if isinstance(found, BadRow):
+            why = f"{found.field}: got {found.got}, expected {found.expected}"
+            remarks.append(Remark("train_data", f"{path}:{line}", "differs", "tasks.NAME.path", why))
+        else:
+            rows += found
+    if by_order and task["kind"] == "retrieval" and rows:
+        _use_all_negatives(task, rows, columns, remarks)
     return columns
 
 
+def rows_that_are_read(path: str, split: str = "train") -> Iterator[Row]:
+    """The rows of a file or folder as they lie there, without those that cannot be read."""
+    return (row for _, row in read_rows(path, split) if not isinstance(row, BadRow))
+
+
 def _columns(path: str, task: Mapping[str, Any]) -> list[str]:
-    rows = (row for _, row in read_rows(path, task.get("split") or "train") if not isinstance(row, BadRow))
-    return [name for name in next(rows, {}) if name not in _LABELS]
+    return [name for name in next(rows_that_are_read(path, task.get("split") or "train"), {}) if name not in _LABELS]
 
 
 def _first_rows(path: str, task: Mapping[str, Any]) -> tuple[int, list[Example] | BadRow]:
@@ -63,7 +69,7 @@ def _first_rows(path: str, task: Mapping[str, Any]) -> tuple[int, list[Example] 
     columns = {key: names if isinstance(names, str) else tuple(names) for key, names in task.get("columns", {}).items()}
     rows = read_formatted_rows(path, task.get("split") or "train", task["kind"], ReadSettings(columns))
     examples: list[Example] = []
-    for line, row in islice(rows, _ROWS_LOOKED_AT):
+    for line, row in islice(rows, ROWS_LOOKED_AT):
         example = row if isinstance(row, BadRow) else validate(line, row.columns, row.row_format)
         if isinstance(example, BadRow):
             return line, example
@@ -72,24 +78,26 @@ def _first_rows(path: str, task: Mapping[str, Any]) -> tuple[int, list[Example] 
     return 0, examples
 
 
-def _name_columns(path: str, task: dict[str, Any], columns: list[str], remarks: list[Remark]) -> None:
-    """Say in `columns` what the places of columns say there, if the rows can be read so."""
+def _name_columns(here: Sequence[str], task: dict[str, Any], columns: list[str], remarks: list[Remark]) -> None:
+    """Say in `columns` what the places of columns say there, if the rows can be read so and not by their names."""
     places = ("query", "positive") if task["kind"] == "retrieval" else ("text1", "text2")
-    if len(columns) < 2 or (task["kind"] == "sts" and len(columns) > 2):
+    if _can_be_read(here, task) or len(columns) < 2 or (task["kind"] == "sts" and len(columns) > 2):
         return
-    task["columns"] = {ours: name for ours, name in zip(places, columns, strict=False) if ours != name}
+    named: dict[str, Any] = {ours: name for ours, name in zip(places, columns, strict=False) if ours != name}
     if columns[2:]:
-        task["columns"]["negative"] = columns[2:]
+        named["negative"] = columns[2:]
     try:
-        found = _first_rows(path, task)[1]
+        if not _can_be_read(here, {**task, "columns": named}):
+            return
     except ValueError:
-        found = None
-    if not isinstance(found, list):
-        del task["columns"]
         return
-    remarks.append(
-        Remark("train_data", path, "differs", "tasks.NAME.columns", f"columns {', '.join(columns)}, by their order")
-    )
+    task["columns"] = named
+    why = f"columns {', '.join(columns)}, by their order"
+    remarks.append(Remark("train_data", task["path"], "differs", "tasks.NAME.columns", why))
+
+
+def _can_be_read(paths: Sequence[str], task: Mapping[str, Any]) -> bool:
+    return not any(isinstance(_first_rows(path, task)[1], BadRow) for path in paths)
 
 
 def _use_all_negatives(task: dict[str, Any], rows: list[Example], columns: list[str], remarks: list[Remark]) -> None:

@@ -59,7 +59,7 @@ def model_section(known: Mapping[str, Any], trainer: Trainer, remarks: list[Rema
         _what_the_folder_says(model, known, remarks)
     if known.get("use_flash_attn"):
         model["attention"] = "flash_attention_2"
-    for name in ("normalize_embeddings", "normalize"):
+    for name in ("normalize_embeddings", "normalize", "normlized"):
         if name in known:
             model["normalize"] = bool(known[name])
     if known.get("use_lora") or known.get("lora"):
@@ -129,14 +129,40 @@ def batch_and_steps(known: Mapping[str, Any], tasks: list[dict[str, Any]], remar
     tree: dict[str, Any] = {"training": training}
     if len(tasks) > 1:
         tree["loss"] = {"balance": _balance(known)}
-        if tree["loss"]["balance"] != "alternate":  # one batch for all: their parts of it are as large as they are
-            tree["data"] = {"batch": max(tasks[0]["quota"], len(tasks))}
-            for task in tasks:
-                del task["quota"]
-                task["share"] = "auto"
+        if tree["loss"]["balance"] != "alternate":
+            tree["data"] = {"batch": _divided(tasks, remarks)}
+            if "epochs" in training and (largest := _largest(tasks)) is not None:
+                training["epoch_of"] = largest
     _temperatures(tree, tasks)
     _intervals(tree, known)
     return tree
+
+
+def _largest(tasks: list[dict[str, Any]]) -> str | None:
+    """The task with the largest files, whose share is rounded least: an epoch of it is nearest to one of all data.
+
+    None: a file is not here.
+    """
+    files = [[Path(path) for path in _listed(task["path"])] for task in tasks]
+    if not all(file.is_file() for of_task in files for file in of_task):
+        return None
+    sizes = [sum(file.stat().st_size for file in of_task) for of_task in files]
+    return str(tasks[sizes.index(max(sizes))]["name"])
+
+
+def _divided(tasks: list[dict[str, Any]], remarks: list[Remark]) -> int:
+    """`data.batch`: the batch, of which each task gets a share by the rows of its data.
+
+    A step would hold the sum of the quotas, also where it holds one task only (homogeneous).
+    """
+    given = tasks[0]["quota"]
+    batch = max(given, len(tasks))
+    raised = f" (raised from {given}, which is less than one each)" if batch > given else ""
+    why = f"{len(tasks)} tasks share the examples of a step by their rows, in whole examples, at least one each{raised}"
+    for i, task in enumerate(tasks):
+        tasks[i] = {"share" if key == "quota" else key: "auto" if key == "quota" else task[key] for key in task}
+    remarks.append(Remark("data.batch", batch, "differs", "data.batch", why))
+    return batch
 
 
 def _precision(known: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 | kind | files |
 | --- | --- |
 | retrieval | folder: corpus.jsonl `_id, title, text`; queries.jsonl `_id, text`; qrels/test.tsv (or the only .tsv) |
+| | folder: corpus.jsonl `id, title, text`; test_queries.jsonl `id, text`; test_qrels.jsonl `qid, docid, relevance` |
 | reranking | file: `query, positive, negative` (positive and negative: a text or a list of texts) |
 | sts | file: `text1, text2, score` (or sentence1, sentence2) |
 | classification | folder: a train and a test file of `text, label` |
@@ -65,7 +66,8 @@ def _unknown_layout(path: Path) -> str:
     children = joined_in_short(sorted(child.name for child in path.iterdir())[:8]) if path.is_dir() else path.name
     folders = ", ".join(kind.folder for kind in KINDS.values() if kind.folder)
     files = "; ".join(f"{kind}: {names}" for kind, names in columns.items())
+    plain = [suffix for suffix in FILE_SUFFIXES if suffix.count(".") == 1]
     return (
         f"{path}: got {children or 'an empty folder'}, expected {folders}, or a file ending in "
-        f"{', '.join(FILE_SUFFIXES)} ({files})"
+        f"{', '.join(plain)}, or one of them packed ({files})"
     )

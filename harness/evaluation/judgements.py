@@ -52,6 +52,32 @@ def judgements_file(folder: Path) -> Path:
     raise ValueError(f"{place}: got {names}, expected test.tsv or a single file ({', '.join(dict.fromkeys(suffixes))})")
 
 
+def files_of_split(folder: Path) -> tuple[Path, Path] | None:
+    """(queries, judgements) as FlagEmbedding's evaluator names them, SPLIT_queries.jsonl and SPLIT_qrels.jsonl.
+
+    The split is test, or the only one; None: there are no such queries.
+
+    Raises:
+        ValueError: several splits without one called test, or no judgements beside the queries.
+    """
+    found = {
+        file.name.partition("_queries.")[0]: file
+        for file in sorted(folder.glob("*_queries.*"))
+        if file.name.partition("_queries")[2] in FILE_SUFFIXES
+    }
+    if not found:
+        return None
+    if "test" not in found and len(found) > 1:
+        names = ", ".join(file.name for file in found.values())
+        raise ValueError(f"{folder}: got {names}, expected test_queries.jsonl or a single split")
+    split = "test" if "test" in found else next(iter(found))
+    places = (folder / f"{split}_qrels{suffix}" for suffix in dict.fromkeys((*FILE_SUFFIXES, *TEXT_SUFFIXES)))
+    judgements = next((place for place in places if place.is_file()), None)
+    if judgements is None:
+        raise ValueError(f"{folder}: got {found[split].name} alone, expected {split}_qrels.jsonl beside it")
+    return found[split], judgements
+
+
 def read_judgements(file: Path, queries: Collection[str], known: KnownDocuments) -> tuple[Qrels, Counts]:
     """The grades of the known queries, and what was counted.
 

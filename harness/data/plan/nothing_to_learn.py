@@ -22,7 +22,10 @@ CHUNK_ROWS = 1 << 20
 LOOKED_AT_QUERIES, LOOKED_AT_STEPS = 8192, 64  # of the plan, at most; an epoch at most
 LOOKED_AT_TEXTS = 1 << 18  # of the plan: no further step is planned after so many, which takes less than a second
 _NEARLY_ALL = 0.9  # of the rows
-_SAME_QUERY = "all {:,} rows have the same query, so it has no negatives but its own; give more data"
+_SAME_QUERY = (
+    "all {:,} rows have the same query after its prompt and the cut to query_max_length, so it has no negatives but "
+    "its own; give more data, or raise the length"
+)
 
 
 def nothing_to_learn(tasks: Sequence[Task], *, seed: int, balance: Balance, num_steps: int) -> list[str]:

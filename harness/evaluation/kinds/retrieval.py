@@ -17,7 +17,7 @@ from harness import comm, rank0
 from harness.data.ragged import expand_ranges
 from harness.evaluation.corpus import Corpus, IdentifiedText, identified_texts, open_corpus
 from harness.evaluation.counts import Counts, only_nonzero, unused_columns
-from harness.evaluation.judgements import Qrels, judgements_file, read_judgements
+from harness.evaluation.judgements import Qrels, files_of_split, judgements_file, read_judgements
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.evaluation.kinds.trec import mean_scores, trec_values
 from harness.evaluation.quantised import binary_codes, signs
@@ -60,12 +60,15 @@ class Retrieval(Kind[RetrievalData]):
     data_type = RetrievalData
     unit = "queries"
     metrics = _MEASURES
-    folder = "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/)"
+    folder = "a BEIR folder (corpus.jsonl, queries.jsonl, qrels/), FlagEmbedding's (corpus, test_queries, test_qrels)"
 
     def files(self, path: Path) -> tuple[Path, ...] | None:
         """(corpus, queries, judgements)."""
         corpus, queries = file_called(path, "corpus"), file_called(path, "queries")
-        return (corpus, queries, judgements_file(path)) if corpus and queries else None
+        if corpus and queries:
+            return corpus, queries, judgements_file(path)
+        of_split = files_of_split(path) if corpus else None
+        return (corpus, *of_split) if corpus and of_split else None
 
     def load(self, corpus: Path, queries: Path, judgements: Path, cache: str | None = None) -> RetrievalData:
         """Read the data. A query that is a document (same id, same text) gets no credit for finding itself.

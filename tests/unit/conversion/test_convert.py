@@ -71,16 +71,18 @@ def test_a_shell_script_of_flag_embedding_becomes_a_recipe(tmp_path: Path, data:
     found = converted(tmp_path, "run.sh", FLAG_EMBEDDING.format(data=data[0], data_own=data[1]))
     tree = found.tree
     assert found.ranks == 4
+    # A step of theirs is 16 rows of one file: a quota of 16 each would be steps of 32 here.
+    assert tree["data"] == {"batch": 16}
     assert [(task["path"], task["share"]) for task in tree["tasks"]] == [(data[0], "auto"), (data[1], "auto")]
-    assert tree["data"] == {"batch": 16}  # one batch, of 4 ranks * 2 examples * 2 accumulated, and not one per task
     assert [task["negatives"] for task in tree["tasks"]] == [{"per_query": 7}, {"scope": "own", "per_query": 7}]
     assert tree["tasks"][0]["prompts"] == {"query": "Represent this: "}
     assert tree["model"] == {
         "name_or_path": "BAAI/bge-base-zh-v1.5", "pooling": "last", "max_length": 256, "query_max_length": 64,
-        "document_max_length": 256, "gradient_checkpointing": True,
+        "document_max_length": 256, "normalize": True, "gradient_checkpointing": True,
     }  # fmt: skip
     assert tree["training"] == {
-        "epochs": 2.0, "weight_decay": 0.0, "learning_rate": 1e-5, "precision": "bf16", "warmup_ratio": 0.1
+        "epochs": 2.0, "weight_decay": 0.0, "learning_rate": 1e-5, "precision": "bf16", "warmup_ratio": 0.1,
+        "epoch_of": "a",
     }  # fmt: skip
     assert tree["loss"] == {"balance": "homogeneous", "temperature": 0.03}
     assert (tree["deepspeed"], tree["output"], tree["checkpoint"]) == ("zero1", "./test_encoder", {"every": 1000})
@@ -88,6 +90,43 @@ def test_a_shell_script_of_flag_embedding_becomes_a_recipe(tmp_path: Path, data:
     assert "did you mean warmup_steps?" in str(next(r for r in found.remarks if r.argument == "warmup_stepz"))
     assert said(found)["cache_dir"] == "none"
     assert said(found)["negatives_cross_device"] == "differs"  # not given: their default
+
+
+ECHOED = r"""
+num_gpus=2  # don't count on more
+data_args="\\
+    --train_data d.jsonl \\
+    --query_instruction_for_retrieval 'Find the answer' \\
+    --query_instruction_format 'Instruct: {}\\nQuery: {}' \\
+"
+cmd="torchrun --nproc_per_node $num_gpus \\
+    -m FlagEmbedding.finetune.embedder.decoder_only.base \\
+    --model_name_or_path m $data_args \\
+    --kd_loss_type kl_div \\
+"
+echo $cmd
+eval $cmd
+"""
+
+
+def test_a_command_that_a_script_echoes_and_evaluates_is_read_once_as_the_shell_reads_it(tmp_path: Path) -> None:
+    """FlagEmbedding's own examples do both; a backslash before n in their format is a line break and no blank."""
+    found = converted(tmp_path, "run.sh", ECHOED.replace("\\\\", "\\"))
+    assert found.ranks == 2
+    assert found.tree["tasks"][0]["prompts"] == {"query": "Instruct: Find the answer\nQuery: "}
+    assert "nproc_per_node" not in said(found)
+    assert next(r.value for r in found.remarks if r.argument == "kd_loss_type") == "kl_div"
+
+
+def test_a_script_that_mines_and_then_trains_gives_the_training(tmp_path: Path) -> None:
+    mining = "python hn_mine.py --embedder_name_or_path m --input_file a.jsonl\n"
+    training = "torchrun -m FlagEmbedding.x --model_name_or_path {} --train_data d.jsonl\n"
+    found = converted(tmp_path, "run.sh", mining + training.format("m"))
+    assert found.tree["tasks"][0]["path"] == "d.jsonl"
+    assert any("hn_mine.py" in str(remark) and "not converted" in str(remark) for remark in found.remarks)
+    (tmp_path / "two.sh").write_text(training.format("m") + training.format("n"))
+    done = invoke("convert", str(tmp_path / "two.sh"))
+    assert (done.exit_code, "got 2 commands that train" in done.output) == (2, True)
 
 
 def test_a_training_script_is_read_and_not_run(tmp_path: Path) -> None:
@@ -132,6 +171,25 @@ def test_arguments_as_json_and_a_command_line_of_tevatron(tmp_path: Path, data: 
     assert said(found)["grad_cache"] == "none"
 
 
+def test_several_data_sets_of_sentence_transformers_share_its_batch(tmp_path: Path) -> None:
+    """A batch of theirs is of one data set, drawn by size, also where the sampler is not named."""
+    arguments = {"model_name_or_path": "m", "train_data": ["o/a", "o/b"], "loss": "MultipleNegativesRankingLoss"}
+    found = converted(tmp_path, "arguments.json", json.dumps(arguments), trainer="sentence-transformers", ranks=4)
+    assert (found.tree["data"], found.tree["loss"]["balance"]) == ({"batch": 32}, "homogeneous")
+    assert [task["share"] for task in found.tree["tasks"]] == ["auto", "auto"]
+    arguments["multi_dataset_batch_sampler"] = "round_robin"
+    found = converted(tmp_path, "arguments.json", json.dumps(arguments), trainer="sentence-transformers", ranks=4)
+    assert (found.tree["loss"]["balance"], [task["quota"] for task in found.tree["tasks"]]) == ("alternate", [32, 32])
+
+
+def test_a_loss_is_of_sentence_transformers_only(tmp_path: Path) -> None:
+    """Other trainers have no such argument: said to be converted, it would be converted into nothing."""
+    arguments = {"model_name_or_path": "m", "train_data": "d.jsonl", "loss": "CoSENTLoss"}
+    found = converted(tmp_path, "arguments.json", json.dumps(arguments), trainer="FlagEmbedding")
+    assert "loss CoSENTLoss: no counterpart: unknown here" in "\n".join(map(str, found.remarks))
+    assert "loss" not in found.tree["tasks"][0]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
@@ -141,6 +199,7 @@ def test_arguments_as_json_and_a_command_line_of_tevatron(tmp_path: Path, data: 
         ("x.py", "x = 1", "got no SentenceTransformer, no loss and no training arguments"),
         ("x.py", "x = (", "expected Python"),
         ("x.sh", "echo hello", "got no command"),
+        ("x.sh", 'echo "open\n' + "a=1 # more\n" * 4000, "expected closed quotes"),  # in the time of one reading
         ("x.sh", "torchrun -m FlagEmbedding.x --train_data d", "model_name_or_path: got none"),
         ("x.sh", "torchrun -m FlagEmbedding.x --model_name_or_path m", "train_data: got none"),
         ("x.sh", "torchrun -m FlagEmbedding.x --train_data $DATA --model_name_or_path m", "a variable that is not set"),

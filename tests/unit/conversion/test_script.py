@@ -132,6 +132,25 @@ SentenceTransformerTrainer(model=model, train_dataset=data, loss=losses.{loss}(m
         assert task(found, 0, "negatives") == {"negatives": {"per_query": 1}}
 
 
+def test_every_file_of_a_data_set_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several files are one task: columns and negatives have to be those of all of them."""
+    write_jsonl(tmp_path / "a.jsonl", [{"left": "q", "right": "p", "bad": "n"}])
+    write_jsonl(tmp_path / "b.jsonl", [{"left": "q", "right": "p", "bad": "n"}, {"left": "q", "right": 3, "bad": "n"}])
+    text = """
+data = load_dataset("json", data_files=["a.jsonl", "b.jsonl", "away.jsonl"], split="train")
+SentenceTransformerTrainer(model=model, train_dataset=data, loss=losses.MultipleNegativesRankingLoss(model))
+"""
+    broken = of_script(tmp_path, text, monkeypatch)
+    assert "away.jsonl: differs (tasks.NAME.path): not found from here" in said(broken)
+    assert "b.jsonl:1: differs" in said(broken)  # no names fit all files, so none are given
+    write_jsonl(tmp_path / "b.jsonl", [{"left": "q", "right": "p", "bad": "n"}])
+    found = of_script(tmp_path, text, monkeypatch)
+    assert task(found, 0, "path", "columns", "negatives") == {
+        "path": ["a.jsonl", "b.jsonl", "away.jsonl"],
+        "columns": {"query": "left", "positive": "right", "negative": ["bad"]}, "negatives": {"per_query": 1},
+    }  # fmt: skip
+
+
 def test_lengths_prompts_and_pooling_are_those_of_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`model.max_seq_length = 128` was passed over, and so was a model that is put together from modules."""
     write_jsonl(tmp_path / "rows.jsonl", TRIPLETS)

@@ -11,7 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from harness.evaluation.datasets import load_evaluation_data
 from harness.evaluation.judgements import judgements_file, read_judgements
+from harness.evaluation.kinds.retrieval import RetrievalData
+from tests.tiny import write_jsonl
 
 QUERIES = {"q1": "x", "q2": "y", "7": "z"}
 
@@ -117,3 +120,31 @@ def test_judgements_may_lie_beside_the_corpus(tmp_path: Path) -> None:
     (tmp_path / "qrels.tsv").unlink()
     with pytest.raises(ValueError, match=r"qrels: got no judgements, expected test\.tsv or a single file"):
         judgements_file(tmp_path)
+
+
+def flag_embedding(folder: Path, split: str = "test") -> Path:
+    """The folder that FlagEmbedding's evaluator reads (`--dataset_dir`)."""
+    documents = [{"id": "d1", "title": "", "text": "water"}, {"id": "d2", "title": "", "text": "stone"}]
+    write_jsonl(folder / "corpus.jsonl", documents)
+    write_jsonl(folder / f"{split}_queries.jsonl", [{"id": "q1", "text": "what flows"}])
+    write_jsonl(folder / f"{split}_qrels.jsonl", [{"qid": "q1", "docid": "d1", "relevance": 1}])
+    return folder
+
+
+@pytest.mark.parametrize("split", ["test", "dev"])
+def test_a_folder_of_flag_embeddings_evaluator_is_retrieval(tmp_path: Path, split: str) -> None:
+    """Its users have such folders; renaming three files is no work for them to do."""
+    data = load_evaluation_data(flag_embedding(tmp_path, split))
+    assert isinstance(data, RetrievalData)
+    assert (data.queries, data.qrels) == ({"q1": "what flows"}, {"q1": {"d1": 1}})
+
+
+def test_of_several_splits_without_a_test_none_is_chosen(tmp_path: Path) -> None:
+    flag_embedding(flag_embedding(tmp_path, "dev"), "val")
+    with pytest.raises(ValueError, match=r"got dev_queries\.jsonl, val_queries\.jsonl, expected test_queries\.jsonl"):
+        load_evaluation_data(tmp_path)
+    flag_embedding(tmp_path)  # now there is one called test
+    assert load_evaluation_data(tmp_path).qrels == {"q1": {"d1": 1}}  # type: ignore[union-attr]
+    (tmp_path / "test_qrels.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"got test_queries\.jsonl alone, expected test_qrels\.jsonl beside it"):
+        load_evaluation_data(tmp_path)

@@ -85,7 +85,7 @@ def test_rows_with_one_query_in_several_spellings_are_one_query(open_):
     (line,) = lines(open_("retrieval", rows, "t", quota=2))
     assert line.startswith("task t: 2 of 2 queries have no negative in a step (negatives.scope task; all rows have the")
     (line,) = lines(open_("retrieval", rows, "own", quota=2, negatives=OWN))
-    assert line.startswith("task own: all 2 rows have the same query, so it has no negatives but its own")
+    assert line.startswith("task own: all 2 rows have the same query after its prompt and the cut")
 
 
 def test_a_quota_above_the_rows_says_how_often_a_row_stands_in_a_step(open_):
