@@ -30,6 +30,7 @@ _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_sc
 
 _from_other_hosts = 0  # see `embedding_bytes_from_other_hosts`
 _before_shutdown: list[Callable[[], None]] = []
+_own_group: object | None = None  # the group that `initialise` has formed
 
 
 def _communicates(function: Function) -> Function:
@@ -49,6 +50,7 @@ def initialise(timeout_minutes: float = 60.0, start_minutes: float = 10.0) -> No
     Raises:
         ValueError: the ranks cannot meet, or some of them have not started in time; the message names them.
     """
+    global _own_group
     if dist.is_initialized():
         return
     single = "RANK" not in os.environ
@@ -66,6 +68,21 @@ def initialise(timeout_minutes: float = 60.0, start_minutes: float = 10.0) -> No
         store = _meet(start_minutes)
     limit = timedelta(minutes=timeout_minutes)
     dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=limit)
+    _own_group = dist.group.WORLD
+
+
+def refuse_group_of_others() -> None:
+    """Raise if this process has a group that `initialise` has not formed: it would be used, and destroyed at the end.
+
+    Raises:
+        ValueError: it has; one line.
+    """
+    if dist.is_initialized() and dist.group.WORLD is not _own_group:
+        raise ValueError(
+            "torch.distributed: got a process group that this process has formed already, expected none, because "
+            "harness forms its own and leaves it at the end; call torch.distributed.destroy_process_group() first, or "
+            "train with ranks=N in processes of their own"
+        )
 
 
 def _meet(minutes: float) -> dist.TCPStore:
@@ -103,10 +120,12 @@ def _call_roll(store: dist.TCPStore, minutes: float) -> None:
 
 def shutdown() -> None:
     """Leave the process group; after it another may be joined, and the environment is what it was before."""
+    global _own_group
     while _before_shutdown:
         _before_shutdown.pop()()
     if dist.is_initialized():
         dist.destroy_process_group()
+    _own_group = None
     take_back_variables()
 
 
