@@ -160,7 +160,7 @@ class Scores(Callback):
 
 
 def test_a_second_call_while_one_runs_is_refused_and_the_next_one_is_not(folder: Path) -> None:
-    """It took the group of the first with it when it ended: from a callback, the next checkpoint failed in DeepSpeed."""
+    """Its end took the group of the first along: the next checkpoint failed inside DeepSpeed."""
     with pytest.raises(ValueError, match=r"^harness: got a call of .* while another one runs in this process"):
         train(recipe(folder, "nested"), callbacks=[Scores(folder / "model")])
     assert "similar" in evaluate(folder / "model", {"similar": PAIRS})
