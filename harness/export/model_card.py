@@ -119,7 +119,7 @@ def _prompts(prompts: ModelPrompts) -> list[str]:
 
 def _scores(scores: Sequence[tuple[str, str, float | None, float | None]]) -> str:
     if not scores:
-        return "No evaluation data was named in the recipe.\n"
+        return "No scores of these weights are recorded.\n"
     rows = [
         (plain(dataset), plain(metric), *("" if value is None else f"{value:.4f}" for value in values))
         for dataset, metric, *values in scores

@@ -170,11 +170,10 @@ def _hub_data(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _scores_of_model(folder: RunFolder, step: int | None, averaged: AveragedWeights | None) -> Mapping[str, Any]:
-    """Those of averaged weights, or those recorded at the last step up to `step`; data set → metric → value."""
+    """Those of averaged weights, or those recorded at this very step; data set → metric → value. Unknown: none."""
     if averaged is not None:
         return averaged.after or {}
-    evaluated = [row["step"] for row in folder.read("evaluation.json", [])]
-    return folder.scores(max((s for s in evaluated if step is None or s <= step), default=0))
+    return {} if step is None else folder.scores(step)
 
 
 def _facts(

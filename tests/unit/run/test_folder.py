@@ -182,6 +182,20 @@ def test_the_published_card_names_no_folder_of_this_machine(tmp_path: Path) -> N
     assert "- changed after step 2: training.learning_rate: 0.001 → 1e-05" in card
 
 
+def test_a_card_shows_the_scores_of_its_own_weights_and_no_others(tmp_path: Path) -> None:
+    """A checkpoint between two evaluations had the scores of the earlier one, be it of the model before training."""
+    folder = run_folder(tmp_path)
+    folder.path.mkdir(parents=True)
+    entries = [{"step": step, "dataset": "faq", "metrics": {"ndcg_at_10": step / 10}} for step in (0, 3)]
+    (folder.path / "evaluation.json").write_text(json.dumps(entries))
+    cards = {step: _model_card(folder, 32, step, inference_prompts(folder.config)) for step in (2, 3, 4, None)}
+    assert "| faq | ndcg_at_10 | 0.0000 | 0.3000 |" in cards[3]
+    assert "model-index" in cards[3]
+    for step in (2, 4, None):
+        assert "No scores of these weights are recorded." in cards[step]
+        assert "model-index" not in cards[step]
+
+
 def test_the_best_step_is_chosen_among_those_with_a_checkpoint_and_a_better_one_that_is_lost_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
