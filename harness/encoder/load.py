@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from harness.encoder.attention.direction import as_adapter_says, with_attention_mask
+from harness.encoder.attention.direction import as_adapter_says, unread_key, with_attention_mask
 from harness.encoder.attention.probe import check_attention_mask
 from harness.encoder.config import ModelConfig
 from harness.encoder.dropout import cheap_dropout_again
@@ -58,6 +58,8 @@ def load_encoder(
     if config.attention != "flash_attention_2":  # which does not run on a CPU, where the model is now
         check_padding(backbone, config.name_or_path)
     _warn_of_another_use(config, layout)
+    if config.attention_mask is None and (line := unread_key(backbone.config)) is not None:
+        _warn(f"{config.name_or_path}: {line}")
     adapter = add_adapter(backbone, config.lora, layout.adapter, seed)
     encoder = Encoder(
         backbone,
