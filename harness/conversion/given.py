@@ -29,6 +29,9 @@ class Given:
     ranks: int | None = None
     losses: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    of_data: list[dict[str, str]] = field(
+        default_factory=list
+    )  # keys of each task beside its path, where they are known
 
 
 def read_given(words: list[str], trainer: Trainer | None) -> Given:

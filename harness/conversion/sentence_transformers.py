@@ -14,7 +14,7 @@ SENTENCE_TRANSFORMERS: tuple[Row, ...] = (
     Row(
         "multi_dataset_batch_sampler", "loss.balance", "proportional: share auto of data.batch; round_robin: alternate"
     ),
-    Row("prompts", "task.prompts", "by role: query and document"),
+    Row("prompts", "task.prompts", "by role: those of the columns of queries and of documents"),
     Row("router_mapping", none="one encoder for both sides"),
     Row("learning_rate_mapping", none="one learning rate", harmless=({},)),
     Row("mini_batch_size", "training.micro_batch_tokens", "tokens, found by itself; every loss is cached here"),

@@ -34,7 +34,7 @@ def tasks_of(given: Given, known: Mapping[str, Any], ranks: int) -> Tasks:
         )
     batch = int(known.get("per_device_train_batch_size", 8)) * ranks * int(known.get("gradient_accumulation_steps", 1))
     losses = [LOSSES_THERE[name] for name in given.losses if name in LOSSES_THERE and not LOSSES_THERE[name].none]
-    names = [plain_name(name, "task") for name in dataset_name(paths)]
+    names = _names(paths, given.of_data)
     tasks, remarks = [], list[Remark]()
     for index, (name, path) in enumerate(zip(names, paths, strict=True)):
         loss = losses[min(index, len(losses) - 1)] if losses else None
@@ -46,12 +46,25 @@ def tasks_of(given: Given, known: Mapping[str, Any], ranks: int) -> Tasks:
             task["negatives"] = _negatives(known, path, loss.negatives if loss else "", remarks)
         _distillation(task, known)
         _instructions(task, known)
+        remarks += _prompts_of_columns(task, known)
         for source, key in (("dataset_config", "config_name"), ("dataset_split", "split"), ("corpus_path", "corpus")):
             if source in known and kind == "retrieval":
                 task[key] = known[source]
+        task |= given.of_data[index] if given.of_data else {}
         remarks += _look(path, kind, task)
         tasks.append({key: value for key, value in task.items() if value not in ({}, None)})
     return tasks, remarks
+
+
+def _names(paths: list[str], of_data: list[dict[str, str]]) -> list[str]:
+    """A name per task; of a data set that is taken in several configurations, with the configuration."""
+    different = list(dict.fromkeys(paths))
+    names = dict(zip(different, dataset_name(different), strict=True))
+    ends = [
+        "".join(f"-{value}" for value in keys.values()) if paths.count(path) > 1 else ""
+        for path, keys in zip(paths, of_data or [{}] * len(paths), strict=True)
+    ]
+    return [plain_name(names[path] + end, "task") for path, end in zip(paths, ends, strict=True)]
 
 
 def _paths(known: Mapping[str, Any]) -> list[str]:
@@ -75,7 +88,8 @@ def _negatives(known: Mapping[str, Any], path: str, implied: str, remarks: list[
         negatives["symmetric"] = True
     if implied == "guide":
         why = (
-            "the guide model is computed in the script: set guide.name_or_path, and guide: true in the task's negatives"
+            "the guide model is computed in the script: set guide.name_or_path, guide: true in the task's negatives, and "
+            "loss.temperature, which is 0.01 there unless the script gives one"
         )
         remarks.append(Remark("guide", None, "differs", "guide", why))
     if implied == "per_query":
@@ -107,6 +121,29 @@ def _instructions(task: dict[str, Any], known: Mapping[str, Any]) -> None:
             prompts[role] = known[prefix]
     if prompts and task["kind"] == "retrieval":
         task["prompts"] = prompts
+
+
+_QUERY_COLUMNS = {"query", "anchor", "question", "sentence1"}
+_DOCUMENT_COLUMNS = {"positive", "document", "passage", "answer", "negative", "sentence2"}
+
+
+def _prompts_of_columns(task: dict[str, Any], known: Mapping[str, Any]) -> list[Remark]:
+    """sentence-transformers' `prompts`: one text, or a text per column, as queries' and documents' prompts."""
+    given = known.get("prompts")
+    if given is None:
+        return []
+    by_column = dict.fromkeys(("query", "positive"), given) if isinstance(given, str) else given
+    sides: dict[str, set[Any]] = {"query": set(), "document": set()}
+    for column, prompt in by_column.items() if isinstance(by_column, Mapping) else ():
+        name = str(column).rstrip("0123456789").rstrip("_") if str(column).startswith("negative") else column
+        side = "query" if name in _QUERY_COLUMNS else "document" if name in _DOCUMENT_COLUMNS else "other"
+        sides.setdefault(side, set()).add(prompt)
+    is_clear = task["kind"] == "retrieval" and "other" not in sides and all(len(texts) < 2 for texts in sides.values())
+    if not is_clear or not all(isinstance(text, str) for texts in sides.values() for text in texts):
+        why = f"not put into task {task['name']}, for they are not one text for queries and one for documents"
+        return [Remark("prompts", None, "differs", "tasks.NAME.prompts", why)]
+    task["prompts"] = {side: text for side, texts in sides.items() for text in texts}
+    return []
 
 
 def _look(path: str, kind: TaskKind, task: Mapping[str, Any]) -> list[Remark]:

@@ -105,6 +105,50 @@ def test_a_training_script_is_read_and_not_run(tmp_path: Path) -> None:
     assert any("logging_steps, line 10: computed (every())" in str(remark) for remark in found.remarks)
 
 
+OF_THEIR_DOCUMENTATION = """
+model = SentenceTransformer("microsoft/mpnet-base")
+model.max_seq_length = 128
+train = load_dataset("sentence-transformers/all-nli", "triplet", split="train[:100000]")
+dev = load_dataset("sentence-transformers/all-nli", "triplet", split="dev")
+own = load_dataset("json", data_files={"train": "own.jsonl", "test": "held_out.jsonl"}).shuffle(seed=1)
+args = SentenceTransformerTrainingArguments("models/nli", max_steps=1000, warmup_steps=0.1,
+    prompts={"anchor": "q: ", "positive": "d: ", "negative_1": "d: "})
+loss = {"nli": losses.MultipleNegativesRankingLoss(model, 30), "own": losses.CoSENTLoss(model, scale=20)}
+SentenceTransformerTrainer(model, args, train_dataset={"nli": train, "own": own["train"]}, eval_dataset=dev, loss=loss)
+"""
+
+
+def test_a_script_as_sentence_transformers_documents_it_trains_on_no_held_out_data(tmp_path: Path) -> None:
+    """Every `load_dataset` was taken for training data, without its configuration; what stands by its place in a call
+    (scale, output_dir), a length set on the model, and prompts were left out without a word."""
+    found = converted(tmp_path, "train.py", OF_THEIR_DOCUMENTATION, ranks=1)
+    nli, own = found.tree["tasks"]
+    assert (nli["path"], nli["config_name"], "split" in nli) == ("sentence-transformers/all-nli", "triplet", False)
+    assert nli["prompts"] == {"query": "q: ", "document": "d: "}
+    assert (own["path"], own["kind"]) == ("own.jsonl", "sts")
+    assert found.tree["output"] == "models/nli"
+    assert found.tree["model"]["max_length"] == 128
+    assert found.tree["training"]["warmup_ratio"] == 0.1  # a share in transformers 5, not a tenth of a step
+    assert found.tree["loss"]["temperature"] == pytest.approx(1 / 30)
+    lines = "\n".join(map(str, found.remarks))
+    for words in (
+        r"all-nli (triplet, split train), line 4: [:100000] of the split: all of it is taken",
+        "all-nli (triplet, split dev), line 5: not trained on there; to score it, name it in evaluation.data",
+        "held_out.jsonl (split test), line 6: not trained on there",
+        "shuffle(...) of data, line 6: not applied",
+        "CoSENTLoss(scale=20), line 9: another loss has 30, which the recipe has for all",
+    ):
+        assert words in lines
+    assert "prompts {" in lines
+
+
+def test_prompts_of_columns_that_are_neither_queries_nor_documents_are_said(tmp_path: Path) -> None:
+    script = OF_THEIR_DOCUMENTATION.replace('"anchor"', '"headline"')
+    found = converted(tmp_path, "train.py", script, ranks=1)
+    assert "prompts" not in found.tree["tasks"][0]
+    assert "prompts: differs (tasks.NAME.prompts): not put into task all-nli" in "\n".join(map(str, found.remarks))
+
+
 def test_arguments_as_json_and_a_command_line_of_tevatron(tmp_path: Path, data: tuple[str, str]) -> None:
     arguments = {"model_name_or_path": "m", "train_data": data[0], "loss": "CoSENTLoss", "max_steps": 5, "scale": 20}
     write_jsonl(Path(data[0]), [{"sentence1": "a", "sentence2": "b", "score": 1.0}])
