@@ -88,8 +88,8 @@ def _negatives(known: Mapping[str, Any], path: str, implied: str, remarks: list[
         negatives["symmetric"] = True
     if implied == "guide":
         why = (
-            "the guide model is computed in the script: set guide.name_or_path, guide: true in the task's negatives, and "
-            "loss.temperature, which is 0.01 there unless the script gives one"
+            "the guide model is computed in the script: set guide.name_or_path, guide: true in the task's negatives, "
+            "and loss.temperature, which is 0.01 there unless the script gives one"
         )
         remarks.append(Remark("guide", None, "differs", "guide", why))
     if implied == "per_query":
