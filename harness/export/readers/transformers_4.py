@@ -2,8 +2,8 @@
 
 Source: transformers 4.51.3 and 4.57.6, `modeling_rope_utils.py`, `configuration_*.py`, `tokenization_auto.py`,
 `tokenization_utils_base.py`, `tokenization_llama_fast.py` (`update_post_processor`); run with both versions by
-tests/readers. `use_bidirectional_attention` of Gemma came with 4.56 (pull request 40694 of transformers), `is_causal` in
-config.json with 5.2.
+tests/readers. `use_bidirectional_attention` of Gemma came with 4.56 (pull request 40694 of transformers), `is_causal`
+in config.json with 5.2.
 """
 
 from __future__ import annotations
