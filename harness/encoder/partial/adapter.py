@@ -96,6 +96,9 @@ def _modules_stay() -> Iterator[None]:
 def write_adapter(folder: Path, config: LoraConfig, state: Mapping[str, Tensor], base: str) -> None:
     """Write adapter_config.json and adapter_model.safetensors.
 
+    DoRA's lengths are called `lora_magnitude_vector.weight`. peft, which reads both, leaves out the end when it writes;
+    transformers, and so sentence-transformers, then loads none of them, without a word.
+
     state: the encoder's weights, of which those of the adapter are written. base: the model that it changes, as peft
     shall find it.
     """
@@ -268,7 +271,10 @@ def _load(backbone: PreTrainedModel, stored: StoredAdapter, around: str | None) 
     """Give the adapter the weights of its file; every one must have its place. around: see `_inject`."""
     file = stored.folder / ADAPTER_WEIGHTS
     prefix = "" if around is None else f"{around}."
-    found = {name.removeprefix(_PREFIX).removeprefix(prefix): value.float() for name, value in load_file(file).items()}
+    found = {
+        name.removeprefix(_PREFIX).removeprefix(prefix) + ".weight" * name.endswith(_PARTS[-1]): value.float()
+        for name, value in load_file(file).items()
+    }
     own = {name: parameter for name, parameter in backbone.named_parameters() if parameter.requires_grad}
     wanted = {_name_in_file(name): parameter for name, parameter in own.items()}
     # Embeddings depend on neither the pooler, which the encoder has removed, nor on heads.
@@ -290,5 +296,4 @@ def _load(backbone: PreTrainedModel, stored: StoredAdapter, around: str | None) 
 
 def _name_in_file(name: str) -> str:
     """A weight of the adapter as peft names it in a file, which knows one adapter only."""
-    name = name.removeprefix("backbone.").replace(f".{_NAME}", "")
-    return name.removesuffix(".weight") if ".lora_magnitude_vector" in name else name
+    return name.removeprefix("backbone.").replace(f".{_NAME}", "")

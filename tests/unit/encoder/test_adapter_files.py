@@ -1,4 +1,4 @@
-"""Adapters whose settings name their layers by patterns: they are read, and written again, as peft applies them."""
+"""Adapters are read as peft applies them, and written so that peft and transformers read them whole."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel, Qwen3ForCausalLM
 
 from harness.encoder.partial.adapter import add_adapter, write_adapter
+from harness.encoder.partial.config import LoraSettings
 from harness.model_folder.adapter_files import stored_adapter
 from tests.golden_encoders import tiny_backbone
 from tests.tiny import make_model
@@ -81,3 +82,20 @@ def test_a_pattern_of_layers_is_written_as_it_was(bert, tmp_path):
     model = made_by_peft(AutoModel.from_pretrained(bert), tmp_path / "adapter", target_modules=pattern)
     check_read_and_written_again(states(model), bert, tmp_path / "adapter", tmp_path)
     assert json.loads((tmp_path / "again" / "adapter_config.json").read_text())["target_modules"] == pattern
+
+
+def test_a_dora_adapter_is_whole_in_peft_and_in_transformers(bert, tmp_path):
+    """By the names that peft writes, transformers, and so sentence-transformers, loads no length of a row."""
+    trained = AutoModel.from_pretrained(bert).eval()
+    lora = LoraSettings(rank=4, dora=True, target_modules=("query", "value"))
+    config = add_adapter(trained, lora, None, 0)
+    for name, parameter in trained.named_parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.rand(parameter.shape, generator=torch.Generator().manual_seed(len(name)))
+    state = {f"backbone.{name}": value for name, value in trained.state_dict().items()}
+    write_adapter(tmp_path, config, state, str(bert))
+    of_transformers = AutoModel.from_pretrained(bert)
+    of_transformers.load_adapter(str(tmp_path))
+    of_peft = PeftModel.from_pretrained(AutoModel.from_pretrained(bert), str(tmp_path))
+    for reader in (of_transformers, of_peft, read(tmp_path, bert)[0]):
+        assert torch.equal(states(reader.eval()), states(trained))
