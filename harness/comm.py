@@ -1,7 +1,6 @@
 """Communication between ranks. With a single process nothing is sent: each function returns this process's own value.
 
-No other module imports torch.distributed. Outside `cli/`, which runs before torch is loaded, no other module reads the
-rank or the number of ranks from the environment.
+Only this module imports torch.distributed and, outside `cli/`, reads ranks from the environment.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_sc
 
 _from_other_hosts = 0  # see `embedding_bytes_from_other_hosts`
 _before_shutdown: list[Callable[[], None]] = []
-_own_group: object | None = None  # the group that `initialise` has formed
 
 
 def _communicates(function: Function) -> Function:
@@ -50,8 +48,7 @@ def initialise(timeout_minutes: float = 60.0, start_minutes: float = 10.0) -> No
     Raises:
         ValueError: the ranks cannot meet, or some of them have not started in time; the message names them.
     """
-    global _own_group
-    if dist.is_initialized():
+    if has_joined():
         return
     single = "RANK" not in os.environ
     for name, value in _SINGLE_PROCESS.items():
@@ -68,21 +65,11 @@ def initialise(timeout_minutes: float = 60.0, start_minutes: float = 10.0) -> No
         store = _meet(start_minutes)
     limit = timedelta(minutes=timeout_minutes)
     dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=limit)
-    _own_group = dist.group.WORLD
 
 
-def refuse_group_of_others() -> None:
-    """Raise if this process has a group that `initialise` has not formed: it would be used, and destroyed at the end.
-
-    Raises:
-        ValueError: it has; one line.
-    """
-    if dist.is_initialized() and dist.group.WORLD is not _own_group:
-        raise ValueError(
-            "torch.distributed: got a process group that this process has formed already, expected none, because "
-            "harness forms its own and leaves it at the end; call torch.distributed.destroy_process_group() first, or "
-            "train with ranks=N in processes of their own"
-        )
+def has_joined() -> bool:
+    """Whether this process is in a process group, whoever has formed it."""
+    return dist.is_initialized()
 
 
 def _meet(minutes: float) -> dist.TCPStore:
@@ -120,12 +107,10 @@ def _call_roll(store: dist.TCPStore, minutes: float) -> None:
 
 def shutdown() -> None:
     """Leave the process group; after it another may be joined, and the environment is what it was before."""
-    global _own_group
     while _before_shutdown:
         _before_shutdown.pop()()
-    if dist.is_initialized():
+    if has_joined():
         dist.destroy_process_group()
-    _own_group = None
     take_back_variables()
 
 
@@ -258,10 +243,9 @@ def sign_of_life() -> None:
 @_communicates
 def broadcast_object(value: Any) -> Any:
     """Rank 0's value, on every rank."""
-    if _alone():
-        return value
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    if not _alone():
+        dist.broadcast_object_list(box, src=0)
     return box[0]
 
 

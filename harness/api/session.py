@@ -29,7 +29,12 @@ def session(verbose: bool = False) -> Iterator[None]:
         from harness import comm
         from harness.waits import waits
 
-        comm.refuse_group_of_others()
+        if comm.has_joined():  # it would be used, and destroyed at the end
+            raise ValueError(
+                "torch.distributed: got a process group that this process has formed already, expected none, because "
+                "harness forms its own and leaves it at the end; call torch.distributed.destroy_process_group() "
+                "first, or train with ranks=N in processes of their own"
+            )
         waits.starts_again()
         with _own_random_numbers():
             try:
