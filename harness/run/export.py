@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -60,7 +61,7 @@ def export_model(
     """
     encoder, state, expected = _to_write(encoder, weights, tokeniser, model, check_texts)
     prompts, differences = inference_prompts(folder.config), []
-    card = _model_card(folder, encoder.dim, step, prompts, reader_note(encoder.backbone.config), averaged)
+    card = _model_card(folder, CardOfEncoder.of(encoder), step, prompts, averaged)
 
     def compare(written: Path) -> None:
         if expected is not None:
@@ -110,8 +111,7 @@ def export_adapter(
     weights: the trained ones at least. The arguments are those of `export_model`.
     """
     prompts = inference_prompts(folder.config)
-    note = reader_note(encoder.backbone.config, of_adapter=True)
-    card = _model_card(folder, encoder.dim, step, prompts, note)
+    card = _model_card(folder, CardOfEncoder.of(encoder, of_adapter=True), step, prompts)
     base = base_of_adapter(model.name_or_path)
     write_model(out, encoder, dict(weights), tokeniser.tokenizer, model, prompts=prompts, card=card, adapter_base=base)
 
@@ -123,12 +123,25 @@ def _loaded(model: ModelConfig, state: Mapping[str, Tensor]) -> Encoder:
     return encoder
 
 
+@dataclass(frozen=True, slots=True)
+class CardOfEncoder:
+    """What the card says of the encoder. attention: who reads it rightly. own_code: its class comes with the folder."""
+
+    dim: int
+    attention: str | None = None
+    own_code: bool = False
+
+    @classmethod
+    def of(cls, encoder: Encoder, *, of_adapter: bool = False) -> CardOfEncoder:
+        own_code = type(encoder.backbone).__module__.startswith("transformers_modules.")
+        return cls(encoder.dim, reader_note(encoder.backbone.config, of_adapter=of_adapter), own_code)
+
+
 def _model_card(
     folder: RunFolder,
-    dim: int,
+    encoder: CardOfEncoder,
     step: int | None,
     prompts: ModelPrompts,
-    attention: str | None = None,
     averaged: AveragedWeights | None = None,
 ) -> str:
     """README.md of the exported model: recipe, data, prompts, scores before training and of the model.
@@ -149,7 +162,7 @@ def _model_card(
         name=config.name,
         metadata=front_matter(config.name, base, _hub_data(facts), scores, kinds),
         base_model=_public(published_name(config.model.name_or_path)),
-        dim=dim,
+        dim=encoder.dim,
         max_length=config.model.longest_text,
         matryoshka_dims=config.model.matryoshka_dims,
         prompts=with_names_of_others(prompts),
@@ -159,7 +172,8 @@ def _model_card(
             for entry in facts.get("data", [])
         ],
         scores=scores,
-        facts=_facts(folder, facts, step, attention, averaged),
+        facts=_facts(folder, facts, step, encoder.attention, averaged),
+        own_code=encoder.own_code,
     )
     more = [sizes_section(after), "" if averaged is None else averaged.section()]
     return "\n".join([card, *filter(None, more)])

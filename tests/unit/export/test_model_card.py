@@ -53,6 +53,12 @@ def test_without_scores_prompts_or_matryoshka_dims_the_card_says_so_or_nothing()
     assert 'encode_query(["a query"])  # puts nothing before it' in card
 
 
+def test_the_example_of_a_model_with_code_of_its_own_lets_it_run() -> None:
+    """Without leave the program of the card ends in an error."""
+    assert 'SentenceTransformer("PATH/TO/THIS/FOLDER")' in model_card(**FACTS)
+    assert 'SentenceTransformer("PATH/TO/THIS/FOLDER", trust_remote_code=True)' in model_card(**FACTS, own_code=True)
+
+
 HOSTILE = [
     "<b>x</b>",
     "<img src=x>",

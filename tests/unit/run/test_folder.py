@@ -10,7 +10,7 @@ import pytest
 from harness.config import inference_prompts, load_recipe
 from harness.engine.checkpoint import Checkpoints
 from harness.files import sizes_and_hashes
-from harness.run.export import _model_card
+from harness.run.export import CardOfEncoder, _model_card
 from harness.run.folder import RunFolder
 from tests.tiny import make_recipe
 
@@ -173,7 +173,7 @@ def test_the_published_card_names_no_folder_of_this_machine(tmp_path: Path) -> N
     data = [{"task": "similar", "path": [f"{tmp_path}/a.jsonl", "~/b.jsonl"], "rows": 3, "hash": "abc"}]
     (folder.path / "run.json").write_text(json.dumps({"data": data}))
     folder.changes.add(2, [("training.learning_rate", 1e-3, 1e-5)], 4)
-    card = _model_card(folder, 32, None, inference_prompts(folder.config))
+    card = _model_card(folder, CardOfEncoder(32), None, inference_prompts(folder.config))
     assert str(tmp_path) not in card
     assert "~" not in card
     assert "trained from `model`" in card
@@ -188,7 +188,9 @@ def test_a_card_shows_the_scores_of_its_own_weights_and_no_others(tmp_path: Path
     folder.path.mkdir(parents=True)
     entries = [{"step": step, "dataset": "faq", "metrics": {"ndcg_at_10": step / 10}} for step in (0, 3)]
     (folder.path / "evaluation.json").write_text(json.dumps(entries))
-    cards = {step: _model_card(folder, 32, step, inference_prompts(folder.config)) for step in (2, 3, 4, None)}
+    cards = {
+        step: _model_card(folder, CardOfEncoder(32), step, inference_prompts(folder.config)) for step in (2, 3, 4, None)
+    }
     assert "| faq | ndcg_at_10 | 0.0000 | 0.3000 |" in cards[3]
     assert "model-index" in cards[3]
     for step in (2, 4, None):
