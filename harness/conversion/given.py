@@ -29,6 +29,7 @@ class Given:
     ranks: int | None = None
     losses: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    module: str = ""  # what the command runs, as FlagEmbedding.finetune.embedder.decoder_only.base
     of_data: list[dict[str, str]] = field(
         default_factory=list
     )  # keys of each task beside its path, where they are known
@@ -128,7 +129,7 @@ def _of_command(words: list[str], where: str, trainer: Trainer | None) -> Given:
     name = "" if module is None else words[min(first - 1, len(words) - 1)]
     arguments = _arguments(words[first:], where)
     found = trainer_of(name, arguments, where, trainer)
-    return Given(found, arguments, _ranks(words[:first]))
+    return Given(found, arguments, _ranks(words[:first]), module=name)
 
 
 def _arguments(words: list[str], where: str) -> dict[str, Any]:

@@ -105,6 +105,21 @@ def test_a_training_script_is_read_and_not_run(tmp_path: Path) -> None:
     assert any("logging_steps, line 10: computed (every())" in str(remark) for remark in found.remarks)
 
 
+def test_flag_embedding_trains_decoders_with_lora_unless_told_not_to(data: tuple[str, str]) -> None:
+    """Without its defaults such a command became a training of all weights, without a word."""
+    words = "torchrun -m FlagEmbedding.finetune.embedder.{}_only.base --model_name_or_path m --train_data {} {}"
+    made = {
+        case: convert(read_given(words.format(case[0], data[0], case[1]).split(), None)).tree["model"].get("lora")
+        for case in (("decoder", ""), ("decoder", "--use_lora False"), ("encoder", ""), ("decoder", "--lora_rank 8"))
+    }
+    decoder = made["decoder", ""]
+    assert {**decoder, "target_modules": len(decoder["target_modules"])} == {
+        "rank": 64, "alpha": 16, "dropout": 0.1, "target_modules": 7
+    }  # fmt: skip
+    assert made["decoder", "--lora_rank 8"] == decoder | {"rank": 8}
+    assert made["decoder", "--use_lora False"] is made["encoder", ""] is None
+
+
 OF_THEIR_DOCUMENTATION = """
 model = SentenceTransformer("microsoft/mpnet-base")
 model.max_seq_length = 128
@@ -168,7 +183,13 @@ def test_arguments_as_json_and_a_command_line_of_tevatron(tmp_path: Path, data: 
     words += " --lora --lora_r 8 --lora_target_modules q_proj,v_proj --append_eos_token"
     found = convert(read_given(words.split(), None))
     assert (found.ranks, found.tree["deepspeed"]) == (2, "zero3")
-    assert found.tree["model"]["lora"] == {"rank": 8, "target_modules": ["q_proj", "v_proj"]}
+    lora = {
+        "rank": 8,
+        "alpha": 64,
+        "dropout": 0.1,
+        "target_modules": ["q_proj", "v_proj"],
+    }  # two of them their defaults
+    assert found.tree["model"]["lora"] == lora
     assert found.tree["model"]["append_eos"] is True
     assert found.tree["loss"]["temperature"] == 1.0
     assert found.tree["tasks"][0]["negatives"] == {"per_query": 7}  # their default group of 8
