@@ -16,6 +16,7 @@ from harness.encoder.attention.direction import reader_note
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.encoder.load import load_encoder
+from harness.evaluation.results import json_values
 from harness.export.card_metadata import base_metadata, front_matter, hub_name
 from harness.export.formats.sizes import is_quantised, sizes_section
 from harness.export.model_card import model_card
@@ -186,7 +187,7 @@ def _hub_data(facts: Mapping[str, Any]) -> list[str]:
 def _scores_of_model(folder: RunFolder, step: int | None, averaged: AveragedWeights | None) -> Mapping[str, Any]:
     """Those of averaged weights, or those recorded at this very step; data set → metric → value. Unknown: none."""
     if averaged is not None:
-        return averaged.after or {}
+        return json_values(averaged.after or {})
     return {} if step is None else folder.scores(step)
 
 

@@ -10,6 +10,8 @@ import pytest
 from harness.config import inference_prompts, load_recipe
 from harness.engine.checkpoint import Checkpoints
 from harness.files import sizes_and_hashes
+from harness.run.averaging.choice import Average
+from harness.run.averaging.facts import AveragedWeights
 from harness.run.export import CardOfEncoder, _model_card
 from harness.run.folder import RunFolder
 from tests.tiny import make_recipe
@@ -196,6 +198,17 @@ def test_a_card_shows_the_scores_of_its_own_weights_and_no_others(tmp_path: Path
     for step in (2, 4, None):
         assert "No scores of these weights are recorded." in cards[step]
         assert "model-index" not in cards[step]
+
+
+def test_an_average_with_an_undefined_score_has_a_card_that_a_hub_can_read(tmp_path: Path) -> None:
+    """Of a collapsed model no correlation is defined: `.nan` is no number of a model-index."""
+    folder, nan = run_folder(tmp_path), float("nan")
+    folder.path.mkdir(parents=True)
+    after = {"faq": {"ndcg_at_10": 0.5}, "sts": {"spearman": nan}}
+    averaged = AveragedWeights(Average.parsed("last:2"), (2, 4), 4, after, after)
+    card = _model_card(folder, CardOfEncoder(32), 4, inference_prompts(folder.config), averaged)
+    assert "nan" not in card
+    assert "| sts | spearman |  |  |" in card
 
 
 def test_the_best_step_is_chosen_among_those_with_a_checkpoint_and_a_better_one_that_is_lost_is_said(
