@@ -1,7 +1,6 @@
 """Communication between ranks. With a single process nothing is sent: each function returns this process's own value.
 
-No other module imports torch.distributed. Outside `cli/`, which runs before torch is loaded, no other module reads the
-rank or the number of ranks from the environment.
+Only this module imports torch.distributed and, outside `cli/`, reads ranks from the environment.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def initialise(timeout_minutes: float = 60.0, start_minutes: float = 10.0) -> No
     Raises:
         ValueError: the ranks cannot meet, or some of them have not started in time; the message names them.
     """
-    if dist.is_initialized():
+    if has_joined():
         return
     single = "RANK" not in os.environ
     for name, value in _SINGLE_PROCESS.items():
@@ -66,6 +65,11 @@ def initialise(timeout_minutes: float = 60.0, start_minutes: float = 10.0) -> No
         store = _meet(start_minutes)
     limit = timedelta(minutes=timeout_minutes)
     dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=limit)
+
+
+def has_joined() -> bool:
+    """Whether this process is in a process group, whoever has formed it."""
+    return dist.is_initialized()
 
 
 def _meet(minutes: float) -> dist.TCPStore:
@@ -105,7 +109,7 @@ def shutdown() -> None:
     """Leave the process group; after it another may be joined, and the environment is what it was before."""
     while _before_shutdown:
         _before_shutdown.pop()()
-    if dist.is_initialized():
+    if has_joined():
         dist.destroy_process_group()
     take_back_variables()
 
@@ -239,10 +243,9 @@ def sign_of_life() -> None:
 @_communicates
 def broadcast_object(value: Any) -> Any:
     """Rank 0's value, on every rank."""
-    if _alone():
-        return value
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    if not _alone():
+        dist.broadcast_object_list(box, src=0)
     return box[0]
 
 

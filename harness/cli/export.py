@@ -239,7 +239,7 @@ def _source(run: Path, folder: RunFolder, step: int | None) -> tuple[str, int | 
     checkpoint = Path(source).parent
     if (checkpoint / STATE).is_file():
         return source, int(read_state(checkpoint)["step"])
-    return source, folder.model_step() if Path(source) == folder.model else None
+    return source, folder.model_step() if Path(source).absolute() == folder.model.absolute() else None
 
 
 def _checked_push(name: str | None, *, private: bool, revision: str | None) -> Upload | None:

@@ -73,7 +73,7 @@ TRAINING_ARGUMENTS: tuple[Row, ...] = (
         "multiplies the quota: accumulated examples are negatives of each other here",
     ),
     Row("warmup_ratio", "training.warmup_ratio", value=float),
-    Row("warmup_steps", "training.warmup_ratio", "a share of the steps here"),
+    Row("warmup_steps", "training.warmup_ratio", "a share of the steps here, as a number below 1 is there"),
     Row("lr_scheduler_type", "training.schedule", value=_schedule),
     Row("weight_decay", "training.weight_decay", value=float),
     Row("adam_beta1", "training.adam_betas"),

@@ -55,7 +55,7 @@ def convert(given: Given, ranks: int | None = None) -> Converted:
     if unset is not None:
         raise ValueError(f"{unset}: got {known[unset]}, a variable that is not set in the script, expected its value")
     remarks = [_remark(table[name], value) for name, value in known.items() if value not in table[name].harmless]
-    defaults = {name: value for name, value in DEFAULTS[given.trainer].items() if name not in known}
+    defaults = {name: value for name, value in _defaults(given, known).items() if name not in known}
     remarks += [
         Remark(name, value, "differs", table[name].key.replace("task.", "tasks.NAME."), "not given: their default")
         for name, value in defaults.items()
@@ -88,6 +88,15 @@ def _sampler_of_several(known: dict[str, Any], remarks: list[Remark]) -> None:
         known["multi_dataset_batch_sampler"] = "proportional"
         why = "not given: their default, one data set a batch; homogeneous, and sts tasks in every step"
         remarks.append(Remark("multi_dataset_batch_sampler", "proportional", "differs", "loss.balance", why))
+
+
+def _defaults(given: Given, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What arguments that are not given are there. FlagEmbedding trains decoders with LoRA unless told not to."""
+    defaults = DEFAULTS[given.trainer]
+    if given.trainer == "FlagEmbedding":
+        is_decoder = "decoder_only" in given.module or not flag_embedding.OF_DECODERS.isdisjoint(known)
+        return defaults | (flag_embedding.LORA_DEFAULTS if known.get("use_lora", is_decoder) else {})
+    return defaults | (tevatron.LORA_DEFAULTS if known.get("lora") else {})
 
 
 def _direct(tree: dict[str, Any], known: Mapping[str, Any], table: Mapping[str, Row]) -> None:

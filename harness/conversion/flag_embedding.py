@@ -77,7 +77,7 @@ FLAG_EMBEDDING: tuple[Row, ...] = (
     Row("sub_batch_size", "training.micro_batch_tokens", "found by itself; memory does not grow with the quota"),
     Row("use_mrl", "model.matryoshka_dims", harmless=(False,)),
     Row("mrl_dims", "model.matryoshka_dims"),
-    Row("use_lora", "model.lora", "parts that are not given have the defaults of here", harmless=(False,)),
+    Row("use_lora", "model.lora", harmless=(False,)),
     Row("lora_rank", "model.lora.rank"),
     Row("lora_alpha", "model.lora.alpha"),
     Row("lora_dropout", "model.lora.dropout"),
@@ -94,4 +94,14 @@ DEFAULTS = {  # of arguments that are not given, where ours is another
     "train_group_size": 8, "query_max_len": 32, "passage_max_len": 128, "temperature": 0.02,
     "sentence_pooling_method": "cls", "negatives_cross_device": False, "per_device_train_batch_size": 8,
     "normalize_embeddings": True,
+}  # fmt: skip
+OF_DECODERS = {
+    "lora_rank",
+    "use_flash_attn",
+    "peft_model_path",
+    "save_merged_lora_model",
+}  # arguments of decoders alone
+LORA_DEFAULTS = {
+    "use_lora": True, "lora_rank": 64, "lora_alpha": 16, "lora_dropout": 0.1,
+    "target_modules": ["v_proj", "q_proj", "k_proj", "gate_proj", "down_proj", "o_proj", "up_proj"],
 }  # fmt: skip

@@ -47,6 +47,7 @@ class Given:
     unread: list[str] = field(default_factory=list)
     data: list[tuple[str, DataSet, LossCall | None]] = field(default_factory=list)
     scored: list[tuple[str, DataSet]] = field(default_factory=list)
+    module: str = ""  # what the command runs, as FlagEmbedding.finetune.embedder.decoder_only.base
 
 
 def read_given(words: list[str], trainer: Trainer | None) -> Given:
@@ -196,7 +197,7 @@ def _of_command(words: list[str], where: str, trainer: Trainer | None) -> Given:
     _check_trains_embeddings(name, where)
     arguments = _arguments(words[first:], where)
     found = trainer_of(name, arguments, where, trainer)
-    return Given(found, arguments, _ranks(words[:first]))
+    return Given(found, arguments, _ranks(words[:first]), module=name)
 
 
 def _check_trains_embeddings(name: str, where: str) -> None:

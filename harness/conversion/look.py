@@ -21,6 +21,7 @@ from harness.types import Example
 ROWS_LOOKED_AT = 20  # of a file or folder
 _LABELS = ("label", "labels", "score", "scores")
 _FIRST = ("anchor", "query", "question", "sentence1", "text1", "sentence_A", "premise")
+_OTHERS = ("positive", "document", "passage", "answer", "sentence2", "text2", "sentence_B", "hypothesis")
 
 
 def look(task: dict[str, Any], remarks: list[Remark], by_order: bool = False) -> list[str]:
@@ -124,7 +125,11 @@ def prompts_by_column(
     if not isinstance(given, dict) or any(not isinstance(value, str) for value in given.values()):
         remarks.append(Remark("prompts", given, "differs", "tasks.NAME.prompts", "expected texts; set it by hand"))
         return
-    names = columns or sorted(given, key=lambda name: name not in _FIRST)  # the data is not here: by their names
+    names = columns or _by_their_names(given)
+    if names is None:
+        why = f"which columns of {task['name']} are queries is not known without its data; set it by hand"
+        remarks.append(Remark("prompts", ", ".join(given), "differs", "tasks.NAME.prompts", why))
+        return
     unknown = [name for name in given if name not in names]
     if unknown:
         why = f"of no column of {task['name']}, which has {', '.join(names)}"
@@ -138,3 +143,12 @@ def prompts_by_column(
     if differing:
         why = f"{task['name']} has one prompt for {'its documents' if task['kind'] == 'retrieval' else 'all its texts'}"
         remarks.append(Remark("prompts", ", ".join(map(repr, sorted(differing))), "differs", "tasks.NAME.prompts", why))
+
+
+def _by_their_names(given: Mapping[str, Any]) -> list[str] | None:
+    """The columns that have prompts, the query's first, where the data is not here; None: their names do not tell."""
+    first = [name for name in given if name in _FIRST]
+    others = [name for name in given if name in _OTHERS or name.startswith("negative")]
+    if len(first) > 1 or len(first) + len(others) < len(given):
+        return None
+    return [*(first or _FIRST[:1]), *others]

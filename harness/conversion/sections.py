@@ -114,7 +114,9 @@ def batch_and_steps(known: Mapping[str, Any], tasks: list[dict[str, Any]], remar
             why = "neither epochs nor steps: transformers trains 3 epochs then, and so does the recipe"
             remarks.append(Remark("num_train_epochs", None, "differs", "training.epochs", why))
     if known.get("warmup_steps"):
-        if steps > 0:
+        if float(known["warmup_steps"]) < 1:  # transformers 5 takes it for a share of the steps
+            training["warmup_ratio"] = float(known["warmup_steps"])
+        elif steps > 0:
             training["warmup_ratio"] = round(float(known["warmup_steps"]) / steps, 6)
         else:
             why = "a share of the steps here, which are not known before the data is read; set training.warmup_ratio"

@@ -78,10 +78,9 @@ def _of_tevatron(paths: list[str], known: Mapping[str, Any], remarks: list[Remar
 
 def _of_sentence_transformers(sources: list[Source], known: Mapping[str, Any], remarks: list[Remark]) -> list[Task]:
     """A task per data set, with the loss that it has there; columns have their places, whatever they are called."""
-    firsts = [data.path if isinstance(data.path, str) else data.path[0] for _, data, _ in sources]
     named = {key for key, _, _ in sources if key}
     tasks = []
-    for name, (key, data, call) in zip(_names(firsts, [key for key, _, _ in sources]), sources, strict=True):
+    for name, (key, data, call) in zip(_names_there(sources), sources, strict=True):
         there = LOSSES_THERE.get(call.name) if call else None
         task = _task(name, _kind(there), data.path)
         if there is not None and there.loss:
@@ -117,11 +116,35 @@ def _paths(known: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _names(paths: list[str], there: list[str] | None = None) -> list[str]:
-    """The names of the tasks: those that the trainer knows, else by the files."""
-    there = there or [""] * len(paths)
-    of_files = dataset_name(paths) if not all(there) else there
-    names = [plain_name(key or of_files[i], "task") for i, key in enumerate(there)]
+def _names(paths: list[str]) -> list[str]:
+    """The names of the tasks, by their files.
+
+    Raises:
+        ValueError: a path is given twice.
+    """
+    return _each_another([plain_name(name, "task") for name in dataset_name(paths)])
+
+
+def _names_there(sources: list[Source]) -> list[str]:
+    """The names of the tasks: those that the trainer knows, else by the files; with the configuration and the split of
+    a data set that is taken in several."""
+    parts = [
+        (data.path if isinstance(data.path, str) else data.path[0], data.config_name, data.split)
+        for _, data, _ in sources
+    ]
+    firsts = [first for first, _, _ in parts]
+    different = (
+        list(dict.fromkeys(firsts)) if len(set(parts)) == len(parts) or all(k for k, _, _ in sources) else firsts
+    )
+    of_files = dict(zip(different, dataset_name(different), strict=True))
+    names = []
+    for (key, _, _), (first, config, split) in zip(sources, parts, strict=True):
+        part = [config, split if split != "train" else None] if firsts.count(first) > 1 else []
+        names.append(plain_name(key or "-".join(filter(None, (of_files[first], *part))), "task"))
+    return _each_another(names)
+
+
+def _each_another(names: list[str]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names)]
 
 

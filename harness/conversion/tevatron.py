@@ -56,7 +56,7 @@ TEVATRON: tuple[Row, ...] = (
         for end in ("", "_range", "_variable")
     ),
     Row("distil_temperature", "task.teacher_temperature", value=float),
-    Row("lora", "model.lora", "parts that are not given have the defaults of here", harmless=(False,)),
+    Row("lora", "model.lora", harmless=(False,)),
     Row("lora_name_or_path", "model.name_or_path", "the adapter's folder is the model to go on from; set it by hand"),
     Row("lora_r", "model.lora.rank"),
     Row("lora_alpha", "model.lora.alpha"),
@@ -69,5 +69,9 @@ TEVATRON: tuple[Row, ...] = (
 
 DEFAULTS = {  # of arguments that are not given, where ours is another
     "train_group_size": 8, "query_max_len": 32, "passage_max_len": 128, "temperature": 1.0, "pooling": "cls",
-    "warmup_ratio": 0.1, "normalize": False, "per_device_train_batch_size": 8,
+    "warmup_ratio": 0.1, "normalize": False, "per_device_train_batch_size": 8, "append_eos_token": False,
+}  # fmt: skip
+LORA_DEFAULTS = {
+    "lora_r": 16, "lora_alpha": 64, "lora_dropout": 0.1,
+    "lora_target_modules": "q_proj,k_proj,v_proj,o_proj,down_proj,up_proj,gate_proj",
 }  # fmt: skip

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from harness.encoder.attention.direction import as_adapter_says, with_attention_mask
+from harness.encoder.attention.direction import as_adapter_says, unread_key, with_attention_mask
 from harness.encoder.attention.probe import check_attention_mask
 from harness.encoder.config import ModelConfig
 from harness.encoder.dropout import cheap_dropout_again
@@ -57,7 +57,7 @@ def load_encoder(
     check_attention_mask(backbone, config)
     if config.attention != "flash_attention_2":  # which does not run on a CPU, where the model is now
         check_padding(backbone, config.name_or_path)
-    _warn_of_another_use(config, layout)
+    _warn_of_another_use(config, layout, backbone.config)
     adapter = add_adapter(backbone, config.lora, layout.adapter, seed)
     encoder = Encoder(
         backbone,
@@ -200,9 +200,11 @@ def set_dropout(settings: object, dropout: float, model: str) -> dict[str, float
     return own_dropout
 
 
-def _warn_of_another_use(config: ModelConfig, layout: Layout) -> None:
-    """Say where the recipe uses the model in another way than its folder says."""
+def _warn_of_another_use(config: ModelConfig, layout: Layout, settings: PreTrainedConfig) -> None:
+    """Say where the model is used in another way than its folder says."""
     name = config.name_or_path
+    if config.attention_mask is None and (line := unread_key(settings)) is not None:
+        _warn(f"{name}: {line}")
     if layout.pooling is not None and config.pooling not in (None, layout.pooling):
         trained = " + ".join(layout.pooling)
         _warn(

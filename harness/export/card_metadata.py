@@ -70,11 +70,11 @@ def front_matter(
 def base_metadata(name_or_path: str) -> dict[str, Any]:
     """`base_model`, `language` and `license` as far as they are known: from the name, and from the first model's card.
 
-    A folder has no name on a hub: then `base_model` is the one of its own card, if it has one.
+    A folder has no name on a hub: then `base_model` is the one of its own card, if it has one that is no path.
     """
     card = _card(name_or_path)
     found = {key: card[key] for key in _OF_BASE if card.get(key)}
-    name = hub_name(published_name(name_or_path)) or card.get("base_model")
+    name = hub_name(published_name(name_or_path)) or _hub_names(card.get("base_model"))
     return ({"base_model": name} if name else {}) | found
 
 
@@ -82,6 +82,13 @@ def hub_name(name: str) -> str | None:
     """The name, if it is one on a hub and no path."""
     is_name = _HUB_NAME.fullmatch(name) is not None and not is_path(name) and not os.path.exists(name)
     return name if is_name else None
+
+
+def _hub_names(stated: Any) -> str | list[str] | None:
+    """What a card states as `base_model`, a name or several, as far as it is a name on a hub."""
+    names = [name for name in (stated if isinstance(stated, list) else [stated]) if isinstance(name, str)]
+    names = [name for name in names if hub_name(name)]
+    return names if len(names) > 1 else names[0] if names else None
 
 
 def _card(name_or_path: str) -> dict[str, Any]:

@@ -68,12 +68,18 @@ class Upload:
                 )
             if self.revision is not None:
                 api.create_branch(self.name, branch=self.revision, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=self.name,
-                folder_path=folder,
-                revision=self.revision,
-                commit_message="Upload a model exported by harness",
-            )
+            try:
+                commit = api.upload_folder(
+                    repo_id=self.name,
+                    folder_path=folder,
+                    revision=self.revision,
+                    commit_message="Upload a model exported by harness",
+                )
+            except ValueError as error:  # what the server says of the model card's metadata, in several lines
+                raise ValueError(
+                    f"{OPTION}: got a model card that {api.endpoint} does not take ({words_of(error)[:300]}), expected "
+                    f"metadata that it knows; correct it at the top of README.md. {_later(self.name, folder)}"
+                ) from error
         return str(commit.commit_url)
 
     @contextmanager

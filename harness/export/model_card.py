@@ -37,11 +37,13 @@ def model_card(
     data: Sequence[tuple[str, str, int, str]],
     scores: Sequence[tuple[str, str, float | None, float | None]],
     facts: Mapping[str, Any],
+    own_code: bool = False,
 ) -> str:
     """The Markdown text. data: entries (task, data set, rows, hash); scores: entries (data set, metric, before, after);
     None: not known.
 
     metadata: the front matter. dim: embedding dimensions. max_length: tokens. facts: name → value, about the training.
+    own_code: whether the folder brings code that a reader must allow to run.
     """
     sections = [
         metadata,
@@ -49,7 +51,7 @@ def model_card(
         f"Text embeddings of {dim} dimensions for texts of up to {max_length} tokens, trained from {code(base_model)}. "
         "They are compared by cosine.\n",
         *_matryoshka(matryoshka_dims or ()),
-        *_usage(prompts),
+        *_usage(prompts, own_code),
         *_prompts(prompts),
         "## Scores\n",
         _scores(scores),
@@ -69,18 +71,18 @@ def _data(data: Sequence[tuple[str, str, int, str]]) -> str:
     return table(("task", "data", "rows", "hash"), rows)
 
 
-def _usage(prompts: ModelPrompts) -> list[str]:
+def _usage(prompts: ModelPrompts, own_code: bool) -> list[str]:
     tried = f"Folders of this form were loaded and compared with {_versions()}.\n"
-    return [code_block(_example(prompts), "python"), _OLDER_VERSIONS, tried]
+    return [code_block(_example(prompts, own_code), "python"), _OLDER_VERSIONS, tried]
 
 
-def _example(prompts: ModelPrompts) -> str:
+def _example(prompts: ModelPrompts, own_code: bool) -> str:
     """A program that encodes queries, documents and, where it has a prompt for them, other texts."""
-    retrieval = prompts.of_kind("retrieval")
+    retrieval, leave = prompts.of_kind("retrieval"), ", trust_remote_code=True" if own_code else ""
     lines = [
         "from sentence_transformers import SentenceTransformer",
         "",
-        'model = SentenceTransformer("PATH/TO/THIS/FOLDER")',
+        f'model = SentenceTransformer("PATH/TO/THIS/FOLDER"{leave})',
         f'queries = model.encode_query(["a query"])  # puts {_put(retrieval.query)} before it',
         f'documents = model.encode_document(["a document", "another"])  # puts {_put(retrieval.document)} before each',
         "print(model.similarity(queries, documents))",
@@ -119,7 +121,7 @@ def _prompts(prompts: ModelPrompts) -> list[str]:
 
 def _scores(scores: Sequence[tuple[str, str, float | None, float | None]]) -> str:
     if not scores:
-        return "No evaluation data was named in the recipe.\n"
+        return "No scores of these weights are recorded.\n"
     rows = [
         (plain(dataset), plain(metric), *("" if value is None else f"{value:.4f}" for value in values))
         for dataset, metric, *values in scores

@@ -23,6 +23,12 @@ _KEYS_OF_MODULES = {
 _FOR_GRANTED = ("module_input_name", "module_output_name")  # always sentence_embedding here, as in every old version
 # transformers 4 knows the first; the second is what transformers 5 calls the same class.
 OLD_TOKENIZER_CLASS, NEW_TOKENIZER_CLASS = "PreTrainedTokenizerFast", "TokenizersBackend"
+# In transformers 4 these put a token before every text and none behind it, whatever tokenizer.json says, unless
+# tokenizer_config.json has `add_bos_token` and `add_eos_token`, which transformers 5 does not write.
+OWN_FRAME_IN_TRANSFORMERS_4 = frozenset(
+    name + fast for name in ("CodeLlamaTokenizer", "CohereTokenizer", "GemmaTokenizer", "LlamaTokenizer")
+    for fast in ("", "Fast")
+)  # fmt: skip
 # What transformers 4 calls the base of the rotary positions in layers that see all, and in layers that see a window.
 ROPE_BASES = {"modernbert": ("global_rope_theta", "local_rope_theta")}
 ROPE_BASES_OF_WINDOWS = ("rope_theta", "rope_local_base_freq")  # of Gemma 3 and of others with two kinds of layers
@@ -139,7 +145,7 @@ def _configuration(path: Path, matryoshka_dims: Sequence[int] | None) -> None:
 def _tokenizer(path: Path, model_input_names: Sequence[str]) -> None:
     """tokenizer_config.json: a class that both versions of transformers know, and special tokens as both read them."""
     config = _read(path)
-    if config.get("tokenizer_class") == NEW_TOKENIZER_CLASS:
+    if config.get("tokenizer_class") in {NEW_TOKENIZER_CLASS, *OWN_FRAME_IN_TRANSFORMERS_4}:
         # The class of transformers 4 would give a model token types that it may not take.
         config |= {"tokenizer_class": OLD_TOKENIZER_CLASS, "model_input_names": list(model_input_names)}
     if isinstance(config.get("extra_special_tokens"), list):  # in transformers 4 an object of other tokens

@@ -21,6 +21,8 @@ _FIRST_POSITION_AFTER_PADDING = (
     "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 )  # fmt: skip
 
+KEY_OF_GEMMA = "use_bidirectional_attention"
+
 
 def position_limit(name_or_path: str, trust_remote_code: bool = False) -> int | None:
     """The largest number of tokens that this model has positions for; None if it has no such limit.
@@ -74,9 +76,14 @@ def default_pooling(config: PreTrainedConfig, attention_mask: str | None = None)
 
 
 def is_bidirectional(config: PreTrainedConfig) -> bool:
-    """Whether a decoder's configuration says that every token reads all tokens, in either of the two keys for it."""
+    """Whether a decoder's configuration says that every token reads all tokens, in the key that its class obeys."""
     text = config.get_text_config()
-    return getattr(text, "is_causal", True) is False or bool(getattr(text, "use_bidirectional_attention", False))
+    return getattr(text, "is_causal", True) is False or (obeys_own_key(text) and bool(getattr(text, KEY_OF_GEMMA)))
+
+
+def obeys_own_key(config: PreTrainedConfig) -> bool:
+    """Whether this class of transformers has the key of the Gemma family; any other keeps it unread, for servers."""
+    return hasattr(type(config), KEY_OF_GEMMA)
 
 
 @lru_cache

@@ -6,8 +6,10 @@ It is added by the tokenizer's own post-processor, so truncation leaves room for
 
 from __future__ import annotations
 
+import copy
+import json
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tokenizers import processors
 
@@ -48,13 +50,29 @@ def append_end(tokenizer: PreTrainedTokenizerBase, name: str, *, is_required: bo
                 "and an eos_token in tokenizer_config.json; add it, or set append_eos: false"
             )
         return
-    end = str(tokenizer.eos_token)
-    backend = tokenizer.backend_tokenizer
-    template = processors.TemplateProcessing(
-        single=f"$A {end}", pair=f"$A {end} $B:1 {end}:1", special_tokens=[(end, tokenizer.eos_token_id)]
-    )
-    own = backend.post_processor
-    backend.post_processor = template if own is None else processors.Sequence([own, template])
+    backend, end = tokenizer.backend_tokenizer, (str(tokenizer.eos_token), int(tokenizer.eos_token_id))
+    backend.post_processor = _with_end(backend.post_processor, *end)
+
+
+def _with_end(own: Any, end: str, end_id: int) -> Any:
+    """The post-processor that ends texts, too.
+
+    A template that puts a token before texts gets the end itself: a second template would take what the first one has
+    made of a text, that token and the text, for a pair of texts, and end both of them.
+    """
+    state = {} if own is None else json.loads(own.__getstate__())
+    templates = [part for part in state.get("processors", [state]) if part.get("type") == "TemplateProcessing"]
+    if not templates:
+        template = processors.TemplateProcessing(
+            single=f"$A {end}", pair=f"$A {end} $B:1 {end}:1", special_tokens=[(end, end_id)]
+        )
+        return template if own is None else processors.Sequence([own, template])
+    for form, type_id in (("single", 0), ("pair", 1)):
+        templates[-1][form].append({"SpecialToken": {"id": end, "type_id": type_id}})
+    templates[-1]["special_tokens"][end] = {"id": end, "ids": [end_id], "tokens": [end]}
+    changed = copy.deepcopy(own)
+    changed.__setstate__(json.dumps(state).encode())
+    return changed
 
 
 def warn_of_end(tokenizer: PreTrainedTokenizerBase, name: str, append: AppendEos) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,6 +16,7 @@ from harness.encoder.attention.direction import reader_note
 from harness.encoder.config import ModelConfig
 from harness.encoder.encoder import Encoder
 from harness.encoder.load import load_encoder
+from harness.evaluation.results import json_values
 from harness.export.card_metadata import base_metadata, front_matter, hub_name
 from harness.export.formats.sizes import is_quantised, sizes_section
 from harness.export.model_card import model_card
@@ -60,7 +62,7 @@ def export_model(
     """
     encoder, state, expected = _to_write(encoder, weights, tokeniser, model, check_texts)
     prompts, differences = inference_prompts(folder.config), []
-    card = _model_card(folder, encoder.dim, step, prompts, reader_note(encoder.backbone.config), averaged)
+    card = _model_card(folder, CardOfEncoder.of(encoder), step, prompts, averaged)
 
     def compare(written: Path) -> None:
         if expected is not None:
@@ -110,8 +112,7 @@ def export_adapter(
     weights: the trained ones at least. The arguments are those of `export_model`.
     """
     prompts = inference_prompts(folder.config)
-    note = reader_note(encoder.backbone.config, of_adapter=True)
-    card = _model_card(folder, encoder.dim, step, prompts, note)
+    card = _model_card(folder, CardOfEncoder.of(encoder, of_adapter=True), step, prompts)
     base = base_of_adapter(model.name_or_path)
     write_model(out, encoder, dict(weights), tokeniser.tokenizer, model, prompts=prompts, card=card, adapter_base=base)
 
@@ -123,12 +124,25 @@ def _loaded(model: ModelConfig, state: Mapping[str, Tensor]) -> Encoder:
     return encoder
 
 
+@dataclass(frozen=True, slots=True)
+class CardOfEncoder:
+    """What the card says of the encoder. attention: who reads it rightly. own_code: its class comes with the folder."""
+
+    dim: int
+    attention: str | None = None
+    own_code: bool = False
+
+    @classmethod
+    def of(cls, encoder: Encoder, *, of_adapter: bool = False) -> CardOfEncoder:
+        own_code = type(encoder.backbone).__module__.startswith("transformers_modules.")
+        return cls(encoder.dim, reader_note(encoder.backbone.config, of_adapter=of_adapter), own_code)
+
+
 def _model_card(
     folder: RunFolder,
-    dim: int,
+    encoder: CardOfEncoder,
     step: int | None,
     prompts: ModelPrompts,
-    attention: str | None = None,
     averaged: AveragedWeights | None = None,
 ) -> str:
     """README.md of the exported model: recipe, data, prompts, scores before training and of the model.
@@ -149,7 +163,7 @@ def _model_card(
         name=config.name,
         metadata=front_matter(config.name, base, _hub_data(facts), scores, kinds),
         base_model=_public(published_name(config.model.name_or_path)),
-        dim=dim,
+        dim=encoder.dim,
         max_length=config.model.longest_text,
         matryoshka_dims=config.model.matryoshka_dims,
         prompts=with_names_of_others(prompts),
@@ -159,7 +173,8 @@ def _model_card(
             for entry in facts.get("data", [])
         ],
         scores=scores,
-        facts=_facts(folder, facts, step, attention, averaged),
+        facts=_facts(folder, facts, step, encoder.attention, averaged),
+        own_code=encoder.own_code,
     )
     more = [sizes_section(after), "" if averaged is None else averaged.section()]
     return "\n".join([card, *filter(None, more)])
@@ -170,11 +185,10 @@ def _hub_data(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _scores_of_model(folder: RunFolder, step: int | None, averaged: AveragedWeights | None) -> Mapping[str, Any]:
-    """Those of averaged weights, or those recorded at the last step up to `step`; data set → metric → value."""
+    """Those of averaged weights, or those recorded at this very step; data set → metric → value. Unknown: none."""
     if averaged is not None:
-        return averaged.after or {}
-    evaluated = [row["step"] for row in folder.read("evaluation.json", [])]
-    return folder.scores(max((s for s in evaluated if step is None or s <= step), default=0))
+        return json_values(averaged.after or {})
+    return {} if step is None else folder.scores(step)
 
 
 def _facts(

@@ -78,12 +78,7 @@ class _Reader(ast.NodeVisitor):
         if name == "SentenceTransformer":
             self._models.append(self._known.of(node))
         elif name in _ARGUMENTS:
-            for keyword in node.keywords:
-                value = self._known.of(keyword.value)
-                if keyword.arg is None and isinstance(value, dict) and not is_computed(value):
-                    self.given.arguments |= value
-                else:
-                    self._take(keyword.arg or "**arguments", keyword.value)
+            self._training_arguments(node)
         elif name in LOADERS:
             self._loaded(name, node)
         elif name in _TRAINERS:
@@ -95,6 +90,16 @@ class _Reader(ast.NodeVisitor):
         elif name.endswith("Evaluator") and name != "SequentialEvaluator":
             self._evaluator(name, node)
         self.generic_visit(node)
+
+    def _training_arguments(self, node: ast.Call) -> None:
+        if node.args:
+            self._take("output_dir", node.args[0])
+        for keyword in node.keywords:
+            value = self._known.of(keyword.value)
+            if keyword.arg is None and isinstance(value, dict) and not is_computed(value):
+                self.given.arguments |= value
+            else:
+                self._take(keyword.arg or "**arguments", keyword.value)
 
     def _loaded(self, name: str, node: ast.Call) -> None:
         value = self._known.of(node)
@@ -143,6 +148,7 @@ class _Reader(ast.NodeVisitor):
             if not isinstance(loss, LossCall):  # no trainer, or a loss that is computed: in their order
                 loss = self._losses[min(index, len(self._losses) - 1)] if self._losses else None
             self.given.data.append((name, one, loss))
+        self._say_unused()
 
     def _finish_model(self) -> None:
         """The model that the trainer or a loss is given, else the first: a script may load a guide and its result."""
@@ -165,8 +171,20 @@ class _Reader(ast.NodeVisitor):
             why = "computed, so the recipe has every data set that the script loads and does not score; take out others"
             self.given.unread.append(f"train_dataset, line {self._trainer['train_dataset'].lineno}: {why}")
         scored = [one for _, one in self.given.scored]
-        found = [one.resolved for one in self._data]
-        return [("", one) for i, one in enumerate(found) if one not in scored and one not in found[:i]]
+        found: dict[Any, DataSet] = {}
+        for one in (loaded.resolved for loaded in self._data):
+            found.setdefault((one.path, one.config_name, one.split), one)
+        return [("", one) for one in found.values() if one not in scored]
+
+    def _say_unused(self) -> None:
+        """Say what is loaded for something else, as an evaluator that is made in the script."""
+        of_trainer = [*(one for _, one, _ in self.given.data), *(one for _, one in self.given.scored)]
+        used = [place for one in of_trainer for place in one.places]
+        for path, split in dict.fromkeys(place for one in self._data for place in one.places):
+            if not any(path == place and split in (None, its_split) for place, its_split in used):
+                named = f"{path} ({split})" if split else path
+                why = "loaded, but neither trained on nor scored there; to score it, name it in evaluation.data"
+                self.given.unread.append(f"{named}: {why}")
 
     def _take(self, name: str, node: ast.expr) -> None:
         value = self._known.of(node)

@@ -73,6 +73,12 @@ class DataSet:
             return self
         return self.of_split("train" if "train" in self.files else next(iter(self.files), "train"))
 
+    @property
+    def places(self) -> list[tuple[str, str | None]]:
+        """(file, folder or hub name; split or None) of each part."""
+        of_splits = [self.path] if self.files is None else self.files.values()
+        return [(one, self.split) for paths in of_splits for one in ([paths] if isinstance(paths, str) else paths)]
+
 
 @dataclass(frozen=True, slots=True)
 class Column:

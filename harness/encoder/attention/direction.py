@@ -15,10 +15,8 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from harness.encoder.config import ModelConfig
-from harness.model_folder.configuration import is_bidirectional
+from harness.model_folder.configuration import KEY_OF_GEMMA, is_bidirectional, obeys_own_key
 from harness.model_folder.layout import Layout
-
-_OF_GEMMA = "use_bidirectional_attention"
 
 
 def with_attention_mask(settings: PreTrainedConfig, config: ModelConfig) -> PreTrainedConfig:
@@ -31,19 +29,31 @@ def with_attention_mask(settings: PreTrainedConfig, config: ModelConfig) -> PreT
     is_causal = config.attention_mask == "causal"
     if _is_gemma(settings):
         if is_bidirectional(settings) == is_causal:
-            settings = type(settings).from_dict({**settings.to_dict(), _OF_GEMMA: not is_causal})
+            settings = type(settings).from_dict({**settings.to_dict(), KEY_OF_GEMMA: not is_causal})
     elif is_bidirectional(settings) == is_causal:
         text: Any = settings.get_text_config()
         text.is_causal = is_causal
-        if hasattr(text, _OF_GEMMA):  # that is_causal is beside in an export, for text-embeddings-inference
-            setattr(text, _OF_GEMMA, not is_causal)
+        if hasattr(text, KEY_OF_GEMMA):  # that is_causal is beside in an export, for text-embeddings-inference
+            setattr(text, KEY_OF_GEMMA, not is_causal)
     return settings
 
 
 def _is_gemma(settings: PreTrainedConfig) -> bool:
     """Whether the model obeys `use_bidirectional_attention`; with `is_causal` it does not, and has both for others."""
     text: Any = settings.get_text_config()
-    return text is settings and isinstance(getattr(text, _OF_GEMMA, ""), bool | None) and not hasattr(text, "is_causal")
+    return text is settings and obeys_own_key(text) and isinstance(getattr(text, KEY_OF_GEMMA), bool | None)
+
+
+def unread_key(settings: PreTrainedConfig) -> str | None:
+    """One line if config.json says in a key that its class does not read that tokens read all tokens; else None."""
+    text: Any = settings.get_text_config()
+    if is_bidirectional(settings) or obeys_own_key(text) or not getattr(text, KEY_OF_GEMMA, False):
+        return None
+    return (
+        f"config.json says {KEY_OF_GEMMA}: true, which transformers does not read for {text.model_type}: a token reads "
+        "those before it only, as in sentence-transformers; set model.attention_mask: bidirectional if the model was "
+        "trained so"
+    )
 
 
 def as_adapter_says(config: ModelConfig, layout: Layout) -> ModelConfig:

@@ -11,10 +11,12 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -59,11 +61,12 @@ def add_adapter(
         config = _inject(backbone, _arguments(lora, backbone))
         _draw(backbone, seed)
         return config
-    config = _inject(backbone, stored.peft_arguments | ({} if lora is None else {"lora_dropout": lora.dropout}))
+    around = _name_inside_a_head_model(backbone, stored)
+    config = _inject(backbone, _stored_arguments(stored, lora), around=around)
     if lora is not None:
         _check_same(lora, config, backbone, stored)
-    _load(backbone, stored)
-    return config
+    _load(backbone, stored, around)
+    return config if around is None else _by_full_names(config, backbone)
 
 
 def add_unloaded_adapter(
@@ -73,10 +76,10 @@ def add_unloaded_adapter(
     if lora is None and stored is None:
         return None
     require_peft("model.lora: got an adapter")
-    dropout = {} if lora is None else {"lora_dropout": lora.dropout}
-    arguments = stored.peft_arguments | dropout if stored is not None else _arguments(lora, backbone)  # type: ignore[arg-type]
+    around = None if stored is None else _name_inside_a_head_model(backbone, stored)
+    arguments = _stored_arguments(stored, lora) if stored is not None else _arguments(lora, backbone)  # type: ignore[arg-type]
     with _modules_stay():
-        return _inject(backbone, arguments, dtype)
+        return _inject(backbone, arguments, dtype, around=around)
 
 
 @contextmanager
@@ -93,6 +96,9 @@ def _modules_stay() -> Iterator[None]:
 def write_adapter(folder: Path, config: LoraConfig, state: Mapping[str, Tensor], base: str) -> None:
     """Write adapter_config.json and adapter_model.safetensors.
 
+    DoRA's lengths are called `lora_magnitude_vector.weight`. peft, which reads both, leaves out the end when it writes;
+    transformers, and so sentence-transformers, then loads none of them, without a word.
+
     state: the encoder's weights, of which those of the adapter are written. base: the model that it changes, as peft
     shall find it.
     """
@@ -106,7 +112,9 @@ def write_adapter(folder: Path, config: LoraConfig, state: Mapping[str, Tensor],
     stored.base_model_name_or_path, stored.task_type = base, "FEATURE_EXTRACTION"
     stored.save_pretrained(str(folder))
     settings = json.loads((folder / ADAPTER_SETTINGS).read_text(encoding="utf-8"))
-    settings["target_modules"] = sorted(settings["target_modules"])  # peft holds a set: another order in every process
+    for key in ("target_modules", "exclude_modules"):
+        if isinstance(settings[key], list):  # peft holds a set: another order in every process. A text is a pattern
+            settings[key] = sorted(settings[key])
     (folder / ADAPTER_SETTINGS).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
 
 
@@ -157,8 +165,55 @@ def _arguments(lora: LoraSettings, backbone: PreTrainedModel) -> dict[str, Any]:
     }
 
 
-def _inject(backbone: PreTrainedModel, arguments: dict[str, Any], dtype: torch.dtype = torch.float32) -> LoraConfig:
-    """Put an adapter of this type into the backbone, and freeze all other weights of it."""
+def _stored_arguments(stored: StoredAdapter, lora: LoraSettings | None) -> dict[str, Any]:
+    """A folder's settings as peft takes them, with the recipe's dropout."""
+    return stored.peft_arguments | ({} if lora is None else {"lora_dropout": lora.dropout})
+
+
+def _name_inside_a_head_model(backbone: PreTrainedModel, stored: StoredAdapter) -> str | None:
+    """What the model that the adapter was trained in, which has a head, calls this backbone; None: it had no head."""
+    name = backbone.base_model_prefix
+    if name in dict(backbone.named_children()):
+        return None
+    with safe_open(stored.folder / ADAPTER_WEIGHTS, "pt") as file:
+        has_head = any(key.startswith(f"{_PREFIX}{name}.") for key in file.keys())  # noqa: SIM118 (no dict)
+    return name if has_head else None
+
+
+def _by_full_names(config: LoraConfig, backbone: nn.Module) -> LoraConfig:
+    """The settings of an adapter that was trained beside a head, for the backbone alone.
+
+    Their patterns may hold the backbone's name in the model with the head, and so match nothing in the backbone.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    layers = {name: module for name, module in backbone.named_modules() if isinstance(module, LoraLayer)}
+    return replace(
+        config,
+        target_modules=sorted(layers),
+        exclude_modules=None,
+        layers_to_transform=None,
+        layers_pattern=None,
+        rank_pattern={name: layer.r[_NAME] for name, layer in layers.items() if layer.r[_NAME] != config.r},
+        alpha_pattern={
+            name: layer.lora_alpha[_NAME]
+            for name, layer in layers.items()
+            if layer.lora_alpha[_NAME] != config.lora_alpha
+        },
+    )
+
+
+def _inject(
+    backbone: PreTrainedModel,
+    arguments: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+    *,
+    around: str | None = None,
+) -> LoraConfig:
+    """Put an adapter of this type into the backbone, and freeze all other weights of it.
+
+    around: what a model around the backbone calls it, for settings that were written for that model.
+    """
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import Linear, LoraLayer
 
@@ -166,7 +221,8 @@ def _inject(backbone: PreTrainedModel, arguments: dict[str, Any], dtype: torch.d
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")  # which peft then sets rightly by itself
         try:
-            inject_adapter_in_model(config, backbone, _NAME)
+            model: nn.Module = backbone if around is None else nn.ModuleDict({around: backbone})
+            inject_adapter_in_model(config, model, _NAME)
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
             raise ValueError(
                 f"model.lora: got an adapter that peft cannot put into this backbone ({in_one_line(error)}), expected "
@@ -211,15 +267,16 @@ def _check_same(lora: LoraSettings, config: LoraConfig, backbone: PreTrainedMode
             )
 
 
-def _load(backbone: PreTrainedModel, stored: StoredAdapter) -> None:
-    """Give the adapter the weights of its file; every one must have its place."""
+def _load(backbone: PreTrainedModel, stored: StoredAdapter, around: str | None) -> None:
+    """Give the adapter the weights of its file; every one must have its place. around: see `_inject`."""
     file = stored.folder / ADAPTER_WEIGHTS
-    found = {name.removeprefix(_PREFIX): value.float() for name, value in load_file(file).items()}
+    prefix = "" if around is None else f"{around}."
+    found = {
+        name.removeprefix(_PREFIX).removeprefix(prefix) + ".weight" * name.endswith(_PARTS[-1]): value.float()
+        for name, value in load_file(file).items()
+    }
     own = {name: parameter for name, parameter in backbone.named_parameters() if parameter.requires_grad}
     wanted = {_name_in_file(name): parameter for name, parameter in own.items()}
-    prefix = f"{backbone.base_model_prefix}."  # of an adapter that was trained inside a language model
-    if not found.keys() & wanted.keys():
-        found = {name.removeprefix(prefix): value for name, value in found.items()}
     # Embeddings depend on neither the pooler, which the encoder has removed, nor on heads.
     found = {
         name: value for name, value in found.items() if not (name.startswith("pooler.") or is_head(name, backbone))
@@ -239,5 +296,4 @@ def _load(backbone: PreTrainedModel, stored: StoredAdapter) -> None:
 
 def _name_in_file(name: str) -> str:
     """A weight of the adapter as peft names it in a file, which knows one adapter only."""
-    name = name.removeprefix("backbone.").replace(f".{_NAME}", "")
-    return name.removesuffix(".weight") if ".lora_magnitude_vector" in name else name
+    return name.removeprefix("backbone.").replace(f".{_NAME}", "")

@@ -77,7 +77,8 @@ def _problem(name: str, error: Exception) -> str:
 
 
 def _finished(task: AbsTask, model: RankedModel, cache: ResultCache | None, progress: Progress) -> TaskResult | None:
-    """The scores of an earlier start, if they are whole. A file that a kill has left half written is removed."""
+    """The scores of an earlier start, if they are whole and of the same data. A file that a kill has left half written
+    is removed."""
     if cache is None:
         return None
     name, meta = task.metadata.name, model.mteb_model_meta
@@ -91,6 +92,13 @@ def _finished(task: AbsTask, model: RankedModel, cache: ResultCache | None, prog
         path.unlink()
         return None
     if found.get_missing_evaluations(task):
+        return None  # mteb scores what is missing, or all anew if the data has another revision now
+    if not found.is_mergeable(task):
+        progress.warn(
+            f"{name}: the scores in {path} are of revision {found.dataset_revision} of its data, which has revision "
+            f"{task.metadata.revision} now; it is scored again"
+        )
+        path.unlink()
         return None
     progress.say(f"{name}: has its scores already")
     return found
@@ -160,12 +168,14 @@ def _leaves(task: AbsTask) -> Iterator[AbsTask]:
 
 
 def _scores(task: AbsTask, result: TaskResult, prompts: TaskPrompts) -> TaskScores:
+    """Of the splits and subsets that the task was narrowed to: the file may hold those of an earlier start, too."""
     metadata = task.metadata
+    asked = result.validate_and_filter_scores(task)
     try:
-        score = number(float(result.get_score()))
+        score = number(float(asked.get_score()))
     except (KeyError, TypeError, ValueError):
         score = None
-    by_split = {split: [dict(row) for row in rows] for split, rows in result.scores.items()}
+    by_split = {split: [dict(row) for row in rows] for split, rows in asked.scores.items()}
     return TaskScores(
         metadata.name, str(metadata.type), metadata.main_score, score, by_split, prompts.of_task(metadata)
     )

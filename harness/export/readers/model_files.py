@@ -41,6 +41,11 @@ class ModelFiles:
         if not folder.is_dir():
             raise ValueError(f"FOLDER: got {folder}, which does not exist, expected an exported model's folder")
         layout = read_layout(folder)
+        if layout.adapter is not None:
+            raise ValueError(
+                f"FOLDER: got {folder}, an adapter beside another model's weights, of which servers read those alone, "
+                "expected whole weights; merge it first: harness export, or the run's model/"
+            )
         if not (folder / layout.backbone / "config.json").is_file():
             raise ValueError(f"FOLDER: got {folder} without config.json, expected a model's folder")
         return cls(folder, layout)

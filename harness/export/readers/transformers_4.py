@@ -1,15 +1,16 @@
 """transformers 4: the configuration's rotary positions, the tokenizer's class and special tokens.
 
 Source: transformers 4.51.3 and 4.57.6, `modeling_rope_utils.py`, `configuration_*.py`, `tokenization_auto.py`,
-`tokenization_utils_base.py`; run with both versions by tests/readers. `use_bidirectional_attention` of Gemma came with
-4.56 (pull request 40694 of transformers), `is_causal` in config.json with 5.2.
+`tokenization_utils_base.py`, `tokenization_llama_fast.py` (`update_post_processor`); run with both versions by
+tests/readers. `use_bidirectional_attention` of Gemma came with 4.56 (pull request 40694 of transformers), `is_causal`
+in config.json with 5.2.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from harness.export.read_by_all import NEW_TOKENIZER_CLASS, rope_of_transformers_4
+from harness.export.read_by_all import NEW_TOKENIZER_CLASS, OWN_FRAME_IN_TRANSFORMERS_4, rope_of_transformers_4
 from harness.export.readers.model_files import ModelFiles
 from harness.export.readers.verdict import Findings, Reader, Verdict
 
@@ -49,7 +50,26 @@ def findings(files: ModelFiles) -> Findings:
         found.refuses.append(f"tokenizer_config.json: no such class: {NEW_TOKENIZER_CLASS}")
     if isinstance(files.tokenizer_config.get("extra_special_tokens"), list):
         found.refuses.append("tokenizer_config.json: extra_special_tokens is a list, where an object is expected")
+    if files.tokenizer_config.get("tokenizer_class") in OWN_FRAME_IN_TRANSFORMERS_4:
+        _frame(files, found)
     return found
+
+
+def _frame(files: ModelFiles, found: Findings) -> None:
+    """The tokens before and behind a text, which some classes take from two settings and not from tokenizer.json."""
+    post = files.tokenizer.get("post_processor") or {}
+    templates = [part for part in post.get("processors", [post]) if part.get("type") == "TemplateProcessing"]
+    parts = templates[-1]["single"] if templates else [{}]
+    for where, part, key, default in (
+        ("begin", parts[0], "add_bos_token", True),
+        ("end", parts[-1], "add_eos_token", False),
+    ):
+        taken, right = bool(files.tokenizer_config.get(key, default)), "SpecialToken" in part
+        if taken != right:
+            found.differs.append(
+                f"tokenizer_config.json: {files.tokenizer_config['tokenizer_class']} lets texts {where} with "
+                f"{'a' if taken else 'no'} special token ({key}), against tokenizer.json"
+            )
 
 
 def _in_words(value: Any) -> str:

@@ -44,5 +44,5 @@ class AveragedWeights:
         for name, metrics in self.after.items():
             main = main_metric_of(metrics)
             values = (self.before[name][main], metrics[main])
-            rows.append((plain(name), plain(main), *(f"{value:.4f}" for value in values)))
+            rows.append((plain(name), plain(main), *("" if value != value else f"{value:.4f}" for value in values)))
         return f"## Averaged weights\n\n{text}\n{table(('data', 'metric', f'step {self.single}', 'average'), rows)}"

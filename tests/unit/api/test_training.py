@@ -149,6 +149,35 @@ def test_a_mistake_is_one_line_and_an_exception(folder: Path) -> None:
         train(recipe(folder, "x"), ranks=0)
 
 
+class Scores(Callback):
+    """Scores the starting model in the middle of a run."""
+
+    def __init__(self, model: Path) -> None:
+        self.model = model
+
+    def on_step(self, step: int, metrics: Any) -> Any:
+        evaluate(self.model, {"similar": PAIRS})
+
+
+def test_a_second_call_while_one_runs_is_refused_and_the_next_one_is_not(folder: Path) -> None:
+    """Its end took the group of the first along: the next checkpoint failed inside DeepSpeed."""
+    with pytest.raises(ValueError, match=r"^harness: got a call of .* while another one runs in this process"):
+        train(recipe(folder, "nested"), callbacks=[Scores(folder / "model")])
+    assert "similar" in evaluate(folder / "model", {"similar": PAIRS})
+
+
+def test_a_process_group_of_the_users_own_is_neither_used_nor_destroyed(folder: Path) -> None:
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        for call in (lambda: evaluate(folder / "model", {"similar": PAIRS}), lambda: train(recipe(folder, "grouped"))):
+            with pytest.raises(ValueError, match=r"^torch.distributed: got a process group that this process has"):
+                call()
+            assert torch.distributed.is_initialized()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_equal_rows_are_the_same_file_and_other_rows_another(folder: Path) -> None:
     """The cache is keyed by files, so a copy of the rows under another name would be read and stored anew each time."""
     first, same = recipe(folder, "one"), recipe(folder, "one")

@@ -92,43 +92,6 @@ def test_a_shell_script_of_flag_embedding_becomes_a_recipe(tmp_path: Path, data:
     assert said(found)["negatives_cross_device"] == "differs"  # not given: their default
 
 
-ECHOED = r"""
-num_gpus=2  # don't count on more
-data_args="\\
-    --train_data d.jsonl \\
-    --query_instruction_for_retrieval 'Find the answer' \\
-    --query_instruction_format 'Instruct: {}\\nQuery: {}' \\
-"
-cmd="torchrun --nproc_per_node $num_gpus \\
-    -m FlagEmbedding.finetune.embedder.decoder_only.base \\
-    --model_name_or_path m $data_args \\
-    --kd_loss_type kl_div \\
-"
-echo $cmd
-eval $cmd
-"""
-
-
-def test_a_command_that_a_script_echoes_and_evaluates_is_read_once_as_the_shell_reads_it(tmp_path: Path) -> None:
-    """FlagEmbedding's own examples do both; a backslash before n in their format is a line break and no blank."""
-    found = converted(tmp_path, "run.sh", ECHOED.replace("\\\\", "\\"))
-    assert found.ranks == 2
-    assert found.tree["tasks"][0]["prompts"] == {"query": "Instruct: Find the answer\nQuery: "}
-    assert "nproc_per_node" not in said(found)
-    assert next(r.value for r in found.remarks if r.argument == "kd_loss_type") == "kl_div"
-
-
-def test_a_script_that_mines_and_then_trains_gives_the_training(tmp_path: Path) -> None:
-    mining = "python hn_mine.py --embedder_name_or_path m --input_file a.jsonl\n"
-    training = "torchrun -m FlagEmbedding.x --model_name_or_path {} --train_data d.jsonl\n"
-    found = converted(tmp_path, "run.sh", mining + training.format("m"))
-    assert found.tree["tasks"][0]["path"] == "d.jsonl"
-    assert any("hn_mine.py" in str(remark) and "not converted" in str(remark) for remark in found.remarks)
-    (tmp_path / "two.sh").write_text(training.format("m") + training.format("n"))
-    done = invoke("convert", str(tmp_path / "two.sh"))
-    assert (done.exit_code, "got 2 commands that train" in done.output) == (2, True)
-
-
 def test_a_training_script_is_read_and_not_run(tmp_path: Path) -> None:
     found = converted(tmp_path, "train.py", "raise SystemExit(3)\n" + SCRIPT, ranks=2)
     tree = found.tree
@@ -143,6 +106,67 @@ def test_a_training_script_is_read_and_not_run(tmp_path: Path) -> None:
     assert tree["training"]["warmup_ratio"] == pytest.approx(0.1)
     assert tree["training"]["precision"] == "fp16"
     assert any("logging_steps, line 10: computed (every())" in str(remark) for remark in found.remarks)
+
+
+def test_flag_embedding_trains_decoders_with_lora_unless_told_not_to(data: tuple[str, str]) -> None:
+    """Without its defaults such a command became a training of all weights, without a word."""
+    words = "torchrun -m FlagEmbedding.finetune.embedder.{}_only.base --model_name_or_path m --train_data {} {}"
+    made = {
+        case: convert(read_given(words.format(case[0], data[0], case[1]).split(), None)).tree["model"].get("lora")
+        for case in (("decoder", ""), ("decoder", "--use_lora False"), ("encoder", ""), ("decoder", "--lora_rank 8"))
+    }
+    decoder = made["decoder", ""]
+    assert {**decoder, "target_modules": len(decoder["target_modules"])} == {
+        "rank": 64, "alpha": 16, "dropout": 0.1, "target_modules": 7
+    }  # fmt: skip
+    assert made["decoder", "--lora_rank 8"] == decoder | {"rank": 8}
+    assert made["decoder", "--use_lora False"] is made["encoder", ""] is None
+
+
+OF_THEIR_DOCUMENTATION = """
+model = SentenceTransformer("microsoft/mpnet-base")
+model.max_seq_length = 128
+train = load_dataset("sentence-transformers/all-nli", "triplet", split="train[:100000]")
+dev = load_dataset("sentence-transformers/all-nli", "triplet", split="dev")
+own = load_dataset("json", data_files={"train": "own.jsonl", "test": "held_out.jsonl"}).shuffle(seed=1)
+args = SentenceTransformerTrainingArguments("models/nli", max_steps=1000, warmup_steps=0.1,
+    prompts={"anchor": "q: ", "positive": "d: ", "negative_1": "d: "})
+loss = {"nli": losses.MultipleNegativesRankingLoss(model, 30), "own": losses.CoSENTLoss(model, scale=20)}
+SentenceTransformerTrainer(model, args, train_dataset={"nli": train, "own": own["train"]}, eval_dataset=dev, loss=loss)
+"""
+
+
+def test_a_script_as_sentence_transformers_documents_it_trains_on_no_held_out_data(tmp_path: Path) -> None:
+    """Every `load_dataset` was taken for training data, without its configuration; what stands by its place in a call
+    (scale, output_dir), a length set on the model, and prompts were left out without a word."""
+    found = converted(tmp_path, "train.py", OF_THEIR_DOCUMENTATION, ranks=1)
+    nli, own = found.tree["tasks"]
+    assert (nli["path"], nli["config_name"], "split" in nli) == ("sentence-transformers/all-nli", "triplet", False)
+    assert nli["prompts"] == {"query": "q: ", "document": "d: "}
+    assert (own["path"], own["kind"]) == ("own.jsonl", "sts")
+    assert found.tree["output"] == "models/nli"
+    assert found.tree["model"]["max_length"] == 128
+    assert found.tree["training"]["warmup_ratio"] == 0.1  # a share in transformers 5, not a tenth of a step
+    assert found.tree["loss"] == {"balance": "homogeneous", "temperature": 1 / 30, "cosent_temperature": 0.05}
+    lines = "\n".join(map(str, found.remarks))
+    for words in (
+        "train_data sentence-transformers/all-nli: differs (tasks.NAME.path): the script changes the rows (split train",
+        "evaluation sentence-transformers/all-nli: differs (evaluation.data): a file or folder is scored",
+        "held_out.jsonl: loaded, but neither trained on nor scored there; to score it, name it in evaluation.data",
+    ):
+        assert words in lines
+    assert "prompts {" in lines
+
+
+def test_prompts_of_columns_that_are_neither_queries_nor_documents_are_said(tmp_path: Path) -> None:
+    """Without the data, its first column is not known: the first prompt was taken for that of queries."""
+    script = OF_THEIR_DOCUMENTATION.replace('"anchor"', '"headline"')
+    found = converted(tmp_path, "train.py", script, ranks=1)
+    assert "prompts" not in found.tree["tasks"][0]
+    assert "which columns of nli are queries is not known without its data" in "\n".join(map(str, found.remarks))
+    script = OF_THEIR_DOCUMENTATION.replace('"anchor": "q: ", ', "")  # of documents alone
+    found = converted(tmp_path, "train.py", script, ranks=1)
+    assert found.tree["tasks"][0]["prompts"] == {"query": "", "document": "d: "}
 
 
 def test_arguments_as_json_and_a_command_line_of_tevatron(tmp_path: Path, data: tuple[str, str]) -> None:
@@ -164,7 +188,13 @@ def test_arguments_as_json_and_a_command_line_of_tevatron(tmp_path: Path, data: 
     words += " --lora --lora_r 8 --lora_target_modules q_proj,v_proj --append_eos_token"
     found = convert(read_given(words.split(), None))
     assert (found.ranks, found.tree["deepspeed"]) == (2, "zero3")
-    assert found.tree["model"]["lora"] == {"rank": 8, "target_modules": ["q_proj", "v_proj"]}
+    lora = {
+        "rank": 8,
+        "alpha": 64,
+        "dropout": 0.1,
+        "target_modules": ["q_proj", "v_proj"],
+    }  # two of them their defaults
+    assert found.tree["model"]["lora"] == lora
     assert found.tree["model"]["append_eos"] is True
     assert found.tree["loss"]["temperature"] == 1.0
     assert found.tree["tasks"][0]["negatives"] == {"per_query": 7}  # their default group of 8

@@ -132,6 +132,21 @@ SentenceTransformerTrainer(model=model, train_dataset=data, loss=losses.{loss}(m
         assert task(found, 0, "negatives") == {"negatives": {"per_query": 1}}
 
 
+def test_a_data_set_in_several_configurations_is_a_task_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their names were the same, and so the script ended in an error, also where it loads the same rows twice."""
+    text = """
+pairs = load_dataset("ORG/all-nli", "pair", split="train")
+triplets = load_dataset("ORG/all-nli", "triplet", split="train[:50%]")
+more = load_dataset("ORG/all-nli", "triplet", split="train[50%:]")
+SentenceTransformerTrainer(model, train_dataset=concatenate_datasets([pairs, triplets, more]),
+                           loss=losses.MultipleNegativesRankingLoss(model))
+"""
+    found = of_script(tmp_path, text, monkeypatch)
+    assert [(one["name"], one["config_name"]) for one in found.tree["tasks"]] == [
+        ("all-nli-pair", "pair"), ("all-nli-triplet", "triplet"),
+    ]  # fmt: skip
+
+
 def test_every_file_of_a_data_set_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several files are one task: columns and negatives have to be those of all of them."""
     write_jsonl(tmp_path / "a.jsonl", [{"left": "q", "right": "p", "bad": "n"}])

@@ -21,6 +21,7 @@ class FakeHub:
         self.tokens: set[str | None] = set()
         self.commit_path = ""
         self.refuse = refuse
+        self.faults_of_card: list[str] = []  # what it says of every model card
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -68,6 +69,8 @@ class FakeHub:
             status = 409 if name in self.repositories else 200
             self.repositories.setdefault(name, bool(asked.get("private")) or asked.get("visibility") == "private")
             return status, {"url": f"{self.address}/{name}", "error": "there"}
+        if path == "/api/validate-yaml":
+            return 400 if self.faults_of_card else 200, {"errors": [{"message": one} for one in self.faults_of_card]}
         if path.startswith("/storage/"):
             self.stored[path.removeprefix("/storage/")] = body
             return 200, {}

@@ -65,3 +65,12 @@ def test_no_folder_of_this_machine_is_taken_for_a_hub_name(tmp_path: Path, monke
         "a/b",
         *[None] * 6,
     ]
+
+
+def test_a_path_in_the_first_models_card_is_no_base_model(tmp_path: Path) -> None:
+    """It would be published, and a hub takes no such card."""
+    found = {}
+    for stated in ("/srv/somebody/model", "../model", "[org/one, /srv/two]", "[org/one, org/two]"):
+        (tmp_path / "README.md").write_text(f"---\nbase_model: {stated}\n---\n")
+        found[stated] = base_metadata(str(tmp_path)).get("base_model")
+    assert list(found.values()) == [None, None, "org/one", ["org/one", "org/two"]]

@@ -62,6 +62,14 @@ def test_a_refusal_is_one_line_that_names_the_server_and_the_way_to_upload_later
     assert f"hf upload our-org/our-model {exported}" in str(caught.value)
 
 
+def test_a_model_card_that_the_server_does_not_take_is_one_line(hub, exported) -> None:
+    """The license and languages of a model's card are taken over from that of the model it started from."""
+    hub.faults_of_card = ['"license" must be one of [apache-2.0, mit]', '"language[0]" must only contain lower case']
+    with pytest.raises(ValueError, match=r'^--push-to-hub: got a model card .*"license" must be.*hf upload [^\n]*$'):
+        Upload("our-org/our-model")(exported)
+    assert hub.files == {}
+
+
 def test_a_server_that_does_not_answer_is_one_line(hub, exported) -> None:
     hub.close()
     with pytest.raises(ValueError, match=r"^--push-to-hub: got no answer from ") as caught:

@@ -47,10 +47,16 @@ def test_a_score_that_is_not_defined_has_an_empty_cell() -> None:
 
 def test_without_scores_prompts_or_matryoshka_dims_the_card_says_so_or_nothing() -> None:
     card = model_card(**{**FACTS, "scores": [], "matryoshka_dims": None, "prompts": ModelPrompts()})
-    assert "No evaluation data was named in the recipe." in card
+    assert "No scores of these weights are recorded." in card
     assert "Matryoshka" not in card
     assert "Prompts" not in card
     assert 'encode_query(["a query"])  # puts nothing before it' in card
+
+
+def test_the_example_of_a_model_with_code_of_its_own_lets_it_run() -> None:
+    """Without leave the program of the card ends in an error."""
+    assert 'SentenceTransformer("PATH/TO/THIS/FOLDER")' in model_card(**FACTS)
+    assert 'SentenceTransformer("PATH/TO/THIS/FOLDER", trust_remote_code=True)' in model_card(**FACTS, own_code=True)
 
 
 HOSTILE = [

@@ -139,6 +139,14 @@ RULES: dict[str, tuple[str, str, dict[str, Any], str, str, str]] = {
     "a Gemma that reads both ways before 4.56": (
         "both gemma3", CONFIG, {}, "sentence-transformers-3", "wrongly", "use_bidirectional_attention is not read",
     ),
+    "a class that begins texts by itself": (
+        "bert", "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"}, "transformers-4", "wrongly",
+        "LlamaTokenizer lets texts end with no special token (add_eos_token), against tokenizer.json",
+    ),
+    "a class that is told to": (
+        "bert", "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer", "add_eos_token": True}, "transformers-4",
+        "rightly", "",
+    ),
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.export.readers import READERS, judge_folder, owner_only
+from tests.tiny import make_model
 from tests.unit.cli.command_line import invoke
 from tests.unit.export.folders import BACKBONES, exported, in_the_layout_of_sentence_transformers_5_4
 
@@ -165,3 +166,11 @@ def test_files_that_only_their_owner_can_read_are_named(folders, tmp_path):
     assert owner_only(copy) == []
     (copy / "model.safetensors").chmod(0o600)
     assert owner_only(copy) == ["model.safetensors"]
+
+
+def test_an_adapter_is_no_folder_of_a_server_which_is_said(tmp_path):
+    base = make_model(tmp_path / "base")
+    settings = {"peft_type": "LORA", "base_model_name_or_path": str(base)}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"got \S+, an adapter beside another model's weights, .* merge it first"):
+        judge_folder(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from harness.export.sentence_transformers_folder import embed_on_cpu, verify_mod
 from harness.model_folder.preflight import Preflight
 from harness.prompts import ModelPrompts
 from harness.types import PromptedText
-from tests.unit.encoder.attention.decoders import make_decoder
+from tests.unit.encoder.attention.decoders import make_decoder, make_llama
 from tests.unit.encoder.models import TEXTS, change_json, config
 
 END = 3  # the id of [SEP], which is the decoders' end token
@@ -74,6 +76,24 @@ def test_an_export_ends_texts_for_every_reader_and_pads_on_either_side(folder, t
     np.testing.assert_allclose(model.encode(TEXTS), right, atol=1e-5)
     unit = torch.nn.functional.normalize(torch.tensor(expected), dim=1).numpy()
     np.testing.assert_allclose(right, unit, atol=1e-5)
+
+
+def test_the_end_token_comes_once_behind_a_text_that_another_token_begins(tmp_path):
+    """Llama, Mistral and Gemma begin texts with one. A second template took it and the text for a pair, and ended both:
+    <s> </s> text </s>."""
+    folder, out = make_llama(tmp_path / "in"), tmp_path / "out"
+    plain = Tokeniser(str(folder)).encode(TEXTS, 24)
+    assert all(row[0] == 1 and 2 not in row for row in plain)
+    tokeniser = Tokeniser(str(folder), append_eos=True)
+    assert tokeniser.encode(TEXTS, 24) == [[*row[:23], 2] for row in plain]
+    assert tokeniser.encode(TEXTS, 4) == [[*row[:3], 2] for row in plain]
+    settings, expected = exported(folder, out)
+    assert verify_model(out, TEXTS, expected, settings) < 1e-5
+    assert [Tokenizer.from_file(str(out / "tokenizer.json")).encode(text).ids for text in TEXTS] == [
+        [*row, 2] for row in plain
+    ]
+    # A class that in transformers 4 reads no template: it would end no text, without a word.
+    assert json.loads((out / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
 def test_an_export_without_the_end_token_is_refused(folder, tmp_path):

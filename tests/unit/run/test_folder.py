@@ -10,7 +10,9 @@ import pytest
 from harness.config import inference_prompts, load_recipe
 from harness.engine.checkpoint import Checkpoints
 from harness.files import sizes_and_hashes
-from harness.run.export import _model_card
+from harness.run.averaging.choice import Average
+from harness.run.averaging.facts import AveragedWeights
+from harness.run.export import CardOfEncoder, _model_card
 from harness.run.folder import RunFolder
 from tests.tiny import make_recipe
 
@@ -173,13 +175,40 @@ def test_the_published_card_names_no_folder_of_this_machine(tmp_path: Path) -> N
     data = [{"task": "similar", "path": [f"{tmp_path}/a.jsonl", "~/b.jsonl"], "rows": 3, "hash": "abc"}]
     (folder.path / "run.json").write_text(json.dumps({"data": data}))
     folder.changes.add(2, [("training.learning_rate", 1e-3, 1e-5)], 4)
-    card = _model_card(folder, 32, None, inference_prompts(folder.config))
+    card = _model_card(folder, CardOfEncoder(32), None, inference_prompts(folder.config))
     assert str(tmp_path) not in card
     assert "~" not in card
     assert "trained from `model`" in card
     assert "| similar | a.jsonl, b.jsonl | 3 | `abc` |" in card
     assert "path: retrieval.jsonl" in card  # relative: as the recipe says it
     assert "- changed after step 2: training.learning_rate: 0.001 → 1e-05" in card
+
+
+def test_a_card_shows_the_scores_of_its_own_weights_and_no_others(tmp_path: Path) -> None:
+    """A checkpoint between two evaluations had the scores of the earlier one, be it of the model before training."""
+    folder = run_folder(tmp_path)
+    folder.path.mkdir(parents=True)
+    entries = [{"step": step, "dataset": "faq", "metrics": {"ndcg_at_10": step / 10}} for step in (0, 3)]
+    (folder.path / "evaluation.json").write_text(json.dumps(entries))
+    cards = {
+        step: _model_card(folder, CardOfEncoder(32), step, inference_prompts(folder.config)) for step in (2, 3, 4, None)
+    }
+    assert "| faq | ndcg_at_10 | 0.0000 | 0.3000 |" in cards[3]
+    assert "model-index" in cards[3]
+    for step in (2, 4, None):
+        assert "No scores of these weights are recorded." in cards[step]
+        assert "model-index" not in cards[step]
+
+
+def test_an_average_with_an_undefined_score_has_a_card_that_a_hub_can_read(tmp_path: Path) -> None:
+    """Of a collapsed model no correlation is defined: `.nan` is no number of a model-index."""
+    folder, nan = run_folder(tmp_path), float("nan")
+    folder.path.mkdir(parents=True)
+    after = {"faq": {"ndcg_at_10": 0.5}, "sts": {"spearman": nan}}
+    averaged = AveragedWeights(Average.parsed("last:2"), (2, 4), 4, after, after)
+    card = _model_card(folder, CardOfEncoder(32), 4, inference_prompts(folder.config), averaged)
+    assert "nan" not in card
+    assert "| sts | spearman |  |  |" in card
 
 
 def test_the_best_step_is_chosen_among_those_with_a_checkpoint_and_a_better_one_that_is_lost_is_said(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, processors
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
 from torch import nn
 from transformers import (
     Gemma3TextConfig,
@@ -28,7 +31,7 @@ from transformers import (
     StableLmModel,
 )
 
-from tests.tiny import make_model
+from tests.tiny import WORDS, make_model
 from tests.unit.encoder.models import change_json
 
 SIZES = {
@@ -82,4 +85,20 @@ def make_decoder(folder: Path, name: str = "qwen3", end: str | None = None) -> P
         sep_token=None,
         mask_token=None,
     )
+    return folder
+
+
+def make_llama(folder: Path) -> Path:
+    """A Llama with a tokenizer of its class, which puts `<s>` before a text and nothing behind it."""
+    make_decoder(folder, "llama")
+    tokenizer = Tokenizer(BPE(unk_token="<unk>", fuse_unk=True))
+    trainer = BpeTrainer(vocab_size=110, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
+    tokenizer.train_from_iterator([f"▁{word}" for word in WORDS], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    settings |= {"add_bos_token": True, "add_eos_token": False, "model_max_length": 64}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder

@@ -128,3 +128,17 @@ def test_a_folder_that_says_it_is_bidirectional_is_followed_without_an_option(tm
     encoder = load_encoder(config(folder))
     assert is_bidirectional(encoder.backbone.config)
     assert change_of_earlier_states(encoder.backbone.eval(), 0) > 1e-3
+
+
+def test_a_key_that_the_class_does_not_read_changes_nothing_but_is_said(tmp_path):
+    """Folders for servers have Gemma's key on a Qwen3. It was taken for bidirectional where it was written down, and
+    the option that makes it so was refused."""
+    folder = make_decoder(tmp_path)
+    change_json(folder / "config.json", use_bidirectional_attention=True)
+    with pytest.warns(UserWarning, match=r"use_bidirectional_attention: true, which transformers does not read for qw"):
+        plain = load_encoder(config(folder, pooling="mean"))
+    assert plain.pooling == "mean"
+    assert change_of_earlier_states(plain.backbone.eval(), 0) == 0
+    asked = load_encoder(config(folder, pooling="mean", attention_mask="bidirectional"))
+    assert asked.pooling == "mean, bidirectional attention"
+    assert change_of_earlier_states(asked.backbone.eval(), 0) > 1e-3
