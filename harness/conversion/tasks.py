@@ -69,8 +69,8 @@ def _of_tevatron(paths: list[str], known: Mapping[str, Any], remarks: list[Remar
         task["negatives"] = _of_name(path) | _of_group(known)
         prefixes = {"query": known.get("query_prefix"), "document": known.get("passage_prefix")}
         task["prompts"] = {role: prefix for role, prefix in prefixes.items() if isinstance(prefix, str)}
-        for source, key in (("dataset_config", "config_name"), ("dataset_split", "split"), ("corpus_path", "corpus")):
-            task[key] = known.get(source)
+        task |= {"config_name": known.get("dataset_config"), "split": known.get("dataset_split")}
+        task["corpus"] = known.get("corpus_path") or known.get("corpus_name")  # with both, the name is the form: json
         look(task, remarks)
         tasks.append(task)
     return tasks

@@ -201,6 +201,15 @@ def test_arguments_as_json_and_a_command_line_of_tevatron(tmp_path: Path, data: 
     assert said(found)["grad_cache"] == "none"
 
 
+@pytest.mark.parametrize(
+    ("words", "corpus"),
+    [("--corpus_name c", "c"), ("--corpus_name json --corpus_path c.jsonl", "c.jsonl"), ("", None)],
+)
+def test_tevatrons_corpus_is_the_tasks(words: str, corpus: str | None) -> None:
+    given = f"python -m tevatron.retriever.driver.train --model_name_or_path m --dataset_path d.jsonl {words}"
+    assert convert(read_given(given.split(), None)).tree["tasks"][0].get("corpus") == corpus
+
+
 def test_several_data_sets_of_sentence_transformers_share_its_batch(tmp_path: Path) -> None:
     """A batch of theirs is of one data set, drawn by size, also where the sampler is not named."""
     arguments = {"model_name_or_path": "m", "train_data": ["o/a", "o/b"], "loss": "MultipleNegativesRankingLoss"}
