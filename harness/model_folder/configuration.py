@@ -86,15 +86,22 @@ def obeys_own_key(config: PreTrainedConfig) -> bool:
     return hasattr(type(config), KEY_OF_GEMMA)
 
 
-@lru_cache
 def backbone_config(folder: str, trust_remote_code: bool) -> PreTrainedConfig:
-    """The configuration of the model in a folder. It is read once per process and shared: change only copies of it.
+    """The configuration of the model in a folder. It is read once for what config.json holds, and shared: change only
+    copies of it.
 
     Raises:
         OSError: the folder holds no configuration.
         ValueError: transformers does not know the model type, cannot read a value, or the model needs its own code,
             which is not trusted.
     """
+    file = Path(folder).absolute() / "config.json"
+    return _config_as_it_is(folder, trust_remote_code, str(file), file.read_bytes() if file.is_file() else b"")
+
+
+@lru_cache
+def _config_as_it_is(folder: str, trust_remote_code: bool, file: str, content: bytes) -> PreTrainedConfig:
+    """See `backbone_config`. file, content: what one process may find changed, or elsewhere, under the same name."""
     # Imported here: the import takes seconds and reads variables that settings/environment.py must set before.
     from transformers import AutoConfig, dynamic_module_utils
 

@@ -102,6 +102,11 @@ def _snapshot(name: str, trust_remote_code: bool) -> str:
         return name
 
 
+def forget_hub() -> None:
+    """Ask the hub anew for every model, in a process that goes on: one that was out of reach may be there now."""
+    _snapshot.cache_clear()
+
+
 @lru_cache
 def _demo_folder() -> str:
     """The folder of the demo weights in the installed package, verified once per process."""

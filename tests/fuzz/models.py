@@ -84,7 +84,6 @@ def _attempt_files(drawn: Any, folder: Path) -> Find | str:
         prompts_of_folder(str(model))
         missing_prompts(str(model))
         if name == "config.json":
-            backbone_config.cache_clear()
             config = backbone_config(str(model), False)
             positions_of_tokens(config)
             default_pooling(config)
@@ -129,7 +128,6 @@ def _attempt_preflight(drawn: Any, folder: Path) -> Find | str:
     name = sorted(files)[seed % len(files)]
     tree = changed_tree(json.loads(files[name]), changes)
     (model / name).write_bytes(damaged(as_json(tree, seed).encode("utf-8", "surrogatepass"), seed))
-    backbone_config.cache_clear()
     found = judge(lambda: Preflight(str(model), longest_text=24, largest_dim=32).check())
     (model / name).write_bytes(files[name])
     return found

@@ -9,6 +9,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig
 
+from harness.api.session import session
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.load import load_encoder
 from harness.model_folder.configuration import backbone_config, position_limit, positions_of_tokens
@@ -86,3 +87,30 @@ def test_a_models_configuration_is_read_once_and_never_changed(tmp_path, monkeyp
     load_encoder(config(model), dropout=0.3)
     assert position_limit(model) == 64
     assert backbone_config(model, False).hidden_dropout_prob == 0.1
+
+
+def test_a_model_that_another_one_has_replaced_is_read_anew(tmp_path, monkeypatch):
+    """In a notebook or a loop: the same folder exported again, or the same relative path in another working folder.
+
+    The configuration of the first model was taken, and so its dropout.
+    """
+    for place, dropout in (("a", 0.1), ("a", 0.3), ("b", 0.2)):
+        make_model(tmp_path / place / "model", dropout=dropout)
+        monkeypatch.chdir(tmp_path / place)
+        assert backbone_config("model", False).hidden_dropout_prob == dropout
+        assert backbone_config("model", False) is backbone_config("model", False)  # read once as long as it is the same
+
+
+def test_a_hub_that_was_out_of_reach_is_asked_again_by_the_next_session(tmp_path, monkeypatch):
+    answers = iter([OSError("offline"), str(tmp_path)])
+
+    def snapshot_download(name, **_):
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert [resolve_model("somebody/is-there-later") for _ in range(2)] == ["somebody/is-there-later"] * 2
+    with session():
+        assert resolve_model("somebody/is-there-later") == str(tmp_path)
