@@ -173,7 +173,7 @@ def _grade(file: Path, line: int, value: Any) -> int:
     """The grade as a whole number: 1, "1" and "1.0" are 1, as where mteb casts it to 32 bits; 0.5 is refused."""
     try:
         number = float(value) if not isinstance(value, bool) else float("nan")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not abs(number) <= _LARGEST_GRADE or number != int(number):
         is_word = isinstance(value, str) and not re.search(r"\d", value)

@@ -11,6 +11,7 @@ from harness.data.source.facts import IGNORE, FileFacts, ReadSettings
 from harness.data.source.files import FILE_SUFFIXES, BadRow, Row
 from harness.data.source.formats import FormattedRow, SourceReader
 from harness.data.source.validation import validate
+from harness.settings.in_short import in_short
 from harness.types import Example, SourceKind
 
 SPLIT = "test"  # of a folder with several splits
@@ -108,7 +109,7 @@ def text_field(file: Path, line: int, row: Row, field: str, may_be_empty: bool =
 
 def bad_field(file: Path, line: int, field: str, got: object, expected: str) -> ValueError:
     """The error to raise for an invalid field of a row. A text is shown in quotes: the text '1' is not the number 1."""
-    shown = "null" if got is None else repr(got)
+    shown = "null" if got is None else in_short(got, quoted=True)
     return ValueError(BadRow(field, shown[:80], expected).message(file, line))
 
 

@@ -25,6 +25,7 @@ from harness.model_folder.pooling import PoolingMode
 from harness.settings.in_short import in_short, joined_in_short
 
 _NO_LIMIT = 10**9  # tokens: transformers writes 10^30 if there is no limit
+_LONGEST_PLACE = 255  # bytes: the name of a file has no more
 _OF_A_TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "vocab.txt")
 _KNOWN_SETTINGS = {
     "__version__", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "model_type", "requirements",
@@ -162,7 +163,8 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
                 f"{path}: got the module {in_short(entry['type'])}, expected Transformer, Pooling, "
                 f"{', '.join(sorted(HEAD_KINDS))} of sentence-transformers only; this model cannot be trained here"
             )
-        if place.is_absolute() or ".." in place.parts:
+        is_too_long = len(str(place).encode("utf-8", "surrogatepass")) > _LONGEST_PLACE
+        if place.is_absolute() or ".." in place.parts or is_too_long:
             raise ValueError(
                 f"{path}: got the path {in_short(entry['path'], quoted=True)}, expected a folder below {folder}"
             )

@@ -95,7 +95,7 @@ def read_transformer(folder: Path) -> TransformerSettings:
             )
         _check_keys(path, arguments, known | {_UNTRUSTED}, f"{key}.")
         length, is_causal = arguments.get("model_max_length", length), arguments.get("is_causal", is_causal)
-    if length is not None and (not isinstance(length, int | float) or length < 1):
+    if length is not None and not (isinstance(length, int | float) and 1 <= length < float("inf")):
         raise ValueError(
             f"{path}: max_seq_length: got {in_short(length, quoted=True)}, "
             f"expected a number of tokens; correct the file"

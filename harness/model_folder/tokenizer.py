@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.model_folder.find import in_one_line
+from harness.settings.in_short import in_short
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,9 +65,9 @@ def check_against_table(tokenizer: PreTrainedTokenizerBase, num_rows: object, na
         number, token = beyond[0]
         more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
         raise ValueError(
-            f"{name}: got a tokenizer with the token {token!r} (id {number}){more}, but weights for the ids 0 to "
-            f"{num_rows - 1} only, expected a row for every token; take the tokenizer of these weights, or add the "
-            "rows and save both: model.resize_token_embeddings(len(tokenizer))"
+            f"{name}: got a tokenizer with the token {in_short(token, quoted=True)} (id {number}){more}, but weights "
+            f"for the ids 0 to {num_rows - 1} only, expected a row for every token; take the tokenizer of these "
+            "weights, or add the rows and save both: model.resize_token_embeddings(len(tokenizer))"
         )
 
 

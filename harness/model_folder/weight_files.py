@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def _files(folder: Path) -> list[Path]:
         raise ValueError(_without_weights(folder))
     shard_of_weight = _shard_of_weight(folder / INDEX)
     shards = sorted(set(shard_of_weight.values()))
-    missing = [shard for shard in shards if not (folder / shard).exists()]
+    missing = [
+        shard for shard in shards if not os.path.exists(folder / shard)
+    ]  # also of a name longer than a file can have
     if missing:
         raise ValueError(
             f"{folder / INDEX}: got {len(missing)} of {len(shards)} files of weights that do not exist "

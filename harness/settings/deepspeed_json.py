@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harness.settings.in_short import in_short
 from harness.settings.recipe_file import did_you_mean, show
 
 DS_CONFIGS = Path(__file__).parents[1] / "ds_configs"
@@ -86,7 +87,7 @@ def load_deepspeed_json(name: str, recipe_folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: got {str(error).removeprefix('got ')[:120]}; correct the JSON") from None
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: got {show(tree)}, expected a JSON object")
-    mistakes = [f"{path}: {key}: {_why_refused(key)}" for key in tree if key not in KEYS_OF_THE_JSON]
+    mistakes = [f"{path}: {in_short(key)}: {_why_refused(key)}" for key in tree if key not in KEYS_OF_THE_JSON]
     if mistakes:
         raise ValueError("\n".join(mistakes))
     zero = tree.get("zero_optimization")
@@ -113,12 +114,14 @@ def _find_deepspeed_json(name: str, recipe_folder: Path) -> Path:
     if name.endswith(".json") or "/" in name:
         path = next((folder / name for folder in (recipe_folder, Path()) if (folder / name).is_file()), None)
         if path is None:
-            raise ValueError(f"deepspeed: got {name}, which is no file beside the recipe or in the working directory")
+            raise ValueError(
+                f"deepspeed: got {in_short(name)}, which is no file beside the recipe or in the working directory"
+            )
         return path
     shipped = {path.stem: path for path in sorted(DS_CONFIGS.glob("*.json"))}
     if name not in shipped:
         raise ValueError(
-            f"deepspeed: got {name}, expected the path of a JSON file "
+            f"deepspeed: got {in_short(name)}, expected the path of a JSON file "
             f"or one of {', '.join(shipped)}{did_you_mean(name, shipped)}"
         )
     return shipped[name]

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from harness.settings.in_short import in_short
 from harness.settings.plain_name import NAME_IN_WORDS, NAME_PATTERN
 from harness.settings.yaml_text import parse_yaml
 
@@ -184,7 +185,7 @@ def _dotted(tree: Any, path: KeyPath) -> str:
         elif isinstance(tree, list) and isinstance(item, int) and item < len(tree):
             tree = tree[item]
         name = tree.get("name") if isinstance(item, int) and isinstance(tree, dict) else None
-        parts.append(name if isinstance(name, str) and name else str(item))
+        parts.append(in_short(name if isinstance(name, str) and name else str(item)))
     return ".".join(parts)
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from harness.settings.other_encoding import instead_of_utf8
 
+_LONGEST_PROBLEM = 200  # characters of what PyYAML says: it may hold a whole tag
 MOST_BYTES, MOST_VALUES = 500_000, 100_000  # of a file; of what it stands for, with every alias replaced
 _VALUE_CHARACTERS = 100  # a longer text counts as several values
 # What a Chinese or Japanese keyboard types in place of the characters that YAML is written with.
@@ -78,7 +79,7 @@ def parse_yaml(text: str, where: str, *, name_lines: bool = True) -> Any:
         raise ValueError(f"{where}: got {len(text):,} characters, expected a recipe of at most {MOST_BYTES:,}")
     try:
         loader = _Loader(text)
-        root = loader.get_single_node()
+        root = _node(loader, where)
         if root is None:
             return None
         count = _count_values(root, {})
@@ -95,6 +96,7 @@ def parse_yaml(text: str, where: str, *, name_lines: bool = True) -> Any:
         position = getattr(error, "position", 0)  # given for a character that YAML does not allow
         line = 1 + (mark.line if mark else text.count("\n", 0, position))
         problem = " ".join((getattr(error, "problem", None) or str(error)).split())
+        problem = problem if len(problem) <= _LONGEST_PROBLEM else f"{problem[:_LONGEST_PROBLEM]}..."
     place = f"{where}:{line}" if name_lines else where
     if problem.startswith("got the key"):
         raise ValueError(f"{place}: {problem}, expected every key once")
@@ -132,6 +134,13 @@ def _full_width_hint(text: str, line: int) -> str:
                 f"; line {number} has the full-width {sign!r} (U+{ord(sign):04X}), YAML knows {_FULL_WIDTH[sign]} only"
             )
     return ""
+
+
+def _node(loader: _Loader, where: str) -> yaml.Node | None:
+    try:
+        return loader.get_single_node()
+    except (ValueError, OverflowError) as error:  # of PyYAML's scanner: an escape beyond the last character of Unicode
+        raise ValueError(f"{where}: got a text that cannot be read ({str(error)[:80]}), expected valid YAML") from None
 
 
 def _construct(loader: _Loader, root: yaml.Node, where: str) -> Any:

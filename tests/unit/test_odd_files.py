@@ -3,19 +3,27 @@
 import json
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from harness.config import load_recipe
 from harness.data.bank.file import BankFacts
+from harness.data.source.columns.foreign import check_flag_embedding
+from harness.data.source.columns.layout import check_watched
 from harness.data.source.files import read_rows
 from harness.engine.checkpoint import find_damage, resolve_pointer
 from harness.evaluation.datasets import load_evaluation_data
+from harness.evaluation.judgements import read_judgements
 from harness.files import find_changes
 from harness.model_folder.configuration import default_pooling
 from harness.model_folder.json_files import read_json
 from harness.model_folder.layout import read_layout
-from harness.model_folder.module_settings import read_pooling
+from harness.model_folder.module_settings import read_pooling, read_transformer
 from harness.model_folder.weight_files import check_weights
 from harness.report.metrics_file import EvaluationFile, MetricsFile
+from harness.settings.deepspeed_json import load_deepspeed_json
+from harness.settings.yaml_text import parse_yaml
 
 DIGITS, BRACKETS = "9" * 5_000, "[" * 100_000
 
@@ -137,3 +145,76 @@ def test_a_shard_with_a_name_of_several_lines_is_missing_in_one(tmp_path):
     with pytest.raises(ValueError, match="do not exist") as caught:
         check_weights(tmp_path)
     assert "\n" not in only_line(caught)
+
+
+def test_long_names_and_numbers_of_data_are_shown_in_short():
+    layout = SimpleNamespace(
+        watched={"score" + "s" * 5_000: "pos_scores"}, row_format=SimpleNamespace(kind="retrieval")
+    )
+    with pytest.raises(ValueError, match="may hold the pos_scores") as caught:
+        check_watched("a.jsonl:1", {"score" + "s" * 5_000: 0.5}, layout)
+    only_line(caught)
+    with pytest.raises(ValueError, match="batch_size: got 1000") as caught:
+        check_flag_embedding("a.jsonl:1", {"batch_size": 10**900})
+    only_line(caught)
+
+
+def test_a_parquet_file_with_a_column_that_is_no_text_is_refused(tmp_path):
+    """The name is checked by no writer: the bytes of a whole file are changed."""
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"question": ["a"]}), file)
+    file.write_bytes(file.read_bytes().replace(b"question", b"\xcbuestion"))
+    with pytest.raises(ValueError, match="expected a whole, readable file") as caught:
+        list(read_rows(str(file), "train"))
+    only_line(caught)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('a: "\\U00110000"', "cannot be read"),
+        ("a: !" + "x" * 5_000 + " 1", "got broken YAML"),
+    ],
+)
+def test_odd_yaml_is_refused_in_one_line(content, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        parse_yaml(content, "recipe.yaml")
+    only_line(caught)
+
+
+def test_names_in_recipes_and_in_deepspeeds_json_are_shown_in_one_short_line(tmp_path):
+    (tmp_path / "a.yaml").write_text(json.dumps({"name": "a", "tasks": [{"name": "b\n\nc", "quota": "x"}]}))
+    with pytest.raises(ValueError, match="quota") as caught:
+        load_recipe(str(tmp_path / "a.yaml"))
+    assert all(line.startswith(f"{tmp_path}") for line in str(caught.value).splitlines())
+    (tmp_path / "zero.json").write_text(json.dumps({"a" * 5_000: 1, "b\nc": 1}))
+    for name in ("zero" * 3_000, "./zero.json"):
+        with pytest.raises(ValueError, match=r"got zero|unknown key") as caught:
+            load_deepspeed_json(name, tmp_path)
+        assert max(map(len, str(caught.value).splitlines())) < 1_000
+        assert len(str(caught.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize("place", ["x" * 300, "a/" * 2_000])
+def test_a_place_that_no_file_can_have_is_no_module_and_no_shard(tmp_path, place):
+    kinds = ("Transformer", "Pooling")
+    entries = [{"type": f"sentence_transformers.models.{kind}", "path": place} for kind in kinds]
+    (tmp_path / "modules.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match="expected a folder below") as caught:
+        read_layout(tmp_path)
+    only_line(caught)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": place}}))
+    with pytest.raises(ValueError, match="do not exist") as caught:
+        check_weights(tmp_path)
+    only_line(caught)
+
+
+def test_a_length_or_a_grade_without_bounds_is_refused(tmp_path):
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": Infinity}')
+    with pytest.raises(ValueError, match="max_seq_length: got inf") as caught:
+        read_transformer(tmp_path)
+    only_line(caught)
+    (tmp_path / "qrels.jsonl").write_text(json.dumps({"query-id": "a", "corpus-id": "b", "score": 10**400}))
+    with pytest.raises(ValueError, match="score: got 1000") as caught:
+        read_judgements(tmp_path / "qrels.jsonl", ["a"], set)
+    only_line(caught)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from harness.data.source.containers.rows import BadRow, InvalidField, Row
+from harness.settings.in_short import in_short
 from harness.types import SourceKind
 
 _MEDIA = ("images", "videos", "audios", "image", "video", "audio")
@@ -162,11 +163,12 @@ def check_flag_embedding(place: str, row: Row) -> None:
         remedy = "negatives: {per_query: 1}"
     column = "type" if remedy else ""
     if not remedy and isinstance(row.get("batch_size"), int):
-        column, remedy = "batch_size", f"quota: {row['batch_size']} times the number of GPUs"
+        column, remedy = "batch_size", f"quota: {in_short(row['batch_size'])} times the number of GPUs"
     elif not remedy and isinstance(row.get("train_group_size"), int) and row["train_group_size"] > 0:
-        column, remedy = "train_group_size", f"negatives: {{per_query: {row['train_group_size'] - 1}}}"
+        column, remedy = "train_group_size", f"negatives: {{per_query: {in_short(row['train_group_size'] - 1)}}}"
     if column:
         raise ValueError(
-            f"{place}: {column}: got {row[column]!r}, a setting of FlagEmbedding's trainer, expected it in the recipe: "
-            f"a task of its own with {remedy}; then columns: {{ignore: [{column}]}} leaves the column out"
+            f"{place}: {column}: got {in_short(row[column], quoted=True)}, a setting of FlagEmbedding's trainer, "
+            f"expected it in the recipe: a task of its own with {remedy}; then columns: {{ignore: [{column}]}} leaves "
+            "the column out"
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.data.source.columns.row_format import RowFormat
 from harness.data.source.containers.rows import Row
+from harness.settings.in_short import in_short
 from harness.types import SourceKind
 
 _NUMBERED = re.compile(r"(?P<name>neg|negative|hard_negative|rejected)_?(?P<number>\d+)")
@@ -133,7 +134,7 @@ def check_watched(place: str, row: Row, layout: Layout) -> None:
     """
     for column, role in layout.watched.items():
         if _could_be(row.get(column), role):
-            shown = repr(column)[1:-1]
+            shown = in_short(column)
             reads = f"columns: {{{role}: {shown}}} reads it, "
             if column == role or layout.row_format.kind != "retrieval":
                 reads = "prompts: {query: ...} stands before all texts, " if role == "prompt" else ""

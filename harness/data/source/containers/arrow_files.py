@@ -35,7 +35,7 @@ def parquet_batches(path: str) -> Iterator[pa.RecordBatch]:
             for batch in file.iter_batches(ARROW_BATCH_ROWS):
                 yield batch
                 num_rows += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of names of columns
         raise ValueError(broken_off(path, num_rows + 1, error)) from error
 
 
