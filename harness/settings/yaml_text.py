@@ -84,9 +84,10 @@ def parse_yaml(text: str, where: str, *, name_lines: bool = True) -> Any:
             return None
         count = _count_values(root, {})
         if count > MOST_VALUES:
+            got = "aliases that stand for " if "*" in text else ""
             raise ValueError(
-                f"{where}: got aliases that stand for {_rounded(count)} values, expected at most {MOST_VALUES:,} in a "
-                "recipe; write out what is meant"
+                f"{where}: got {got}{_rounded(count)} values, expected at most {MOST_VALUES:,} in a recipe; write out "
+                "what is meant, and data into files"
             )
         return _construct(loader, root, where)
     except RecursionError:

@@ -80,5 +80,10 @@ def test_bytes_of_a_european_encoding_are_not_taken_for_chinese(tmp_path: Path) 
         read_yaml(tmp_path / "r.yaml")
 
 
+def test_a_text_of_too_many_values_is_not_said_to_have_aliases() -> None:
+    with pytest.raises(ValueError, match=r"^r\.yaml: got 100,004 values, expected at most 100,000"):
+        parse_yaml(f"a: [{'1, ' * 100_000}1]", "r.yaml")
+
+
 def test_aliases_of_a_usual_size_are_read() -> None:
     assert parse_yaml("a: &a {b: 1}\nc: [*a, {<<: *a, d: 2}]", "r.yaml")["c"] == [{"b": 1}, {"b": 1, "d": 2}]
