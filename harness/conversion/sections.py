@@ -161,8 +161,9 @@ def _divided(tasks: list[dict[str, Any]], remarks: list[Remark]) -> int:
     batch = max(given, len(tasks))
     raised = f" (raised from {given}, which is less than one each)" if batch > given else ""
     why = f"{len(tasks)} tasks share the examples of a step by their rows, in whole examples, at least one each{raised}"
-    for i, task in enumerate(tasks):
-        tasks[i] = {"share" if key == "quota" else key: "auto" if key == "quota" else task[key] for key in task}
+    for task in tasks:
+        del task["quota"]
+        task["share"] = "auto"
     remarks.append(Remark("data.batch", batch, "differs", "data.batch", why))
     return batch
 

@@ -38,9 +38,8 @@ def _files(folder: Path) -> list[Path]:
         raise ValueError(_without_weights(folder))
     shard_of_weight = _shard_of_weight(folder / INDEX)
     shards = sorted(set(shard_of_weight.values()))
-    missing = [
-        shard for shard in shards if not os.path.exists(folder / shard)
-    ]  # also of a name longer than a file can have
+    # Not Path.exists, which raises an error for a name longer than a file can have.
+    missing = [shard for shard in shards if not os.path.exists(folder / shard)]
     if missing:
         raise ValueError(
             f"{folder / INDEX}: got {len(missing)} of {len(shards)} files of weights that do not exist "

@@ -212,7 +212,7 @@ def _describe(detail: ErrorDetails, path: str, section: type[BaseModel], root: t
         "greater_than_equal": f"a number of at least {context.get('ge')}",
         "less_than": f"a number less than {context.get('lt')}",
         "less_than_equal": f"a number of at most {context.get('le')}",
-        "string_pattern_mismatch": _PATTERN_IN_WORDS.get(str(context.get("pattern")), "another text"),
+        "string_pattern_mismatch": _in_words(str(context.get("pattern"))),
         "too_short": f"a list of at least {context.get('min_length')}",
         "too_long": f"a list of at most {context.get('max_length')}",
         "finite_number": "a finite number",
@@ -221,7 +221,10 @@ def _describe(detail: ErrorDetails, path: str, section: type[BaseModel], root: t
     return f"{path}: got {show(detail['input'])}, expected ", expected
 
 
-_PATTERN_IN_WORDS = {NAME_PATTERN: NAME_IN_WORDS}
+def _in_words(pattern: str) -> str:
+    return NAME_IN_WORDS if pattern == NAME_PATTERN else f"text that matches {pattern}"
+
+
 _EXPECTED_OF_TYPE = {  # by the first word of pydantic's error type
     "int": "a whole number",
     "float": "a number",

@@ -24,6 +24,12 @@ class Expressions:
 
     def __init__(self) -> None:
         self.names: dict[str, Any] = {}
+        self._written: dict[str, ast.expr] = {}  # what a name was assigned, as the script has it
+
+    def assign(self, name: str, node: ast.expr) -> None:
+        """`name = ...` of the script."""
+        self.names[name] = self.of(node)
+        self._written[name] = node
 
     def of(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Name):
@@ -72,7 +78,8 @@ class Expressions:
         name = values.pop(0, values.pop("model_name_or_path", COMPUTED))
         if "prompts" in values:
             values["model_prompts"] = values.pop("prompts")
-        for module in self._modules(node, values.pop("modules", None)):
+        values.pop("modules", None)
+        for module in self._modules(node):
             parts = self.arguments(module)
             if name_of(module) == "Transformer":
                 name = parts.get(0, parts.get("model_name_or_path", COMPUTED))
@@ -81,11 +88,11 @@ class Expressions:
                 values["pooling_mode"] = parts.get(1, parts.get("pooling_mode", "mean"))
         return Model(name, {key: value for key, value in values.items() if isinstance(key, str) and value is not None})
 
-    def _modules(self, node: ast.Call, given: Any) -> list[ast.Call]:
+    def _modules(self, node: ast.Call) -> list[ast.Call]:
         """The modules that a model is put together from, where the script says them by name or in place."""
         listed = next((keyword.value for keyword in node.keywords if keyword.arg == "modules"), None)
         items = listed.elts if isinstance(listed, ast.List) else []
-        calls = [self.names.get(f"call of {item.id}") if isinstance(item, ast.Name) else item for item in items]
+        calls = [self._written.get(item.id) if isinstance(item, ast.Name) else item for item in items]
         return [call for call in calls if isinstance(call, ast.Call)]
 
     def _loss(self, name: str, node: ast.Call) -> Any:

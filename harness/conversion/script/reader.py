@@ -68,8 +68,7 @@ class _Reader(ast.NodeVisitor):
 
     def _assign(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Name):
-            self._known.names[target.id] = self._known.of(value)
-            self._known.names[f"call of {target.id}"] = value
+            self._known.assign(target.id, value)
         elif isinstance(target, ast.Attribute) and target.attr == "max_seq_length":
             self._take("max_seq_length", value)
 

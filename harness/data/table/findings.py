@@ -18,7 +18,7 @@ from harness.prompts.doubled import LOOKED_AT, doubled_prompt
 from harness.types import ROLES
 
 _SHOWN_COLUMNS = 12
-_ROWS_OF_TEXTS = 10_000  # texts among which those of each role are looked for
+_TEXTS_LOOKED_AT = 10_000  # among which those of each role are
 
 
 def remarks(task: TaskConfig, data: TaskData) -> list[str]:
@@ -44,10 +44,10 @@ def file_remarks(data: TaskData, prompts: Prompts) -> list[str]:
 
 
 def _doubled_prompts(data: TaskData, prompts: Prompts) -> list[str]:
-    """A line per role whose first texts begin with their prompt already, be it the task's or their row's own."""
+    """At most three lines of first texts that begin with their prompt already, be it the task's or their row's own."""
     lines: list[str] = []
     for number, role in enumerate(ROLES):
-        ids = np.flatnonzero(data.role_G[:_ROWS_OF_TEXTS] == number)[:LOOKED_AT]
+        ids = np.flatnonzero(data.role_G[:_TEXTS_LOOKED_AT] == number)[:LOOKED_AT]
         texts: dict[str, list[str]] = {}
         for text, own in data.read_texts(ids):
             texts.setdefault(prompts.before(role, own), []).append(text)

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 _NAME = "default"  # of the adapter inside peft's layers
 _PREFIX = "base_model.model."  # of every name in the file
-_PARTS = ("lora_A", "lora_B", "lora_magnitude_vector")
+_LENGTHS = "lora_magnitude_vector"  # of DoRA
+_PARTS = ("lora_A", "lora_B", _LENGTHS)
 
 
 def add_adapter(
@@ -223,7 +224,7 @@ def _inject(
         try:
             model: nn.Module = backbone if around is None else nn.ModuleDict({around: backbone})
             inject_adapter_in_model(config, model, _NAME)
-        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
+        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # each is one that peft raises
             raise ValueError(
                 f"model.lora: got an adapter that peft cannot put into this backbone ({in_one_line(error)}), expected "
                 "linear layers that it knows; see model.lora.target_modules"
@@ -272,7 +273,7 @@ def _load(backbone: PreTrainedModel, stored: StoredAdapter, around: str | None) 
     file = stored.folder / ADAPTER_WEIGHTS
     prefix = "" if around is None else f"{around}."
     found = {
-        name.removeprefix(_PREFIX).removeprefix(prefix) + ".weight" * name.endswith(_PARTS[-1]): value.float()
+        name.removeprefix(_PREFIX).removeprefix(prefix) + (".weight" if name.endswith(_LENGTHS) else ""): value.float()
         for name, value in load_file(file).items()
     }
     own = {name: parameter for name, parameter in backbone.named_parameters() if parameter.requires_grad}
