@@ -35,7 +35,8 @@ Balance = Literal["cbb", "alternate", "homogeneous"]
 
 @dataclass(frozen=True, slots=True)
 class NegativesArm:
-    """mining: the recipe's section. bank: of `BANKS`; None: no hard negatives. reranked: four times, evenly.
+    """mining: the recipe's section. bank: of `BANKS`; None: no hard negatives. reranked: four times, evenly. drawn:
+    others of the bank at every use, whatever they have become: what replacement does without any rule.
 
     baselines: the arms it is compared with. rate_of: the arm whose learning rate it takes, unless every arm is swept.
     """
@@ -44,6 +45,7 @@ class NegativesArm:
     bank: str | None = "start"
     filtered: bool = False
     reranked: bool = False
+    drawn: bool = False
     baselines: tuple[str, ...] = ("in_batch", "static")
     rate_of: str = "static"
 
@@ -64,6 +66,7 @@ NEGATIVES: dict[str, NegativesArm] = {  # by importance: the first ones run firs
     "v2": NegativesArm({"rule": "v2"}),
     "v2_reranked": NegativesArm({"rule": "v2"}, reranked=True, baselines=("in_batch", "static", "v2")),
     "relative": NegativesArm({"rule": "relative"}),
+    "drawn": NegativesArm({"rule": "none"}, drawn=True),
     "v1_filtered": _filtered({"rule": "v1"}, "in_batch", "static_filtered", "v1"),
     "v2_filtered": _filtered({"rule": "v2"}, "in_batch", "static_filtered", "v2"),
     "v2_reranked_filtered": _filtered(

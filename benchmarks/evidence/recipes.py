@@ -91,6 +91,8 @@ def _negatives_parts(name: str, size: Size, steps: int, in_batch_quota: int, pla
     negatives: dict[str, Any] = {"scope": "task"}
     if arm.bank is not None:
         negatives |= {"per_query": size.per_query, "bank": str(place.out / "banks" / arm.bank)}
+    if arm.drawn:
+        negatives["draw"] = "random"
     if arm.filtered:
         negatives["margin"] = MARGIN
     mining = dict(arm.mining)

@@ -24,7 +24,7 @@ FLAG_EMBEDDING: tuple[Row, ...] = (
     Row(
         "train_group_size",
         "task.negatives.per_query",
-        "one less: the first negatives of each list, where they are drawn anew every epoch there; a short list is not "
+        "one less, drawn from each list anew in every epoch, as there (negatives.draw: random); a short list is not "
         "filled up",
     ),
     Row("query_max_len", "model.query_max_length", value=int),

@@ -154,9 +154,12 @@ def _of_name(path: str | tuple[str, ...]) -> dict[str, Any]:
 
 
 def _of_group(known: Mapping[str, Any]) -> dict[str, Any]:
-    """`negatives.per_query`: a group is a positive and its negatives."""
+    """`negatives.per_query`: a group is a positive and its negatives, which are drawn from the list in every epoch."""
     per_query = int(known.get("train_group_size", 1)) - 1
-    return {"per_query": per_query} if per_query > 0 else {}
+    if per_query <= 0:
+        return {}
+    first_ones = known.get("negative_passage_no_shuffle")
+    return {"per_query": per_query, "draw": "ranked" if first_ones else "random"}
 
 
 def _in_order(losses: list[str], paths: list[str], known: Mapping[str, Any]) -> list[Source]:

@@ -20,7 +20,11 @@ TEVATRON: tuple[Row, ...] = (
     Row("dataset_split", "task.split"),
     Row("corpus_name", "task.corpus"),
     Row("corpus_path", "task.corpus"),
-    Row("train_group_size", "task.negatives.per_query", "one less: negatives of a query"),
+    Row(
+        "train_group_size",
+        "task.negatives.per_query",
+        "one less, drawn from each list anew in every epoch; a short list is not filled up",
+    ),
     Row("query_prefix", "task.prompts.query"),
     Row("passage_prefix", "task.prompts.document"),
     Row("query_max_len", "model.query_max_length", value=int),
@@ -43,7 +47,7 @@ TEVATRON: tuple[Row, ...] = (
     Row("dataset_number_of_shards", none="ranks share the work by themselves", harmless=(1,)),
     Row("dataset_shard_index", none="ranks share the work by themselves", harmless=(0,)),
     Row("positive_passage_no_shuffle", "task.positives", "one is the first; each another one in every epoch"),
-    Row("negative_passage_no_shuffle", none="the first negatives of the list are used; mining replaces them"),
+    Row("negative_passage_no_shuffle", "task.negatives.draw", "true is ranked, the first of the list; false random"),
     Row("encode_is_query", none="`harness evaluate` encodes by role"),
     Row("encode_output_path", none="`harness evaluate` and the exported model encode"),
     *(

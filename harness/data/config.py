@@ -24,6 +24,9 @@ class NegativesConfig(Section):
 
     scope: `own`, the query's own negatives only; `task`, all documents of the query's task in the step; `step`, all
         documents of the step.
+    draw: which of a query's candidates are in use. `ranked`: the first from `offset` on, until `mining.rule` replaces
+        them. `random`: `per_query` of all from `offset` on, drawn anew every time the query is used (as FlagEmbedding
+        draws from `neg`).
     margin: leave out negatives whose similarity exceeds (lowest similarity of a positive) + margin. Each Matryoshka
         level decides by its own similarities; no gradient flows through the decision. With a margin below 0, negatives
         that are nearly as similar as the positive are left out as well. This is NV-Retriever's TopK-MarginPos (arXiv
@@ -49,6 +52,7 @@ class NegativesConfig(Section):
     bank: str | None = None  # a folder that `harness mine` wrote; default: the lists in the data
     corpus: str | None = None  # the new path of the bank's corpus, if the corpus was moved
     offset: int | None = Field(None, ge=0)  # first candidate to use; default: 10 with a bank, else 0
+    draw: Literal["ranked", "random"] = "ranked"
     margin: float | None = None
     hardness: float | None = Field(None, gt=0)
     symmetric: bool = False
@@ -208,7 +212,7 @@ class TaskConfig(Section):
         """Refuse options of `negatives` that no loss of the task uses."""
         obeying = [name for name in losses_of_kind(self.kind) if LOSSES[name].uses_negatives_options]
         advice = f"or add {' or '.join(obeying)} to loss"
-        which_negatives = {"scope", "per_query", "bank", "corpus", "offset"}  # these hold for every loss
+        which_negatives = {"scope", "per_query", "bank", "corpus", "offset", "draw"}  # these hold for every loss
         options = self.negatives.model_dump(exclude=which_negatives, exclude_defaults=True)
         if options and obeying and not set(self.losses) & set(obeying):
             raise ValueError(
@@ -220,10 +224,12 @@ class TaskConfig(Section):
     def _check_kind(self) -> TaskConfig:
         if self.kind == "sts" and self.negatives != NegativesConfig():
             raise ValueError(f"tasks.{self.name}.negatives: an sts task has no negatives; remove the key")
-        if self.kind != "retrieval" and (self.negatives.bank or self.negatives.offset is not None):
+        if self.kind != "retrieval" and (
+            self.negatives.bank or self.negatives.offset is not None or self.negatives.draw != "ranked"
+        ):
             raise ValueError(
-                f"tasks.{self.name}.negatives: got a bank or an offset for a {self.kind} task, expected them for "
-                "retrieval only; remove the keys"
+                f"tasks.{self.name}.negatives: got a bank, an offset or draw: random for a {self.kind} task, expected "
+                "them for retrieval only; remove the keys"
             )
         if self.kind != "retrieval" and self.positives != "one":
             raise ValueError(

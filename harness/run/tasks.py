@@ -34,7 +34,7 @@ from harness.report.trackers.table import check_trackers
 from harness.run.alarms.settings import useless_settings
 from harness.run.objective import check_divisible
 from harness.run.places import check_room, locate_for, locate_source
-from harness.run.startup.mining import check_compared, check_reranking, offset_of
+from harness.run.startup.mining import check_compared, check_drawn, check_reranking, offset_of
 
 
 def check_recipe(loaded: LoadedRecipe, num_ranks: int) -> LoadedData:
@@ -184,6 +184,7 @@ def check_settings(config: RunConfig) -> None:
     _check_lengths(config)
     check_reranking(config)
     check_compared(config)
+    check_drawn(config)
 
 
 def check_teachers(tasks: Sequence[Task], dim: int) -> None:
@@ -229,7 +230,8 @@ def settings_without_effect(config: RunConfig, tasks: Sequence[Task]) -> list[st
         lines.append("training.warmup_ratio is 1: the learning rate still rises at the last step; lower it")
     for task in tasks:
         negatives = task.config.negatives
-        unused = [key for key in ("bank", "offset") if getattr(negatives, key) is not None]
+        usual = {"bank": None, "offset": None, "draw": "ranked"}
+        unused = [key for key, value in usual.items() if getattr(negatives, key) != value]
         if unused and not negatives.per_query:
             lines.append(
                 f"task {task.config.name}: negatives.{' and '.join(unused)} changes nothing with negatives.per_query "

@@ -13,6 +13,7 @@ from math import gcd
 
 import numpy as np
 
+from harness.data.bank.negatives import Candidates
 from harness.data.distinct import distinct
 from harness.data.plan.permutation import derive_key, permute
 from harness.data.plan.task import Task, negative_source
@@ -110,7 +111,10 @@ def _draw(tasks: Sequence[Task], index: int, seed: int, num_visits: int, step: i
         assert task.bank is not None
         positive_BP = _listed_positives(task, row_B, epoch_B, query_B, key)
         bank = task.bank.at(step)
-        rank_BM = bank.ranks(row_B, step)
+        if task.config.negatives.draw == "random":
+            rank_BM = _random_ranks(task, bank.candidates, row_B, epoch_B, seed)
+        else:
+            rank_BM = bank.ranks(row_B, step)
         negative_BM = bank.candidates.text_ids(row_B, rank_BM)
         return DrawnExamples(index, row_B, query_B, positive_BP, negative_BM, negative_source(tasks, index), rank_BM)
     if task.config.kind == "classification":
@@ -143,6 +147,18 @@ def _listed_positives(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, query_
         return np.where(place_P < count_B[:, None], query_B[:, None] + 1 + place_P, -1)
     place_B = (mix64(row_B, key) + epoch_B.astype(np.uint64)) % count_B.astype(np.uint64)
     return (query_B + 1 + place_B.astype(np.int64))[:, None]
+
+
+def _random_ranks(task: Task, candidates: Candidates, row_B: np.ndarray, epoch_B: np.ndarray, seed: int) -> np.ndarray:
+    """`per_query` ranks [B, M] of each row's candidates from the offset on: distinct, and others in every epoch.
+
+    Where a row has fewer, the rest are one past its last rank, which has no text.
+    """
+    key = derive_key(seed, task.config.name, "negatives")
+    key_B = mix64(mix64(row_B, key) + epoch_B.astype(np.uint64) * np.uint64(1_000_003), 0)
+    size_B, offset = candidates.count(row_B), candidates.offset
+    place_BM = _sample_without_replacement(np.maximum(size_B - offset, 0), task.config.negatives.per_query, key_B)
+    return np.where(place_BM >= 0, offset + place_BM, size_B[:, None])
 
 
 def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> tuple[np.ndarray, np.ndarray]:

@@ -44,6 +44,20 @@ def check_compared(config: RunConfig) -> None:
             )
 
 
+def check_drawn(config: RunConfig) -> None:
+    """Check that no rule replaces negatives that are drawn anew at each use anyway.
+
+    Raises:
+        ValueError: a task draws its negatives at random, and `mining` has a rule.
+    """
+    for task in config.tasks:
+        if task.negatives.draw == "random" and config.mining.rule != "none":
+            raise ValueError(
+                f"tasks.{task.name}.negatives.draw: got random with mining.rule {config.mining.rule}, which replaces "
+                "negatives that stay until then, expected ranked; set draw: ranked, or mining.rule: none"
+            )
+
+
 def check_reranking(config: RunConfig) -> None:
     """Check that re-ranking (`mining.remine`) gives each query enough candidates for its first negatives.
 

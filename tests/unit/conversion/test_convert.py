@@ -19,6 +19,7 @@ from tests.tiny import write_jsonl
 from tests.unit.cli.command_line import invoke
 
 ROOT = Path(__file__).parents[3]
+DRAWN = {"per_query": 7, "draw": "random"}  # of a group of 8, as these trainers draw them
 FLAG_EMBEDDING = r"""
 export WANDB_MODE=disabled
 train_data="\
@@ -74,7 +75,7 @@ def test_a_shell_script_of_flag_embedding_becomes_a_recipe(tmp_path: Path, data:
     # A step of theirs is 16 rows of one file: a quota of 16 each would be steps of 32 here.
     assert tree["data"] == {"batch": 16}
     assert [(task["path"], task["share"]) for task in tree["tasks"]] == [(data[0], "auto"), (data[1], "auto")]
-    assert [task["negatives"] for task in tree["tasks"]] == [{"per_query": 7}, {"scope": "own", "per_query": 7}]
+    assert [task["negatives"] for task in tree["tasks"]] == [DRAWN, {"scope": "own", **DRAWN}]
     assert tree["tasks"][0]["prompts"] == {"query": "Represent this: "}
     assert tree["model"] == {
         "name_or_path": "BAAI/bge-base-zh-v1.5", "pooling": "last", "max_length": 256, "query_max_length": 64,
@@ -197,7 +198,9 @@ def test_arguments_as_json_and_a_command_line_of_tevatron(tmp_path: Path, data: 
     assert found.tree["model"]["lora"] == lora
     assert found.tree["model"]["append_eos"] is True
     assert found.tree["loss"]["temperature"] == 1.0
-    assert found.tree["tasks"][0]["negatives"] == {"per_query": 7}  # their default group of 8
+    assert found.tree["tasks"][0]["negatives"] == DRAWN  # their default group of 8
+    found = convert(read_given([*words.split(), "--negative_passage_no_shuffle"], None))
+    assert found.tree["tasks"][0]["negatives"] == {"per_query": 7, "draw": "ranked"}
     assert said(found)["grad_cache"] == "none"
 
 

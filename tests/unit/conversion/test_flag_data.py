@@ -63,14 +63,14 @@ def test_an_epoch_is_that_of_the_largest_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "negatives", "prompts"),
     [
-        ("symmetric_class", {"per_query": 2}, {"query": "Q "}),  # as many as the first row has
-        ("only_1neg", {"per_query": 1}, {"query": "Q "}),
-        ("symmetric_sts", {"per_query": 3}, {"query": "Q ", "document": "Q "}),
-        ("normal", {"per_query": 3}, {"query": "Q "}),
+        ("symmetric_class", {"per_query": 2, "draw": "random"}, {"query": "Q "}),  # as many as the first row has
+        ("only_1neg", {"per_query": 1, "draw": "random"}, {"query": "Q "}),
+        ("symmetric_sts", {"per_query": 3, "draw": "random"}, {"query": "Q ", "document": "Q "}),
+        ("normal", {"per_query": 3, "draw": "random"}, {"query": "Q "}),
     ],
 )
 def test_the_type_of_rows_counts_where_their_trainer_reads_it(
-    tmp_path: Path, kind: str, negatives: dict[str, int], prompts: dict[str, str]
+    tmp_path: Path, kind: str, negatives: dict[str, Any], prompts: dict[str, str]
 ) -> None:
     """Every file that BGE's authors publish has the column: a conversion that stops at it converts nothing."""
     file = write_jsonl(tmp_path / "a.jsonl", rows("a", type=kind))
@@ -81,7 +81,7 @@ def test_the_type_of_rows_counts_where_their_trainer_reads_it(
     assert task["columns"] == {"ignore": ["type"]}
     assert any("half the size" in str(remark) for remark in found.remarks) == ("symmetric" in kind)
     (task,) = converted(tmp_path, [file], *arguments).tree["tasks"]  # without it, the trainer never looks at it
-    assert (task["negatives"], task["prompts"]) == ({"per_query": 3}, {"query": "Q "})
+    assert (task["negatives"], task["prompts"]) == ({"per_query": 3, "draw": "random"}, {"query": "Q "})
 
 
 def test_prompts_of_rows_are_put_into_the_format_or_left_out_as_there(tmp_path: Path) -> None:

@@ -56,14 +56,14 @@ def test_a_rule_switched_off_leaves_how_successors_are_chosen_in_the_recipe() ->
     assert build_rule(MiningConfig(rule="none", successor="score", exhausted="wrap")) is None
 
 
-def config_of(scope: str, rule: str) -> RunConfig:
+def config_of(scope: str, rule: str, draw: str = "ranked") -> RunConfig:
     return SimpleNamespace(  # type: ignore[return-value]
         model=SimpleNamespace(name_or_path="no-model", trust_remote_code=False),
         mining=MiningConfig(rule=rule),
         tasks=[
             SimpleNamespace(
                 name="faq", kind="retrieval", scope=scope, query_max_length=None, document_max_length=None,
-                negatives=SimpleNamespace(per_query=2),
+                negatives=SimpleNamespace(per_query=2, draw=draw),
             )
         ],
     )  # fmt: skip
@@ -75,6 +75,15 @@ def test_a_task_that_compares_no_other_documents_is_refused(monkeypatch: pytest.
         check_settings(config_of("own", "relative"))
     check_settings(config_of("task", "relative"))
     check_settings(config_of("own", "v2"))
+
+
+def test_no_rule_replaces_negatives_that_are_drawn_anew_at_each_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would compare a negative's similarity with that of another one, and replace what is not in use."""
+    monkeypatch.setattr("harness.run.tasks.position_limit", lambda *_: None)
+    message = r"^tasks.faq.negatives.draw: got random with mining.rule v2, .*set draw: ranked, or mining.rule: none$"
+    with pytest.raises(ValueError, match=message):
+        check_settings(config_of("task", "v2", "random"))
+    check_settings(config_of("task", "none", "random"))
 
 
 def test_successors_by_score_need_scores_of_the_run_s_own_model() -> None:
