@@ -16,6 +16,7 @@ import xxhash
 
 from harness.data.source.in_memory import FOLDER, is_dataset, is_rows, write_rows
 from harness.data.source.locate import cache_root
+from harness.settings.in_short import in_short
 
 
 def with_files(keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +122,9 @@ def _as_tsv(rows: Any, place: str) -> str:
     for number, row in enumerate(rows, start=1):
         values = [str(row.get(column, "")) for column in _JUDGEMENT]
         if "" in values or any(set(value) & set("\t\r\n") for value in values):
-            raise ValueError(f"{place}: row {number}: got {repr(row)[:60]}, expected {', '.join(_JUDGEMENT)}")
+            raise ValueError(
+                f"{place}: row {number}: got {in_short(row, quoted=True)}, expected {', '.join(_JUDGEMENT)}"
+            )
         lines.append("\t".join(values))
     return "\n".join(lines) + "\n"
 
@@ -154,7 +157,7 @@ def _shown(value: Any) -> str:
     kind = f"{type(value).__module__}.{type(value).__name__}"
     if kind == "pandas.core.frame.DataFrame" or kind == "pandas.DataFrame":
         return "a DataFrame (datasets.Dataset.from_pandas makes a Dataset of it)"
-    return f"{type(value).__name__} {repr(value)[:40]}"
+    return f"{type(value).__name__} {in_short(value, quoted=True)}"
 
 
 def _plain(value: Any) -> Any:

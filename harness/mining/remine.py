@@ -21,6 +21,7 @@ from harness.data.table.index import TaskData
 from harness.engine.checkpoint import kept_states
 from harness.mining.config import RemineConfig
 from harness.mining.mine import MineSettings, mine
+from harness.search.embeddings import Progress
 from harness.search.encode import Encode
 from harness.waits import waits
 
@@ -39,6 +40,7 @@ class Reranking:
     # Describes the model for bank.json, with a hash of its weights. Every rank must call it.
     identity: Callable[[], dict[str, Any]]
     offset_of: Callable[[Task], int]  # rank of the first candidate that a task uses
+    progress_of: Callable[[Task], Progress]  # shows how far a task's ranking is
 
     @waits.may_take_long()
     def __call__(self, tasks: Sequence[Task], step: int) -> dict[str, Candidates]:
@@ -60,7 +62,8 @@ class Reranking:
         out = self._path(task, step)
         # If an earlier start finished this bank but its checkpoint was lost, the bank is computed again.
         rank0.by_main(lambda: (out / FACTS).unlink(missing_ok=True))
-        mine(self.encoder_of(task), task.data, _corpus(task), settings, out, prompts, ranked_by)
+        progress = self.progress_of(task)
+        mine(self.encoder_of(task), task.data, _corpus(task), settings, out, prompts, ranked_by, progress)
         return self.reopen(task, step)
 
     def reopen(self, task: Task, step: int) -> Candidates:

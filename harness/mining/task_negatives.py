@@ -57,13 +57,25 @@ class TaskNegatives:
         if standing is not None and self.rule is not None:
             memory = self.rule.remember(bank.memory(part.row_B), standing)
             bank.remember(part.row_B, memory, is_in_use_BM & (part.negative_BM >= 0))
-        return np.where(is_in_use_BM & (part.negative_BM >= 0), bank.starts(part.row_B), np.nan)
+        return np.where(is_in_use_BM & (part.negative_BM >= 0), self._starts(part.row_B), np.nan)
+
+    def _starts(self, row_B: np.ndarray) -> np.ndarray:
+        """S0 [B, M]. A score of the ranking is known before the first judgement notes it."""
+        bank, start_BM = self.banks.newest, self.banks.newest.starts(row_B)
+        if not self._starts_at_the_ranking:
+            return start_BM
+        return np.where(np.isnan(start_BM), bank.candidates.scores(row_B, bank.ranks(row_B)), start_BM)
+
+    @property
+    def _starts_at_the_ranking(self) -> bool:
+        """Whether S0 is a candidate's score. That of a later ranking cannot be, as the starting weights did not
+        compute it."""
+        return self._config.start == "ranking" and not self.banks.banks[-1].ranked_after
 
     def take(self, row_B: np.ndarray, similarity_BM: np.ndarray) -> None:
         """Record S of each query's negatives (NaN where unknown), and set S0 of the negatives that have none yet."""
         bank, start_BM = self.banks.newest, similarity_BM
-        if self._config.start == "ranking" and not self.banks.banks[-1].ranked_after:
-            # The scores of a later ranking cannot be S0, because the run's starting weights did not compute them.
+        if self._starts_at_the_ranking:
             start_BM = bank.candidates.scores(row_B, bank.ranks(row_B))
         bank.start(row_B, start_BM, ~np.isnan(similarity_BM) & ~np.isnan(start_BM))
         self._seen.append((row_B, similarity_BM))

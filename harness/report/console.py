@@ -189,9 +189,13 @@ class EvaluationConsole:
 
 
 class MiningConsole:
-    """Shows how far each stage of mining is: a bar, or without a terminal a line every 10 s. Only rank 0 shows it."""
+    """Shows how far each stage of mining is: a bar, or without a terminal a line every 10 s. Only rank 0 shows it.
 
-    def __init__(self, console: Console | None = None) -> None:
+    before: begins every line. in_lines: lines on a terminal, too, among those of a training.
+    """
+
+    def __init__(self, before: str = "", *, in_lines: bool = False, console: Console | None = None) -> None:
+        self._before, self._in_lines = before, in_lines
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -204,9 +208,13 @@ class MiningConsole:
         self._shown_at = float("-inf")
 
     def __enter__(self) -> MiningConsole:
-        if self._bars.console.is_terminal:
+        if self._shows_bars:
             self._bars.start()
         return self
+
+    @property
+    def _shows_bars(self) -> bool:
+        return self._bars.console.is_terminal and not self._in_lines
 
     def __exit__(self, *_: Any) -> None:
         self._bars.stop()
@@ -219,14 +227,10 @@ class MiningConsole:
         bar, done_at_start, started = self._stages[stage]
         self._bars.update(bar, completed=done)
         has_ended = done >= total
-        if (
-            not comm.is_main()
-            or self._bars.console.is_terminal
-            or now - self._shown_at < SECONDS_BETWEEN_LINES * (not has_ended)
-        ):
+        if not comm.is_main() or self._shows_bars or now - self._shown_at < SECONDS_BETWEEN_LINES * (not has_ended):
             return
         self._shown_at = now
         rate = (done - done_at_start) / max(now - started, 1e-9)
         time_left = f", {duration((total - done) / rate)} left" if rate and not has_ended else ""
-        line = f"{stage}: {done:,} of {total:,}, {rate:,.0f} a second{time_left}"
+        line = f"{self._before}{stage}: {done:,} of {total:,}, {rate:,.0f} a second{time_left}"
         self._bars.console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -25,6 +25,7 @@ from harness.mining.dynamic import DynamicNegatives
 from harness.mining.guide import load_guide
 from harness.mining.remine import Reranking
 from harness.mining.upcoming import Upcoming
+from harness.report.console import MiningConsole
 from harness.report.messages import say, warn
 from harness.run.encoders import TextEncoders
 from harness.run.objective import build_objective
@@ -161,6 +162,7 @@ def _build_reranking(config: RunConfig, encoder: Encoder, encoders: TextEncoders
         encoder_of=encoders.for_task,
         identity=identity,
         offset_of=lambda task: offset_of(task.config),
+        progress_of=lambda task: MiningConsole(f"task {task.config.name}: ", in_lines=True).progress,
     )
 
 

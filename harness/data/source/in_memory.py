@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from harness.settings.in_short import in_short
+
 FOLDER = "rows"  # of the cache
 _BATCH_ROWS = 8192
 
@@ -93,8 +95,8 @@ def _write_lines(rows: Iterable[Any], file: IO[bytes], place: str) -> int:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping) or not all(isinstance(name, str) for name in row):
             raise ValueError(
-                f"{place}: row {number}: got {type(row).__name__} {repr(row)[:40]}, expected a mapping of names of "
-                "columns to values, as the rows before it"
+                f"{place}: row {number}: got {type(row).__name__} {in_short(row, quoted=True)}, expected a mapping of "
+                "names of columns to values, as the rows before it"
             )
         try:
             line = json.dumps(dict(row), ensure_ascii=False, allow_nan=False, default=_plain)
@@ -112,7 +114,7 @@ def _plain(value: Any) -> Any:
     """Numbers and arrays of numpy as Python's."""
     if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} {repr(value)[:40]}")
+    raise TypeError(f"{type(value).__name__} {in_short(value, quoted=True)}")
 
 
 def _write_arrow(dataset: Any, file: IO[bytes], place: str) -> int:

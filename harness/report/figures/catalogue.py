@@ -15,6 +15,7 @@ from harness.report.figures.phases import phases
 from harness.report.history import Group, RunHistory, main_metrics
 
 _GIB = 2**30
+_LEAST_OF_SCORES = 0.02  # two points: a smaller difference of scores is drawn as the small one that it is
 
 
 def loss(groups: Sequence[Group]) -> Picture:
@@ -48,7 +49,7 @@ def evaluation(groups: Sequence[Group]) -> Picture:
                 for run in group.runs
             ]
             lines.append(Line(group.label, curve_of_points(points), position))
-        panels.append(Panel(f"{dataset}\n{metric}", [*_starts(lines), *lines]))
+        panels.append(Panel(f"{dataset}\n{metric}", [*_starts(lines), *lines], least_height=_LEAST_OF_SCORES))
     caption = "Held-out scores over the steps. Dotted: the starting model."
     return line_picture("evaluation", "Evaluation", caption, panels)
 

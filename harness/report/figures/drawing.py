@@ -67,12 +67,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes. `y_label` is empty if the title says it."""
+    """One pair of axes. `y_label` is empty if the title says it.
+
+    least_height: of the values that the axis spans, so that a difference of no importance fills no panel.
+    """
 
     title: str
     lines: Sequence[Line]
     x_label: str = "step"
     y_label: str = ""
+    least_height: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,9 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.title, loc="left")
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
+    low, high = axes.get_ylim()
+    missing = max(0.0, panel.least_height - (high - low))
+    axes.set_ylim(low - missing / 2, high + missing / 2)
     tidy(axes)
 
 

@@ -19,6 +19,9 @@ def encode(texts: list[str], role: str) -> np.ndarray:
     return np.array([np.random.default_rng(list(one.encode())).normal(size=8) for one in texts], dtype=np.float32)
 
 
+Shown = tuple[str, str, int, int]  # task, stage, texts done, of so many
+
+
 class Encoder:
     def __call__(self, texts: list[str], role: str) -> np.ndarray:
         return encode(texts, role)
@@ -53,7 +56,12 @@ def weights() -> Weights:
 
 
 @pytest.fixture
-def reranking(tmp_path: Path, weights: Weights) -> Reranking:
+def shown() -> list[Shown]:
+    return []
+
+
+@pytest.fixture
+def reranking(tmp_path: Path, weights: Weights, shown: list[Shown]) -> Reranking:
     return Reranking(
         RemineConfig(candidates=4),
         folder=tmp_path / "run" / "banks",
@@ -61,7 +69,17 @@ def reranking(tmp_path: Path, weights: Weights) -> Reranking:
         encoder_of=lambda task: Encoder(),
         identity=weights.identity,
         offset_of=lambda task: 0,
+        progress_of=lambda task: lambda stage, done, of: shown.append((task.config.name, stage, done, of)),
     )
+
+
+def test_a_ranking_shows_from_its_begin_on_how_far_it_is(
+    reranking: Reranking, tasks: list[Task], shown: list[Shown]
+) -> None:
+    """Training waits for it, minutes before the first step of the demo: without a line it would seem to hang."""
+    reranking(tasks, 4)
+    stages = [("encoding queries", 6), ("encoding documents", 18), ("searching", 6)]
+    assert shown == [(name, stage, done, of) for name in ("faq", "forum") for stage, of in stages for done in (0, of)]
 
 
 def said_of_the_weights(reranking: Reranking, step: int, task: str) -> str:

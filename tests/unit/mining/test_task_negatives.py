@@ -91,6 +91,15 @@ def test_the_start_may_be_the_ranking_score() -> None:
     assert (run.ranks(7), run.ranks(7, 1)) == ([3, 1], [0, 1])
 
 
+def test_with_ranking_scores_the_start_is_known_before_the_first_judgement() -> None:
+    """Judged ahead every five steps, the first five had no start to be drawn beside: the figure began at step six."""
+    scores = np.full((1, 9), 0.9)
+    run = Run([9], 2, score_RC=scores, rule="v2", check="upcoming", start="ranking", interval=5)
+    metrics = run.step(1, {0: [0.5, 0.7]})
+    assert metrics["negative_similarity_start"] == np.float32(0.9)
+    assert metrics["negative_similarity_watched"] == pytest.approx(0.6)
+
+
 def test_a_checkpoint_holds_what_the_next_check_needs() -> None:
     """Saved between two checks, with a decision not yet used: it holds S0, S, the new window and the old window."""
     run = Run([6, 6], 2, rule="v1", interval=2)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness.report import console as module
-from harness.report.console import EvaluationConsole, ReadingConsole, RunConsole, duration
+from harness.report.console import EvaluationConsole, MiningConsole, ReadingConsole, RunConsole, duration
 from tests.unit.report.metrics import STEP_METRICS
 
 
@@ -132,3 +132,16 @@ def test_an_evaluation_gives_a_sign_of_life_per_data_set_and_every_ten_seconds(m
         "sts: scoring",
         "sts: 120 texts encoded, 10 a second",
     ]
+
+
+def test_a_ranking_within_a_training_shows_lines_with_its_task_on_a_terminal_too() -> None:
+    """Bars would move over the lines of the steps."""
+    out = io.StringIO()
+    console = MiningConsole(
+        "task faq: ", in_lines=True, console=Console(file=out, force_terminal=True, color_system=None)
+    )
+    console.progress("encoding queries", 0, 9000)
+    console.progress("encoding queries", 9000, 9000)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "task faq: encoding queries: 0 of 9,000, 0 a second"
+    assert lines[1].startswith("task faq: encoding queries: 9,000 of 9,000, ")

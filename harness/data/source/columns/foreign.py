@@ -89,7 +89,9 @@ def _documents_by_id(row: Row, kind: SourceKind, documents: Documents | None) ->
         converted[ours] = [documents.text(document_id) for document_id in ids]
         if None in converted[ours]:
             missing = ids[converted[ours].index(None)]
-            return BadRow(f"{name}[{converted[ours].index(None)}]", repr(missing)[:60], "an id of the corpus")
+            return BadRow(
+                f"{name}[{converted[ours].index(None)}]", in_short(missing, quoted=True), "an id of the corpus"
+            )
     return converted
 
 
@@ -134,7 +136,7 @@ def _turn(messages: Any, field: str) -> tuple[str | None, Any]:
 
 def _expect(value: Any, expected_type: type, field: str, expected: str) -> Any:
     if not isinstance(value, expected_type):
-        raise InvalidField(field, f"{type(value).__name__} {repr(value)[:40]}", expected)
+        raise InvalidField(field, f"{type(value).__name__} {in_short(value, quoted=True)}", expected)
     return value
 
 

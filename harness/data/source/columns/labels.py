@@ -13,6 +13,7 @@ import xxhash
 
 from harness.data.source.columns.row_format import FormattedRow, RowFormat
 from harness.data.source.containers.rows import BadRow, Row
+from harness.settings.in_short import in_short
 from harness.types import Example
 
 ONLY_NEGATIVES = "queries without a text of label 1"
@@ -33,7 +34,7 @@ def is_positive(value: Any) -> bool | None:
 
 def bad_label(field: str, value: Any) -> BadRow:
     """Why a label cannot be used."""
-    shown = "null" if value is None else f"{type(value).__name__} {repr(value)[:40]}"
+    shown = "null" if value is None else f"{type(value).__name__} {in_short(value, quoted=True)}"
     return BadRow(field, shown, _EXPECTED)
 
 

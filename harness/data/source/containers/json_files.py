@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from harness.data.source.containers.lines import READ_ERRORS, Lines, open_bytes, read_lines
 from harness.data.source.containers.rows import BadRow, Row, Rows, broken_off
+from harness.settings.in_short import in_short
 
 _CHUNK_BYTES = 1 << 20
 _BLANK = " \t\r\n"
@@ -138,7 +139,7 @@ def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise _RepeatedKeyError(repr(repeated)[:60])
+        raise _RepeatedKeyError(in_short(repeated, quoted=True))
     return found
 
 
