@@ -58,7 +58,7 @@ def rewrite_for_all_readers(
     # Lower-casing stands in tokenizer.json already, where every reader finds it.
     _write(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
     _configuration(folder / "config.json", matryoshka_dims)
-    _tokenizer(folder / "tokenizer_config.json", model_input_names)
+    _tokenizer(folder, model_input_names, max_length)
 
 
 def pooling_settings(modes: Sequence[PoolingMode], token_dim: int, include_prompt: bool) -> dict[str, Any]:
@@ -136,23 +136,38 @@ def _configuration(path: Path, matryoshka_dims: Sequence[int] | None) -> None:
         if config.get("is_causal") is False:
             config[KEY_OF_BOTH_WAYS] = True
     config |= rope_of_transformers_4(config)
+    if config.get("model_type") == "modernbert" and "norm_eps" in config:
+        config["layer_norm_eps"] = config["norm_eps"]  # llama.cpp's converter knows this name only
     if config.get("model_type") == "gemma3_text" and "rope_scaling" not in config:
         # text-embeddings-inference stops at the two entries of Gemma 3; transformers 5 reads the older names as well.
         config.pop("rope_parameters", None)
     _write(path, config)
 
 
-def _tokenizer(path: Path, model_input_names: Sequence[str]) -> None:
-    """tokenizer_config.json: a class that both versions of transformers know, and special tokens as both read them."""
-    config = _read(path)
+def _tokenizer(folder: Path, model_input_names: Sequence[str], max_length: int) -> None:
+    """tokenizer_config.json: a class that both versions of transformers know, special tokens as both read them, and one
+    length."""
+    config = _read(folder / "tokenizer_config.json")
     if config.get("tokenizer_class") in {NEW_TOKENIZER_CLASS, *OWN_FRAME_IN_TRANSFORMERS_4}:
         # The class of transformers 4 would give a model token types that it may not take.
         config |= {"tokenizer_class": OLD_TOKENIZER_CLASS, "model_input_names": list(model_input_names)}
     if isinstance(config.get("extra_special_tokens"), list):  # in transformers 4 an object of other tokens
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
-    for key in ("is_local", "local_files_only"):  # how this machine has found the tokenizer
+    for key in ("is_local", "local_files_only", "vocab_file"):  # how this machine has found the tokenizer
         config.pop(key, None)
-    _write(path, config)
+    if "max_length" in config:  # left from a call long ago; fastembed takes the smaller of it and model_max_length
+        config["max_length"] = max_length
+    if joins_blanks(_read(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else {}):
+        # It says how tokens become a text again. llama.cpp's converter takes it for: several blanks are one.
+        config["clean_up_tokenization_spaces"] = True
+    _write(folder / "tokenizer_config.json", config)
+
+
+def joins_blanks(tokenizer: Mapping[str, Any]) -> bool:
+    """Whether this tokenizer.json is that of a Unigram model, as XLM-R's, to which several blanks are one."""
+    pre = tokenizer.get("pre_tokenizer") or {}
+    parts = [part.get("type") for part in pre.get("pretokenizers", [pre])]
+    return (tokenizer.get("model") or {}).get("type") == "Unigram" and "WhitespaceSplit" in parts
 
 
 def _read(path: Path) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def _write_files(
         temporary.mkdir(parents=True)
         encoder.backbone.config.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+    _keep_pieces(temporary, tokenizer)
     modules: list[nn.Module] = [_transformer(temporary, config, encoder), _pooling(encoder), *_head(encoder, state)]
     if encoder.normalize:
         modules.append(Normalize())
@@ -161,6 +163,17 @@ def _write_backbone(
     # save_pretrained takes the type of the module's weights, which may be trained in half precision, for that of these.
     _change_json(folder / "config.json", dtype="float32")
     tokenizer.save_pretrained(folder)
+
+
+def _keep_pieces(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Copy tokenizer.model, if the tokenizer came with one.
+
+    transformers 5 does not save it. llama.cpp's converter needs it: it refuses Gemma without, and lets Llama's
+    tokenizer join other pieces, for tokenizer.json does not give it their scores.
+    """
+    pieces = Path(tokenizer.name_or_path) / "tokenizer.model"
+    if pieces.is_file():
+        shutil.copyfile(pieces, folder / pieces.name)
 
 
 class _Architecture(nn.Module):

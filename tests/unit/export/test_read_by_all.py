@@ -8,13 +8,13 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from harness.encoder.load import config_of_folder
-from harness.export.read_by_all import pooling_settings, rope_of_transformers_4
+from harness.export.read_by_all import joins_blanks, pooling_settings, rope_of_transformers_4
 from harness.export.sentence_transformers_folder import verify_model
 from harness.model_folder.layout import read_layout
 from harness.prompts import ModelPrompts
 from harness.prompts.names_of_others import with_names_of_others
-from tests.unit.encoder.models import TEXTS, config
-from tests.unit.export.folders import BACKBONES, PROMPTS, exported
+from tests.unit.encoder.models import TEXTS, change_json, config
+from tests.unit.export.folders import BACKBONES, PROMPTS, exported, start
 
 BOTH = {"full_attention": {"rope_theta": 5.0}, "sliding_attention": {"rope_theta": 2.0}}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
@@ -42,6 +42,26 @@ def test_a_model_that_is_not_trained_for_several_sizes_does_not_say_so(tmp_path)
     first, _ = exported(tmp_path / "a", "bert", matryoshka_dims=(8, 32))
     again, _ = exported(tmp_path / "b", "bert", name_or_path=str(first))
     assert not {"is_matryoshka", "matryoshka_dimensions"} & json.loads((again / "config.json").read_text()).keys()
+
+
+def test_an_export_has_what_llama_cpp_and_fastembed_look_for(tmp_path):
+    """A norm's small number by its older name, one length, the pieces of a tokenizer, and what becomes of blanks."""
+    first = start(tmp_path / "start", "modernbert")
+    change_json(first / "tokenizer_config.json", max_length=7, vocab_file="/somewhere/tokenizer.model")
+    (first / "tokenizer.model").write_bytes(b"pieces")
+    out, _ = exported(tmp_path, "modernbert", name_or_path=str(first))
+    settings, tokenizer = (json.loads((out / name).read_text()) for name in ("config.json", "tokenizer_config.json"))
+    assert settings["layer_norm_eps"] == settings["norm_eps"]
+    assert tokenizer["max_length"] == 24
+    assert not {"vocab_file", "clean_up_tokenization_spaces"} & tokenizer.keys()
+    assert (out / "tokenizer.model").read_bytes() == b"pieces"
+
+
+def test_a_unigram_tokenizer_that_splits_at_blanks_joins_several():
+    blanks = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Metaspace"}]}
+    assert joins_blanks({"model": {"type": "Unigram"}, "pre_tokenizer": blanks})
+    assert not joins_blanks({"model": {"type": "Unigram"}, "pre_tokenizer": {"type": "Metaspace"}})
+    assert not joins_blanks({"model": {"type": "WordPiece"}, "pre_tokenizer": None})
 
 
 def test_flags_have_no_order_so_that_another_order_is_a_list():

@@ -26,6 +26,7 @@ PARAMETERS = {"rope_type": "default", "rope_theta": 5.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 BERT_TOKENS = {"type": "BertNormalizer", "lowercase": False}
 NO_FLAGS = dict.fromkeys(["pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_lasttoken"], False)
+GEMMA = {"layer_types": ["sliding_attention"] * 5 + ["full_attention"]}
 NEW_POOLING = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
 
 
@@ -127,10 +128,42 @@ RULES: dict[str, tuple[str, str, dict[str, Any], str, str, str]] = {
         "bert", TOKENIZER, {"normalizer": None}, "llama.cpp", "wrongly", "texts are lower-cased",
     ),
     "a tokenizer that keeps capitals": (
-        "bert", TOKENIZER, {"normalizer": BERT_TOKENS}, "llama.cpp", "rightly", "of 2025 lower-cases the texts",
+        "bert", TOKENIZER, {"normalizer": BERT_TOKENS}, "llama.cpp", "rightly", "from before 2026-06 lower-cases",
+    ),
+    "a tokenizer that strips accents": ("bert", TOKENIZER, {}, "llama.cpp", "rightly", "of a Korean syllable only"),
+    "another activation than gelu": (
+        "bert", CONFIG, {"hidden_act": "relu"}, "llama.cpp", "wrongly", "hidden_act: relu is not read",
+    ),
+    "a form of gelu": ("bert", CONFIG, {"hidden_act": "gelu_new"}, "llama.cpp", "rightly", ""),
+    "the small number of ModernBERT's norms": (
+        "modernbert", CONFIG, {"layer_norm_eps": None}, "llama.cpp", "not", "no layer_norm_eps",
+    ),
+    "ModernBERT as it is exported": ("modernbert", CONFIG, {}, "llama.cpp", "rightly", ""),
+    "layers of Gemma 3 in another order": (
+        "both gemma3", CONFIG, {"layer_types": ["full_attention"] * 6}, "llama.cpp", "wrongly", "is not read",
+    ),
+    "layers of Gemma 3 in its own order": (
+        "both gemma3", CONFIG, GEMMA, "llama.cpp",
+        "rightly", "",
+    ),
+    "fewer layers than Gemma 3 has before one that sees all": (
+        "both gemma3", CONFIG, {}, "llama.cpp", "not", "fewer than six layers",
+    ),
+    "Gemma 3 without its pieces": (
+        "both gemma3", TOKENIZER, {"model": {"type": "BPE", "byte_fallback": True}}, "llama.cpp", "not",
+        "no tokenizer.model",
+    ),
+    "Llama 2 without its pieces": (
+        "both llama", TOKENIZER, {"model": {"type": "BPE", "byte_fallback": True}}, "llama.cpp", "wrongly",
+        "pieces are joined in another order",
+    ),
+    "a tokenizer that composes accents": (
+        "qwen3", TOKENIZER, {"model": {"type": "BPE"}, "normalizer": {"type": "NFC"}}, "llama.cpp", "rightly",
+        "does not compose accents",
     ),
     "every Gemma 3 is bidirectional there, too": (
-        "both gemma3", CONFIG, {"use_bidirectional_attention": False}, "llama.cpp", "wrongly", "every Gemma3TextModel",
+        "both gemma3", CONFIG, GEMMA | {"use_bidirectional_attention": False}, "llama.cpp", "wrongly",
+        "every Gemma3TextModel",
     ),
     "the bias of Gemma 3's projection": (
         "projected", CONFIG, {"model_type": "gemma3_text"}, "llama.cpp", "wrongly", "the projection's bias is dropped",
@@ -181,6 +214,17 @@ def test_a_bert_without_a_pooling_file_is_pooled_by_its_first_token(folders, tmp
     (copy / "modules.json").write_text(json.dumps(modules))
     assert judged(copy, TEI)[0] == "wrongly"
     assert "takes the pooling cls" in judged(copy, TEI)[1]
+
+
+def test_several_blanks_are_one_in_llama_cpp_where_an_export_says_so(folders, tmp_path):
+    """Its converter reads that of XLM-R's tokenizers from a setting that is about something else."""
+    copy = shutil.copytree(folders["bert"], tmp_path / "copy")
+    pieces = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Metaspace"}]}
+    change_json(copy / TOKENIZER, model={"type": "Unigram"}, pre_tokenizer=pieces)
+    change_json(copy / CONFIG, model_type="xlm-roberta", architectures=["XLMRobertaModel"])
+    assert "several blanks are one" in judged(copy, "llama.cpp")[1]
+    change_json(copy / "tokenizer_config.json", clean_up_tokenization_spaces=True)
+    assert judged(copy, "llama.cpp")[0] == "rightly"
 
 
 @pytest.mark.parametrize("name", ["qwen3", "llama", "mistral", "qwen2", "gemma3"])
