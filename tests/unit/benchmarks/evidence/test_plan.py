@@ -38,9 +38,9 @@ def _every_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def dev(run: Run) -> float:
-    """The middle rate is best for in_batch, the highest for static, the lowest for all others."""
-    best = {"in_batch": 1, "static": 2}.get(run.arm, 0)
-    return 0.9 if run.rate == SIZE.rates[best] else 0.5
+    """The second rate is best for in_batch, the highest for static, the lowest for all others."""
+    best = {"in_batch": 1, "static": -1}.get(run.arm, 0)
+    return 0.9 if run.rate == plan.rates_of(run.arm, SIZE)[best] else 0.5
 
 
 def planned(**options: Any) -> list[list[tuple[str, float, int, bool]]]:
@@ -60,11 +60,11 @@ def test_first_the_curve_then_rates_then_all_arms_of_a_seed_then_the_next_seed_t
 
 
 def test_each_rate_is_the_best_one_on_the_dev_set_of_the_arm_that_chooses_it() -> None:
-    low, middle, high = SIZE.rates
+    second, high = SIZE.rates[1], SIZE.rates[-1]
     rate_of = {arm: rate for arm, rate, _, tested in planned()[3] if tested}
-    assert rate_of["in_batch"] == middle
+    assert rate_of["in_batch"] == second
     assert {rate for arm, rate in rate_of.items() if arm != "in_batch"} == {high}  # all take that of static
-    assert {rate for _, rate, *_ in planned()[7]} == {low}
+    assert {rate for _, rate, *_ in planned()[7]} == {SIZE.mixture.rates[0]}
     assert best_rate({1e-3: 0.5, 2e-4: 0.5, 5e-4: 0.4}) == 2e-4
 
 
