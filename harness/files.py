@@ -151,9 +151,9 @@ def check_output(path: Path, knob: str, num_bytes: int = 0, *, is_file: bool = F
     folder = path.absolute().parent if is_file else path.absolute()
     above = folder
     try:
-        if is_file and path.is_dir():
+        if is_file and _is_there(path) and path.is_dir():
             raise ValueError(f"{knob}: got {path}, a folder, expected the path of a file; name a file in it")
-        above = next(place for place in (folder, *folder.parents) if place.exists())
+        above = next(place for place in (folder, *folder.parents) if _is_there(place))
         if not above.is_dir():
             raise ValueError(f"{knob}: got {path}, but {above} is a file, expected a folder; name another place")
         with tempfile.TemporaryFile(dir=above):
@@ -169,6 +169,19 @@ def check_output(path: Path, knob: str, num_bytes: int = 0, *, is_file: bool = F
             f"{knob}: got {path} on a disk with {_gigabytes(free)} free, expected room for at least "
             f"{_gigabytes(max(num_bytes, _LEAST_FREE_BYTES))}; free some, or name a place on another disk"
         )
+
+
+def _is_there(place: Path) -> bool:
+    """Whether the path exists. Unlike Path.exists of Python 3.14 it does not take "cannot be looked at" for "no".
+
+    Raises:
+        OSError: it cannot be known, as of a name that is too long.
+    """
+    try:
+        place.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def sizes_and_hashes(folder: Path, files: Iterable[Path]) -> dict[str, tuple[int, str]]:

@@ -78,7 +78,7 @@ def test_a_corpus_is_read_once_and_its_texts_stay_on_disk(tmp_path: Path, monkey
     tracemalloc.stop()
     pa.set_memory_pool(before)
     assert len(corpus) == 5000
-    assert peak < 30 * 5000 + 2**18
+    assert peak < 30 * 5000 + 2**19  # Python's own, of 3.14 more; the texts would be 4 MB
     write(file, [{"_id": "1", "text": "other"}])
     monkeypatch.undo()
     assert len(open_corpus(file, str(tmp_path / "cache"))) == 1

@@ -22,6 +22,9 @@ rank_watch.start()
 print(os.getpid(), flush=True)
 {work}
 """
+# As a training works. Python runs a handler between two instructions: a long sleep that begins in the moment in which
+# the signal comes is not ended by it.
+WORKS = "[time.sleep(0.05) for _ in range(1200)]"
 HOST = socket.gethostname()
 
 
@@ -63,9 +66,7 @@ def test_a_status_is_handed_on_without_a_word(tmp_path: Path, status: int) -> No
 
 
 def test_signals_reach_the_rank(tmp_path: Path) -> None:
-    work = (
-        "import signal; signal.signal(signal.SIGUSR1, lambda *_: os._exit(75)); print('', flush=True); time.sleep(60)"
-    )
+    work = f"import signal; signal.signal(signal.SIGUSR1, lambda *_: os._exit(75)); print('', flush=True); {WORKS}"
     watcher, _ = start_rank(tmp_path, work)
     assert watcher.stdout is not None
     watcher.stdout.readline()
@@ -107,7 +108,7 @@ def test_a_rank_ends_with_its_launcher_and_says_so_once(tmp_path: Path) -> None:
 def test_a_rank_that_was_asked_to_stop_saves_though_its_launcher_has_ended(tmp_path: Path) -> None:
     """A scheduler's SIGTERM goes to all processes of a job, and launchers die of it."""
     stop = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(3), os._exit(75)))"
-    script = RANK.format(work=f"import signal; {stop}; print('', flush=True); time.sleep(60)")
+    script = RANK.format(work=f"import signal; {stop}; print('', flush=True); {WORKS}")
     environment = {**os.environ, "RANK": "0", "LOCAL_RANK": "0", STATUS_FOLDER: str(tmp_path)}
     command = [sys.executable, "-c", LAUNCHER, script]
     launcher = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
