@@ -38,7 +38,7 @@ def _files(folder: Path) -> list[Path]:
         raise ValueError(_without_weights(folder))
     shard_of_weight = _shard_of_weight(folder / INDEX)
     shards = sorted(set(shard_of_weight.values()))
-    # Not Path.exists, which raises an error for a name longer than a file can have.
+    # Not Path.exists, which before Python 3.14 raises an error for a name longer than a file can have.
     missing = [shard for shard in shards if not os.path.exists(folder / shard)]
     if missing:
         raise ValueError(

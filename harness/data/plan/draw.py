@@ -154,8 +154,7 @@ def _random_ranks(task: Task, candidates: Candidates, row_B: np.ndarray, epoch_B
 
     Where a row has fewer, the rest are one past its last rank, which has no text.
     """
-    key = derive_key(seed, task.config.name, "negatives")
-    key_B = mix64(mix64(row_B, key) + epoch_B.astype(np.uint64) * np.uint64(1_000_003), 0)
+    key_B = _key_of_use(row_B, epoch_B, derive_key(seed, task.config.name, "negatives"), 0)
     size_B, offset = candidates.count(row_B), candidates.offset
     place_BM = _sample_without_replacement(np.maximum(size_B - offset, 0), task.config.negatives.per_query, key_B)
     return np.where(place_BM >= 0, offset + place_BM, size_B[:, None])
@@ -178,12 +177,17 @@ def _by_label(task: Task, row_B: np.ndarray, epoch_B: np.ndarray, key: int) -> t
     random_B = mix64(mix64(row_B, key), 1) + epoch_B.astype(np.uint64)
     jump_B = (random_B % (size_B - 1).astype(np.uint64)).astype(np.int64)
     positive_B = _another_text(data, row_B, start_B, size_B, place_B, jump_B)
-    key_B = mix64(mix64(row_B, key) + epoch_B.astype(np.uint64) * np.uint64(1_000_003), 2)
+    key_B = _key_of_use(row_B, epoch_B, key, 2)
     other_BM = _sample_without_replacement(data.num_rows - size_B, count, key_B)
     other_BM += np.where(other_BM >= start_B[:, None], size_B[:, None], 0)  # skip the label's own rows
     row_start = data.row_start_R1
     negative_BM = row_start[data.label_order_R[np.maximum(other_BM, 0)]].astype(np.int64)
     return row_start[positive_B].astype(np.int64), np.where(other_BM >= 0, negative_BM, -1)
+
+
+def _key_of_use(row_B: np.ndarray, epoch_B: np.ndarray, key: int, number: int) -> np.ndarray:
+    """A key [B] of each row's use in an epoch. number: tells apart what is drawn with one key."""
+    return mix64(mix64(row_B, key) + epoch_B.astype(np.uint64) * np.uint64(1_000_003), number)
 
 
 def _another_text(

@@ -91,7 +91,6 @@ def test_the_default_keeps_the_first_ones(open_) -> None:
     assert all(epoch[0] == [0, 1, 2] for epoch in epochs)
 
 
-@pytest.mark.parametrize("kind", ["classification"])
-def test_only_retrieval_has_lists_to_draw_from(open_, kind: str) -> None:
+def test_only_retrieval_has_lists_to_draw_from(open_) -> None:
     with pytest.raises(ValueError, match="draw: random for a classification task, expected them for retrieval only"):
-        open_(kind, [{"text": text(i), "label": i % 2} for i in range(8)], negatives=DRAWN)
+        open_("classification", [{"text": text(i), "label": i % 2} for i in range(8)], negatives=DRAWN)
