@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ import pyarrow as pa
 import pytest
 
 from harness.evaluation import corpus as module
-from harness.evaluation.corpus import open_corpus
+from harness.evaluation.corpus import Corpus, open_corpus
 from harness.evaluation.kinds import retrieval
 from harness.evaluation.kinds.retrieval import documents_of_texts
 from harness.search.request import SearchResult
+from tests.peak_memory import traced_peak
 
 
 def write(file: Path, rows: Sequence[Any]) -> Path:
@@ -69,16 +69,17 @@ def test_a_corpus_is_read_once_and_its_texts_stay_on_disk(tmp_path: Path, monkey
     open_corpus(file, str(tmp_path / "cache"))
     monkeypatch.setattr(module, "_build", lambda *_: pytest.fail("read again"))
     before, arrow = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+
+    def opened() -> tuple[Corpus, str]:
+        corpus = open_corpus(file, str(tmp_path / "cache"))
+        return corpus, corpus.texts_of(corpus.numbers(["17", "4999"])["17"])[0]
+
     pa.set_memory_pool(arrow)  # counts what Arrow itself allocates
-    tracemalloc.start()
-    corpus = open_corpus(file, str(tmp_path / "cache"))
-    numbers = corpus.numbers(["17", "4999"])
-    assert corpus.texts_of(numbers["17"])[0] == ("17 " * 200).strip()
-    peak = tracemalloc.get_traced_memory()[1] + arrow.max_memory()
-    tracemalloc.stop()
+    (corpus, text), traced = traced_peak(opened)
     pa.set_memory_pool(before)
+    assert text == ("17 " * 200).strip()
     assert len(corpus) == 5000
-    assert peak < 30 * 5000 + 2**19  # Python's own, of 3.14 more; the texts would be 4 MB
+    assert traced + arrow.max_memory() < 30 * 5000 + 2**19  # Python's own, of 3.14 more; the texts would be 4 MB
     write(file, [{"_id": "1", "text": "other"}])
     monkeypatch.undo()
     assert len(open_corpus(file, str(tmp_path / "cache"))) == 1

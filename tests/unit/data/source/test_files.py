@@ -7,7 +7,6 @@ import itertools
 import json
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.data.source.files import BadRow, read_lines, read_rows
+from tests.peak_memory import traced_peak
 
 ROWS: list[dict[str, Any]] = [{"query": f"frage {i} äöü 中", "positive": [f"p{i}"]} for i in range(2500)]
 
@@ -186,10 +186,7 @@ def test_a_parquet_string_that_is_not_utf8_is_one_bad_row(tmp_path: Path) -> Non
 def test_rows_are_streamed(tmp_path: Path) -> None:
     """Reading the first rows of a large file must not load the rest of it."""
     path = _write(tmp_path / "a.jsonl", GOOD * 300_000)
-    tracemalloc.start()
-    first = list(itertools.islice(read_rows(path, "train"), 3))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    first, peak = traced_peak(lambda: list(itertools.islice(read_rows(path, "train"), 3)))
     assert len(first) == 3
     assert peak < 1_000_000 < Path(path).stat().st_size
 

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import time
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,11 @@ from harness.data.plan.query_texts import RowsOfTexts
 from harness.data.table import index, source_state
 from harness.data.table.findings import negatives_per_row, remarks
 from harness.data.table.identity import TextKeys, text_hash, token_hash
-from harness.data.table.index import open_task
+from harness.data.table.index import TaskData, open_task
 from harness.data.table.npy import ArrayFile
 from harness.data.table.rows.pieces import BadRowError
 from harness.data.table.tokenisation import Tokeniser
+from tests.peak_memory import traced_peak
 from tests.tiny import make_model
 from tests.unit.data.table.sources import ROWS, Open, write_lines
 
@@ -243,14 +243,17 @@ def test_opening_reads_nothing_that_grows_with_the_rows(tmp_path: Path, open_dat
             tmp_path / f"{count}.jsonl", [{"query": f"q{i}", "pos": ["p"], "neg": ["n"]} for i in range(count)]
         )
         data = open_data(path)
-        tracemalloc.start()
-        again = open_data(path)
         task = TaskConfig(name="t", kind="retrieval", path=str(path), quota=1)
-        assert "rows have negatives that are not used" in remarks(task, again)[0]
-        assert negatives_per_row(again) == [(1, 1.0, 1)]
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+
+        def described(path: Path = path, task: TaskConfig = task) -> tuple[TaskData, list[str], list[Any]]:
+            again = open_data(path)
+            return again, remarks(task, again), negatives_per_row(again)
+
+        (again, found, negatives), peak = traced_peak(described)
+        assert "rows have negatives that are not used" in found[0]
+        assert negatives == [(1, 1.0, 1)]
         assert again.num_rows == data.num_rows == count
+        peaks.append(peak)
     assert peaks[1] < peaks[0] + 8 * 1000
 
 

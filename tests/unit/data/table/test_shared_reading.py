@@ -6,8 +6,8 @@ import gzip
 import json
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from harness.data.source.facts import ReadSettings
 from harness.data.table.rows import pieces, workers, writer
 from harness.data.table.rows.pieces import BadRowError
 from harness.data.table.rows.source_facts import SourceFacts
+from tests.peak_memory import traced_peak
 from tests.unit.data.table.sources import write_lines
 
 
@@ -134,11 +135,11 @@ def test_memory_does_not_grow_with_the_shards(tmp_path: Path, suffix: str, monke
         write_lines(file, shard) if suffix == "jsonl" else pq.write_table(pa.Table.from_pylist(shard), file)
     peaks = []
     for count in (3, 12):
-        folder = tmp_path / f"table {count}"
-        folder.mkdir()
         files = tuple(str(tmp_path / f"{i}.{suffix}") for i in range(count))
-        tracemalloc.start()
-        writer.write_rows(folder, files, "retrieval", "train", False, num_workers=1)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 2.5 * peaks[0]  # 1.6 with what awaits collection; holding the rows would make it 7
+        _, peak = traced_peak(
+            lambda files=files: writer.write_rows(
+                Path(mkdtemp(dir=tmp_path)), files, "retrieval", "train", False, num_workers=1
+            )
+        )
+        peaks.append(peak)
+    assert peaks[1] < 2 * peaks[0]  # holding the rows would make it 3

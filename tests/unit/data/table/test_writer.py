@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import tracemalloc
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from harness.data.table.rows import pieces, writer
 from harness.data.table.rows.pieces import BadRowError
 from harness.data.table.tokenisation import Tokeniser
 from harness.data.table.tokens import write
+from tests.peak_memory import traced_peak
 from tests.unit.data.table.sources import DOCUMENT_LENGTH, QUERY_LENGTH, ROWS, Open, labelled, write_lines
 
 
@@ -152,11 +153,10 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(parts, "PART_BYTES", 20_000)
     peaks = []
     for count in (2500, 10_000):
-        folder = tmp_path / str(count)
-        folder.mkdir()
-        path = write_lines(folder / "a.jsonl", [{"query": f"q{i}", "positive": f"p{i}"} for i in range(count)])
-        tracemalloc.start()
-        writer.write_rows(folder, str(path), "retrieval", "train", False)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        rows = [{"query": f"q{i}", "positive": f"p{i}"} for i in range(count)]
+        path = str(write_lines(tmp_path / f"{count}.jsonl", rows))
+        _, peak = traced_peak(
+            lambda path=path: writer.write_rows(Path(mkdtemp(dir=tmp_path)), path, "retrieval", "train", False)
+        )
+        peaks.append(peak)
     assert peaks[1] < 1.5 * peaks[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from harness.filtering.config import FilterConfig
 from harness.filtering.near import candidates, compare, signatures
 from harness.filtering.near.find import NearDuplicates
 from harness.filtering.near.signatures import Bands
+from tests.peak_memory import traced_peak
 from tests.unit.filtering.near.texts import Pair, changed, find, jaccard, repeats_by_all_pairs, similarity, some_text
 
 
@@ -126,10 +126,7 @@ def test_comparisons_that_many_bands_find_are_in_memory_a_few_times_only(tmp_pat
     for band, place in bands:
         found = edge_N + band % 2  # two sets of comparisons
         np.savez(place, edge_N=found, large_buckets=band, in_large_E=np.zeros(count, dtype=bool))
-    tracemalloc.start()
-    candidates = stage._candidates()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    candidates, peak = traced_peak(stage._candidates)
     assert np.array_equal(candidates.edge_N, np.sort(np.concatenate([edge_N, edge_N + 1])))
     assert candidates.large_buckets == sum(range(len(bands)))
     assert peak < 12 * candidates.edge_N.nbytes < len(bands) * edge_N.nbytes, peak
