@@ -7,6 +7,7 @@ losses. The recipe's checks read this table, so it imports neither torch nor the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from harness.types import TaskKind
 
@@ -27,6 +28,7 @@ class LossEntry:
     needs_teacher_vectors: the loss reads a teacher's vectors (`teacher_vectors` of the task).
     needs_equal_dimensions: the teacher's vectors must have as many dimensions as the embeddings.
     regulariser: the loss teaches nothing by itself; a task has it beside another one.
+    pairs_of: the loss compares all pairs of its task's texts in the step, or of its queries and of its positives.
     passes_documents: the loss can be computed while documents pass from rank to rank (`loss.gather: ring`). The rows of
         other losses are gathered on every rank.
     """
@@ -39,6 +41,7 @@ class LossEntry:
     needs_teacher_vectors: bool = False
     needs_equal_dimensions: bool = False
     regulariser: bool = False
+    pairs_of: Literal["texts", "sides"] | None = None
     passes_documents: bool = False
 
 
@@ -63,10 +66,16 @@ LOSSES: dict[LossName, LossEntry] = {  # the first loss listed for a task kind i
         needs_equal_dimensions=True,
     ),
     "teacher_similarity": LossEntry(
-        ("retrieval",), "harness.losses.geometry.teacher:teacher_similarity_term", needs_teacher_vectors=True
+        ("retrieval",),
+        "harness.losses.geometry.teacher:teacher_similarity_term",
+        needs_teacher_vectors=True,
+        pairs_of="texts",
     ),
     "spread_out": LossEntry(
-        ("retrieval", "classification"), "harness.losses.geometry.spread_out:spread_out_term", regulariser=True
+        ("retrieval", "classification"),
+        "harness.losses.geometry.spread_out:spread_out_term",
+        regulariser=True,
+        pairs_of="sides",
     ),
     "cosent": LossEntry(("sts",), "harness.losses.pairs:cosent_term"),
     "angle": LossEntry(("sts",), "harness.losses.angle:angle_term"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from harness.loss_table import LOSSES, LossName
+from harness.losses.geometry.pairwise import held_bytes
 from harness.losses.objective import Objective, passes_documents
 from harness.losses.table import Gather, choose_gather, gather_bytes
 from harness.types import QueryPart, StepPlan
@@ -20,7 +23,8 @@ class ScoreSize:
     """rows: texts of the step. part_rows: (queries, documents) of each task with queries. dim: of an embedding.
 
     setting: the recipe's `loss.gather`. gathered: texts that every rank needs in a ring, too. passed: documents that
-    pass round a ring, once for every loss.
+    pass round a ring, once for every loss. compared: of each task, the most texts of which a loss compares all pairs.
+    levels: Matryoshka sizes.
     """
 
     rows: int
@@ -29,6 +33,8 @@ class ScoreSize:
     setting: str = "table"
     gathered: int = 0
     passed: int = 0
+    compared: tuple[int, ...] = ()
+    levels: int = 1
 
     @classmethod
     def of(cls, plan: StepPlan, dim: int, objective: Objective) -> ScoreSize:
@@ -39,14 +45,17 @@ class ScoreSize:
         )
         part_rows = tuple((len(part.query_B), len(part.document_N)) for part in parts)
         gathered = len(objective.gathered_rows(plan))
-        return cls(len(plan.texts), part_rows, dim, objective.loss.gather, gathered, passed)
+        compared = tuple(_compared(part, objective.tasks[part.task].losses) for part in parts)
+        levels = len(objective.matryoshka_dims or (dim,))
+        return cls(len(plan.texts), part_rows, dim, objective.loss.gather, gathered, passed, compared, levels)
 
     def scaled(self, rows: int) -> ScoreSize:
         """A step of `rows` texts with tasks in the same proportions."""
         factor = rows / max(1, self.rows)
         parts = tuple((round(queries * factor), round(documents * factor)) for queries, documents in self.part_rows)
         gathered, passed = round(self.gathered * factor), round(self.passed * factor)
-        return replace(self, rows=rows, part_rows=parts, gathered=gathered, passed=passed)
+        compared = tuple(round(texts * factor) for texts in self.compared)
+        return replace(self, rows=rows, part_rows=parts, gathered=gathered, passed=passed, compared=compared)
 
     def gather(self, ranks: int) -> Gather:
         """How a rank gets the embeddings of other ranks."""
@@ -70,6 +79,9 @@ class ScoreSize:
             workspace = min(WORKSPACE_BYTES[on_gpu], own * documents * 3 * _FP32)
             picked = (2 * (own + documents) + self.rows) * self.dim * _FP32
             most = max(most, workspace + (picked if self.gather(ranks) == "table" else 0))
+        for texts in filter(None, self.compared):
+            picked = ((2 + self.levels) * texts + self.rows) * self.dim * _FP32
+            most = max(most, picked + held_bytes(texts, -(-texts // ranks), self.levels))
         if self.gather(ranks) == "ring":
             all_bytes = gather_bytes("ring", self.rows, self.gathered, self.dim, ranks)
             most += all_bytes - self.table_bytes(ranks)
@@ -88,4 +100,12 @@ class ScoreSize:
     @property
     def flops(self) -> int:
         """Operations of the similarities of all queries and of the gradients by both sides, over all ranks."""
-        return sum(6 * queries * documents * self.dim for queries, documents in self.part_rows)
+        pairs = sum(queries * documents for queries, documents in self.part_rows)
+        return 6 * self.dim * (pairs + sum(texts**2 for texts in self.compared))
+
+
+def _compared(part: QueryPart, losses: Sequence[LossName]) -> int:
+    """The most texts of which a loss of the task compares all pairs, 0 without such a loss."""
+    side = max(len(part.query_B), int((part.positive_BP >= 0).sum()))
+    sizes = {None: 0, "sides": side, "texts": part.num_references}
+    return max(sizes[LOSSES[name].pairs_of] for name in losses)

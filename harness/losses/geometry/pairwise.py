@@ -58,6 +58,14 @@ def sum_over_pairs(
     return total
 
 
+def held_bytes(texts: int, own: int, levels: int) -> int:
+    """What `sum_over_pairs` holds for `own` of the texts, beside embeddings.
+
+    The cosines of a block at every level, and four matrices of their size that come and go.
+    """
+    return (levels + 4) * min(own, BLOCK_ROWS) * texts * 4
+
+
 def share_of(count: int, index: int, num_shares: int) -> slice:
     """The texts i of a share: the index-th of `num_shares` slices of `count` texts, as even as they go."""
     return slice(count * index // num_shares, count * (index + 1) // num_shares)

@@ -25,7 +25,7 @@ from harness.prediction.precision import NUMBERS
 from harness.prediction.predict import Prediction, Setup, StepSize, predict
 from harness.prediction.score import ScoreSize
 from harness.prediction.zero_settings import ZeroSettings
-from harness.types import QueryPart, RaggedLists, StepPlan, StepTexts
+from harness.types import QueryPart, RaggedLists, StepPlan, StepTexts, TeacherRows
 from tests.unit.prediction.models import make, settings
 
 SCORE = ScoreSize(rows=40, part_rows=((20, 20),), dim=64)
@@ -249,5 +249,26 @@ def test_the_score_phase_holds_what_a_real_one_holds() -> None:
     table_TD.grad = None
     with LiveBytes() as live:
         objective.backward(plan, table_TD)
+    held = size.table_bytes(1) + size.loss_bytes(1, on_gpu=False)
+    assert 0.85 < held / (live.peak + table_TD.nbytes) < 1.3
+
+
+@pytest.mark.parametrize("loss", ["spread_out", "teacher_similarity"])
+def test_a_loss_of_all_pairs_of_texts_holds_what_was_predicted(loss: str) -> None:
+    """Queries and positives are as many, so that `spread_out` compares half of what `teacher_similarity` does."""
+    rows, dim, levels = 3000, 64, (16, 64)
+    plan = retrieval_step(1500, 1500, rows)
+    part = plan.parts[0]
+    assert isinstance(part, QueryPart)
+    vector_BV = np.random.default_rng(1).normal(size=(1500, 48)).astype(np.float32)
+    part = replace(part, positive_BP=np.arange(1500)[:, None], teacher=TeacherRows(vector_BV, vector_BV[:, None], None))
+    plan = replace(plan, parts=(part,))
+    objective = Objective((TaskLossSettings("faq", losses=(loss,)),), LossConfig(), levels, (1.0, 1.0))
+    table_TD = torch.randn(rows, dim, requires_grad=True)
+    objective.backward(plan, table_TD)
+    table_TD.grad = None
+    with LiveBytes() as live:
+        objective.backward(plan, table_TD)
+    size = ScoreSize.of(plan, dim, objective)
     held = size.table_bytes(1) + size.loss_bytes(1, on_gpu=False)
     assert 0.85 < held / (live.peak + table_TD.nbytes) < 1.3
