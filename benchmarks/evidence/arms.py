@@ -1,8 +1,10 @@
 """The arms of `python -m benchmarks.evidence` (the variants that are compared) and the sizes of the experiment.
 
-Negatives: same start, same training queries, as many tokens a step. `in_batch` spends on more queries what the others
-spend on hard negatives. FILTERED arms leave likely false negatives out twice: in the bank (`harness mine --relative
-0.95`, in a re-ranking likewise) and in the loss (`negatives.margin`), which sees what the model has become.
+Negatives: same start, same training queries. `in_batch` spends on more queries what the others would spend on hard
+negatives if these were as long as documents are on average. A weak model ranks short ones first, so that `static` has
+fewer tokens; `in_batch_as_static` has as many as these. FILTERED arms leave likely false negatives out twice: in the
+bank (`harness mine --relative 0.95`, in a re-ranking likewise) and in the loss (`negatives.margin`), which sees what
+the model has become.
 
 Mixture: the same examples of four tasks in the same order; arms differ in what a step holds. A turn of a task is
 `examples` examples.
@@ -36,7 +38,8 @@ Balance = Literal["cbb", "alternate", "homogeneous"]
 @dataclass(frozen=True, slots=True)
 class NegativesArm:
     """mining: the recipe's section. bank: of `BANKS`; None: no hard negatives. reranked: four times, evenly. drawn:
-    others of the bank at every use, whatever they have become: what replacement does without any rule.
+    others of the bank at every use, whatever they have become: what replacement does without any rule. tokens_of: an
+    arm without hard negatives has as many tokens a step as this arm had in its sweep; None: by the mean lengths.
 
     baselines: the arms it is compared with. rate_of: the arm whose learning rate it takes, unless every arm is swept.
     """
@@ -46,6 +49,7 @@ class NegativesArm:
     filtered: bool = False
     reranked: bool = False
     drawn: bool = False
+    tokens_of: str | None = None
     baselines: tuple[str, ...] = ("in_batch", "static")
     rate_of: str = "static"
 
@@ -60,13 +64,16 @@ def _filtered(mining: dict[str, Any], *baselines: str, reranked: bool = False) -
 
 NEGATIVES: dict[str, NegativesArm] = {  # by importance: the first ones run first
     "in_batch": NegativesArm({"rule": "none"}, bank=None, baselines=(), rate_of="in_batch"),
-    "static": NegativesArm(baselines=("in_batch",)),
+    "static": NegativesArm(baselines=("in_batch", "in_batch_as_static")),
     "static_filtered": _filtered(_WATCHED_ONLY, "in_batch", "static"),
     "v1": NegativesArm({"rule": "v1"}),
     "v2": NegativesArm({"rule": "v2"}),
     "v2_reranked": NegativesArm({"rule": "v2"}, reranked=True, baselines=("in_batch", "static", "v2")),
     "relative": NegativesArm({"rule": "relative"}),
     "drawn": NegativesArm({"rule": "none"}, drawn=True),
+    "in_batch_as_static": NegativesArm(
+        {"rule": "none"}, bank=None, tokens_of="static", baselines=("in_batch",), rate_of="in_batch"
+    ),
     "v1_filtered": _filtered({"rule": "v1"}, "in_batch", "static_filtered", "v1"),
     "v2_filtered": _filtered({"rule": "v2"}, "in_batch", "static_filtered", "v2"),
     "v2_reranked_filtered": _filtered(

@@ -5,7 +5,7 @@
 
 Trains a small model that has room to learn (`inputs/start.py`) on the docstrings of all installed packages
 (`inputs/corpus.py`). A run with in-batch negatives alone shows first where training flattens, and fixes the number of
-steps; the others compare negatives with as many tokens, then what a step holds (`arms.py`). Learning rates are chosen
+steps; the others compare negatives, then what a step holds (`arms.py`). Learning rates are chosen
 on development sets; `plan.py` has the order. SIGTERM stops the runs (status 75); the same command continues them, also
 after a kill. The results are FOLDER/result.md, result.json and figures/.
 """
@@ -26,7 +26,16 @@ import yaml
 from benchmarks.evidence.arms import BANKS, CURVE, MIXTURE, NEGATIVES, RELATIVE, SIZES, Part, Size
 from benchmarks.evidence.inputs.data import mixture_sets, negatives_sets, write_data
 from benchmarks.evidence.inputs.start import starting_model
-from benchmarks.evidence.plan import PARTS, Planned, curve_run, num_runs, reason_to_skip, stages, steps_of_runs
+from benchmarks.evidence.plan import (
+    PARTS,
+    SWEEP_SEED,
+    Planned,
+    curve_run,
+    num_runs,
+    reason_to_skip,
+    stages,
+    steps_of_runs,
+)
 from benchmarks.evidence.recipes import Place, Run, recipe
 from benchmarks.evidence.results import START, Results
 from benchmarks.runner.experiment import MODEL, agreed_facts, chosen_runs, execute, experiment_parser, mine
@@ -132,6 +141,16 @@ class Experiment:
             return self.size.curve_steps
         return steps_of_runs({step: trained.dev_score(step) for step in trained.dev if step}, self.size)
 
+    def quota_without_negatives(self, arm: str) -> int:
+        """Queries of a step without hard negatives, for `tokens_of` an arm by the tokens that its steps have had."""
+        tokens_of = None if arm not in NEGATIVES else NEGATIVES[arm].tokens_of
+        if tokens_of is None:
+            return self.in_batch_quota
+        seen = [
+            self.results.mean_tokens(Run(swept, self.size.rates[0], SWEEP_SEED)) for swept in (tokens_of, "in_batch")
+        ]
+        return max(1, round(self.in_batch_quota * seen[0] / seen[1]))
+
     def run(self, stage: Sequence[Planned], jobs: int) -> None:
         """Train and test the runs of a stage, `jobs` at a time; finished ones are left as they are.
 
@@ -153,7 +172,7 @@ class Experiment:
             steps = self.size.curve_steps if run.arm == CURVE else self.steps()
             file = self.place.out / "recipes" / f"{run.name}.yaml"
             file.parent.mkdir(parents=True, exist_ok=True)
-            content = recipe(run, self.size, steps, self.in_batch_quota, self.place)
+            content = recipe(run, self.size, steps, self.quota_without_negatives(run.arm), self.place)
             file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
             harness("train", file)
             self.results.record_trained(run, folder)

@@ -93,8 +93,9 @@ def rates_of(arm: str, size: Size) -> tuple[float, ...]:
 
 
 def sweep(part: Part, arms: Sequence[str], size: Size) -> list[Run]:
-    """The runs that choose the rates of these arms."""
-    sources = dict.fromkeys(rate_source(arm, size) for arm in arms)
+    """The runs that choose the rates of these arms, and the number of queries of those without hard negatives."""
+    counted = [NEGATIVES[arm].tokens_of for arm in arms if arm in NEGATIVES]
+    sources = dict.fromkeys([*(rate_source(arm, size) for arm in arms), *filter(None, counted)])
     assert all(source in arms_of(part) for source in sources)
     return [Run(source, rate, SWEEP_SEED) for source in sources for rate in rates_of(source, size)]
 

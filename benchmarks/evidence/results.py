@@ -95,6 +95,10 @@ class Results:
         """The recorded steps of a trained run."""
         return RunFolder.containing(self.out / "runs" / run.name).history()
 
+    def mean_tokens(self, run: Run) -> float:
+        """Tokens of unique texts in a step of a trained run."""
+        return float(np.nanmean(self.history(run).column("num_tokens")))
+
     def tested(self, arms: Sequence[str], rate_of: dict[str, float]) -> dict[str, dict[int, RunScores]]:
         """Arm → seed → test scores, of the runs with the arm's chosen rate, in the order of `arms`."""
         found: dict[str, dict[int, RunScores]] = {}

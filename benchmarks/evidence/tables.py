@@ -123,7 +123,8 @@ def conditions(facts: Mapping[str, Any], size: Size, results: Results) -> Sectio
     note = (
         f"starting model {facts['model']}; texts cut at {size.max_length} tokens; {size.precision}; a step has "
         f"{size.quota} queries with {size.per_query} hard negatives each, or {facts['in_batch_quota']} without, as "
-        f"many tokens; choices were made on dev sets. {rows}. {len(trained)} runs trained, {hours:.1f} hours of steps."
+        "many tokens if negatives are as long as the mean document; choices were made on dev sets. "
+        f"{rows}. {len(trained)} runs trained, {hours:.1f} hours of steps."
     )
     table = []
     for part, packages in facts["packages"].items():

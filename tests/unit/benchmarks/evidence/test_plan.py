@@ -63,7 +63,7 @@ def test_each_rate_is_the_best_one_on_the_dev_set_of_the_arm_that_chooses_it() -
     second, high = SIZE.rates[1], SIZE.rates[-1]
     rate_of = {arm: rate for arm, rate, _, tested in planned()[3] if tested}
     assert rate_of["in_batch"] == second
-    assert {rate for arm, rate in rate_of.items() if arm != "in_batch"} == {high}  # all take that of static
+    assert {rate for arm, rate in rate_of.items() if not arm.startswith("in_batch")} == {high}  # static's
     assert {rate for _, rate, *_ in planned()[7]} == {SIZE.mixture.rates[0]}
     assert best_rate({1e-3: 0.5, 2e-4: 0.5, 5e-4: 0.4}) == 2e-4
 
@@ -86,6 +86,12 @@ def test_only_the_wanted_runs_and_what_chooses_their_rates_are_planned() -> None
     tested = [(arm, seed) for stage in found for arm, _, seed, is_tested in stage if is_tested]
     assert tested == [("v2", 5), ("cbb", 1)]
     assert {arm for stage in found for arm, *_, is_tested in stage if not is_tested} == {CURVE, "static", "cbb"}
+
+
+def test_an_arm_with_the_tokens_of_another_waits_for_the_runs_that_count_them() -> None:
+    found = planned(wanted=[("in_batch_as_static", 1)])
+    assert {arm for stage in found for arm, *_, tested in stage if not tested} == {CURVE, "in_batch", "static"}
+    assert NEGATIVES["in_batch_as_static"].tokens_of == "static"
 
 
 def test_an_arm_whose_rule_this_version_lacks_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +145,7 @@ def test_arms_of_negatives_differ_in_their_negatives_only(monkeypatch: pytest.Mo
         (task,) = config_of(arm, monkeypatch).tasks
         assert rest(arm) == rest("static")
         assert (task.quota, task.negatives.per_query) == (
-            (88, 0) if arm == "in_batch" else (SIZE.quota, SIZE.per_query)
+            (88, 0) if NEGATIVES[arm].bank is None else (SIZE.quota, SIZE.per_query)
         )
         assert NEGATIVES[arm].bank is None or NEGATIVES[arm].bank in BANKS
 

@@ -20,7 +20,7 @@ from benchmarks.evidence.arms import CURVE, SIZES
 from benchmarks.evidence.benchmark import Experiment
 from benchmarks.evidence.inputs.start import starting_model, write_cut_model
 from benchmarks.evidence.plan import Planned
-from benchmarks.evidence.recipes import Place, Run
+from benchmarks.evidence.recipes import Place, Run, recipe
 from benchmarks.runner.data import write_beir, write_rows
 from benchmarks.runner.process import StoppedError, stops_its_commands
 from harness.cli.parts.opened_model import open_model
@@ -115,6 +115,19 @@ def test_a_run_that_sigterm_stops_goes_on_from_there_and_is_recorded_once(
     assert trained.steps == SIZE.curve_steps
     assert trained.dev[0]["docstrings_dev"] > 0
     assert not (folder / "checkpoints").exists()
+
+
+def test_an_arm_has_as_many_queries_as_make_the_tokens_of_another(experiment: Experiment) -> None:
+    for arm, tokens in (("in_batch", 7391), ("static", 5064)):
+        run = Run(arm, SIZE.rates[0], 0)
+        folder = experiment.place.run_folder(run)
+        folder.mkdir(parents=True)
+        (folder / "recipe.yaml").write_text(json.dumps(recipe(run, SIZE, 4, 97, experiment.place)))
+        steps = [{"step": step, "num_tokens": tokens + of_step} for step, of_step in ((1, 9), (2, -9))]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in steps))
+    whole = replace(experiment, in_batch_quota=97)
+    assert whole.quota_without_negatives("in_batch_as_static") == round(97 * 5064 / 7391) == 66
+    assert whole.quota_without_negatives("in_batch") == whole.quota_without_negatives("cbb") == 97
 
 
 def test_finished_work_is_not_repeated_and_a_tested_run_leaves_no_model(
