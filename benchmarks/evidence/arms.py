@@ -68,17 +68,19 @@ NEGATIVES: dict[str, NegativesArm] = {  # by importance: the first ones run firs
     "static_filtered": _filtered(_WATCHED_ONLY, "in_batch", "static"),
     "v1": NegativesArm({"rule": "v1"}),
     "v2": NegativesArm({"rule": "v2"}),
-    "v2_reranked": NegativesArm({"rule": "v2"}, reranked=True, baselines=("in_batch", "static", "v2")),
+    "v2_reranked": NegativesArm({"rule": "v2"}, reranked=True, baselines=("in_batch", "static", "v2", "reranked")),
     "relative": NegativesArm({"rule": "relative"}),
     "drawn": NegativesArm({"rule": "none"}, drawn=True),
+    "reranked": NegativesArm(reranked=True),
     "in_batch_as_static": NegativesArm(
         {"rule": "none"}, bank=None, tokens_of="static", baselines=("in_batch",), rate_of="in_batch"
     ),
     "v1_filtered": _filtered({"rule": "v1"}, "in_batch", "static_filtered", "v1"),
     "v2_filtered": _filtered({"rule": "v2"}, "in_batch", "static_filtered", "v2"),
     "v2_reranked_filtered": _filtered(
-        {"rule": "v2"}, "in_batch", "static_filtered", "v2_reranked", reranked=True
+        {"rule": "v2"}, "in_batch", "static_filtered", "v2_reranked", "reranked_filtered", reranked=True
     ),
+    "reranked_filtered": _filtered(_WATCHED_ONLY, "in_batch", "static_filtered", "reranked", reranked=True),
     "relative_filtered": _filtered({"rule": "relative"}, "in_batch", "static_filtered", "relative"),
     "v2_auto": NegativesArm({"rule": "v2", "floor": "auto"}, baselines=("in_batch", "static", "v2")),
     "relative_reranked": NegativesArm(

@@ -166,7 +166,7 @@ def test_a_filtered_arm_filters_its_bank_its_rerankings_and_its_loss_and_no_othe
 
 
 def test_static_negatives_are_watched_and_never_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    for arm in ("static", "static_filtered", "teacher"):
+    for arm in ("static", "static_filtered", "teacher", "reranked", "reranked_filtered"):
         rule = build_rule(config_of(arm, monkeypatch).mining)
         assert rule is not None
         assert not any(rule.judges_after(step) for step in range(1, 320))
