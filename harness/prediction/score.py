@@ -70,7 +70,7 @@ class ScoreSize:
         """What the losses hold beside that, the workspace of the kernel included.
 
         With a table: the rows that the largest task picks, their gradients, and the gradient put back into the table's.
-        In a ring: blocks that come and go.
+        In a ring: blocks that come and go. A loss that compares all pairs of texts picks these in both.
         """
         most = 0
         for queries, documents in self.part_rows:
@@ -80,7 +80,7 @@ class ScoreSize:
             picked = (2 * (own + documents) + self.rows) * self.dim * _FP32
             most = max(most, workspace + (picked if self.gather(ranks) == "table" else 0))
         for texts in filter(None, self.compared):
-            picked = ((2 + self.levels) * texts + self.rows) * self.dim * _FP32
+            picked = (2 + self.levels) * texts * self.dim * _FP32 + self.table_bytes(ranks) // 2
             most = max(most, picked + held_bytes(texts, -(-texts // ranks), self.levels))
         if self.gather(ranks) == "ring":
             all_bytes = gather_bytes("ring", self.rows, self.gathered, self.dim, ranks)
