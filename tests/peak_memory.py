@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 import weakref
 from collections.abc import Callable
@@ -22,6 +23,7 @@ def traced_peak(call: Callable[[], Result], tries: int = 3) -> tuple[Result, int
     call()
     peaks = []
     for _ in range(tries):
+        gc.collect()
         tracemalloc.start()
         result = call()
         peaks.append(tracemalloc.get_traced_memory()[1])
