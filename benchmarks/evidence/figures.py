@@ -51,12 +51,20 @@ def in_batch_curve(trained: Trained) -> Picture:
 def evaluations(runs_of_arm: Mapping[str, Sequence[Trained]]) -> list[Picture]:
     """The mean development score of every arm over the steps, means over the seeds; of mixtures over the share of the
     run, because their arms differ in steps."""
-    unfiltered = [arm for arm, settings in NEGATIVES.items() if not settings.filtered]
-    filtered = ["in_batch", *(arm for arm, settings in NEGATIVES.items() if settings.filtered)]
+    reranked = [arm for arm, settings in NEGATIVES.items() if settings.reranked]
+    fixed = {arm: settings for arm, settings in NEGATIVES.items() if settings.bank and arm not in reranked}
+    shown = {  # → the arms to compare with, and those that only this picture has
+        "unfiltered": (["in_batch"], [arm for arm, settings in fixed.items() if settings.bank == "start"]),
+        "filtered": (["in_batch", "static"], [arm for arm, settings in fixed.items() if settings.bank != "start"]),
+        "reranked": (["in_batch", "in_batch_as_static"], reranked),
+        "mixture": ([], list(MIXTURE)),
+    }
     return [
-        line_picture(name, f"Development scores over the run, {name}", "", [_evaluations(arms, runs_of_arm)])
-        for name, arms in {"unfiltered": unfiltered, "filtered": filtered, "mixture": list(MIXTURE)}.items()
-        if any(runs_of_arm.get(arm) for arm in arms if arm != "in_batch")
+        line_picture(
+            name, f"Development scores over the run, {name}", "", [_evaluations([*others, *arms], runs_of_arm)]
+        )
+        for name, (others, arms) in shown.items()
+        if any(runs_of_arm.get(arm) for arm in arms)
     ]
 
 

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.evidence.arms import CURVE, NEGATIVES, SIZES, Part
+from benchmarks.evidence import figures
+from benchmarks.evidence.arms import CURVE, MIXTURE, NEGATIVES, SIZES, Part
 from benchmarks.evidence.recipes import Place, Run, recipe
+from benchmarks.evidence.results import Trained
 from benchmarks.evidence.statistics import MEAN, Difference, Scores, difference
 from benchmarks.evidence.tables import differences_of, write_tables
+from harness.report.figures.drawing import Panel, look_of
 from tests.tiny import write_jsonl
 
 SIZE, QUERIES = SIZES["small"], 400
@@ -171,6 +174,18 @@ def test_what_is_finished_is_written_as_table_json_and_figures(experiment: Path)
     untested = {(run["arm"], run["rate"]) for run in result["runs"] if run["test"] is None}
     others = [rate for rate in SIZE.rates if rate != 5e-4]
     assert untested == {(CURVE, 5e-4), *((arm, rate) for arm in ("in_batch", "static") for rate in others)}
+
+
+def test_a_picture_shows_no_two_arms_in_one_colour_and_no_arm_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Panel] = []
+    monkeypatch.setattr(figures, "line_picture", lambda name, title, caption, panels: drawn.extend(panels))
+    arms = [*NEGATIVES, *MIXTURE]
+    runs_of_arm = {arm: [Trained(Run(arm, 5e-4, 0), {0: {"dev": 0.1}, 4: {"dev": 0.2}}, 1.0)] for arm in arms}
+    figures.evaluations(runs_of_arm)
+    assert {line.label for panel in drawn for line in panel.lines} == set(arms)
+    for panel in drawn:
+        colours = [look_of(line.position)["color"] for line in panel.lines if line.position is not None]
+        assert len(set(colours)) == len(panel.lines)
 
 
 def test_an_arm_whose_rates_are_not_all_tried_has_no_score_yet(experiment: Path) -> None:
