@@ -50,7 +50,10 @@ def in_batch_curve(trained: Trained) -> Picture:
 
 def evaluations(runs_of_arm: Mapping[str, Sequence[Trained]]) -> list[Picture]:
     """The mean development score of every arm over the steps, means over the seeds; of mixtures over the share of the
-    run, because their arms differ in steps."""
+    run, because their arms differ in steps.
+
+    The starting model's score stands in the title: drawn, it would leave no height for what the arms differ in.
+    """
     reranked = [arm for arm, settings in NEGATIVES.items() if settings.reranked]
     fixed = {arm: settings for arm, settings in NEGATIVES.items() if settings.bank and arm not in reranked}
     shown = {  # → the arms to compare with, and those that only this picture has
@@ -70,16 +73,18 @@ def evaluations(runs_of_arm: Mapping[str, Sequence[Trained]]) -> list[Picture]:
 
 def _evaluations(arms: Sequence[str], runs_of_arm: Mapping[str, Sequence[Trained]]) -> Panel:
     is_mixture = arms[0] in MIXTURE
-    lines = []
+    lines, start = [], [trained.dev_score(0) for arm in arms for trained in runs_of_arm.get(arm, ())]
     for position, arm in enumerate(arms):
         points = [
-            {100 * step / trained.steps if is_mixture else step: trained.dev_score(step) for step in trained.dev}
+            {100 * s / trained.steps if is_mixture else s: trained.dev_score(s) for s in trained.dev if s}
             for trained in runs_of_arm.get(arm, ())
         ]
         if points:
             lines.append(Line(arm, _without_band(curve_of_points(points)), position))
     title = "mean development score" if is_mixture else "development nDCG@10"
-    return Panel(title, lines, x_label="percent of the run" if is_mixture else "step")
+    return Panel(
+        f"{title} (starting model: {np.mean(start):.3f})", lines, x_label="percent of the run" if is_mixture else "step"
+    )
 
 
 def negatives(histories_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:
@@ -95,7 +100,7 @@ def negatives(histories_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:
         ]
         if static and arm != _REFERENCE:
             lines.insert(0, Line("S, static", _without_band(curve(static, "negative_similarity_watched")), 0))
-        panels.append(Panel(f"cosine, {arm}", lines))
+        panels.append(Panel(arm, lines, y_label="cosine"))
     return line_picture("negatives", "Similarity of queries to their own negatives", "", panels)
 
 
