@@ -197,7 +197,9 @@ class Tokeniser:
 
 
 # With these types, segments that are all 0 give other states than no segments.
-_READS_SEGMENT_0 = ("codegen", "ctrl", "gpt2", "gptj", "openai-gpt", "xlnet")
+_READS_SEGMENT_0 = (
+    "codegen", "ctrl", "flaubert", "gpt2", "gpt_bigcode", "gpt_neo", "gptj", "openai-gpt", "xlm", "xlnet",
+)  # fmt: skip
 
 
 def _check_token_types(tokenizer: PreTrainedTokenizerBase, name_or_path: str, trust_remote_code: bool) -> None:
@@ -218,7 +220,9 @@ def _check_token_types(tokenizer: PreTrainedTokenizerBase, name_or_path: str, tr
 
 
 def _lower_case(tokenizer: PreTrainedTokenizerBase, name_or_path: str) -> None:
-    """Lower-case every text before the tokenizer's own normalisation, as sentence-transformers does."""
+    """Lower-case every text before the tokenizer's own normalisation, unless that has a step for it, as
+    sentence-transformers does.
+    """
     if not tokenizer.is_fast:
         raise ValueError(
             f"model.name_or_path: got {name_or_path} with do_lower_case: true and a tokenizer written in Python, "
@@ -226,7 +230,10 @@ def _lower_case(tokenizer: PreTrainedTokenizerBase, name_or_path: str) -> None:
         )
     backend = tokenizer.backend_tokenizer
     own = [] if backend.normalizer is None else [backend.normalizer]
-    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+    parts = list(own[0]) if own and isinstance(own[0], normalizers.Sequence) else own
+    # A second lower-casing, before what comes before the first one, would change texts for that.
+    if not any(isinstance(part, normalizers.Lowercase) for part in parts):
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
 
 
 def _position_limit(name_or_path: str, trust_remote_code: bool) -> int | None:
