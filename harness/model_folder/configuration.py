@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from harness.model_folder.find import in_one_line, no_such_model, resolve_model
@@ -104,7 +105,9 @@ def positions_of_tokens(config: object) -> int | None:
     return positions
 
 
-def default_pooling(config: PreTrainedConfig, attention_mask: str | None = None) -> tuple[PoolingMode, ...]:
+def default_pooling(
+    config: PreTrainedConfig | SimpleNamespace, attention_mask: str | None = None
+) -> tuple[PoolingMode, ...]:
     """The pooling of a folder that names none: last for a causal language model of a decoder, else mean.
 
     sentence-transformers 6.2 decides so, too (`SentenceTransformer._load_default_modules`). attention_mask: the
