@@ -69,6 +69,19 @@ def check_text_length(longest: int, name_or_path: str, trust_remote_code: bool =
         )
 
 
+def steady_limit(name_or_path: str, trust_remote_code: bool = False) -> int | None:
+    """The largest number of tokens of a text that has a position for each, and states that depend on nothing else; None
+    without a limit.
+
+    Raises:
+        ValueError: no such model.
+    """
+    limit = position_limit(name_or_path, trust_remote_code)
+    folder = backbone_folder(resolve_model(name_or_path, trust_remote_code))
+    switch = length_of_switch(backbone_config(folder, trust_remote_code))
+    return limit if switch is None else min(switch[0], limit or switch[0])
+
+
 def length_of_switch(config: PreTrainedConfig) -> tuple[int, str] | None:
     """The length from which on transformers computes a whole batch in another way if one text is longer, and which
     way; None: it never does.

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from harness.data.table.tokens.flat import FlatTokens
 from harness.data.table.tokens.words import WordEncoder, word_encoder
-from harness.model_folder.configuration import backbone_config, position_limit
+from harness.model_folder.configuration import backbone_config, steady_limit
 from harness.model_folder.end_of_text import AppendEos, append_end
 from harness.model_folder.find import no_such_model, resolve_model
 from harness.model_folder.layout import backbone_folder, read_layout, tokenizer_folder
@@ -238,6 +238,6 @@ def _lower_case(tokenizer: PreTrainedTokenizerBase, name_or_path: str) -> None:
 
 def _position_limit(name_or_path: str, trust_remote_code: bool) -> int | None:
     try:
-        return position_limit(name_or_path, trust_remote_code)
+        return steady_limit(name_or_path, trust_remote_code)
     except ValueError:  # the folder holds a tokenizer but no model
         return None

@@ -47,7 +47,7 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.config import ModelConfig
 from harness.encoder.load import config_of_folder, load_encoder
 from harness.export.sentence_transformers_folder import write_model
-from harness.model_folder.configuration import position_limit
+from harness.model_folder.configuration import position_limit, steady_limit
 from harness.model_folder.pooling import POOLINGS, PoolingMode
 from harness.prompts import ModelPrompts
 from tests.tiny import make_model, text
@@ -196,6 +196,7 @@ def test_a_length_from_which_on_texts_change_each_other_is_refused(words, tmp_pa
     encoder = load_encoder(ModelConfig(name_or_path=folder, max_length=limit, pooling="mean")).eval()
     tokeniser = Tokeniser(folder)
     short, long = tokeniser.encode([text(1, 5), text(2, 90)], limit)
+    assert steady_limit(folder) == tokeniser.pad([long]).input_ids_BL.shape[1] == limit  # padding crosses it neither
     alone, together = (encoder(*tokeniser.pad(rows).on(torch.device("cpu")))[0] for rows in ([short], [short, long]))
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
