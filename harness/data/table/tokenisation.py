@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from threading import Lock
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -230,7 +231,7 @@ def _lower_case(tokenizer: PreTrainedTokenizerBase, name_or_path: str) -> None:
         )
     backend = tokenizer.backend_tokenizer
     own = [] if backend.normalizer is None else [backend.normalizer]
-    parts = list(own[0]) if own and isinstance(own[0], normalizers.Sequence) else own
+    parts = list(cast(Iterable[Any], own[0])) if own and isinstance(own[0], normalizers.Sequence) else own
     # A second lower-casing, before what comes before the first one, would change texts for that.
     if not any(isinstance(part, normalizers.Lowercase) for part in parts):
         backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
