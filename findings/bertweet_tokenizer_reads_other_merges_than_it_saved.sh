@@ -2,8 +2,8 @@
 # transformers 5.23.0: BertweetTokenizer (vinai/bertweet-base) saved and loaded again. 4.57.6 is shown beside it.
 #
 # Expected: the same tokens, as from 4.57.6, which copies the file of the merges.
-# Seen: 5.23.0 writes two letters groups a line and reads all but the last of a line, which in the published file says how often the
-# pair was seen. So every merge loses its second half, words fall into letters, and a model that was trained with the
+# Seen: 5.23.0 writes the two pieces of a merge in a line, and reads all but the last word of a line, which in the published file says
+# how often the pair was seen. So every merge loses its second half, words fall into letters, and a model that was trained with the
 # first tokenizer and saved with the second gives other vectors. No message. PhoBERT's tokenizer copies the file.
 # Our export copies the files of a vocabulary that a class in Python has written.
 #
