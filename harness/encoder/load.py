@@ -24,7 +24,13 @@ from harness.encoder.partial.adapter import add_adapter
 from harness.encoder.partial.depth import freeze
 from harness.encoder.text_model import check_padding, text_model_class
 from harness.encoder.whole_model import check_finite, load_whole
-from harness.model_folder.configuration import backbone_config, check_text_length, default_pooling, position_limit
+from harness.model_folder.configuration import (
+    backbone_config,
+    check_text_length,
+    default_pooling,
+    position_limit,
+    usual_length,
+)
 from harness.model_folder.find import resolve_model, words_of
 from harness.model_folder.layout import Layout, folder_of_backbone, read_layout
 from harness.model_folder.pooling import PoolingMode
@@ -98,12 +104,10 @@ def config_of_folder(
     """
     layout = read_layout(resolve_model(name_or_path, trust_remote_code))
     limit = position_limit(name_or_path, trust_remote_code)
-    # Some folders allow more tokens than the backbone has positions for; sentence-transformers fails on such texts.
-    stated = layout.max_length if limit is None else min(layout.max_length or 512, limit)
     return ModelConfig(
         name_or_path=name_or_path,
         pooling=None if pooling is None else (pooling,),
-        max_length=max_length or stated or 512,
+        max_length=max_length or usual_length(layout, limit),
         trust_remote_code=trust_remote_code,
     )
 

@@ -32,6 +32,7 @@ from harness.prompts import ModelPrompts
 from harness.prompts.names_of_others import with_names_of_others
 
 TOLERANCE = 1e-5
+_SETTINGS = "tokenizer_config.json"  # some classes count it among the files of their vocabulary
 
 
 def write_model(
@@ -79,7 +80,6 @@ def _write_files(
         temporary.mkdir(parents=True)
         encoder.backbone.config.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-    _keep_pieces(temporary, tokenizer)
     modules: list[nn.Module] = [_transformer(temporary, config, encoder), _pooling(encoder), *_head(encoder, state)]
     if encoder.normalize:
         modules.append(Normalize())
@@ -88,6 +88,7 @@ def _write_files(
         modules=modules, device="cpu", prompts=stored, default_prompt_name=default, similarity_fn_name="cosine"
     )
     model.save_pretrained(str(temporary), create_model_card=False)
+    _keep_vocabulary(temporary, tokenizer)
     rewrite_for_all_readers(
         temporary,
         pooling=encoder.pooling_modes,
@@ -165,15 +166,18 @@ def _write_backbone(
     tokenizer.save_pretrained(folder)
 
 
-def _keep_pieces(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Copy tokenizer.model, if the tokenizer came with one.
+def _keep_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Copy tokenizer.model, if the tokenizer came with one, and the vocabulary's files of a tokenizer in Python.
 
-    transformers 5 does not save it. llama.cpp's converter needs it: it refuses Gemma without, and lets Llama's
-    tokenizer join other pieces, for tokenizer.json does not give it their scores.
+    transformers 5 does not save tokenizer.model. llama.cpp's converter needs it: it refuses Gemma without, and lets
+    Llama's tokenizer join other pieces, for tokenizer.json does not give it their scores. A class in Python may write
+    what it cannot read: BertweetTokenizer leaves out a column, and reads merges without their ends.
     """
-    pieces = Path(tokenizer.name_or_path) / "tokenizer.model"
-    if pieces.is_file():
-        shutil.copyfile(pieces, folder / pieces.name)
+    own = () if tokenizer.is_fast else (name for name in tokenizer.vocab_files_names.values() if name != _SETTINGS)
+    for name in ("tokenizer.model", *own):
+        file = Path(tokenizer.name_or_path) / name
+        if file.is_file():
+            shutil.copyfile(file, folder / name)
 
 
 class _Architecture(nn.Module):

@@ -33,10 +33,10 @@ def measure_of(model: str | None) -> Measure:
     if model is None or not (is_path(model) or Path(model).is_dir() or model == DEMO_MODEL):
         return Measure(estimated, False, None)
     from harness.data.table.tokenisation import Tokeniser
-    from harness.model_folder.configuration import position_limit
+    from harness.model_folder.configuration import steady_limit
 
     tokeniser = Tokeniser(model)
-    limit = position_limit(model)
+    limit = steady_limit(model)
 
     def tokens(texts: list[str]) -> np.ndarray:
         return np.array([len(ids) for ids in tokeniser.encode(texts, limit or _MOST_TOKENS)], dtype=np.int64)

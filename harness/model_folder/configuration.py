@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from harness.model_folder.find import in_one_line, no_such_model, resolve_model
 from harness.model_folder.json_files import read_json
-from harness.model_folder.layout import backbone_folder
+from harness.model_folder.layout import Layout, backbone_folder
 from harness.model_folder.pooling import PoolingMode
 from harness.settings.in_short import in_short
 
@@ -21,6 +22,8 @@ _FIRST_POSITION_AFTER_PADDING = (
     "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 )  # fmt: skip
 
+_OTHER_NAMES = {"mpt": "max_seq_len"}  # of the key `max_position_embeddings`, by type
+UNSTATED_LENGTH = 512  # tokens
 KEY_OF_GEMMA = "use_bidirectional_attention"
 
 
@@ -37,23 +40,77 @@ def position_limit(name_or_path: str, trust_remote_code: bool = False) -> int | 
         raise ValueError(no_such_model(name_or_path, error)) from error
 
 
+def usual_length(layout: Layout, limit: int | None) -> int:
+    """Tokens of the longest text of a model whose user names no length: the folder's, or `UNSTATED_LENGTH`.
+
+    limit: see `position_limit`. Some folders allow more tokens than the backbone has positions for;
+    sentence-transformers fails on such texts.
+    """
+    stated = layout.max_length or UNSTATED_LENGTH
+    return stated if limit is None else min(stated, limit)
+
+
 def check_text_length(longest: int, name_or_path: str, trust_remote_code: bool = False) -> None:
-    """Check that the model has a position for every token of the longest text that the recipe allows.
+    """Check that the model has a position for every token of the longest text that the recipe allows, and gives such a
+    text states that depend on nothing else.
 
     Raises:
-        ValueError: it has fewer, or there is no such model.
+        ValueError: it does not, or there is no such model.
     """
     limit = position_limit(name_or_path, trust_remote_code)
     if limit is not None and longest > limit:
         raise ValueError(f"model.max_length: got {longest}, but {name_or_path} takes at most {limit} tokens; lower it")
+    folder = backbone_folder(resolve_model(name_or_path, trust_remote_code))
+    switch = length_of_switch(backbone_config(folder, trust_remote_code))
+    if switch is not None and longest > switch[0]:
+        raise ValueError(
+            f"model.max_length: got {longest}, but {name_or_path} {switch[1]}, expected at most {switch[0]}, because "
+            "an embedding must not depend on the texts beside it; lower it"
+        )
+
+
+def steady_limit(name_or_path: str, trust_remote_code: bool = False) -> int | None:
+    """The largest number of tokens of a text that has a position for each, and states that depend on nothing else; None
+    without a limit.
+
+    Raises:
+        ValueError: no such model.
+    """
+    limit = position_limit(name_or_path, trust_remote_code)
+    folder = backbone_folder(resolve_model(name_or_path, trust_remote_code))
+    switch = length_of_switch(backbone_config(folder, trust_remote_code))
+    return limit if switch is None else min(switch[0], limit or switch[0])
+
+
+def length_of_switch(config: PreTrainedConfig) -> tuple[int, str] | None:
+    """The length from which on transformers computes a whole batch in another way if one text is longer, and which
+    way; None: it never does.
+
+    Sources: `longrope_frequency_update` of transformers/modeling_rope_utils.py; `BigBirdModel.forward`.
+    """
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    of_layers = [rope, *(part for part in rope.values() if isinstance(part, dict))] if isinstance(rope, dict) else []
+    for part in of_layers:
+        length = part.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
+        if "longrope" in (part.get("rope_type"), part.get("type")) and isinstance(length, int):
+            return length, f"turns the positions of all texts of a batch otherwise if one has more than {length} tokens"
+    if config.model_type == "big_bird" and config.attention_type == "block_sparse":
+        length = (5 + 2 * config.num_random_blocks) * config.block_size
+        return length, (
+            f"(attention_type: block_sparse in config.json) reads longer texts in blocks only until a batch of at most "
+            f"{length} tokens has come"
+        )
+    return None
 
 
 def positions_of_tokens(config: object) -> int | None:
-    """How many positions tokens can use in a backbone with this configuration; None without `max_position_embeddings`.
+    """How many positions tokens can use in a backbone with this configuration; None if it does not say.
 
     Rotary and relative positions need no limit: such a configuration has no limit, or the length used in training.
     """
-    positions = getattr(config, "max_position_embeddings", None)
+    name = _OTHER_NAMES.get(str(getattr(config, "model_type", None)), "max_position_embeddings")
+    positions = getattr(config, name, None)
     if not isinstance(positions, int) or positions < 1:
         return None
     if getattr(config, "model_type", None) in _FIRST_POSITION_AFTER_PADDING:
@@ -61,7 +118,9 @@ def positions_of_tokens(config: object) -> int | None:
     return positions
 
 
-def default_pooling(config: PreTrainedConfig, attention_mask: str | None = None) -> tuple[PoolingMode, ...]:
+def default_pooling(
+    config: PreTrainedConfig | SimpleNamespace, attention_mask: str | None = None
+) -> tuple[PoolingMode, ...]:
     """The pooling of a folder that names none: last for a causal language model of a decoder, else mean.
 
     sentence-transformers 6.2 decides so, too (`SentenceTransformer._load_default_modules`). attention_mask: the

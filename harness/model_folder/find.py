@@ -16,7 +16,10 @@ DEMO_MODEL = "demo-minilm"
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 # The files of a model that are fetched from the hub. Pickled weights are not: opening a pickle can run code.
-_FETCHED_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors", "README.md")  # the last for its license
+# bpe.codes: the merges of PhoBERT and BERTweet. README.md: for its license.
+_FETCHED_FILES = (
+    "*.json", "*.jinja", "*.txt", "*.model", "*.spm", "*.tiktoken", "bpe.codes", "*.safetensors", "README.md",
+)  # fmt: skip
 _OTHER_FORMATS = ("onnx/*", "openvino/*")
 
 

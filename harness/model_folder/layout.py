@@ -169,6 +169,13 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
                 f"{path}: got the path {in_short(entry['path'], quoted=True)}, expected a folder below {folder}"
             )
         modules.append((kind, folder / place))
+    names = [entry.get("name") for entry in entries]
+    doubled = [name for name in names if name is not None and names.count(name) > 1]
+    if doubled:
+        raise ValueError(
+            f"{path}: got two modules with the name {in_short(doubled[0], quoted=True)}, of which "
+            "sentence-transformers drops the first, expected a name of its own for each; number the names"
+        )
     if len(modules) < 2:
         raise ValueError(f"{path}: got {len(modules)} modules, expected at least Transformer and Pooling")
     return modules

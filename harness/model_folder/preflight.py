@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.model_folder.adapter_files import check_adapter, require_peft
-from harness.model_folder.configuration import backbone_config, check_text_length, default_pooling, position_limit
+from harness.model_folder.configuration import (
+    backbone_config,
+    check_text_length,
+    default_pooling,
+    position_limit,
+    usual_length,
+)
 from harness.model_folder.end_of_text import AppendEos, resolved, warn_of_end
 from harness.model_folder.find import is_path, no_such_model, resolve_model, words_of
 from harness.model_folder.json_files import is_lfs_pointer, lfs_pointer_found, read_json
@@ -98,8 +104,7 @@ class Preflight:
         config = backbone_config(str(backbone), self.trust_remote_code)
         tokenizer = load_tokenizer(tokenizer_folder(str(folder)), self.trust_remote_code)
         check_against_table(tokenizer, getattr(config.get_text_config(), "vocab_size", None), name)
-        if self.longest_text is not None:
-            check_text_length(self.longest_text, name, self.trust_remote_code)
+        self._check_length(layout)
         self._check_dim(layout, config)
         if "last" in (self.pooling or layout.pooling or default_pooling(config, self.attention_mask)):
             warn_of_end(tokenizer, name, resolved(self.append_eos, layout))
@@ -133,6 +138,21 @@ class Preflight:
             f"{self._name_key}: got {self.name_or_path}, which does not exist, expected a run folder, a checkpoint or "
             f"a model's folder{hint}"
         )
+
+    def _check_length(self, layout: Layout) -> None:
+        longest, limit = self.longest_text, position_limit(self.name_or_path, self.trust_remote_code)
+        if longest is None:
+            longest = usual_length(layout, limit)
+            if layout.max_length is None and longest != limit:
+                readers = "whole ones" if limit is None else f"{limit:,}"
+                warnings.warn(
+                    self._in_the_users_words(
+                        f"model.max_length: {self.name_or_path} names no length, so texts are cut to {longest} tokens; "
+                        f"sentence-transformers reads {readers}"
+                    ),
+                    stacklevel=2,
+                )
+        check_text_length(longest, self.name_or_path, self.trust_remote_code)
 
     def _check_dim(self, layout: Layout, config: PreTrainedConfig) -> None:
         """Check the Matryoshka dims against a model that has no layer behind its pooling."""

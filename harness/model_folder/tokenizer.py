@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _FETCH = "fetch the tokenizer's files that belong to these weights"
 _CONFIGURATION = ("tokenizer_config_file",)  # names of files that hold no vocabulary
+# Kinds of files of which a class that names both reads one: BertJapaneseTokenizer, by `subword_tokenizer_type`.
+_ONE_OF_TWO = {"vocab_file", "spm_file"}
 # What no vocabulary of this size holds as a whole: a word, an ideograph, a sign of a script that died out.
 _PROBE = "Where is it kept? 猫 \U00012000"
 # How vocabularies mark the beginning or the inside of a word. No text holds such an entry literally.
@@ -76,6 +78,8 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     names = {kind: file for kind, file in type(tokenizer).vocab_files_names.items() if kind not in _CONFIGURATION}
     whole = names.pop("tokenizer_file", "tokenizer.json")
     missing = [file for file in names.values() if not (folder / file).is_file()]
+    if set(missing) != set(names.values()) and names.keys() >= _ONE_OF_TWO:
+        missing = [file for file in missing if file not in {names[kind] for kind in _ONE_OF_TWO}]
     if not (folder / whole).is_file() and missing and not _other_vocabulary(folder):
         raise ValueError(_no_vocabulary(folder, missing))
     special = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())

@@ -26,7 +26,7 @@ from harness.evaluation.mteb.during_training import MtebTasks
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
 from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message, late_floor_message
-from harness.model_folder.configuration import position_limit
+from harness.model_folder.configuration import steady_limit
 from harness.model_folder.preflight import Preflight, check_attention
 from harness.report.console import ReadingConsole
 from harness.report.messages import say, show_counts, warn
@@ -203,7 +203,7 @@ def _check_lengths(config: RunConfig) -> None:
     Raises:
         ValueError: a task allows longer texts.
     """
-    longest = position_limit(config.model.name_or_path, config.model.trust_remote_code)
+    longest = steady_limit(config.model.name_or_path, config.model.trust_remote_code)
     for task in config.tasks:
         task_length = max(task.query_max_length or 0, task.document_max_length or 0)
         if longest is not None and task_length > longest:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from threading import Lock
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from harness.data.table.tokens.flat import FlatTokens
 from harness.data.table.tokens.words import WordEncoder, word_encoder
-from harness.model_folder.configuration import backbone_config, position_limit
+from harness.model_folder.configuration import backbone_config, steady_limit
 from harness.model_folder.end_of_text import AppendEos, append_end
 from harness.model_folder.find import no_such_model, resolve_model
 from harness.model_folder.layout import backbone_folder, read_layout, tokenizer_folder
@@ -197,7 +198,9 @@ class Tokeniser:
 
 
 # With these types, segments that are all 0 give other states than no segments.
-_READS_SEGMENT_0 = ("codegen", "ctrl", "gpt2", "gptj", "openai-gpt", "xlnet")
+_READS_SEGMENT_0 = (
+    "codegen", "ctrl", "flaubert", "gpt2", "gpt_bigcode", "gpt_neo", "gptj", "openai-gpt", "xlm", "xlnet",
+)  # fmt: skip
 
 
 def _check_token_types(tokenizer: PreTrainedTokenizerBase, name_or_path: str, trust_remote_code: bool) -> None:
@@ -218,7 +221,9 @@ def _check_token_types(tokenizer: PreTrainedTokenizerBase, name_or_path: str, tr
 
 
 def _lower_case(tokenizer: PreTrainedTokenizerBase, name_or_path: str) -> None:
-    """Lower-case every text before the tokenizer's own normalisation, as sentence-transformers does."""
+    """Lower-case every text before the tokenizer's own normalisation, unless that has a step for it, as
+    sentence-transformers does.
+    """
     if not tokenizer.is_fast:
         raise ValueError(
             f"model.name_or_path: got {name_or_path} with do_lower_case: true and a tokenizer written in Python, "
@@ -226,11 +231,14 @@ def _lower_case(tokenizer: PreTrainedTokenizerBase, name_or_path: str) -> None:
         )
     backend = tokenizer.backend_tokenizer
     own = [] if backend.normalizer is None else [backend.normalizer]
-    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+    parts = list(cast(Iterable[Any], own[0])) if own and isinstance(own[0], normalizers.Sequence) else own
+    # A second lower-casing, before what comes before the first one, would change texts for that.
+    if not any(isinstance(part, normalizers.Lowercase) for part in parts):
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
 
 
 def _position_limit(name_or_path: str, trust_remote_code: bool) -> int | None:
     try:
-        return position_limit(name_or_path, trust_remote_code)
+        return steady_limit(name_or_path, trust_remote_code)
     except ValueError:  # the folder holds a tokenizer but no model
         return None

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from harness.model_folder.configuration import default_pooling
 from harness.model_folder.json_files import read_json
 from harness.model_folder.layout import HeadModule, Layout, read_layout
 from harness.model_folder.pooling import PoolingMode
@@ -22,6 +24,8 @@ LENGTH_FILES = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
+
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm", "*.tiktoken")
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,8 @@ class ModelFiles:
 
     @property
     def pooling(self) -> tuple[PoolingMode, ...]:
-        """The poolings of the model; the mean, as in sentence-transformers, where no file says so."""
-        return self.layout.pooling or ("mean",)
+        """The poolings of the model; where no file says so, those of sentence-transformers 6."""
+        return self.layout.pooling or default_pooling(SimpleNamespace(**self.config))
 
     @property
     def model_type(self) -> str:
@@ -99,6 +103,17 @@ class ModelFiles:
     def tokenizer(self) -> dict[str, Any]:
         """tokenizer.json; empty if there is none."""
         return self._json(f"{self.layout.backbone}/tokenizer.json", dict) or {}
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether transformers finds a tokenizer; two classes need no file beside their settings."""
+        place = self.folder / self.layout.backbone
+        needs_none = self.tokenizer_config.get("tokenizer_class") in ("ByT5Tokenizer", "CanineTokenizer")
+        return needs_none or any(next(place.glob(pattern), None) for pattern in _VOCABULARIES)
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self.has("chat_template.jinja", "chat_template.json") or bool(self.tokenizer_config.get("chat_template"))
 
     @property
     def dense(self) -> list[HeadModule]:

@@ -48,7 +48,11 @@ def _judge_old(files: ModelFiles, *, reader: Reader, needs_length_file: bool) ->
     if files.modules and needs_length_file and files.length_settings is None:
         found.refuses.append("no sentence_bert_config.json")
     if not files.modules:
-        found.notes.append("no modules.json: takes the mean of the tokens' states")
+        takes_mean = "no modules.json: takes the mean of the tokens' states"
+        if files.pooling == ("mean",):
+            found.notes.append(takes_mean)
+        else:
+            found.differs.append(f"{takes_mean}, not the {files.pooling[0]} one, as later versions of it do")
     found.add(transformers_4.findings(files), "transformers 4: ")
     if reader is _V3 and files.looks_both_ways_by_own_key:
         found.differs.append(
@@ -60,8 +64,10 @@ def _judge_old(files: ModelFiles, *, reader: Reader, needs_length_file: bool) ->
 def _judge_new(files: ModelFiles) -> Verdict:
     """It reads both layouts, and so does this project: what the folder means is what both read."""
     found = Findings()
-    if not files.has("tokenizer.json", "vocab.txt", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model"):
+    if not files.has_tokenizer:
         found.refuses.append("no tokenizer beside the weights")
+    if not files.modules and files.has_chat_template:
+        found.differs.append("no modules.json: every text is put into the tokenizer's chat template")
     if files.layout.prompts.keys() & {"passage", "corpus"} and not files.layout.prompts.get("document"):
         found.differs.append("encode_document puts nothing before a document: it takes the prompt document only")
     return found.verdict(_V6)

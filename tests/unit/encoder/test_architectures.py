@@ -14,7 +14,13 @@ from torch import nn
 from transformers import (
     AlbertConfig,
     AlbertModel,
+    AutoConfig,
+    AutoModel,
     BartConfig,
+    BigBirdConfig,
+    BigBirdModel,
+    CanineConfig,
+    CanineModel,
     CLIPConfig,
     FNetConfig,
     GPT2Config,
@@ -23,6 +29,8 @@ from transformers import (
     MobileBertModel,
     ModernBertConfig,
     ModernBertModel,
+    Phi3Config,
+    Phi3Model,
     PreTrainedModel,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -34,10 +42,12 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from harness.data.table import tokenisation
 from harness.data.table.tokenisation import Tokeniser
+from harness.encoder.config import ModelConfig
 from harness.encoder.load import config_of_folder, load_encoder
 from harness.export.sentence_transformers_folder import write_model
-from harness.model_folder.configuration import position_limit
+from harness.model_folder.configuration import position_limit, steady_limit
 from harness.model_folder.pooling import POOLINGS, PoolingMode
 from harness.prompts import ModelPrompts
 from tests.tiny import make_model, text
@@ -158,6 +168,49 @@ def test_a_model_that_is_not_of_texts_alone_is_refused_by_its_type(tmp_path, con
     assert words_of_refusal in str(caught.value)
 
 
+LONGROPE = {
+    "rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 10000.0,
+}  # fmt: skip
+
+
+def models_that_switch() -> dict[str, PreTrainedModel]:
+    """Models that read a whole batch in another way if one of its texts has more than 48 tokens."""
+    sizes = {**SIZES, "max_position_embeddings": 96}
+    return {
+        "phi3": Phi3Model(
+            Phi3Config(**sizes, num_key_value_heads=2, rope_parameters=LONGROPE, original_max_position_embeddings=48)
+        ),
+        "big_bird": BigBirdModel(
+            BigBirdConfig(**sizes, block_size=6, num_random_blocks=1, attention_type="block_sparse")
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["phi3", "big_bird"])
+def test_a_length_from_which_on_texts_change_each_other_is_refused(words, tmp_path, name):
+    """transformers chooses by the longest text of a batch, or by the batches before, how all of them are read."""
+    limit = 48 if name == "phi3" else 42
+    folder = str(saved(models_that_switch()[name], words, tmp_path / "in"))
+    with pytest.raises(ValueError, match=rf"max_length: got 96, but .*, expected at most {limit}, because an embed"):
+        load_encoder(ModelConfig(name_or_path=folder, max_length=96, pooling="mean"))
+    encoder = load_encoder(ModelConfig(name_or_path=folder, max_length=limit, pooling="mean")).eval()
+    tokeniser = Tokeniser(folder)
+    short, long = tokeniser.encode([text(1, 5), text(2, 90)], limit)
+    assert steady_limit(folder) == tokeniser.pad([long]).input_ids_BL.shape[1] == limit  # padding crosses it neither
+    alone, together = (encoder(*tokeniser.pad(rows).on(torch.device("cpu")))[0] for rows in ([short], [short, long]))
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_texts_do_change_each_other_there(words, tmp_path):
+    """Otherwise the refusal would be of nothing."""
+    model = models_that_switch()["phi3"].eval()
+    saved(model, words, tmp_path / "in")
+    ids = torch.arange(5, 101)[None]
+    with torch.no_grad():
+        short, long = model(input_ids=ids[:, :8]), model(input_ids=ids[:, :49])
+    assert (short.last_hidden_state[0] - long.last_hidden_state[0, :8]).abs().max() > 0.01
+
+
 def test_token_types_that_would_change_a_state_are_refused(words, tmp_path):
     """GPT-2 adds the embedding of token 0 where a tokenizer gives token types."""
     folder = saved(backbones()["gpt2"][0], words, tmp_path / "in")
@@ -167,11 +220,31 @@ def test_token_types_that_would_change_a_state_are_refused(words, tmp_path):
         Tokeniser(str(folder))
 
 
+@pytest.mark.parametrize("kind", ["gpt_neo", "gpt_bigcode", "xlm", "flaubert"])
+def test_types_that_read_segments_as_words_are_known(kind):
+    """These, too, add the embedding of token 0 for each token type of 0, and their tokenizers may give some."""
+    assert kind in tokenisation._READS_SEGMENT_0
+    sizes = {"hidden_size": 32, "num_layers": 1, "num_heads": 4, "attention_types": [[["global"], 1]]}
+    others = {"n_embd": 32, "emb_dim": 32, "n_layer": 1, "n_layers": 1, "n_head": 4, "n_heads": 4}
+    config = AutoConfig.for_model(kind, vocab_size=20, **(sizes if kind == "gpt_neo" else others))
+    model, ids = AutoModel.from_config(config).eval(), torch.arange(5, 9)[None]
+    with torch.no_grad():
+        states = [model(input_ids=ids, token_type_ids=types)[0] for types in (None, torch.zeros_like(ids))]
+    assert (states[0] - states[1]).abs().max() > 0.01
+
+
 def test_states_that_depend_on_the_padding_are_refused(words, tmp_path):
-    """MobileBERT reads each token with its neighbours, padding included; only a padding of zeros changes nothing."""
+    """MobileBERT reads each token with its neighbours, padding included; only a padding of zeros changes nothing.
+
+    CANINE, too, which has no table of words, and so no number of them in its configuration.
+    """
     sizes = {**SIZES, "intra_bottleneck_size": 16, "embedding_size": 32, "true_hidden_size": 16}
     folder = saved(MobileBertModel(MobileBertConfig(**sizes)), words, tmp_path / "in")
     with pytest.raises(
         ValueError, match=r"of type mobilebert, whose states change by .* with the padding behind a text"
     ):
+        load_encoder(config_of_folder(str(folder)))
+    letters = {name: size for name, size in SIZES.items() if name != "vocab_size"}
+    folder = saved(CanineModel(CanineConfig(**letters, max_position_embeddings=64)), words, tmp_path / "letters")
+    with pytest.raises(ValueError, match=r"of type canine, whose states change by .* with the padding behind a text"):
         load_encoder(config_of_folder(str(folder)))

@@ -12,7 +12,8 @@ import pytest
 from harness.export.readers import READERS, judge_folder, owner_only
 from tests.tiny import make_model
 from tests.unit.cli.command_line import invoke
-from tests.unit.export.folders import BACKBONES, exported, in_the_layout_of_sentence_transformers_5_4
+from tests.unit.encoder.models import change_json
+from tests.unit.export.folders import BACKBONES, exported, in_the_layout_of_sentence_transformers_5_4, start
 
 ALL_RIGHTLY = dict.fromkeys(READERS, "rightly")
 
@@ -174,3 +175,29 @@ def test_an_adapter_is_no_folder_of_a_server_which_is_said(tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match=r"got \S+, an adapter beside another model's weights, .* merge it first"):
         judge_folder(tmp_path)
+
+
+def test_a_plain_folder_is_judged_by_what_each_version_of_sentence_transformers_puts_around_it(tmp_path):
+    """A language model's folder names neither its pooling nor that its texts are no chat."""
+    folder = start(tmp_path / "plain", "qwen3")
+    change_json(folder / "config.json", architectures=["Qwen3ForCausalLM"])
+    as_in_transformers_4 = {"tokenizer_class": "PreTrainedTokenizerFast", "extra_special_tokens": {}}
+    change_json(folder / "tokenizer_config.json", **as_in_transformers_4)
+    new, old = judge_folder(folder, ["sentence-transformers-6"]), judge_folder(folder, ["sentence-transformers-5"])
+    assert ["chat template" in reason for reason in new[0].reasons] == [True]
+    assert any("takes the mean of the tokens' states, not the last one" in reason for reason in old[0].reasons)
+    (folder / "chat_template.jinja").unlink()
+    assert reads(folder)["sentence-transformers-6"] == "rightly"
+
+
+@pytest.mark.parametrize("file", ["vocab.json", "spm.model", None])
+def test_a_vocabulary_of_any_format_is_a_tokenizer(tmp_path, file):
+    """RoBERTa's folders of 2019 have vocab.json and merges.txt; ByT5's tokenizer needs no file."""
+    folder = make_model(tmp_path / "plain")
+    (folder / "tokenizer.json").unlink()
+    assert reads(folder)["sentence-transformers-6"] == "not"
+    if file is None:
+        change_json(folder / "tokenizer_config.json", tokenizer_class="ByT5Tokenizer")
+    else:
+        (folder / file).write_text("{}")
+    assert reads(folder)["sentence-transformers-6"] == "rightly"

@@ -62,9 +62,10 @@ def test_a_name_that_nobody_has_is_told_in_one_line(monkeypatch):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("kind", "limit"), [("bert", 514), ("xlm-roberta", 512)])
+@pytest.mark.parametrize(("kind", "limit"), [("bert", 514), ("xlm-roberta", 512), ("mpt", 96)])
 def test_positions_that_padding_takes_are_no_texts(kind, limit):
-    settings = SimpleNamespace(model_type=kind, max_position_embeddings=514, pad_token_id=1)
+    """MPT calls them by another name."""
+    settings = SimpleNamespace(model_type=kind, max_position_embeddings=514, max_seq_len=96, pad_token_id=1)
     assert positions_of_tokens(settings) == limit
 
 

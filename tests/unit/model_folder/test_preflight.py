@@ -214,3 +214,19 @@ def test_attention_that_needs_a_gpu_is_refused_without_one(monkeypatch):
     with pytest.raises(ValueError, match=r"flash_attention_2, which needs a GPU, .* set model.attention: auto or sdpa"):
         check_attention("flash_attention_2")
     check_attention("sdpa")
+
+
+@pytest.mark.parametrize(("positions", "said"), [(1024, "sentence-transformers reads 1,024"), (300, None)])
+def test_a_length_that_no_file_names_is_said(folder, tmp_path, positions, said):
+    """A text's end would be cut off without a word, and its vector be another one than that of other readers."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    change_json(copy / "tokenizer_config.json", model_max_length=10**30)
+    change_json(copy / "config.json", max_position_embeddings=positions)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Preflight(str(copy), COMMAND_LINE).check()
+        Preflight(str(copy), COMMAND_LINE, longest_text=400 if said else 200).check()
+    found = [str(warning.message) for warning in caught if "names no length" in str(warning.message)]
+    assert len(found) == (said is not None)
+    assert all(line.startswith("--max-length: ") and line.endswith(said) for line in found)

@@ -123,6 +123,27 @@ def test_texts_are_lower_cased_where_the_folder_says_so(source, tmp_path):
     check_reproduced(folder, tmp_path / "out")
 
 
+def test_texts_are_lower_cased_once(source, tmp_path):
+    """sentence-transformers adds no step where the tokenizer has one; one before it would hide "A" from `Replace`."""
+    letters = tmp_path / "letters"
+    shutil.copytree(source, letters)
+    steps = [{"type": "Replace", "pattern": {"String": "A"}, "content": "b"}, {"type": "Lowercase"}]
+    change_json(letters / "tokenizer.json", normalizer={"type": "Sequence", "normalizers": steps})
+    folder = stored(letters, tmp_path / "in")
+    change_json(folder / "sentence_bert_config.json", do_lower_case=True)
+    check_reproduced(folder, tmp_path / "out")
+
+
+def test_two_modules_of_one_name_are_refused(source, tmp_path):
+    """sentence-transformers keeps the second of them only, without a word."""
+    folder = stored(source, tmp_path / "in", Dense(32, 32), LayerNorm(32))
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[2]["name"] = modules[3]["name"]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ValueError, match=r"modules.json: got two modules with the name '3', of which sentence-"):
+        read_layout(folder)
+
+
 def test_the_oldest_names_and_places_are_read(source, tmp_path):
     """As folders of 2020: 0_Transformer, another file name, flags for two poolings, no file of Normalize."""
     folder = stored(source, tmp_path / "in", Normalize(), length=12)
