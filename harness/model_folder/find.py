@@ -42,9 +42,9 @@ def no_such_model(name_or_path: str, error: Exception) -> str:
         )
     return (
         f"model.name_or_path: got {name_or_path}, expected a folder with a tokenizer and safetensors weights, or the "
-        f"name of such a model; there is no such folder, no whole copy in the cache (HF_HOME), and the hub did not give "
-        f"it ({in_one_line(error)}); correct the name, let HF_ENDPOINT name a mirror, name the folder of a copy fetched "
-        "elsewhere (ModelScope), or fill the cache elsewhere and set HF_HUB_OFFLINE=1"
+        "name of such a model; there is no such folder, no whole copy in the cache (HF_HOME), and the hub did not give "
+        f"it ({in_one_line(error)}); correct the name, let HF_ENDPOINT name a mirror, name the folder of a copy "
+        "fetched elsewhere (ModelScope), or fill the cache elsewhere and set HF_HUB_OFFLINE=1"
     )
 
 
