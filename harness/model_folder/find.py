@@ -13,6 +13,8 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness.settings.hub import forget_hub, problem_of_hub_name
+
 DEMO_MODEL = "demo-minilm"
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -102,14 +104,10 @@ def _snapshot(name: str, trust_remote_code: bool) -> str | Exception:
     transformers is not asked afterwards: it would try again six times, and find no more.
     """
     # Imported here: the import reads variables that settings/environment.py must set before.
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HTTPError
 
-    why_not: Exception | None = None
-    try:  # snapshot_download asks the same, and waits for ever for a network that swallows the question
-        HfApi().model_info(name, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    except (HTTPError, OSError, ValueError) as error:
-        why_not = error
+    why_not = problem_of_hub_name(name, "model")
     # The whole folder, because transformers alone would not fetch modules.json and the files it names (pooling, Dense,
     # prompts).
     files = [*_FETCHED_FILES, *(("*.py",) if trust_remote_code else ())]
@@ -142,8 +140,9 @@ def _warn_of_a_partial_copy(name: str, folder: Path) -> None:
         )
 
 
-def forget_hub() -> None:
-    """Ask the hub anew for every model, in a process that goes on: one that was out of reach may be there now."""
+def forget_models() -> None:
+    """Look anew for every hub name, in a process that goes on: a hub that was out of reach may be there now."""
+    forget_hub()
     _snapshot.cache_clear()
 
 

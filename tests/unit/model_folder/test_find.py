@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
-import threading
-from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -26,11 +23,6 @@ from tests.unit.encoder.models import config, export
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def hub_answers(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: None)
 
 
 @pytest.mark.parametrize("trusted", [False, True])
@@ -68,27 +60,6 @@ def test_a_name_that_nobody_has_is_told_in_one_line(monkeypatch, hub_answers):
         with pytest.raises(ValueError, match=r"model.name_or_path: got not a name/of/a model, expected a") as caught:
             load(name)
         assert "\n" not in str(caught.value)
-
-
-@pytest.fixture
-def silent_hub(monkeypatch):
-    """A hub that takes connections and never answers, as behind a firewall; the connections that it has taken."""
-    taken = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.2)
-
-        def take():
-            with suppress(OSError):
-                while True:
-                    taken.append(server.accept())
-
-        thread = threading.Thread(target=take, daemon=True)
-        thread.start()
-        yield taken
-        server.shutdown(socket.SHUT_RDWR)
-    thread.join()
 
 
 def test_a_hub_that_never_answers_is_waited_for_once(monkeypatch, tmp_path, silent_hub):
