@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from harness.settings.hub import forget_hub, problem_of_hub_name
+from harness.process.hub import forget_hub, problem_of_hub_name
 
 DEMO_MODEL = "demo-minilm"
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

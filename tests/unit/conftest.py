@@ -13,7 +13,7 @@ from harness.data.data_config import DataConfig
 from harness.data.plan.task import Task
 from harness.data.table.index import check_scores, open_task
 from harness.data.table.tokenisation import Tokeniser
-from harness.settings.hub import forget_hub
+from harness.process.hub import forget_hub
 from tests.tiny import make_data, make_model, write_jsonl
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.data.source.containers.rows import BadRow, Row, Rows, broken_off, first_line
-from harness.settings.hub import problem_of_hub_name
+from harness.process.hub import problem_of_hub_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
