@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.api.rows_in_memory import evaluation_file
 from harness.api.session import session
+from harness.api.short_mistakes import with_short_mistakes
 from harness.data.source.in_memory import is_rows, write_rows
 from harness.data.source.locate import cache_root
 from harness.prompts import PromptChoice
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Place = str | os.PathLike[str]
 
 
+@with_short_mistakes
 def evaluate(
     model: Training | Place,
     data: Place | Sequence[Place] | Mapping[str, Any],
@@ -71,6 +73,7 @@ def evaluate(
         )
 
 
+@with_short_mistakes
 def mine(
     model: Training | Place,
     queries: Any,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api.rows_in_memory import with_files
+from harness.api.short_mistakes import with_short_mistakes
 from harness.config import LoadedRecipe, RunConfig, check_tree, dump, load_recipe
 
 
@@ -31,6 +32,7 @@ class Recipe:
         ValueError: a line per mistake, `KEY: got ..., expected ...`.
     """
 
+    @with_short_mistakes
     def __init__(self, *, data_root: str | os.PathLike[str] | None = None, **keys: Any) -> None:
         root = None if data_root is None else Path(data_root)
         if root is not None and not root.is_dir():
@@ -38,6 +40,7 @@ class Recipe:
         self._loaded = check_tree(with_files(keys), "Recipe", Path(), data_root=root)
 
     @classmethod
+    @with_short_mistakes
     def from_dict(cls, keys: Mapping[str, Any], *, data_root: str | os.PathLike[str] | None = None) -> Recipe:
         """The same as `Recipe(**keys)`."""
         mistaken = next((key for key in keys if not isinstance(key, str)), None)
@@ -46,6 +49,7 @@ class Recipe:
         return cls(data_root=data_root, **keys)
 
     @classmethod
+    @with_short_mistakes
     def from_file(
         cls,
         recipe: str | os.PathLike[str],
@@ -78,6 +82,7 @@ class Recipe:
         """The checked values, and where relative paths are looked up."""
         return self._loaded
 
+    @with_short_mistakes
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """Another recipe with other values: `recipe.changed({"training.seed": 1, "output": "runs/seed1"})`."""
         loaded = self._loaded

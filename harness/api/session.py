@@ -27,7 +27,7 @@ def session(verbose: bool = False) -> Iterator[None]:
     """
     with _alone(), prepared_environment(verbose):
         from harness import comm
-        from harness.model_folder.find import forget_hub
+        from harness.model_folder.find import forget_models
         from harness.waits import waits
 
         if comm.has_joined():  # it would be used, and destroyed at the end
@@ -37,7 +37,7 @@ def session(verbose: bool = False) -> Iterator[None]:
                 "first, or train with ranks=N in processes of their own"
             )
         waits.starts_again()
-        forget_hub()
+        forget_models()
         with _own_random_numbers():
             try:
                 yield

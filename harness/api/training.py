@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.api.recipe import Recipe, as_recipe
 from harness.api.session import session
+from harness.api.short_mistakes import with_short_mistakes
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -74,6 +75,7 @@ class Training:
         return f"Training({str(self.folder)!r}, {state}, {len(self.metrics)} steps, scores={self.scores})"
 
 
+@with_short_mistakes
 def train(
     recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
     *,

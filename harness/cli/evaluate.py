@@ -57,7 +57,9 @@ def evaluate(
     pooling: Pooling = None,
     dims: Annotated[
         list[int] | None,
-        typer.Option("--dim", min=1, help="Score the first so many dimensions, too (Matryoshka). May be repeated."),
+        typer.Option(
+            "--dim", min=1, help="Score embeddings cut to so many dimensions, too (Matryoshka). May be repeated."
+        ),
     ] = None,
     quantised: Annotated[
         bool,

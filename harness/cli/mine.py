@@ -64,12 +64,14 @@ def mine(
     relabel: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="SHARE", help="Candidates that have this share of the positive's score become positives."
+            min=0,
+            metavar="SHARE",
+            help="With --cross-encoder: candidates that it gives this share of the positive's score become positives.",
         ),
     ] = None,
     index: Annotated[
         Literal["exact", "ivf", "hnsw"],
-        typer.Option(help="Approximate search by FAISS, on CPUs, for corpora above --index-above."),
+        typer.Option(help="ivf, hnsw: approximate search by FAISS, on CPUs, of corpora above --index-above."),
     ] = "exact",
     index_above: Annotated[
         int, typer.Option(min=0, metavar="N", help="Documents up to which search is exact.")

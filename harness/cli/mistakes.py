@@ -9,13 +9,13 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NoReturn
 
 import typer
 
 from harness.hosts.launched import choose_network_interface, take_ranks_of_slurm
 from harness.process import rank_watch, statuses, stop_request
+from harness.process.own_errors import raised_by_this_project, tracebacks_are_wanted
 from harness.process.stop_request import StopAskedError
 from harness.settings.environment import prepare_environment
 
@@ -51,15 +51,15 @@ def mistakes_in_one_line(verbose: bool) -> Iterator[None]:
         yield
     except ValueError as error:
         message = str(error)
-        if os.environ.get("HARNESS_DEBUG", "0") not in ("", "0"):
+        if tracebacks_are_wanted():
             message = "".join(traceback.format_exception(error)).rstrip()
-        elif not _raised_by_this_project(error):
+        elif not raised_by_this_project(error):
             message += "\nThis was raised inside a library; HARNESS_DEBUG=1 shows where."
         _complain(message)
         _leave(statuses.MISTAKE)
     except Exception as error:
         line = _about_the_disk(error) or _about_memory(error)
-        if line is not None and os.environ.get("HARNESS_DEBUG", "0") in ("", "0"):
+        if line is not None and not tracebacks_are_wanted():
             _complain(line)
             _leave(statuses.MISTAKE)
         if _is_alone():
@@ -161,14 +161,6 @@ def _about_memory(error: Exception) -> str | None:
 def _place_of(error: Exception) -> str:
     names = (getattr(error, "filename2", None), getattr(error, "filename", None))
     return str(next((name for name in names if name), "a file of this command"))
-
-
-def _raised_by_this_project(error: ValueError) -> bool:
-    """Whether this project's own code raised the error, not a library."""
-    frames = traceback.extract_tb(error.__traceback__)
-    harness = Path(__file__).parent.parent
-    own_folders = (f"{harness}{os.sep}", f"{os.sep}fused_contrastive{os.sep}")
-    return any(folder in frames[-1].filename for folder in own_folders)
 
 
 def _complain(message: str) -> None:

@@ -13,11 +13,15 @@ import typer
 from harness.model_folder.pooling import PoolingMode
 
 Recipe = Annotated[
-    str, typer.Argument(help="A recipe of this package (demo, finetune_small, pretrain, finetune) or a YAML file.")
+    str,
+    typer.Argument(help="A YAML file, or a recipe of this package, such as demo (docs/configuration.md lists them)."),
 ]
 Model = Annotated[
     str,
-    typer.Argument(help="A run folder, a checkpoint, a sentence-transformers or transformers folder, or a hub name."),
+    typer.Argument(
+        help="A run folder, a checkpoint, a sentence-transformers or transformers folder, a hub name, or demo-minilm "
+        "(all-MiniLM-L6-v2, if the extra demo is installed)."
+    ),
 ]
 MaxLength = Annotated[int | None, typer.Option(min=4, help="Tokens of a text (default: the model's own).")]
 Pooling = Annotated[

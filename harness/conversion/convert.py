@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.conversion import flag_embedding, sentence_transformers, tevatron
-from harness.conversion.flag_embedding import FLAG_EMBEDDING
-from harness.conversion.given import Given, Trainer
+from harness.conversion.arguments import flag_embedding, sentence_transformers, tevatron
+from harness.conversion.arguments.flag_embedding import FLAG_EMBEDDING
+from harness.conversion.arguments.sentence_transformers import LOSSES_THERE, SENTENCE_TRANSFORMERS
+from harness.conversion.arguments.table import Remark, Row
+from harness.conversion.arguments.tevatron import TEVATRON
+from harness.conversion.given.given import Given, Trainer
 from harness.conversion.sections import batch_and_steps, evaluation_section, model_section, sharding
-from harness.conversion.sentence_transformers import LOSSES_THERE, SENTENCE_TRANSFORMERS
-from harness.conversion.table import Remark, Row
 from harness.conversion.tasks import guide_of, tasks_of
-from harness.conversion.tevatron import TEVATRON
 from harness.settings.plain_name import plain_name
 from harness.settings.recipe_file import did_you_mean
 

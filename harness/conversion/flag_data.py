@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from harness.conversion.arguments.table import Remark
 from harness.conversion.look import ROWS_LOOKED_AT, rows_that_are_read
-from harness.conversion.table import Remark
 from harness.data.source.columns.foreign import FLAG_EMBEDDING_SETTINGS
 from harness.data.source.config import without_batch_negatives
 from harness.data.source.files import Row

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness.conversion.table import Remark
+from harness.conversion.arguments.table import Remark
 from harness.data.source.facts import ReadSettings
 from harness.data.source.files import BadRow, Row, read_rows
 from harness.data.source.formats import read_formatted_rows

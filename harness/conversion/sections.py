@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.conversion.given import Given, Trainer
+from harness.conversion.arguments.table import Remark
+from harness.conversion.given.given import Given, Trainer
 from harness.conversion.script.values import DataSet
-from harness.conversion.table import Remark
 from harness.data.source.locate import dataset_name
 from harness.evaluation.datasets import data_files
 from harness.model_folder.find import DEMO_MODEL, resolve_model

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.conversion.arguments.sentence_transformers import LOSSES_THERE, Loss
+from harness.conversion.arguments.table import Remark
 from harness.conversion.flag_data import flag_sets, instructions, scope_of, with_settings_of_rows
-from harness.conversion.given import Given
+from harness.conversion.given.given import Given
 from harness.conversion.look import look, prompts_by_column
 from harness.conversion.script.values import DataSet, LossCall, Model
-from harness.conversion.sentence_transformers import LOSSES_THERE, Loss
-from harness.conversion.table import Remark
 from harness.data.source.config import without_batch_negatives
 from harness.data.source.locate import dataset_name
 from harness.settings.plain_name import plain_name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.model_folder.configuration import position_limit
 from harness.model_folder.find import resolve_model
 from harness.model_folder.json_files import read_json
 from harness.model_folder.layout import read_layout
@@ -19,8 +18,6 @@ def prompts_of_folder(name_or_path: str, trust_remote_code: bool = False) -> Mod
         ValueError: no such model, or a folder that cannot be reproduced.
     """
     folder = resolve_model(name_or_path, trust_remote_code)
-    if not Path(folder).is_dir():  # as if it stored none, a run of it would seem to be one of another recipe
-        position_limit(name_or_path, trust_remote_code)
     layout = read_layout(folder)
     file = str(Path(folder) / "config_sentence_transformers.json")
     return ModelPrompts.of_folder(layout.prompts, layout.default_prompt_name, file)

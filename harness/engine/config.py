@@ -22,7 +22,7 @@ class TrainingConfig(Section):
     epochs: float | None = Field(None, gt=0, le=MOST_EPOCHS)  # passes over the data of epoch_of, in place of steps
     epoch_of: str | None = None  # the task whose rows an epoch shows once; null: the task that needs the most steps
     learning_rate: float = Field(2.0e-5, gt=0)  # the highest, after the warm-up
-    # How the rate goes after the warm-up: linear and cosine fall to 0 at the last step.
+    # How the rate goes after the warm-up: linear and cosine fall, so that 0 would come right after the last step.
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_ratio: float = Field(0.05, ge=0, le=1)  # share of the steps in which the rate rises from 0
     weight_decay: float = Field(0.001, ge=0)  # of AdamW; not of biases and norms

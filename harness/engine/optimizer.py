@@ -98,7 +98,10 @@ def rate_factors(module: nn.Module, training: TrainingConfig) -> dict[str, float
 
 
 def learning_rate(training: TrainingConfig, step: int) -> float:
-    """The rate of a step, counted from 1: linear warmup over warmup_ratio · steps, then the schedule's decay to 0."""
+    """The rate of a step, counted from 1: linear warmup over warmup_ratio · steps, then the schedule's decay.
+
+    0 would be the rate of step steps + 1: the last step still learns.
+    """
     warmup = round(training.warmup_ratio * training.num_steps)
     if step <= warmup:
         return training.learning_rate * step / warmup

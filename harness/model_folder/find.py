@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from harness.process.hub import forget_hub, problem_of_hub_name
 
 DEMO_MODEL = "demo-minilm"
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -44,8 +47,9 @@ def no_such_model(name_or_path: str, error: Exception) -> str:
         )
     return (
         f"model.name_or_path: got {name_or_path}, expected a folder with a tokenizer and safetensors weights, or the "
-        f"name of such a model on a hub that can be reached ({in_one_line(error)}); "
-        "HF_ENDPOINT names a mirror, and a folder that was fetched elsewhere (ModelScope) is named by its path"
+        "name of such a model; there is no such folder, no whole copy in the cache (HF_HOME), and the hub did not give "
+        f"it ({in_one_line(error)}); correct the name, let HF_ENDPOINT name a mirror, name the folder of a copy "
+        "fetched elsewhere (ModelScope), or fill the cache elsewhere and set HF_HUB_OFFLINE=1"
     )
 
 
@@ -76,37 +80,72 @@ def resolve_model(name_or_path: str, trust_remote_code: bool = False) -> str:
     """The folder of a model.
 
     `demo-minilm`: the folder in the installed package, whose weights are verified. A folder: returned with ~ expanded.
-    A hub name: the folder of the downloaded files. If they cannot be downloaded, the name is returned unchanged, and
-    loading it later raises the error that says why.
+    A hub name: the folder of the downloaded files, or of an earlier download if the hub cannot be reached.
 
     Raises:
-        ValueError: the demo weights are not installed, or are not the published ones.
+        ValueError: no such folder, and the hub does not give it; or the demo weights are not installed, or are not the
+            published ones.
+        OSError: the files cannot be written to the cache.
     """
     if name_or_path == DEMO_MODEL:
         return _demo_folder()
     place = os.path.expanduser(name_or_path)
     if os.path.exists(place):
         return place
-    return _snapshot(name_or_path, trust_remote_code)
+    if is_path(name_or_path):
+        raise ValueError(no_such_model(name_or_path, FileNotFoundError("no such folder")))
+    found = _snapshot(name_or_path, trust_remote_code)
+    if isinstance(found, Exception):
+        raise ValueError(no_such_model(name_or_path, found)) from found
+    return found
 
 
 @lru_cache
-def _snapshot(name: str, trust_remote_code: bool) -> str:
-    """The local folder with the files of a hub name; the name itself if they cannot be downloaded."""
+def _snapshot(name: str, trust_remote_code: bool) -> str | Exception:
+    """The local folder with the files of a hub name; why there is none, which is remembered: a hub is waited for once.
+
+    transformers is not asked afterwards: it would try again six times, and find no more.
+    """
     # Imported here: the import reads variables that settings/environment.py must set before.
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HTTPError
 
+    why_not = problem_of_hub_name(name, "model")
     # The whole folder, because transformers alone would not fetch modules.json and the files it names (pooling, Dense,
     # prompts).
     files = [*_FETCHED_FILES, *(("*.py",) if trust_remote_code else ())]
     try:
-        return snapshot_download(name, allow_patterns=files, ignore_patterns=list(_OTHER_FORMATS))
-    except (OSError, ValueError):
-        return name
+        folder = snapshot_download(
+            name,
+            allow_patterns=files,
+            ignore_patterns=list(_OTHER_FORMATS),
+            local_files_only=why_not is not None,
+        )
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:  # hf_xet raises RuntimeError
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            raise  # the cache is full or cannot be written: nobody's name is wrong
+        return why_not or error
+    if why_not is not None:
+        _warn_of_a_partial_copy(name, Path(folder))
+    return folder
 
 
-def forget_hub() -> None:
-    """Ask the hub anew for every model, in a process that goes on: one that was out of reach may be there now."""
+def _warn_of_a_partial_copy(name: str, folder: Path) -> None:
+    """An earlier download by transformers alone left out modules.json without a trace; one by the hub lists all."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if try_to_load_from_cache(name, "modules.json") is None and not (folder.parents[1] / "trees").is_dir():
+        warnings.warn(
+            f"model.name_or_path: the hub was not reached, and the copy of {name} in the cache, {folder}, has no "
+            "modules.json, perhaps because it was fetched by transformers alone; the model is taken for one without "
+            "pooling, Dense layers and prompts of its own: set model.pooling, or fetch it whole (hf download)",
+            stacklevel=2,
+        )
+
+
+def forget_models() -> None:
+    """Look anew for every hub name, in a process that goes on: a hub that was out of reach may be there now."""
+    forget_hub()
     _snapshot.cache_clear()
 
 

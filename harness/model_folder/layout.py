@@ -126,8 +126,7 @@ def tokenizer_folder(folder: str) -> str:
 
 def has_adapter(name_or_path: str) -> bool:
     """Whether a model is an adapter beside another model's weights."""
-    folder = Path(resolve_model(name_or_path))
-    return folder.is_dir() and read_layout(folder).adapter is not None
+    return read_layout(resolve_model(name_or_path)).adapter is not None
 
 
 def base_of_adapter(name_or_path: str) -> str:

@@ -80,7 +80,7 @@ class Preflight:
         return message
 
     def _check(self) -> int:
-        """Check the model; returns the number of weights in its files, 0 for a name that only a hub can resolve.
+        """Check the model; returns the number of weights in its files.
 
         Gives a UserWarning for what works but is seldom meant. Call it on rank 0 first: it may write the folder's own
         code to the cache of transformers.
@@ -92,9 +92,6 @@ class Preflight:
         if self.adds_adapter:
             require_peft("model.lora: got an adapter to train")
         name, folder = self.name_or_path, Path(resolve_model(self.name_or_path, self.trust_remote_code))
-        if not folder.is_dir():  # a hub name without a hub: loading it says why
-            position_limit(name, self.trust_remote_code)
-            return 0
         _check_small_files(folder)
         layout = read_layout(folder)
         backbone = Path(backbone_folder(str(folder)))
@@ -228,9 +225,8 @@ def _check_small_files(folder: Path) -> None:
 
 
 def count_weights(name_or_path: str, trust_remote_code: bool = False) -> int:
-    """The number of weights in a model's files; 0 for a name that only a hub can resolve."""
-    folder = resolve_model(name_or_path, trust_remote_code)
-    return check_weights(Path(backbone_folder(folder))) if Path(folder).is_dir() else 0
+    """The number of weights in a model's files."""
+    return check_weights(Path(backbone_folder(resolve_model(name_or_path, trust_remote_code))))
 
 
 def check_attention(attention: str) -> None:

@@ -31,10 +31,6 @@ class Prompts:
             return self.document
         return self.query if role == "query" or self.sentence is None else self.sentence
 
-    def on_both_sides(self) -> Prompts:
-        """The query prompt before every text: for symmetric tasks, whose documents are texts like their queries."""
-        return Prompts(self.query, self.query)
-
     def for_pairs(self) -> dict[str, str]:
         """The prompts of queries and documents by role, as they name what a bank or a table was made with."""
         return {"query": self.query, "document": self.document}

@@ -61,7 +61,7 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     check_machine(loaded)
     tokeniser = load_tokeniser(config.model)
     encoder = _load_encoder(config, zero_stage(deepspeed_json))
-    config = with_known_steps(config, tasks := open_tasks(loaded, tokeniser))
+    config = _with_known_steps(config, tasks := open_tasks(loaded, tokeniser), encoder)
     _check_tasks(loaded, encoder, tokeniser, tasks)
     guide = None if config.guide is None else load_guide(config.guide, tasks)
     engine = ZeroEngine(encoder, config.training, deepspeed_json)
@@ -87,6 +87,14 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     return _with_same_inputs_on_all_ranks(run)
 
 
+def _with_known_steps(config: RunConfig, tasks: Sequence[Task], encoder: Encoder) -> RunConfig:
+    """The recipe with its number of steps. The encoder is told of it, where its soft mask opens over all of them."""
+    config = with_known_steps(config, tasks)
+    if config.model.attention_mask == "soft":
+        encoder.soft_mask = SoftMask(config.model.soft_mask_steps or config.training.num_steps)
+    return config
+
+
 def _check_tasks(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, tasks: Sequence[Task]) -> None:
     """Check that what is known of the tasks' texts fits the model: a teacher's vectors, and what ranked their banks."""
     check_teachers(tasks, encoder.dim)
@@ -106,8 +114,6 @@ def _load_encoder(config: RunConfig, stage: int) -> Encoder:
     """The model. ZeRO-3 converts and divides the weights one by one, so that no rank ever holds all of them."""
     training = config.training
     encoder = load_encoder(config.model, training.dropout, training.seed, as_stored=stage == 3)
-    if config.model.attention_mask == "soft":
-        encoder.soft_mask = SoftMask(config.model.soft_mask_steps or training.num_steps)
     encoder.frozen_weights = frozen_fingerprint(encoder)
     for line in trained_share(encoder):
         say(line)

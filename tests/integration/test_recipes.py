@@ -56,6 +56,7 @@ def plan_and_train(names: list[str], folder: Path) -> list[dict[str, float]]:
             show_plan(loaded, 1, 1)
             trainer.train(loaded)
         _train_decoders(folder)
+        _write_steps_of_the_mask(folder)
     return [rows(folder / "runs" / name)[-1] for name in names]
 
 
@@ -73,6 +74,17 @@ def _train_decoders(folder: Path) -> None:
         if "checkpoint.resume=2" in changes:
             (folder / "runs" / "before.jsonl").write_bytes((folder / "runs" / name / "metrics.jsonl").read_bytes())
         trainer.train(loaded)
+
+
+def _write_steps_of_the_mask(folder: Path) -> None:
+    """Build a run of epochs, whose number of steps is known once its data is read."""
+    from harness.run.build import build_run
+
+    changes = [f"model.name_or_path={folder}/decoder", "model.pooling=last", SOFT, f"output={folder}/runs/epochs"]
+    changes += ["training.steps=null", "training.epochs=2", "training.epoch_of=faq"]
+    run = build_run(load_recipe(str(folder / "tiny.yaml"), changes))
+    assert run.encoder.soft_mask is not None
+    (folder / "runs" / "mask.json").write_text(json.dumps([run.encoder.soft_mask.steps, run.last_step]))
 
 
 def rows(run: Path) -> list[dict[str, float]]:
@@ -134,3 +146,8 @@ def test_a_decoder_that_pools_the_last_token_ends_every_text_with_the_end_token(
 
     exported = Tokenizer.from_file(str(trained[0] / "runs" / "soft" / "model" / "tokenizer.json"))
     assert exported.encode("aral").tokens == ["aral", "[SEP]"]
+
+
+def test_the_soft_mask_of_a_run_of_epochs_opens_over_all_of_its_steps(trained):
+    """The mask was made before the data was read: an assertion failed."""
+    assert json.loads((trained[0] / "runs" / "mask.json").read_text()) == [10, 10]

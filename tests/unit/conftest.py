@@ -1,4 +1,8 @@
-"""Fixtures that open tasks from rows written by a test."""
+"""Fixtures that open tasks from rows written by a test, and those of a hub that answers, or never does."""
+
+import socket
+import threading
+from contextlib import suppress
 
 import pytest
 
@@ -9,6 +13,7 @@ from harness.data.data_config import DataConfig
 from harness.data.plan.task import Task
 from harness.data.table.index import check_scores, open_task
 from harness.data.table.tokenisation import Tokeniser
+from harness.process.hub import forget_hub
 from tests.tiny import make_data, make_model, write_jsonl
 
 
@@ -44,3 +49,34 @@ def three_tasks(open_, tmp_path):
         open_("sts", folder / "sts" / "train.jsonl", "similar", quota=6),
         open_("classification", folder / "intents" / "train.jsonl", "intents", quota=4, negatives=own),
     ]
+
+
+@pytest.fixture
+def hub_answers(monkeypatch):
+    """Every name is there."""
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: None)
+    forget_hub()
+    yield
+    forget_hub()
+
+
+@pytest.fixture
+def silent_hub(monkeypatch):
+    """A hub behind a firewall that swallows what is sent: it takes connections, of which this is the list."""
+    taken = []
+    forget_hub()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.2)
+
+        def take():
+            with suppress(OSError):
+                while True:
+                    taken.append(server.accept())
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        yield taken
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()

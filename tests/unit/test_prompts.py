@@ -66,7 +66,6 @@ def test_a_rows_own_prompt_stands_before_the_texts_that_it_is_stored_with() -> N
     assert prompts.before("query", "own: ") == "own: "
     assert prompts.before("query", "") == ""  # an empty prompt means that this query has none
     assert prompts.before("document", "own: ") == "own: "  # stored with a document only by symmetric tasks
-    assert prompts.on_both_sides() == Prompts("q: ", "q: ")
 
 
 def test_a_sentence_without_a_prompt_of_its_own_takes_the_querys() -> None:

@@ -41,7 +41,7 @@ def convert(
     """
     with mistakes_in_one_line(verbose=False):
         from harness.conversion.convert import convert as convert_given
-        from harness.conversion.given import read_given
+        from harness.conversion.given.read import read_given
 
         _check_free(out, overwrite)
         _write(convert_given(read_given(arguments, source), ranks), " ".join(arguments)[:200], out)

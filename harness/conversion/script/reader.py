@@ -10,7 +10,7 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from harness.conversion.given import Given
+from harness.conversion.given.given import Given
 from harness.conversion.script.expressions import LOADERS, Expressions, is_computed, name_of
 from harness.conversion.script.values import COMPUTED, POSITIONS, TRAINER, Column, DataSet, LossCall, Model
 

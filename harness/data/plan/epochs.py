@@ -29,7 +29,7 @@ def steps_of_epochs(
 def _steps(tasks: Sequence[Task], position: int, epochs: float, seed: int, balance: Balance) -> int:
     """The first step after which a task has drawn `epochs` times its rows."""
     count, place, quotas = draws_per_turn(tasks, position, balance)
-    visits = ceil(round(epochs * tasks[position].data.num_rows, 6) / count)
+    visits = max(1, ceil(round(epochs * tasks[position].data.num_rows, 6) / count))
     if place is None:  # in every step
         return visits
     turns = np.array(quotas) // gcd(*quotas)

@@ -17,6 +17,7 @@ from mteb.results import TaskResult
 from harness.evaluation.mteb.model import ENCODE_KWARGS, EncodingError, RankedModel
 from harness.evaluation.mteb.outcome import Outcome, TaskScores, number
 from harness.evaluation.mteb.prompts import TaskPrompts
+from harness.process.own_errors import tracebacks_are_wanted
 
 _SHOWN_CHARACTERS = 160
 
@@ -71,7 +72,7 @@ def _problem(name: str, error: Exception) -> str:
     """Why a task has no scores; with HARNESS_DEBUG an error inside mteb is raised."""
     if isinstance(error, NoDataError):
         return str(error)
-    if os.environ.get("HARNESS_DEBUG", "0") not in ("", "0"):
+    if tracebacks_are_wanted():
         raise error
     return f"{name}: mteb ended with {type(error).__name__}: {_short(error)}; HARNESS_DEBUG=1 shows where"
 

@@ -93,7 +93,7 @@ def _resolved(name: str, trust_remote_code: bool) -> str:
     try:
         folder = resolve_model(name, trust_remote_code)
     except ValueError as error:
-        raise ValueError(f"{OPTION}: {error}") from error
+        raise ValueError(str(error).replace("model.name_or_path:", f"{OPTION}:", 1)) from error
     if not (Path(folder) / "config.json").is_file() and not (Path(folder) / "modules.json").is_file():
         raise ValueError(
             f"{OPTION}: got {name} without config.json or modules.json, expected a folder that sentence-transformers' "

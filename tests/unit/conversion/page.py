@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from harness.conversion.arguments.sentence_transformers import LOSSES_THERE
+from harness.conversion.arguments.table import losses_markdown, markdown
 from harness.conversion.convert import TABLES
-from harness.conversion.sentence_transformers import LOSSES_THERE
-from harness.conversion.table import losses_markdown, markdown
 
 PAGE = Path(__file__).parents[3] / "docs" / "coming_from.md"
 

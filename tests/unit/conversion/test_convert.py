@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from harness.config import check_tree
+from harness.conversion.arguments.sentence_transformers import LOSSES_THERE
+from harness.conversion.arguments.table import losses_markdown, markdown
 from harness.conversion.convert import TABLES, Converted, convert
-from harness.conversion.given import read_given
-from harness.conversion.sentence_transformers import LOSSES_THERE
-from harness.conversion.table import losses_markdown, markdown
+from harness.conversion.given.read import read_given
 from tests.tiny import write_jsonl
 from tests.unit.cli.command_line import invoke
 

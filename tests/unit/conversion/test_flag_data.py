@@ -9,7 +9,7 @@ import pytest
 
 from harness.config import check_tree
 from harness.conversion.convert import Converted, convert
-from harness.conversion.given import read_given
+from harness.conversion.given.read import read_given
 from tests.tiny import write_jsonl
 
 FORMAT = ["--query_instruction_for_retrieval", "Find it", "--query_instruction_format", "Instruct: {}\\nQuery: {}"]

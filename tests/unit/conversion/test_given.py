@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.config import check_tree
 from harness.conversion.convert import Converted, convert
-from harness.conversion.given import read_given
+from harness.conversion.given.read import read_given
 from tests.unit.cli.command_line import invoke
 
 

@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict
 
 from harness.config import check_tree
 from harness.conversion.convert import Converted, convert
-from harness.conversion.given import read_given
+from harness.conversion.given.read import read_given
 from tests.tiny import make_model, write_jsonl
 from tests.unit.cli.command_line import invoke
 

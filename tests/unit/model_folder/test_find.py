@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from types import SimpleNamespace
 
 import pytest
@@ -25,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("trusted", [False, True])
-def test_a_hub_name_stands_for_its_whole_folder(folder, tmp_path, monkeypatch, trusted):
+def test_a_hub_name_stands_for_its_whole_folder(folder, tmp_path, monkeypatch, hub_answers, trusted):
     """transformers alone would not download modules.json, which names the pooling and the Dense layer."""
     encoder = export(folder, tmp_path / "out", pooling="cls", projection_dim=20)
     calls = []
@@ -49,17 +50,58 @@ def test_a_tilde_stands_for_the_home_folder(folder, monkeypatch):
     assert resolve_model(f"~/{folder.name}") == str(folder)
 
 
-def test_a_name_that_nobody_has_is_told_in_one_line(monkeypatch):
+def test_a_name_that_nobody_has_is_told_in_one_line(monkeypatch, hub_answers):
     def snapshot_download(name, **_):
         raise FileNotFoundError("offline")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    name = "not a name/of/a model"  # transformers must not try to download it either
-    assert resolve_model(name) == name
-    for load in (Tokeniser, position_limit, lambda name: load_encoder(config(name))):
+    name = "not a name/of/a model"
+    for load in (resolve_model, Tokeniser, position_limit, lambda name: load_encoder(config(name))):
         with pytest.raises(ValueError, match=r"model.name_or_path: got not a name/of/a model, expected a") as caught:
             load(name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_never_answers_is_waited_for_once(monkeypatch, tmp_path, silent_hub):
+    """snapshot_download waits for ever; transformers, asked afterwards, tried six times more, for 24 s."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for load in (resolve_model, Tokeniser, position_limit):
+        with pytest.raises(ValueError, match=r"the hub did not give it \(ReadTimeout: .*HF_ENDPOINT .*HF_HUB_OFFLINE"):
+            load("somebody/behind-a-firewall")
+    assert len(silent_hub) == 1
+
+
+def _cached(cache, name):
+    """The folder of an empty copy of a model in a cache of the hub."""
+    commit, model = "0" * 40, cache / f"models--{name.replace('/', '--')}"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text(commit)
+    (model / "snapshots" / commit).mkdir(parents=True)
+    return model / "snapshots" / commit
+
+
+def test_without_the_hub_the_copy_in_the_cache_is_taken(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    folder = _cached(tmp_path, "somebody/whole")
+    (folder / "modules.json").write_text("[]")
+    assert resolve_model("somebody/whole") == str(folder)
+
+
+def test_a_copy_that_may_lack_the_pooling_is_taken_with_a_warning(monkeypatch, tmp_path):
+    """Fetched by `AutoModel.from_pretrained` it has no modules.json, and would be pooled in another way in silence."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    folder = _cached(tmp_path, "somebody/partial")
+    with pytest.warns(UserWarning, match=r"has no modules.json, .*set model.pooling"):
+        assert resolve_model("somebody/partial") == str(folder)
+
+
+def test_a_full_cache_is_not_taken_for_a_wrong_name(monkeypatch, hub_answers):
+    def snapshot_download(name, **_):
+        raise OSError(errno.ENOSPC, "No space left on device", "/cache/model.safetensors")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(OSError, match="No space left"):
+        resolve_model("somebody/large")
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("bert", 514), ("xlm-roberta", 512), ("mpt", 96)])
@@ -102,7 +144,7 @@ def test_a_model_that_another_one_has_replaced_is_read_anew(tmp_path, monkeypatc
         assert backbone_config("model", False) is backbone_config("model", False)  # read once as long as it is the same
 
 
-def test_a_hub_that_was_out_of_reach_is_asked_again_by_the_next_session(tmp_path, monkeypatch):
+def test_a_hub_that_was_out_of_reach_is_asked_again_by_the_next_session(tmp_path, monkeypatch, hub_answers):
     answers = iter([OSError("offline"), str(tmp_path)])
 
     def snapshot_download(name, **_):
@@ -112,6 +154,8 @@ def test_a_hub_that_was_out_of_reach_is_asked_again_by_the_next_session(tmp_path
         return answer
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    assert [resolve_model("somebody/is-there-later") for _ in range(2)] == ["somebody/is-there-later"] * 2
+    for _ in range(2):
+        with pytest.raises(ValueError, match="offline"):
+            resolve_model("somebody/is-there-later")
     with session():
         assert resolve_model("somebody/is-there-later") == str(tmp_path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.data.source.containers.rows import BadRow, Row, Rows, broken_off, first_line
+from harness.process.hub import problem_of_hub_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -70,15 +72,30 @@ def hub_rows(name: str, split: str, config_name: str | None, expected: str) -> R
         raise ValueError(f"tasks.path: got {name!r}, which does not exist, expected {expected}")
     from datasets import load_dataset
 
+    why_not = problem_of_hub_name(name, "dataset")
     try:
         configuration = {} if config_name is None else {"name": config_name}
-        return _dataset_rows(load_dataset(name, split=split, **configuration))
+        with _from_the_cache_only(why_not is not None):
+            return _dataset_rows(load_dataset(name, split=split, **configuration))
     except Exception as error:  # the hub client raises errors of many types: its own, HTTP and operating system errors
         raise ValueError(
             f"tasks.path: got {name!r}, which is no path here and cannot be loaded from the hub "
-            f"({first_line(error)}), expected {expected}; check tasks.path, tasks.config_name "
-            f"({config_name or 'none'}) and tasks.split ({split!r}); HF_ENDPOINT names a mirror"
+            f"({first_line(why_not or error)}), expected {expected}; check tasks.path, tasks.config_name "
+            f"({config_name or 'none'}) and tasks.split ({split!r}); HF_ENDPOINT names a mirror, HF_HOME a cache"
         ) from error
+
+
+@contextmanager
+def _from_the_cache_only(is_wanted: bool) -> Iterator[None]:
+    """Inside, datasets does not ask the hub: it would try again for 24 s, and then look into its cache."""
+    from datasets import config
+
+    before = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = before or is_wanted
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = before
 
 
 def _dataset_rows(dataset: Dataset) -> Rows:

@@ -29,6 +29,13 @@ def test_the_steps_of_epochs_are_those_that_drawing_takes(sources, balance, epoc
         assert steps_of_epochs(sources, epochs, name, seed=3, balance=balance) == (name, steps)
 
 
+@pytest.mark.parametrize("balance", ["cbb", "alternate", "homogeneous"])
+def test_a_part_of_a_row_takes_a_step(sources, balance):  # noqa: F811
+    """A run of 0 steps would end as trained."""
+    name = sources[0].config.name
+    assert steps_of_epochs(sources, 1e-9, name, seed=3, balance=balance)[1] >= 1
+
+
 def test_without_a_name_an_epoch_is_that_of_the_task_that_is_seen_last(sources):  # noqa: F811
     """40 rows at 6 a step take 7 steps, 24 at 2 take 12: only after 12 every row has been seen."""
     assert steps_of_epochs(sources, 3, None, seed=0, balance="cbb") == ("few", 36)

@@ -67,8 +67,8 @@ def test_a_name_that_is_no_path_is_asked_from_the_hub(tmp_path: Path, monkeypatc
     assert asked == [("someone/pairs", "dev")]
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line_naming_the_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_hub_that_breaks_off_is_one_line_naming_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub_answers: None
 ) -> None:
     def load_dataset(name: str, split: str) -> datasets.Dataset:
         raise ConnectionError("no route\nto host")
@@ -78,6 +78,30 @@ def test_a_hub_that_cannot_be_reached_is_one_line_naming_the_key(
     with pytest.raises(ValueError, match=r"^tasks\.path: got 'someone/pairs'.*ConnectionError: no route.*$") as caught:
         read_rows("someone/pairs", "dev")
     assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_never_answers_is_waited_for_once_and_its_cache_is_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent_hub: list[object]
+) -> None:
+    """datasets would ask six times more, for 24 s, before it looks into its cache."""
+    monkeypatch.chdir(tmp_path)
+    offline = []
+
+    def load_dataset(name: str, split: str) -> datasets.Dataset:
+        offline.append(datasets.config.HF_HUB_OFFLINE)
+        if name == "someone/cached":
+            return datasets.Dataset.from_list(ROWS[:2])
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert list(read_rows("someone/cached", "dev")) == [(1, ROWS[0]), (2, ROWS[1])]
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"someone/pairs.*ReadTimeout.*HF_ENDPOINT names a mirror, HF_HOME"):
+            read_rows("someone/pairs", "dev")
+    assert len(silent_hub) == 2  # once for each name
+    assert offline == [True] * 3
+    assert not datasets.config.HF_HUB_OFFLINE  # of a process that goes on
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "/no/such/folder", "train/x.jsonl.gz", "a/b/c"])

@@ -96,3 +96,14 @@ def test_the_choice_equals_a_search_over_all_assignments() -> None:
             for chosen in itertools.permutations(slots, count)
         )
         assert after == pytest.approx(similarity_BM.sum() + best)
+
+
+def test_a_negative_that_is_not_easy_stays_where_another_was_left_out_of_the_loss() -> None:
+    """The easy one has no similarity in its last use, and sorted behind the one that stays, which was replaced.
+
+    Slot 0 is easy at step 1, and stays without a harder candidate; at step 3 a margin leaves it out of the loss.
+    """
+    run = Run([6], 2, score_RC=np.array([[0.9, 0.9, 0.3, 0.2, 0.1, 0.0]]), rule="relative", successor="score")
+    assert replaced(run.step(1, {0: [0.4, 0.6]}, {0: [(0.5, False), (1.0, False)]})) == (0, 1)
+    run.step(3, {0: [np.nan, 0.1]}, {0: [(np.nan, True), (1.0, False)]})
+    assert run.ranks(5) == [2, 1]

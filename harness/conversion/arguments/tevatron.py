@@ -5,8 +5,8 @@ Source: tevatron/retriever/arguments.py.
 
 from __future__ import annotations
 
-from harness.conversion.common import TRAINING_ARGUMENTS
-from harness.conversion.table import Row
+from harness.conversion.arguments.common import TRAINING_ARGUMENTS
+from harness.conversion.arguments.table import Row
 
 TEVATRON: tuple[Row, ...] = (
     Row("model_name_or_path", "model.name_or_path"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.conversion.table import Row
+from harness.conversion.arguments.table import Row
 
 _NO_LOADER = "data is read once into the cache and tokenised ahead; there is no loader to tune"
 _REPORT = "metrics.jsonl and report.html are always written"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.conversion.common import TRAINING_ARGUMENTS
-from harness.conversion.table import Row
+from harness.conversion.arguments.common import TRAINING_ARGUMENTS
+from harness.conversion.arguments.table import Row
 
 SENTENCE_TRANSFORMERS: tuple[Row, ...] = (
     Row("model_name_or_path", "model.name_or_path"),
