@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.data.config import TaskConfig
 from harness.data.source.facts import FileFacts
+from harness.data.source.whole import missing_shards
 from harness.data.table.index import TaskData
 from harness.data.table.rows.pieces import BAD_ROW
 from harness.loss_table import DISTILLATION_LOSSES
@@ -33,7 +34,8 @@ def remarks(task: TaskConfig, data: TaskData) -> list[str]:
 
 def file_remarks(data: TaskData, prompts: Prompts) -> list[str]:
     """Columns that are not used, rows that were left out, rows that have something worth knowing, doubled prompts."""
-    lines = _doubled_prompts(data, prompts)
+    lines = [*_doubled_prompts(data, prompts), *missing_shards(file.path for file in data.files)]
+    lines += [f"no rows in {PurePath(file.path).name}" for file in data.files if not (file.rows or file.skipped)][:3]
     if unused := _counted(file.unused for file in data.files):
         lines.append(f"columns not used: {columns(list(unused))}")
     skipped = _counted(file.skipped for file in data.files)

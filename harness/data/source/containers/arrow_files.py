@@ -54,6 +54,8 @@ def saved_dataset_rows(path: str, split: str) -> Rows:
             f"tasks.path: got folder {path!r} ({first_line(error)}), expected one written by datasets' save_to_disk"
         ) from error
     if not isinstance(loaded, DatasetDict):
+        if split != "train" and loaded.split is not None and str(loaded.split) != split:
+            raise ValueError(f"tasks.split: got {split!r}, expected {str(loaded.split)!r}, which is all of {path!r}")
         return _dataset_rows(loaded)
     if split not in loaded:
         raise ValueError(f"tasks.split: got {split!r}, expected a split of {path!r}: {', '.join(loaded)}")

@@ -122,6 +122,23 @@ def test_other_json_is_refused(tmp_path: Path, content: str, message: str) -> No
         list(read_rows(write(tmp_path / "a.json", content), "train"))
 
 
+def test_quotes_that_join_whole_rows_of_a_tsv_file_are_broken(tmp_path: Path) -> None:
+    """Files of plain tab-separated texts know no quotes: one text may begin with one, and a later text end with one."""
+    rows = ['q1\t"he said\tn1', "q2\ta\tn2", "", 'q3\tin a jar"\tn3', 'q4\t"one\ntext"\tn4', "q5\tb\tn5"]
+    path = write(tmp_path / "a.tsv", "\n".join(["query\tpositive\tnegative", *rows]) + "\n")
+    results, _ = read(path)
+    problem = "broken quotes (they join lines 2 to 5, each of which is a whole row)"
+    assert results[0] == f'F:5: row: got {problem}, expected quotes as in "one ""quoted"" text"'
+    assert texts(results[1:]) == [("q4", "one\ntext", "|", "n4"), ("q5", "b", "|", "n5")]
+
+
+def test_a_first_line_in_quotes_with_another_separator_is_not_passed_over(tmp_path: Path) -> None:
+    """Spreadsheets of many countries write semicolons; the second line must not become the names."""
+    path = write(tmp_path / "a.csv", '"query";"positive"\n"q1";"a"\n')
+    with pytest.raises(ValueError, match=r"a\.csv:1: row: got broken quotes .* with a comma between them"):
+        read(path)
+
+
 def test_folders_patterns_and_lists_are_read_by_name(tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     write(folder / "b.jsonl", [{"query": "q2", "pos": ["b"]}])

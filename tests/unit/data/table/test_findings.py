@@ -35,6 +35,16 @@ def test_unused_negatives_and_columns_are_said_with_the_knob(tmp_path: Path, ope
     assert remarks(_task(negatives=NegativesConfig(per_query=1)), data) == ["task t: columns not used: id"]
 
 
+def test_shards_that_are_missing_and_files_without_rows_are_said(tmp_path: Path, open_data: Open) -> None:
+    """A folder without one is refused; a pattern or a list may mean to leave some out."""
+    write_lines(tmp_path / "x-0-of-3.jsonl", LISTED[1:])
+    write_lines(tmp_path / "x-2-of-3.jsonl", [])
+    assert remarks(_task(), open_data(str(tmp_path / "*.jsonl"))) == [
+        "task t: 2 of 3 shards are there: 'x-1-of-3' is missing",
+        "task t: no rows in x-2-of-3.jsonl",
+    ]
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_texts_that_begin_with_their_prompt_are_said(tmp_path: Path, open_data: Open, own: bool) -> None:
     """A prompt in the data and in the recipe stands before the text twice: no error, and another text."""
