@@ -20,6 +20,7 @@ from harness.data.source.formats import FormattedRows, SourceReader
 from harness.data.source.parts import FileHead, Part
 from harness.data.source.validation import validate
 from harness.data.table.identity import text_hash
+from harness.prompts.placeholders import what_stays_in_place
 from harness.types import ROLES, Example, SourceKind
 
 CHUNK_TEXTS = 16_384
@@ -209,6 +210,8 @@ class _Gathered:
 def _note(facts: FileFacts, example: Example, hashes: list[int]) -> None:
     """Note the scores and negatives of a row, and texts that it lists twice. All its texts are kept."""
     facts.scored += example.document_scores is not None
+    if example.prompt and (place := what_stays_in_place(example.prompt)):
+        facts.note(f"rows have {place} in their own prompt, where it stands before the query as it is")
     num_positives = example.num_positives
     number = str(len(hashes) - 1 - num_positives)
     facts.negatives[number] = facts.negatives.get(number, 0) + 1

@@ -59,6 +59,16 @@ def test_texts_that_begin_with_their_prompt_are_said(tmp_path: Path, open_data: 
     assert remarks(_task(prompts={"query": "Other: "}), data) == (remarks(task, data) if own else [])
 
 
+def test_prompts_of_rows_that_look_like_templates_are_counted(tmp_path: Path, open_data: Open) -> None:
+    """FlagEmbedding puts a row's prompt before its query as it is, so it is no error, and hardly meant."""
+    prompts = ("Given {query}", "Find\\nQuery: ", "Find\nQuery: ", None)
+    rows = [{"query": f"q{i}", "pos": ["d"], "prompt": prompt} for i, prompt in enumerate(prompts)]
+    assert remarks(_task(), open_data(write_lines(tmp_path / "a.jsonl", rows))) == [
+        "task t: 1 rows have {query} in their own prompt, where it stands before the query as it is",
+        "task t: 1 rows have \\n in their own prompt, where it stands before the query as it is",
+    ]
+
+
 def test_unused_scores_are_said_with_the_losses_that_read_them(tmp_path: Path, open_data: Open) -> None:
     data = open_data(write_lines(tmp_path / "a.jsonl", [{"query": "ral", "pos": ["mok"], "scores": [0.9]}]))
     assert remarks(_task(), data) == [
