@@ -41,8 +41,23 @@ def file_remarks(data: TaskData, prompts: Prompts) -> list[str]:
     skipped = _counted(file.skipped for file in data.files)
     del skipped[BAD_ROW]  # the start of a run warns of these with more detail
     lines += [f"left out: {rows:,} {reason}" for reason, rows in skipped.items()]
+    lines += _labels_that_differ_little(data.label_names)
     lines += [f"{rows:,} {remark}" for remark, rows in _counted(file.notes for file in data.files).items()]
     return lines
+
+
+def _labels_that_differ_little(names: Sequence[str]) -> list[str]:
+    """That some labels are one but for case or blanks: their texts are negatives of each other."""
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(" ".join(name.casefold().split()), []).append(name)
+    alike = [written for written in spellings.values() if len(written) > 1]
+    if not alike:
+        return []
+    return [
+        f"{len(alike):,} labels are written in several ways, which are different labels here: "
+        + " and ".join(repr(name[:48]) for name in alike[0][:3])
+    ]
 
 
 def _doubled_prompts(data: TaskData, prompts: Prompts) -> list[str]:

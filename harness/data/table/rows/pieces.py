@@ -7,7 +7,7 @@ same for any number of processes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,10 @@ _DTYPES_OF_KIND = {
     "classification": {"label_R": "int32"},
     "corpus": {},
 }
+
+
+# What programs write where a value is missing: `astype(str)` of pandas, Python's str, SQL.
+_MISSING_TEXTS = frozenset(map(text_hash, ("nan", "NaN", "None", "null", "NULL", "<NA>", "undefined")))
 
 
 class BadRowError(ValueError):
@@ -174,6 +178,7 @@ class _Gathered:
         values, texts = self._values, example.texts
         hashes = [text_hash(text) for text in texts]
         facts.rows += 1
+        _note_what_is_no_text(facts, texts, hashes)
         self.texts += texts
         self._prompts.append(example.prompt)
         self._characters += sum(map(len, texts))
@@ -205,6 +210,14 @@ class _Gathered:
         arrays = {name: np.array(values, dtype=dtypes[name]) for name, values in self._values.items()}
         hashed = "".join(self._hashed).encode()
         return Piece(pa.record_batch(columns, schema=SCHEMA), arrays, tuple(self._labels), hashed)
+
+
+def _note_what_is_no_text(facts: FileFacts, texts: Sequence[str], hashes: list[int]) -> None:
+    """Note a row that holds nothing but numbers, or what programs write for a missing value."""
+    if all(text.isdecimal() for text in texts):
+        facts.note("rows hold numbers only; if these are ids of texts in other files, join them first")
+    if not _MISSING_TEXTS.isdisjoint(hashes):
+        facts.note("rows have a text such as nan, None or null, which stands for a missing one in many files")
 
 
 def _note(facts: FileFacts, example: Example, hashes: list[int]) -> None:

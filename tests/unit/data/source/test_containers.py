@@ -74,6 +74,14 @@ def test_csv_values_get_their_types_from_the_format(tmp_path: Path) -> None:
     assert str(found[2]).startswith("F:4: positive: got a Python list")
 
 
+def test_a_whole_number_in_csv_is_one_label_and_an_underscore_is_no_number(tmp_path: Path) -> None:
+    """pandas writes 1.0 for 1 in a column with gaps, and Python takes 1_5 for 15."""
+    found, _ = read(write(tmp_path / "a.csv", "text,label\na,1\nb,1.0\nc,-1.0\nd,1.5\ne,v1.0\n"), "classification")
+    assert [example.label for example in found if isinstance(example, Example)] == ["1", "1", "-1", "1.5", "v1.0"]
+    found, _ = read(write(tmp_path / "b.csv", "text1,text2,score\na,b,1_5\n"), "sts")
+    assert found == ["F:2: score: got str '1_5', expected a number"]
+
+
 def test_csv_lines_are_counted_through_blank_lines_and_line_breaks_in_texts(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", '\ufeffquery,positive\r\n"a\r\nb",p\r\n\r\nc\r\nd,q\r\n"e" f,q\r\n')
     rows = list(read_rows(path, "train"))

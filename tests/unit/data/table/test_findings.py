@@ -69,6 +69,26 @@ def test_prompts_of_rows_that_look_like_templates_are_counted(tmp_path: Path, op
     ]
 
 
+def test_ids_and_words_for_missing_values_in_place_of_texts_are_counted(tmp_path: Path, open_data: Open) -> None:
+    """They are texts as any other, so they are trained on; nobody brings them on purpose."""
+    pairs = (("121352", "4987159"), ("how many legs has a spider", "8"), ("what is missing", "nan"), ("who", "None"))
+    rows = [{"query": query, "positive": positive} for query, positive in pairs]
+    assert remarks(_task(), open_data(write_lines(tmp_path / "a.jsonl", rows))) == [
+        "task t: 1 rows hold numbers only; if these are ids of texts in other files, join them first",
+        "task t: 2 rows have a text such as nan, None or null, which stands for a missing one in many files",
+    ]
+
+
+def test_labels_that_differ_in_case_or_blanks_are_said(tmp_path: Path, open_data: Open) -> None:
+    """Texts of other labels are negatives: these would push apart what belongs together."""
+    labels = ("Sports", "sports ", "news", "Sports", "sports ", "news")
+    rows = [{"text": f"text {i}", "label": label} for i, label in enumerate(labels)]
+    task = TaskConfig(name="t", kind="classification", path="a.jsonl", quota=1, negatives={"per_query": 1})
+    assert remarks(task, open_data(write_lines(tmp_path / "a.jsonl", rows), "classification")) == [
+        "task t: 1 labels are written in several ways, which are different labels here: 'Sports' and 'sports '"
+    ]
+
+
 def test_unused_scores_are_said_with_the_losses_that_read_them(tmp_path: Path, open_data: Open) -> None:
     data = open_data(write_lines(tmp_path / "a.jsonl", [{"query": "ral", "pos": ["mok"], "scores": [0.9]}]))
     assert remarks(_task(), data) == [
