@@ -66,8 +66,7 @@ def refuse_repeated(files: Sequence[str]) -> None:
     """
     first: dict[object, str] = {}
     for file in files:
-        place = Path(file)
-        state = place.stat() if place.is_file() else None
+        state = os.stat(file) if os.path.isfile(file) else None
         key = file if state is None else (state.st_dev, state.st_ino)
         other = first.setdefault(key, file)
         if other is not file:
