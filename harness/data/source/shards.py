@@ -38,7 +38,8 @@ def source_files(path: str | Sequence[str], split: str) -> list[str]:
     files = (
         _files_of(path, split) if isinstance(path, str) else [file for one in path for file in _files_of(one, split)]
     )
-    refuse_repeated(files)
+    if len(files) > 1:
+        refuse_repeated(files)
     return files
 
 
