@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, model_validator
 
 from harness.data.config import TaskConfig, check_listed_negatives
@@ -23,14 +22,14 @@ from harness.evaluation.config import EvaluationConfig
 from harness.losses.config import LossConfig
 from harness.mining.config import GuideConfig, GuidePromptsConfig, MiningConfig
 from harness.prompts import ModelPrompts
-from harness.prompts.notes import family_warning, passage_warning, task_lines, unused_warning
+from harness.prompts.notes import family_warning, passage_warning, task_lines, template_warning, unused_warning
 from harness.prompts.run_prompts import TaskPrompts, differences, prompts_of_run
 from harness.report.config import ReportConfig
 from harness.settings.deepspeed_json import load_deepspeed_json, zero_stage
 from harness.settings.plain_name import NAME_PATTERN
 from harness.settings.recipe_file import apply_override, build, find_recipe, show
 from harness.settings.section import Section
-from harness.settings.yaml_text import read_yaml
+from harness.settings.yaml_text import dump_yaml, read_yaml
 from harness.types import EncodingRole
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -183,7 +182,7 @@ def dump(config: RunConfig) -> str:
 
 def dump_tree(tree: dict[str, Any]) -> str:
     """The values of a recipe as YAML."""
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    return dump_yaml(tree)
 
 
 def max_lengths(config: RunConfig) -> dict[EncodingRole, int]:
@@ -283,6 +282,7 @@ def prompt_notes(recipe: RunConfig, filled: RunConfig) -> tuple[list[str], list[
     warnings += unused_warning(
         own, open_tasks, prompts_of_task, "set tasks.NAME.prompts, or the empty text to mean none"
     )
+    warnings += template_warning({task.name: task.kind for task in recipe.tasks}, prompts_of_task)
     warnings += passage_warning(own)
     if guide is not None and guide.prompts.query is None and filled.guide and not filled.guide.prompts.query:
         hint = missing_prompts(guide.name_or_path, guide.trust_remote_code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from harness.data.source.config import ColumnNames, Paths, check_columns, without_batch_negatives
 from harness.data.teacher.config import TeacherVectorsConfig, check_teacher
@@ -13,7 +13,7 @@ from harness.loss_table import DISTILLATION_LOSSES, LOSSES, LossName, default_lo
 from harness.prompts import Prompts
 from harness.prompts.placeholders import check_prompt
 from harness.settings.plain_name import NAME_PATTERN
-from harness.settings.section import Section, as_tuple
+from harness.settings.section import Section, as_tuple, is_of_run
 from harness.types import NegativesScope, Positives, TaskKind
 
 MOST_EXAMPLES = 10_000_000  # of a step: their plan alone takes some GB
@@ -81,8 +81,8 @@ class PromptsConfig(Section):
     document: str | None = None
 
     @model_validator(mode="after")
-    def _check_places(self) -> PromptsConfig:
-        for key in ("query", "document"):
+    def _check_places(self, info: ValidationInfo) -> PromptsConfig:
+        for key in () if is_of_run(info) else type(self).model_fields:
             check_prompt(getattr(self, key), key)
         return self
 

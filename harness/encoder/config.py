@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, model_validator
 
 from harness.encoder.partial.config import FreezeSettings, LoraSettings
 from harness.model_folder.pooling import POOLINGS
 from harness.prompts.placeholders import check_prompt
-from harness.settings.section import Section, as_tuple
+from harness.settings.section import Section, as_tuple, is_of_run
 
 
 def _as_written(modes: tuple[str, ...] | None) -> str | list[str] | None:
@@ -75,8 +75,8 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_prompts(self) -> ModelConfig:
-        for name, prompt in (self.prompts or {}).items():
+    def _check_prompts(self, info: ValidationInfo) -> ModelConfig:
+        for name, prompt in ({} if is_of_run(info) else self.prompts or {}).items():
             check_prompt(prompt, f"prompts.{name}")
         return self
 

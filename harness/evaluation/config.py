@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, model_serializer, model_validator
 
 from harness.data.config import PromptsConfig
 from harness.evaluation.mteb.outcome import PREFIX
 from harness.prompts import PromptChoice
 from harness.prompts.placeholders import check_prompt
-from harness.settings.section import Section
+from harness.settings.section import Section, is_of_run
 
 
 class EvaluationDataConfig(Section):
@@ -103,7 +103,7 @@ class EvaluationConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_places(self) -> EvaluationConfig:
-        check_prompt(self.query_prompt, "query_prompt")
-        check_prompt(self.document_prompt, "document_prompt")
+    def _check_places(self, info: ValidationInfo) -> EvaluationConfig:
+        for key in () if is_of_run(info) else ("query_prompt", "document_prompt"):
+            check_prompt(getattr(self, key), key)
         return self

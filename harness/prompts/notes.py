@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 
 from harness.prompts.model_prompts import QUERY_NAMES_OF_KIND, ModelPrompts, PromptChoice, has_pairs
+from harness.prompts.placeholders import what_stays_in_place
 from harness.prompts.roles import Prompts, in_words
 from harness.prompts.run_prompts import TaskPrompts
 
@@ -77,6 +78,21 @@ def passage_warning(model: ModelPrompts) -> list[str]:
     ]
 
 
+def template_warning(kind_of_data: Mapping[str, str], prompts_of_data: Mapping[str, Prompts]) -> list[str]:
+    """That a prompt which a model stores has a place for a text, or an escape: it is what others put there, too."""
+    texts = {
+        prompt: what_stays_in_place(prompt)
+        for name, prompts in prompts_of_data.items()
+        for prompt in prompts.by_role(pairs=has_pairs(kind_of_data[name])).values()
+    }
+    return [
+        f"prompts: the model stores {json.dumps(prompt, ensure_ascii=False)}, whose {place} stands before every text "
+        "as it is; set another prompt if that is not meant"
+        for prompt, place in texts.items()
+        if place
+    ]
+
+
 def command_warnings(
     model: ModelPrompts,
     choice: PromptChoice,
@@ -91,4 +107,5 @@ def command_warnings(
     unused = unused_warning(
         model, kind_of_data, prompts_of_data, f"choose one with {choice.options[2]} NAME, or {options}"
     )
-    return [*unused, *(passage_warning(model) if pairs else [])]
+    stored = template_warning(kind_of_data, prompts_of_data)
+    return [*unused, *stored, *(passage_warning(model) if pairs else [])]

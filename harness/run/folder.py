@@ -30,10 +30,8 @@ from harness.report.report import EVALUATION, METRICS, Report
 from harness.report.run_file import RunFile
 from harness.run.resuming.changes import CHANGES, Change, ChangeLog, changed_settings, describe, may_change_from_a_step
 from harness.run.resuming.finished import is_finished
-from harness.run.resuming.recognise import is_run_folder
-from harness.settings.recipe_file import build
+from harness.run.resuming.recognise import is_run_folder, recipe_of_run
 from harness.settings.section import flat
-from harness.settings.yaml_text import read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class RunFolder:
         """
         for folder in (path, *path.absolute().parents[:3]):
             if (folder / "recipe.yaml").is_file():
-                return cls(build(RunConfig, read_yaml(folder / "recipe.yaml"), str(folder / "recipe.yaml")), folder)
+                return cls(recipe_of_run(folder / "recipe.yaml"), folder)
         raise ValueError(f"RUN: got {path}, expected a run folder (with recipe.yaml) or one of its checkpoints")
 
     @property

@@ -23,6 +23,7 @@ from harness.settings.yaml_text import parse_yaml
 Model = TypeVar("Model", bound=BaseModel)
 KeyPath = tuple[str | int, ...]
 NUM_SHOWN_CHARACTERS = 60
+_SIGNS_OF_YAML = tuple("\"'|>&!*{[")  # what begins with one of them is no plain text
 
 
 def find_recipe(recipe: str, folder: Path) -> Path:
@@ -55,7 +56,7 @@ def apply_override(tree: dict[str, Any], override: str) -> str:
     key = key.strip()
     if not equals or not all(key.split(".")):
         raise ValueError(f"--set {override}: got no KEY=VALUE, expected for example training.steps=100")
-    value = parse_yaml(text, f"--set {key}", name_lines=False)
+    value = _value_of(text, f"--set {key}")
     container: Any = tree
     remaining = key.split(".")
     path: list[str | int] = []
@@ -79,6 +80,20 @@ def apply_override(tree: dict[str, Any], override: str) -> str:
         container = inner
 
 
+def _value_of(text: str, where: str) -> Any:
+    """The value of a YAML text. A text without quotes stays as it is, with its blanks, line breaks and #."""
+    is_plain = text.lstrip()[:1] not in _SIGNS_OF_YAML
+    hint = "; put a text with a colon into double quotes" if is_plain and ":" in text else ""
+    try:
+        value = parse_yaml(text, where, name_lines=False)
+    except ValueError as error:
+        raise ValueError(f"{error}{hint}") from None
+    if is_plain and isinstance(value, dict) and None in value.values():
+        raise ValueError(f"{where}: got {show(value)}, a key without a value, expected a value{hint}")
+    is_text = isinstance(value, str) or (value is None and text.lstrip().startswith("#"))
+    return text if is_plain and is_text else value
+
+
 def _find_entry(container: Any, parts: Sequence[str], key: str) -> tuple[Any, int]:
     """The entry of a mapping or list that `parts` starts with, and how many of the parts its name has.
 
@@ -100,10 +115,12 @@ def _find_entry(container: Any, parts: Sequence[str], key: str) -> tuple[Any, in
     )
 
 
-def build(model: type[Model], tree: Any, where: str, overridden: Iterable[str] = ()) -> Model:
+def build(
+    model: type[Model], tree: Any, where: str, overridden: Iterable[str] = (), context: dict[str, Any] | None = None
+) -> Model:
     """Check a tree of plain values and build the model from it. Types are strict: "32" is not a number.
 
-    overridden: the key paths that `apply_override` has returned.
+    overridden: the key paths that `apply_override` has returned. context: pydantic's, for the model's own checks.
 
     Raises:
         ValueError: one line per mistake, `WHERE: key.path: got ..., expected ...`; WHERE is `where`, or `--set` for a
@@ -113,7 +130,7 @@ def build(model: type[Model], tree: Any, where: str, overridden: Iterable[str] =
         raise ValueError(f"{where}: got {show(tree)}, expected a recipe: a mapping of keys to values")
     try:
         # As JSON, because a strict check of Python values does not accept a list where the model has a tuple.
-        return model.model_validate_json(_as_json(tree, where), strict=True)
+        return model.model_validate_json(_as_json(tree, where), strict=True, context=context)
     except ValidationError as error:
         details = error.errors(include_url=False)
     paths = [_key_path(model, detail["loc"])[0] for detail in details]

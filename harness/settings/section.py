@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo
+
+OF_RUN = {"of_run": True}  # pydantic's context for the recipe that a run wrote, with what its model's folder stores
 
 
 def as_tuple(value: Any) -> Any:
     """One name in place of a list with one name, and a list, as a tuple: for a `BeforeValidator` of a section's key."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def is_of_run(info: ValidationInfo) -> bool:
+    """Whether the values are read from a run's folder: what its model stores has to be taken as it is."""
+    return info.context == OF_RUN
 
 
 class Section(BaseModel):

@@ -33,18 +33,24 @@ _FULL_WIDTH = {
 _FULL_WIDTH |= {"‘": "'", "’": "'", "＇": "'", "－": "-", "\u3000": "a blank"}
 
 
+def dump_yaml(tree: Any) -> str:
+    """Plain values as YAML: reading it gives equal values, here and with PyYAML."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+
+
 class _DuplicateKeyError(yaml.MarkedYAMLError):
     """The same key stands twice in one mapping."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with three changes.
+    """PyYAML's safe loader with four changes.
 
-    A key given twice is an error, a date stays text, and 2e-5 is a number (YAML 1.1 reads it as text).
+    A key given twice is an error, a date stays text, 2e-5 is a number (YAML 1.1 reads it as text), and 010 and 1:30 are
+    texts (YAML 1.1 reads 8 and 90, YAML 1.2 reads 10 and a text).
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's loaders are set up by class attributes)
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":int", ":float"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -61,10 +67,27 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    "tag:yaml.org,2002:int",
+    re.compile(r"^[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)$"),
     list("-+0123456789"),
 )
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which also quotes the texts that are numbers to `_Loader` only, as 1e5."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, ()), *resolvers]
+        for first, resolvers in (yaml.SafeDumper.yaml_implicit_resolvers | _Loader.yaml_implicit_resolvers).items()
+    }
 
 
 def parse_yaml(text: str, where: str, *, name_lines: bool = True) -> Any:

@@ -47,6 +47,13 @@ def test_defaults_fill_in_and_the_output_folder_is_named_after_the_recipe(recipe
     assert loaded.config.training.learning_rate == 2e-5  # YAML 1.1 reads 2e-5 as text
 
 
+@pytest.mark.parametrize("text", ["search_query ", "Topic # ", " a", "Find it\nquery ", "12:30", "#"])
+def test_a_text_of_the_command_line_keeps_its_blanks_line_breaks_and_signs(recipe: Path, text: str) -> None:
+    """YAML takes blanks off, folds line breaks and reads # as a comment: another prompt than the one that was given."""
+    config = load_recipe(str(recipe), [f"tasks.faq.prompts.query={text}"]).config
+    assert config.tasks[0].prompts.query == text
+
+
 def test_a_name_set_from_outside_moves_the_output_folder(recipe: Path) -> None:
     assert load_recipe(str(recipe), ["name=other"]).config.output == "runs/other"
 
@@ -68,7 +75,7 @@ def test_a_name_that_is_no_folder_of_its_own_is_refused(recipe: Path, name: str)
 
 @pytest.mark.parametrize("name", ["demo", "finetune_small"])
 def test_a_dumped_recipe_reads_back_as_the_equal_config(name: str, tmp_path: Path) -> None:
-    config = load_recipe(name, ["training.dropout=0.0", "loss.temperature=0.0123456789"]).config
+    config = load_recipe(name, ["training.dropout=0.0", "loss.temperature=0.0123456789", 'name="2e5"']).config
     (tmp_path / "recipe.yaml").write_text(dump(config))
     assert load_recipe(str(tmp_path / "recipe.yaml")).config == config
 
@@ -132,6 +139,14 @@ def test_overrides_reach_values_tasks_by_name_or_index_and_missing_sections(reci
         ('tasks.faq.prompts.query="Instruct: q\\nQuery: {query}"', "got the place {query} in a prompt, which is put"),
         ('model.prompts={query: "{text} <-"}', "model.prompts.query: got the place {text} in a prompt"),
         ('evaluation.query_prompt="{}{}"', "evaluation.query_prompt: got the place {} in a prompt"),
+        (
+            "tasks.faq.prompts.query='Find it\\nQuery'",
+            "tasks.faq.prompts.query: got a backslash and the letter n as two",
+        ),
+        ("evaluation.document_prompt=a\\tb", "evaluation.document_prompt: got a backslash and the letter t as two"),
+        ("tasks.faq.prompts.query=Find it\\nQuery: ", "put a text with a colon into double quotes"),
+        ("training.steps=010", 'training.steps: got the text "010", expected a whole number'),
+        ("training.timeout=1:30", 'training.timeout: got the text "1:30", expected a number'),
         ("model.pooling=maximum", "model.pooling: got maximum, expected cls, max, mean, "),
         ("model.pooling=[mean, mean]", "model.pooling: got ['mean', 'mean'], expected "),
         ("tasks=[]", "--set: tasks: got [], expected a list of at least 1"),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.data.source.containers.table import is_saved_dataset, suffix_of
+from harness.data.source.whole import missing_shards, refuse_repeated, refuse_what_is_passed_over
 
 # Names of splits as they stand in file names: a folder with train.jsonl and test.jsonl is read by split.
 _SPLIT_OF_WORD = {
@@ -31,19 +32,25 @@ def source_files(path: str | Sequence[str], split: str) -> list[str]:
     path: a file, a folder, a pattern such as `data/*.jsonl.gz`, or several of these.
 
     Raises:
-        ValueError: a folder or a pattern has no file that can be read, or it is not plain which ones are meant.
+        ValueError: a folder or a pattern has no file that can be read, or it is not plain which ones are meant; a file
+            is named twice, or a folder holds what is no whole set of files.
     """
-    if not isinstance(path, str):
-        files = [file for one in path for file in source_files(one, split)]
-        twice = next((file for file, count in Counter(files).items() if count > 1), None)
-        if twice is not None:
-            raise ValueError(f"tasks.path: got {twice!r} twice, expected each file once; remove one of them")
-        return files
+    files = (
+        _files_of(path, split) if isinstance(path, str) else [file for one in path for file in _files_of(one, split)]
+    )
+    if len(files) > 1:
+        refuse_repeated(files)
+    return files
+
+
+def _files_of(path: str, split: str) -> list[str]:
     place = Path(path)
     if place.is_dir():
         return [path] if is_saved_dataset(place) else _files_of_folder(place, split)
     if is_pattern(path):
-        found = sorted(file for file in glob.glob(path, recursive=True) if Path(file).is_file())
+        fitting = [Path(entry) for entry in glob.glob(path, recursive=True)]
+        found = sorted(str(entry) for entry in fitting if entry.is_file())
+        refuse_what_is_passed_over(f"the pattern {path!r}", fitting, map(Path, found))
         if not found:
             raise ValueError(f"tasks.path: got the pattern {path!r}, expected at least one file that it fits")
         return found
@@ -56,8 +63,10 @@ def is_pattern(path: str) -> bool:
 
 
 def _files_of_folder(folder: Path, split: str) -> list[str]:
-    names = sorted(file.name for file in folder.iterdir() if file.is_file())
+    entries = [entry for entry in folder.iterdir() if not entry.is_dir()]
+    names = sorted(entry.name for entry in entries if entry.is_file())
     names = [name for name in names if suffix_of(name) and not _METADATA.fullmatch(name)]
+    refuse_what_is_passed_over(f"folder {str(folder)!r}", entries, (folder / name for name in names))
     if names:
         _refuse_subfolders(folder, names[0])
     stems = Counter(_stem(name) for name in names)
@@ -82,6 +91,12 @@ def _files_of_folder(folder: Path, split: str) -> list[str]:
         raise ValueError(
             f"tasks.path: got folder {str(folder)!r}, expected files in it that can be read, or one written by "
             "datasets' save_to_disk; name the files, or a pattern such as FOLDER/**/*.parquet"
+        )
+    incomplete = missing_shards(names)
+    if incomplete:
+        raise ValueError(
+            f"tasks.path: got folder {str(folder)!r}, of which {incomplete[0]}, expected all of them; fetch the "
+            "others, or name those that are meant with a pattern such as FOLDER/*.parquet"
         )
     return [str(folder / name) for name in names]
 

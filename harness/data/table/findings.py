@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.data.config import TaskConfig
 from harness.data.source.facts import FileFacts
+from harness.data.source.whole import missing_shards
 from harness.data.table.index import TaskData
 from harness.data.table.rows.pieces import BAD_ROW
 from harness.loss_table import DISTILLATION_LOSSES
@@ -33,14 +34,30 @@ def remarks(task: TaskConfig, data: TaskData) -> list[str]:
 
 def file_remarks(data: TaskData, prompts: Prompts) -> list[str]:
     """Columns that are not used, rows that were left out, rows that have something worth knowing, doubled prompts."""
-    lines = _doubled_prompts(data, prompts)
+    lines = [*_doubled_prompts(data, prompts), *missing_shards(file.path for file in data.files)]
+    lines += [f"no rows in {PurePath(file.path).name}" for file in data.files if not (file.rows or file.skipped)][:3]
     if unused := _counted(file.unused for file in data.files):
         lines.append(f"columns not used: {columns(list(unused))}")
     skipped = _counted(file.skipped for file in data.files)
     del skipped[BAD_ROW]  # the start of a run warns of these with more detail
     lines += [f"left out: {rows:,} {reason}" for reason, rows in skipped.items()]
+    lines += _labels_that_differ_little(data.label_names)
     lines += [f"{rows:,} {remark}" for remark, rows in _counted(file.notes for file in data.files).items()]
     return lines
+
+
+def _labels_that_differ_little(names: Sequence[str]) -> list[str]:
+    """That some labels are one but for case or blanks: their texts are negatives of each other."""
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(" ".join(name.casefold().split()), []).append(name)
+    alike = [written for written in spellings.values() if len(written) > 1]
+    if not alike:
+        return []
+    return [
+        f"{len(alike):,} labels are written in several ways, which are different labels here: "
+        + " and ".join(repr(name[:48]) for name in alike[0][:3])
+    ]
 
 
 def _doubled_prompts(data: TaskData, prompts: Prompts) -> list[str]:

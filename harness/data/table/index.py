@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BadRowError", "TableConfig", "TaskData", "check_scores", "open_table", "open_task"]
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 TOKENS_VERSION = 2  # of the files in tokens-KEY/
 META_FILE = "meta.json"
 CHUNK_ROWS = 1 << 20

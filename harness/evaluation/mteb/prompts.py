@@ -17,6 +17,7 @@ from mteb.types import PromptType
 
 from harness.prompts import ModelPrompts, PromptChoice
 from harness.prompts.model_prompts import has_pairs
+from harness.prompts.placeholders import check_escapes, check_prompt
 from harness.settings.recipe_file import did_you_mean
 from harness.settings.yaml_text import read_yaml
 from harness.types import EncodingRole
@@ -95,7 +96,8 @@ def read_prompts(file: Path, tasks: Collection[str]) -> dict[str, str]:
     if not isinstance(tree, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in tree.items()):
         raise ValueError(f"--prompts: got {file}, expected a mapping of names to texts, such as {{query: 'query: '}}")
     known = list(_with_roles([*tasks, *get_args(TaskType)])) + list(_PROMPT_TYPES)
-    for name in tree:
+    for name, prompt in tree.items():
+        check_prompt(prompt, f"--prompts: {file}: {name}")
         if name not in known:
             raise ValueError(
                 f"--prompts: {file}: got the name {name}, expected query, document, a type of task (STS ...) "
@@ -108,8 +110,9 @@ def check_template(template: str | None) -> None:
     """Refuse a template without its place.
 
     Raises:
-        ValueError: it has no {instruction}.
+        ValueError: it has no {instruction}, or an escape that would stand there as it is.
     """
+    check_escapes(template or "", "--instruction-template")
     if template is not None and PLACE_OF_INSTRUCTION not in template:
         raise ValueError(f"--instruction-template: got {template!r}, expected a text with {PLACE_OF_INSTRUCTION}")
 

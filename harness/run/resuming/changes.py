@@ -13,10 +13,9 @@ from typing import Any
 from harness.config import RunConfig
 from harness.files import replace_file
 from harness.report.run_file import timestamp
+from harness.run.resuming.recognise import recipe_of_run
 from harness.settings import checked_json as json
-from harness.settings.recipe_file import build
 from harness.settings.section import flat
-from harness.settings.yaml_text import read_yaml
 
 # A run may be continued with other values of these settings; any other change would make it another experiment.
 MAY_CHANGE_BETWEEN_STARTS = (
@@ -59,7 +58,7 @@ def changed_settings(recipe: Path, config: RunConfig) -> list[Change]:
     if not recipe.is_file():
         return []
     # RunConfig fills in the defaults of both recipes, so a setting that the old file lacks counts as its default.
-    old = flat(build(RunConfig, read_yaml(recipe), str(recipe)).model_dump(mode="json"))
+    old = flat(recipe_of_run(recipe).model_dump(mode="json"))
     new = flat(config.model_dump(mode="json"))
     differ = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return [(key, old.get(key), new.get(key)) for key in differ if not _is_one_of(key, MAY_CHANGE_BETWEEN_STARTS)]

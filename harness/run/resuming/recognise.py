@@ -8,6 +8,8 @@ from harness.config import CHECKPOINTS, RunConfig
 from harness.engine.checkpoint import Checkpoints, resolve_pointer
 from harness.report.messages import warn
 from harness.settings import checked_json as json
+from harness.settings.recipe_file import build
+from harness.settings.section import OF_RUN
 from harness.settings.yaml_text import read_yaml
 
 _WRITTEN = frozenset(RunConfig.model_fields)  # the sections of a resolved recipe
@@ -23,6 +25,15 @@ def is_run_folder(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(tree, dict) and tree.keys() >= _WRITTEN
+
+
+def recipe_of_run(recipe: Path) -> RunConfig:
+    """The recipe in a run folder, with the prompts that the model's folder stores.
+
+    Raises:
+        ValueError: it is no recipe.
+    """
+    return build(RunConfig, read_yaml(recipe), str(recipe), context=OF_RUN)
 
 
 def has_weights(model: Path) -> bool:

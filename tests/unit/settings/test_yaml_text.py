@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
-from harness.settings.yaml_text import MOST_BYTES, parse_yaml, read_yaml
+from harness.settings.yaml_text import MOST_BYTES, dump_yaml, parse_yaml, read_yaml
 
 LEVELS = range(1, 40)
 LISTS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in LEVELS)
@@ -87,3 +88,26 @@ def test_a_text_of_too_many_values_is_not_said_to_have_aliases() -> None:
 
 def test_aliases_of_a_usual_size_are_read() -> None:
     assert parse_yaml("a: &a {b: 1}\nc: [*a, {<<: *a, d: 2}]", "r.yaml")["c"] == [{"b": 1}, {"b": 1, "d": 2}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1e5", "-.5", "010", "08", "1:30", "0o7", "0x1F", "yes", "~", "", " x ", "2024-01-01", "a\nb", "q: ", "# x"],
+)
+def test_a_text_that_is_written_is_read_as_a_text(text: str) -> None:
+    """A run called 2e5, as after its learning rate, could not be continued: its recipe had a number for a name."""
+    tree = {"name": text, "list": [text, 1e-5, 10, None, True]}
+    assert parse_yaml(dump_yaml(tree), "x") == yaml.safe_load(dump_yaml(tree)) == tree
+
+
+@pytest.mark.parametrize("text", ["010", "0_1", "1:30", "1:30.5"])
+def test_numbers_that_editions_of_yaml_read_differently_stay_texts(text: str) -> None:
+    """YAML 1.1 reads 010 as 8 and 1:30 as 90; a strict key refuses the text."""
+    assert parse_yaml(text, "x") == text
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "-0", "+5", "1_000", "1.5", ".5", "1.", "1.0e+5", "-.inf", "0x1F", "0b10", "-12"]
+)
+def test_other_numbers_are_read_as_pyyaml_reads_them(text: str) -> None:
+    assert repr(parse_yaml(text, "x")) == repr(yaml.safe_load(text))

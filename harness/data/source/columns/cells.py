@@ -11,6 +11,8 @@ from harness.data.source.containers.rows import BadRow, Row
 
 _PYTHON_LIST = re.compile(r"\[\s*'.*'\s*,?\s*\]", re.DOTALL)
 
+_WHOLE = re.compile(r"-?\d+\.0")
+
 
 def typed_row(row: Row, row_format: RowFormat, label: str | None) -> Row | BadRow:
     """The row with numbers for scores and lists for JSON lists. Empty optional cells become null."""
@@ -26,6 +28,8 @@ def typed_row(row: Row, row_format: RowFormat, label: str | None) -> Row | BadRo
         typed[str(name)] = _list_or(value, [value] if not row_format.bare_text else value)
     for name in scores:
         typed[str(name)] = _list_or(row[str(name)], _number_or_text(row[str(name)]))
+    if row_format.kind == "classification" and _WHOLE.fullmatch(row.get(str(row_format.target), "")):
+        typed[str(row_format.target)] = float(row[str(row_format.target)])  # 1.0, as pandas writes 1 beside a gap
     if label is not None:
         typed[label] = _list_or(row[label], row[label])
     for optional in (*(row_format.negatives or ()), row_format.prompt, row_format.title, *scores):
@@ -47,6 +51,6 @@ def _list_or(value: str, otherwise: Any) -> Any:
 
 def _number_or_text(value: str) -> Any:
     try:
-        return float(value)
+        return value if "_" in value else float(value)  # Python reads 1_5 as 15
     except ValueError:
         return value

@@ -37,6 +37,8 @@ _JUDGEMENTS = frozenset(
 _ABOUT_A_TEXT = re.compile(
     r".*(^|[^a-z])(ids?|url|urls|titles?|source|rank|ranks|index|length|count|type|domain)|.*ids?"
 )
+# A column of these names belongs to another format than the one that fits, so to map it would not make it read.
+_OF_OTHER_FORMATS = frozenset(("score", "text1", "text2", "sentence1", "sentence2", "anchor", "response", "chosen"))
 _CLOSE = 0.8  # difflib's ratio from which two names are near each other: positivve, negattive
 
 
@@ -136,7 +138,7 @@ def check_watched(place: str, row: Row, layout: Layout) -> None:
         if _could_be(row.get(column), role):
             shown = in_short(column)
             reads = f"columns: {{{role}: {shown}}} reads it, "
-            if column == role or layout.row_format.kind != "retrieval":
+            if column == role or layout.row_format.kind != "retrieval" or role in _OF_OTHER_FORMATS:
                 reads = "prompts: {query: ...} stands before all texts, " if role == "prompt" else ""
             raise ValueError(
                 f"{place}: {shown}: got a column that is not read but may hold the {role}, expected a plain name; in "

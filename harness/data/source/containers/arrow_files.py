@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 ARROW_BATCH_ROWS = 1024
+_INFERENCE = frozenset(("entailment", "not_entailment", "contradiction"))
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -56,6 +58,8 @@ def saved_dataset_rows(path: str, split: str) -> Rows:
             f"tasks.path: got folder {path!r} ({first_line(error)}), expected one written by datasets' save_to_disk"
         ) from error
     if not isinstance(loaded, DatasetDict):
+        if split != "train" and loaded.split is not None and str(loaded.split) != split:
+            raise ValueError(f"tasks.split: got {split!r}, expected {str(loaded.split)!r}, which is all of {path!r}")
         return _dataset_rows(loaded)
     if split not in loaded:
         raise ValueError(f"tasks.split: got {split!r}, expected a split of {path!r}: {', '.join(loaded)}")
@@ -119,7 +123,34 @@ def arrow_rows(table: pa.Table | pa.RecordBatch, first: int) -> Rows:
         rows: Iterable[Row | BadRow] = table.to_pylist()
     except UnicodeDecodeError:
         rows = (_arrow_row(table, i) for i in range(table.num_rows))
+    if classes := _class_labels(table.schema):
+        rows = [row if isinstance(row, BadRow) else row | _labels(row, classes) for row in rows]
     return zip(range(first, first + table.num_rows), rows, strict=True)
+
+
+def _class_labels(schema: pa.Schema) -> dict[str, list[str]]:
+    """The columns that `datasets` calls class labels, and the names of their numbers; what it notes beside a table."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = {name: entry["names"] for name, entry in features.items() if entry.get("_type") == "ClassLabel"}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return {}
+    return {name: names for name, names in found.items() if name in schema.names and isinstance(names, list)}
+
+
+def _labels(row: Row, classes: Mapping[str, list[str]]) -> Row:
+    """The row's class labels: -1, by which `datasets` means no label, is null; those of inference have their names.
+
+    0 is entailment in some of these sets and contradiction in others, so that no number says what is meant.
+    """
+    labels: Row = {}
+    for column, names in classes.items():
+        number = row.get(column)
+        if number == -1:
+            labels[column] = None
+        elif isinstance(number, int) and 0 <= number < len(names) and not _INFERENCE.isdisjoint(names):
+            labels[column] = names[number]
+    return labels
 
 
 def _arrow_row(table: pa.Table | pa.RecordBatch, i: int) -> Row | BadRow:

@@ -6,11 +6,13 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from harness.data.source.containers.lines import numbered_lines
 from harness.data.source.containers.rows import BadRow, Row, Rows, TextRow
 
 csv.field_size_limit(sys.maxsize)  # a field may be longer than the 131,072 characters that the library allows
+_NAME_OF = {",": "a comma", "\t": "a tab"}
 
 
 def csv_rows(path: str) -> Rows:
@@ -24,12 +26,20 @@ def tsv_rows(path: str) -> Rows:
 
 
 class _Lines:
-    """The lines of a file for the csv reader: counts them, and notes a line that is not UTF-8."""
+    """The lines of a file for the csv reader: counts them, and notes a line that is not UTF-8.
 
-    def __init__(self, path: str) -> None:
+    fewest, most: how often the delimiter stands in one of the lines since `begin`, blank ones aside.
+    """
+
+    def __init__(self, path: str, delimiter: str) -> None:
         self.line = 0
         self.bad_row: BadRow | None = None
-        self._lines = numbered_lines(path)
+        self._lines, self._delimiter = numbered_lines(path), delimiter
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a new row."""
+        self.fewest, self.most = sys.maxsize, 0
 
     def __iter__(self) -> Iterator[str]:
         for line, content in self._lines:
@@ -37,8 +47,11 @@ class _Lines:
             if isinstance(content, BadRow):
                 self.bad_row = content
                 yield "\n"
-            else:
-                yield content
+                continue
+            if content.strip():
+                delimiters = content.count(self._delimiter)
+                self.fewest, self.most = min(self.fewest, delimiters), max(self.most, delimiters)
+            yield content
 
 
 def _rows(path: str, delimiter: str) -> Rows:
@@ -47,17 +60,24 @@ def _rows(path: str, delimiter: str) -> Rows:
     Raises:
         ValueError: the first line does not name the columns, each once.
     """
-    lines = _Lines(path)
+    lines = _Lines(path, delimiter)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
         start, bad_row = lines.line + 1, None
+        lines.begin()
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            fields, bad_row = [""], BadRow("row", f"broken quotes ({error})", 'quotes as in "one ""quoted"" text"')
+            fields, bad_row = [""], _broken_quotes(str(error))
+            if header is None:  # a later line must not be taken for the names
+                expected = f"a first line that names each column once, with {_NAME_OF[delimiter]} between them"
+                raise ValueError(replace(bad_row, expected=expected).message(path, lines.line)) from error
+        if delimiter == "\t" and header and lines.line > start and lines.fewest == lines.most == len(header) - 1 > 0:
+            # A quote that nobody meant as one joins rows that are whole, as in texts that begin or end with a quote.
+            bad_row = _broken_quotes(f"they join lines {start} to {lines.line}, each of which is a whole row")
         if lines.bad_row is not None:
             bad_row, lines.bad_row = lines.bad_row, None
         if bad_row is not None:
@@ -68,6 +88,10 @@ def _rows(path: str, delimiter: str) -> Rows:
             header = _checked_header(path, start, fields)
         else:
             yield start, _row(header, fields)
+
+
+def _broken_quotes(problem: str) -> BadRow:
+    return BadRow("row", f"broken quotes ({problem})", 'quotes as in "one ""quoted"" text"')
 
 
 def _checked_header(path: str, line: int, names: list[str]) -> list[str]:

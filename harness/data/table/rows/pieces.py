@@ -7,7 +7,7 @@ same for any number of processes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from harness.data.source.formats import FormattedRows, SourceReader
 from harness.data.source.parts import FileHead, Part
 from harness.data.source.validation import validate
 from harness.data.table.identity import text_hash
+from harness.prompts.placeholders import what_stays_in_place
 from harness.types import ROLES, Example, SourceKind
 
 CHUNK_TEXTS = 16_384
@@ -42,6 +43,10 @@ _DTYPES_OF_KIND = {
     "classification": {"label_R": "int32"},
     "corpus": {},
 }
+
+
+# What programs write where a value is missing: `astype(str)` of pandas, Python's str, SQL.
+_MISSING_TEXTS = frozenset(map(text_hash, ("nan", "NaN", "None", "null", "NULL", "<NA>", "undefined")))
 
 
 class BadRowError(ValueError):
@@ -173,6 +178,7 @@ class _Gathered:
         values, texts = self._values, example.texts
         hashes = [text_hash(text) for text in texts]
         facts.rows += 1
+        _note_what_is_no_text(facts, texts, hashes)
         self.texts += texts
         self._prompts.append(example.prompt)
         self._characters += sum(map(len, texts))
@@ -206,9 +212,19 @@ class _Gathered:
         return Piece(pa.record_batch(columns, schema=SCHEMA), arrays, tuple(self._labels), hashed)
 
 
+def _note_what_is_no_text(facts: FileFacts, texts: Sequence[str], hashes: list[int]) -> None:
+    """Note a row that holds nothing but numbers, or what programs write for a missing value."""
+    if all(text.isdecimal() for text in texts):
+        facts.note("rows hold numbers only; if these are ids of texts in other files, join them first")
+    if not _MISSING_TEXTS.isdisjoint(hashes):
+        facts.note("rows have a text such as nan, None or null, which stands for a missing one in many files")
+
+
 def _note(facts: FileFacts, example: Example, hashes: list[int]) -> None:
     """Note the scores and negatives of a row, and texts that it lists twice. All its texts are kept."""
     facts.scored += example.document_scores is not None
+    if example.prompt and (place := what_stays_in_place(example.prompt)):
+        facts.note(f"rows have {place} in their own prompt, where it stands before the query as it is")
     num_positives = example.num_positives
     number = str(len(hashes) - 1 - num_positives)
     facts.negatives[number] = facts.negatives.get(number, 0) + 1

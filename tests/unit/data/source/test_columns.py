@@ -144,6 +144,14 @@ def test_a_name_near_one_that_is_read_stops(tmp_path: Path, kind: Any, row: Any,
     assert facts[0].unused == {column: 1}
 
 
+@pytest.mark.parametrize("name", ["scores", "text", "textt1"])
+def test_a_name_of_another_format_is_not_advised_to_be_mapped(tmp_path: Path, name: str) -> None:
+    """A remedy must work: retrieval has no key columns.score, and a mapping to text2 would be refused again."""
+    row = {"query": "q", "pos": ["a"], "neg": ["b"], "pos_scores": [1.0], "neg_scores": [0.5], name: ["x"]}
+    with pytest.raises(ValueError, match=rf"{name}: got .* in the recipe's task, columns: {{ignore: \[{name}\]}}"):
+        read(write(tmp_path / "a.jsonl", [row]))
+
+
 def test_other_columns_are_listed_as_not_used(tmp_path: Path) -> None:
     rows = [PAIR | {"id": 1, "title": "t"}, PAIR | {"source": "x", "query_id": "5", "negative_ids": [1, 2]}]
     found, facts = read(write(tmp_path / "a.jsonl", rows))

@@ -74,6 +74,14 @@ def test_csv_values_get_their_types_from_the_format(tmp_path: Path) -> None:
     assert str(found[2]).startswith("F:4: positive: got a Python list")
 
 
+def test_a_whole_number_in_csv_is_one_label_and_an_underscore_is_no_number(tmp_path: Path) -> None:
+    """pandas writes 1.0 for 1 in a column with gaps, and Python takes 1_5 for 15."""
+    found, _ = read(write(tmp_path / "a.csv", "text,label\na,1\nb,1.0\nc,-1.0\nd,1.5\ne,v1.0\n"), "classification")
+    assert [example.label for example in found if isinstance(example, Example)] == ["1", "1", "-1", "1.5", "v1.0"]
+    found, _ = read(write(tmp_path / "b.csv", "text1,text2,score\na,b,1_5\n"), "sts")
+    assert found == ["F:2: score: got str '1_5', expected a number"]
+
+
 def test_csv_lines_are_counted_through_blank_lines_and_line_breaks_in_texts(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", '\ufeffquery,positive\r\n"a\r\nb",p\r\n\r\nc\r\nd,q\r\n"e" f,q\r\n')
     rows = list(read_rows(path, "train"))
@@ -120,6 +128,23 @@ def test_a_json_list_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.Monke
 def test_other_json_is_refused(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         list(read_rows(write(tmp_path / "a.json", content), "train"))
+
+
+def test_quotes_that_join_whole_rows_of_a_tsv_file_are_broken(tmp_path: Path) -> None:
+    """Files of plain tab-separated texts know no quotes: one text may begin with one, and a later text end with one."""
+    rows = ['q1\t"he said\tn1', "q2\ta\tn2", "", 'q3\tin a jar"\tn3', 'q4\t"one\ntext"\tn4', "q5\tb\tn5"]
+    path = write(tmp_path / "a.tsv", "\n".join(["query\tpositive\tnegative", *rows]) + "\n")
+    results, _ = read(path)
+    problem = "broken quotes (they join lines 2 to 5, each of which is a whole row)"
+    assert results[0] == f'F:5: row: got {problem}, expected quotes as in "one ""quoted"" text"'
+    assert texts(results[1:]) == [("q4", "one\ntext", "|", "n4"), ("q5", "b", "|", "n5")]
+
+
+def test_a_first_line_in_quotes_with_another_separator_is_not_passed_over(tmp_path: Path) -> None:
+    """Spreadsheets of many countries write semicolons; the second line must not become the names."""
+    path = write(tmp_path / "a.csv", '"query";"positive"\n"q1";"a"\n')
+    with pytest.raises(ValueError, match=r"a\.csv:1: row: got broken quotes .* with a comma between them"):
+        read(path)
 
 
 def test_folders_patterns_and_lists_are_read_by_name(tmp_path: Path) -> None:

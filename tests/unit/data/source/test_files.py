@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.data.source.files import BadRow, read_lines, read_rows
+from harness.data.source.formats import read_formatted_rows
 from tests.peak_memory import traced_peak
 
 ROWS: list[dict[str, Any]] = [{"query": f"frage {i} äöü 中", "positive": [f"p{i}"]} for i in range(2500)]
@@ -237,3 +238,24 @@ def test_a_key_that_an_object_has_twice_is_a_bad_row(tmp_path: Path) -> None:
     assert isinstance(bad, BadRow)
     assert bad.got == "the key 'positive' twice"
     assert good == {"query": "d", "positive": "e"}
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_class_labels_of_inference_have_their_names_and_no_label_is_null(tmp_path: Path, saved: bool) -> None:
+    """In GLUE's RTE 0 is entailment: read as a number, what follows would be trained as what does not."""
+    columns: dict[str, Any] = {"sentence1": ["a", "b", "c"], "sentence2": ["d", "e", "f"], "label": [0, 1, -1]}
+    for names, expected in (
+        (["entailment", "not_entailment"], ["entailment", "not_entailment", None]),
+        (["not_duplicate", "duplicate"], [0, 1, None]),
+    ):
+        text = datasets.Value("string")
+        features = {"sentence1": text, "sentence2": text, "label": datasets.ClassLabel(names=names)}
+        rows = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+        place = tmp_path / names[0]
+        rows.save_to_disk(str(place)) if saved else rows.to_parquet(str(place.with_suffix(".parquet")))
+        path = str(place if saved else place.with_suffix(".parquet"))
+        assert [row["label"] for _, row in read_rows(path, "train") if not isinstance(row, BadRow)] == expected
+    path = path.replace("not_duplicate", "entailment")
+    messages = [row.message("F", line) for line, row in read_formatted_rows(path, "train", "retrieval")]  # type: ignore[union-attr]
+    assert messages[0].startswith("F:1: label: got str 'entailment', expected 1 or 0")
+    assert messages[2].startswith("F:3: label: got null, expected 1 or 0")

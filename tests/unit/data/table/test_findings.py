@@ -35,6 +35,16 @@ def test_unused_negatives_and_columns_are_said_with_the_knob(tmp_path: Path, ope
     assert remarks(_task(negatives=NegativesConfig(per_query=1)), data) == ["task t: columns not used: id"]
 
 
+def test_shards_that_are_missing_and_files_without_rows_are_said(tmp_path: Path, open_data: Open) -> None:
+    """A folder without one is refused; a pattern or a list may mean to leave some out."""
+    write_lines(tmp_path / "x-0-of-3.jsonl", LISTED[1:])
+    write_lines(tmp_path / "x-2-of-3.jsonl", [])
+    assert remarks(_task(), open_data(str(tmp_path / "*.jsonl"))) == [
+        "task t: 2 of 3 shards are there: 'x-1-of-3' is missing",
+        "task t: no rows in x-2-of-3.jsonl",
+    ]
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_texts_that_begin_with_their_prompt_are_said(tmp_path: Path, open_data: Open, own: bool) -> None:
     """A prompt in the data and in the recipe stands before the text twice: no error, and another text."""
@@ -47,6 +57,36 @@ def test_texts_that_begin_with_their_prompt_are_said(tmp_path: Path, open_data: 
         "the data, or set an empty query prompt"
     ]
     assert remarks(_task(prompts={"query": "Other: "}), data) == (remarks(task, data) if own else [])
+
+
+def test_prompts_of_rows_that_look_like_templates_are_counted(tmp_path: Path, open_data: Open) -> None:
+    """FlagEmbedding puts a row's prompt before its query as it is, so it is no error, and hardly meant."""
+    prompts = ("Given {query}", "Find\\nQuery: ", "Find\nQuery: ", None)
+    rows = [{"query": f"q{i}", "pos": ["d"], "prompt": prompt} for i, prompt in enumerate(prompts)]
+    assert remarks(_task(), open_data(write_lines(tmp_path / "a.jsonl", rows))) == [
+        "task t: 1 rows have {query} in their own prompt, where it stands before the query as it is",
+        "task t: 1 rows have \\n in their own prompt, where it stands before the query as it is",
+    ]
+
+
+def test_ids_and_words_for_missing_values_in_place_of_texts_are_counted(tmp_path: Path, open_data: Open) -> None:
+    """They are texts as any other, so they are trained on; nobody brings them on purpose."""
+    pairs = (("121352", "4987159"), ("how many legs has a spider", "8"), ("what is missing", "nan"), ("who", "None"))
+    rows = [{"query": query, "positive": positive} for query, positive in pairs]
+    assert remarks(_task(), open_data(write_lines(tmp_path / "a.jsonl", rows))) == [
+        "task t: 1 rows hold numbers only; if these are ids of texts in other files, join them first",
+        "task t: 2 rows have a text such as nan, None or null, which stands for a missing one in many files",
+    ]
+
+
+def test_labels_that_differ_in_case_or_blanks_are_said(tmp_path: Path, open_data: Open) -> None:
+    """Texts of other labels are negatives: these would push apart what belongs together."""
+    labels = ("Sports", "sports ", "news", "Sports", "sports ", "news")
+    rows = [{"text": f"text {i}", "label": label} for i, label in enumerate(labels)]
+    task = TaskConfig(name="t", kind="classification", path="a.jsonl", quota=1, negatives={"per_query": 1})
+    assert remarks(task, open_data(write_lines(tmp_path / "a.jsonl", rows), "classification")) == [
+        "task t: 1 labels are written in several ways, which are different labels here: 'Sports' and 'sports '"
+    ]
 
 
 def test_unused_scores_are_said_with_the_losses_that_read_them(tmp_path: Path, open_data: Open) -> None:

@@ -16,7 +16,7 @@ from harness.cli.parts.mteb_options import mteb_request
 from harness.evaluation.mteb import available
 from harness.evaluation.mteb.available import require_mteb, unchanged_process
 from harness.evaluation.mteb.outcome import Outcome, TaskScores, average
-from harness.evaluation.mteb.prompts import TaskPrompts, read_prompts
+from harness.evaluation.mteb.prompts import TaskPrompts, check_template, read_prompts
 from harness.evaluation.mteb.published import _DATA_SETS, CONAN_V1, compared_with_conan, missing_data_sets
 from harness.evaluation.mteb.select import Selection, selected_tasks
 from harness.prompts import ModelPrompts, PromptChoice
@@ -124,6 +124,17 @@ def test_a_name_of_prompts_that_means_nothing_is_refused(tmp_path: Path) -> None
     file.write_text("{sentence: 'q: '}")
     with pytest.raises(ValueError, match="got the name sentence, expected query, document, a type of task"):
         read_prompts(file, ["TinySTS"])
+
+
+def test_prompts_and_templates_with_what_would_stand_there_as_it_is_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.yaml"
+    for prompt, message in (("'Instruct: x\\nQuery: '", "got a backslash"), ("'{text}'", "got the place {text}")):
+        file.write_text(f"{{query: {prompt}}}")
+        with pytest.raises(ValueError, match=f"query: {message}"):
+            read_prompts(file, ["TinySTS"])
+    with pytest.raises(ValueError, match="--instruction-template: got a backslash and the letter n"):
+        check_template("Instruct: {instruction}\\nQuery: ")
+    check_template("Instruct: {instruction}\nQuery: ")
 
 
 def scores_of(name: str, kind: str, by_split: dict[str, Any], score: float | None = 0.5) -> TaskScores:
