@@ -37,9 +37,10 @@ Balance = Literal["cbb", "alternate", "homogeneous"]
 
 @dataclass(frozen=True, slots=True)
 class NegativesArm:
-    """mining: the recipe's section. bank: of `BANKS`; None: no hard negatives. reranked: four times, evenly. drawn:
-    others of the bank at every use, whatever they have become: what replacement does without any rule. tokens_of: an
-    arm without hard negatives has as many tokens a step as this arm had in its sweep; None: by the mean lengths.
+    """mining: the recipe's section. bank: of `BANKS`; None: no hard negatives. reranked: at each quarter of the run,
+    three times after the bank's own ranking. drawn: others of the bank at every use, whatever they have become: what
+    replacement does without any rule. tokens_of: an arm without hard negatives has as many tokens a step as this arm
+    had in its sweep; None: by the mean lengths.
 
     baselines: the arms it is compared with. rate_of: the arm whose learning rate it takes, unless every arm is swept.
     """
