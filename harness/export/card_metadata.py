@@ -95,10 +95,13 @@ def _card(name_or_path: str) -> dict[str, Any]:
     """The metadata of a model's README.md, if it lies on this machine."""
     from huggingface_hub import metadata_load, try_to_load_from_cache
 
-    if name_or_path == DEMO_MODEL or not hub_name(name_or_path):
-        readme: Any = Path(resolve_model(name_or_path)) / "README.md"
-    else:
+    readme: Any
+    if name_or_path == DEMO_MODEL:
+        readme = Path(resolve_model(name_or_path)) / "README.md"
+    elif hub_name(name_or_path):
         readme = try_to_load_from_cache(name_or_path, "README.md")
+    else:  # a folder that may have been taken away while its model was trained
+        readme = Path(os.path.expanduser(name_or_path)) / "README.md"
     if not isinstance(readme, str | Path) or not Path(readme).is_file():
         return {}
     try:

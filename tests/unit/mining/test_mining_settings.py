@@ -70,7 +70,7 @@ def config_of(scope: str, rule: str, draw: str = "ranked") -> RunConfig:
 
 
 def test_a_task_that_compares_no_other_documents_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.run.tasks.position_limit", lambda *_: None)
+    monkeypatch.setattr("harness.run.tasks.steady_limit", lambda *_: None)
     with pytest.raises(ValueError, match=r"^tasks.faq.negatives.scope: got own .*set scope: task"):
         check_settings(config_of("own", "relative"))
     check_settings(config_of("task", "relative"))
@@ -79,7 +79,7 @@ def test_a_task_that_compares_no_other_documents_is_refused(monkeypatch: pytest.
 
 def test_no_rule_replaces_negatives_that_are_drawn_anew_at_each_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would compare a negative's similarity with that of another one, and replace what is not in use."""
-    monkeypatch.setattr("harness.run.tasks.position_limit", lambda *_: None)
+    monkeypatch.setattr("harness.run.tasks.steady_limit", lambda *_: None)
     message = r"^tasks.faq.negatives.draw: got random with mining.rule v2, .*set draw: ranked, or mining.rule: none$"
     with pytest.raises(ValueError, match=message):
         check_settings(config_of("task", "v2", "random"))
