@@ -22,12 +22,15 @@ def gradients(encoder, texts, tokens):
 
 
 def test_compiled_layers_give_the_same_gradients_and_are_not_compiled_again_for_another_shape():
-    plain, compiled = tiny_encoder().train(), tiny_encoder().train()
+    """The same but for rounding: the error against float64 is at most four times that of plain layers."""
+    plain, compiled, exact = tiny_encoder().train(), tiny_encoder().train(), tiny_encoder().train().double()
     compile_layers(compiled)
     gradients(compiled, 2, 16)
     counters.clear()
     for texts, tokens in ((3, 8), (8, 40), (5, 24)):
-        torch.testing.assert_close(gradients(compiled, texts, tokens), gradients(plain, texts, tokens))
+        of_exact = gradients(exact, texts, tokens)
+        error, naive_error = ((gradients(e, texts, tokens) - of_exact).abs().max() for e in (compiled, plain))
+        assert error <= 4 * naive_error
     assert not counters["stats"]
 
 
