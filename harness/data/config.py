@@ -11,9 +11,9 @@ from harness.data.source.config import ColumnNames, Paths, check_columns, withou
 from harness.data.teacher.config import TeacherVectorsConfig, check_teacher
 from harness.loss_table import DISTILLATION_LOSSES, LOSSES, LossName, default_loss, losses_of_kind
 from harness.prompts import Prompts
-from harness.prompts.placeholders import check_prompt
+from harness.prompts.of_recipe import check_prompts
 from harness.settings.plain_name import NAME_PATTERN
-from harness.settings.section import Section, as_tuple, is_of_run
+from harness.settings.section import Section, as_tuple
 from harness.types import NegativesScope, Positives, TaskKind
 
 MOST_EXAMPLES = 10_000_000  # of a step: their plan alone takes some GB
@@ -82,8 +82,7 @@ class PromptsConfig(Section):
 
     @model_validator(mode="after")
     def _check_places(self, info: ValidationInfo) -> PromptsConfig:
-        for key in () if is_of_run(info) else type(self).model_fields:
-            check_prompt(getattr(self, key), key)
+        check_prompts(dict(self), info)
         return self
 
     def to_prompts(self) -> Prompts:

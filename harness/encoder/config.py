@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, mo
 
 from harness.encoder.partial.config import FreezeSettings, LoraSettings
 from harness.model_folder.pooling import POOLINGS
-from harness.prompts.placeholders import check_prompt
-from harness.settings.section import Section, as_tuple, is_of_run
+from harness.prompts.of_recipe import check_prompts
+from harness.settings.section import Section, as_tuple
 
 
 def _as_written(modes: tuple[str, ...] | None) -> str | list[str] | None:
@@ -76,8 +76,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _check_prompts(self, info: ValidationInfo) -> ModelConfig:
-        for name, prompt in ({} if is_of_run(info) else self.prompts or {}).items():
-            check_prompt(prompt, f"prompts.{name}")
+        check_prompts({f"prompts.{name}": prompt for name, prompt in (self.prompts or {}).items()}, info)
         return self
 
     @model_validator(mode="after")

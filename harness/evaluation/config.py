@@ -9,8 +9,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, model
 from harness.data.config import PromptsConfig
 from harness.evaluation.mteb.outcome import PREFIX
 from harness.prompts import PromptChoice
-from harness.prompts.placeholders import check_prompt
-from harness.settings.section import Section, is_of_run
+from harness.prompts.of_recipe import check_prompts
+from harness.settings.section import Section
 
 
 class EvaluationDataConfig(Section):
@@ -104,6 +104,5 @@ class EvaluationConfig(Section):
 
     @model_validator(mode="after")
     def _check_places(self, info: ValidationInfo) -> EvaluationConfig:
-        for key in () if is_of_run(info) else ("query_prompt", "document_prompt"):
-            check_prompt(getattr(self, key), key)
+        check_prompts({"query_prompt": self.query_prompt, "document_prompt": self.document_prompt}, info)
         return self

@@ -59,9 +59,9 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     deepspeed_json = _deepspeed_json(loaded)
     evaluation_data, mteb = check_recipe(loaded, comm.world_size()), open_mteb(loaded, with_data=True)
     check_machine(loaded)
-    tokeniser = load_tokeniser(config.model)
-    encoder = _load_encoder(config, zero_stage(deepspeed_json))
-    config = _with_known_steps(config, tasks := open_tasks(loaded, tokeniser), encoder)
+    tokeniser, encoder = load_tokeniser(config.model), _load_encoder(config, zero_stage(deepspeed_json))
+    config = with_known_steps(config, tasks := open_tasks(loaded, tokeniser))
+    _set_soft_mask(encoder, config)
     _check_tasks(loaded, encoder, tokeniser, tasks)
     guide = None if config.guide is None else load_guide(config.guide, tasks)
     engine = ZeroEngine(encoder, config.training, deepspeed_json)
@@ -87,12 +87,10 @@ def build_run(loaded: LoadedRecipe, checkpoint: Checkpoint | None = None) -> Run
     return _with_same_inputs_on_all_ranks(run)
 
 
-def _with_known_steps(config: RunConfig, tasks: Sequence[Task], encoder: Encoder) -> RunConfig:
-    """The recipe with its number of steps. The encoder is told of it, where its soft mask opens over all of them."""
-    config = with_known_steps(config, tasks)
+def _set_soft_mask(encoder: Encoder, config: RunConfig) -> None:
+    """A soft mask opens over all steps of the run by default, which are known once its data has been read."""
     if config.model.attention_mask == "soft":
         encoder.soft_mask = SoftMask(config.model.soft_mask_steps or config.training.num_steps)
-    return config
 
 
 def _check_tasks(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, tasks: Sequence[Task]) -> None:

@@ -32,8 +32,9 @@ def refuse_what_is_passed_over(where: str, entries: Iterable[Path], files: Itera
         ValueError: a link leads nowhere, a file has rows in a form that is not read, or a folder holds such files.
     """
     read = set(files)
-    for entry in sorted(set(entries) - read):
-        got = _what_is_passed_over(entry, read)
+    folders = {parent for file in read for parent in file.parents}
+    for entry in sorted(set(entries) - read - folders):
+        got = _what_is_passed_over(entry)
         if got:
             raise ValueError(
                 f"tasks.path: got {where} with {got}, expected nothing beside the files that are read; take it away, "
@@ -41,21 +42,17 @@ def refuse_what_is_passed_over(where: str, entries: Iterable[Path], files: Itera
             )
 
 
-def _what_is_passed_over(entry: Path, read: set[Path]) -> str:
+def _what_is_passed_over(entry: Path) -> str:
     if entry.name.startswith("."):
         return ""
     if entry.is_symlink() and not entry.exists():
         return f"{entry.name!r}, a link to a file that is not there"
     if entry.is_dir():
         has_rows = is_saved_dataset(entry) or any(suffix_of(file.name) for file in entry.iterdir() if file.is_file())
-        return f"the folder {entry.name!r}, which is not read" if has_rows and not _has_some(entry, read) else ""
+        return f"the folder {entry.name!r}, which is not read" if has_rows else ""
     lower = entry.name.lower()
     is_data = lower.endswith(_OTHER_DATA) or (lower.endswith(FILE_SUFFIXES) and not suffix_of(entry.name))
     return f"{entry.name!r}, a file that is not read" if is_data else ""
-
-
-def _has_some(folder: Path, read: set[Path]) -> bool:
-    return any(folder in file.parents for file in read)
 
 
 def refuse_repeated(files: Sequence[str]) -> None:
