@@ -49,7 +49,10 @@ def _task(task: Any, cache: Path) -> Any:
             found[key] = str(write_rows(value, name if key == "path" else f"{name}-corpus", cache, place))
         elif value is not None and not _is_place(value):
             raise ValueError(f"{place}: got {_shown(value)}, expected a path or paths, {_ROWS}")
-    return {**task, **found}
+    rest = dict(task)
+    if is_split(task.get("path")) and not _is_place(task.get("corpus")):
+        rest.pop("split", None)  # has chosen the rows that are in the file now
+    return {**rest, **found}
 
 
 def _evaluation(section: Any, cache: Path) -> Any:

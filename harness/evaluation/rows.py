@@ -94,9 +94,17 @@ def first_row(file: Path) -> Row:
 
 
 def file_called(folder: Path, stem: str) -> Path | None:
-    """The folder's file with this name and any suffix that can be read; None if there is none."""
-    places = (folder / f"{stem}{suffix}" for suffix in FILE_SUFFIXES)
-    return next((place for place in places if place.is_file()), None)
+    """The folder's file with this name and any suffix that can be read; None if there is none.
+
+    Raises:
+        ValueError: there are several.
+    """
+    found = [place for suffix in FILE_SUFFIXES if (place := folder / f"{stem}{suffix}").is_file()]
+    if len(found) > 1:
+        raise ValueError(
+            f"{folder}: got {found[0].name} and {found[1].name}, expected one file called {stem}; remove the other"
+        )
+    return found[0] if found else None
 
 
 def text_field(file: Path, line: int, row: Row, field: str, may_be_empty: bool = False) -> str:

@@ -22,6 +22,8 @@ _FIRST_POSITION_AFTER_PADDING = (
     "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 )  # fmt: skip
 
+# Types whose padding index is written in their class: `pad_token_id` of config.json does not move their positions.
+_FIXED_PADDING = {"mpnet": 1}
 _OTHER_NAMES = {"mpt": "max_seq_len"}  # of the key `max_position_embeddings`, by type
 UNSTATED_LENGTH = 512  # tokens
 KEY_OF_GEMMA = "use_bidirectional_attention"
@@ -113,8 +115,9 @@ def positions_of_tokens(config: object) -> int | None:
     positions = getattr(config, name, None)
     if not isinstance(positions, int) or positions < 1:
         return None
-    if getattr(config, "model_type", None) in _FIRST_POSITION_AFTER_PADDING:
-        return positions - 1 - (getattr(config, "pad_token_id", None) or 0)
+    model_type = getattr(config, "model_type", None)
+    if model_type in _FIRST_POSITION_AFTER_PADDING:
+        return positions - 1 - _FIXED_PADDING.get(model_type, getattr(config, "pad_token_id", None) or 0)
     return positions
 
 

@@ -42,6 +42,7 @@ from harness.data.source.files import BadRow, Row, TextRow, read_file
 from harness.data.source.parts import FileHead, Part
 from harness.data.source.shards import source_files
 from harness.data.source.validation import validate
+from harness.data.source.whole import refuse_other_class_labels
 from harness.types import Example, SourceKind
 
 __all__ = ["FORMATS", "FormattedRow", "RowFormat", "SourceReader", "detect_format", "read_formatted_rows"]
@@ -94,6 +95,7 @@ class SourceReader:
 
     def __init__(self, path: str | tuple[str, ...], split: str, kind: SourceKind, settings: ReadSettings) -> None:
         self.files = source_files(path, split)
+        refuse_other_class_labels(self.files)
         self._split, self._kind, self._settings = split, kind, settings
         self._documents: CorpusTexts | None = None
         self.seen: set[str] = set()  # columns of the files
@@ -212,9 +214,8 @@ class SourceReader:
                         raise ValueError(self._not_there(name, f"{state.path}:{line}", set(original)))
                 return with_header_hint(detected, row)
             state.row_format = detected
-        required = state.row_format.required
-        is_complete = all(name in names for name in required)
-        with_missing = {**{name: name for name in required}, **names}
+        is_complete = all(name in names for name in state.row_format.required)
+        with_missing = {**{name: name for name in state.row_format.required}, **names}
         extra = [name for name in self._extra_negatives if name in row]
         layout = layout_of(with_missing, extra, state.row_format, self._known)
         is_flag_embedding = state.row_format == LISTS and any(name in names for name in FLAG_EMBEDDING_SETTINGS)

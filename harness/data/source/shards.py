@@ -57,6 +57,30 @@ def _files_of(path: str, split: str) -> list[str]:
     return [path]
 
 
+def refuse_unused_split(path: str | Sequence[str], split: str) -> None:
+    """Check that a split that a recipe names chooses something: a file and a pattern are read whole.
+
+    Raises:
+        ValueError: it chooses nothing in a file, a pattern, or a folder whose files are not named after splits.
+    """
+    if split == "train":  # the default
+        return
+    for one in [path] if isinstance(path, str) else path:
+        place = Path(one)
+        is_read_whole = place.is_file() or is_pattern(one) or (place.is_dir() and not _has_splits(place))
+        if is_read_whole and _split_of(place.name) != _SPLIT_OF_WORD.get(split, split):
+            raise ValueError(
+                f"tasks.split: got {split!r} for {one!r}, which is read whole, expected it with a hub name, a folder "
+                "saved by datasets, or one of files named after splits (train.jsonl, test.jsonl); remove the key"
+            )
+
+
+def _has_splits(folder: Path) -> bool:
+    return is_saved_dataset(folder) or any(
+        _split_of(entry.name) for entry in folder.iterdir() if suffix_of(entry.name) and entry.is_file()
+    )
+
+
 def is_pattern(path: str) -> bool:
     """Whether a path is a pattern of file names, and not itself the name of a file or folder."""
     return _PATTERN.search(path) is not None and not Path(path).exists()

@@ -11,7 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.data.source.containers.arrow_files import class_labels
 from harness.data.source.containers.table import FILE_SUFFIXES, is_saved_dataset, suffix_of
+from harness.settings.in_short import in_short
 
 _SHARD = re.compile(r"(?P<before>.*?)(?P<number>\d+)-of-(?P<total>\d+)(?P<after>.*)")
 # Rows in forms that are not read, and ends of names of files that are packed otherwise or not whole yet. Other files
@@ -86,3 +91,26 @@ def missing_shards(files: Iterable[str]) -> list[str]:
             name = f"{before}{missing:0{len(total)}d}-of-{total}"
             lines.append(f"{len(found):,} of {int(total):,} shards are there: {name!r} is missing")
     return lines
+
+
+def refuse_other_class_labels(files: Iterable[str]) -> None:
+    """Check that the parquet files of a source mean the same by the numbers of their class labels (`datasets`).
+
+    Raises:
+        ValueError: two files name the numbers of a column otherwise: equal numbers would be other labels.
+    """
+    first: dict[str, tuple[str, list[str]]] = {}
+    for file in files:
+        if suffix_of(file) != ".parquet" or not os.path.isfile(file):
+            continue
+        try:
+            found = class_labels(pq.read_schema(file))
+        except (pa.ArrowException, OSError):  # reading its rows will say why
+            continue
+        for column, names in found.items():
+            other, before = first.setdefault(column, (file, names))
+            if names != before:
+                raise ValueError(
+                    f"{file}: {column}: got class labels {in_short(names)}, expected those of {other}, "
+                    f"{in_short(before)}: equal numbers would stand for other labels; write the names into both files"
+                )

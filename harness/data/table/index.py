@@ -21,6 +21,7 @@ from harness.data.data_config import DataConfig
 from harness.data.ragged import expand_ranges
 from harness.data.source.facts import FileFacts, ReadSettings
 from harness.data.source.locate import cache_root
+from harness.data.source.shards import refuse_unused_split
 from harness.data.table.build_once import build_once, check_built, damaged
 from harness.data.table.identity import TextKeys
 from harness.data.table.npy import open_array
@@ -136,6 +137,7 @@ def open_task(
     corpus: str | None = None,
 ) -> TaskData:
     """Open the task's data at `path`; see `open_table`. corpus: where the task's `corpus` lies."""
+    refuse_unused_split(path, task.split)
     lengths = query_max_length, document_max_length
     settings = ReadSettings(task.columns, task.config_name, corpus or task.corpus)
     table = TableConfig(task.name, task.kind, task.split, task.prompts.to_prompts(), lengths, settings)

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from threading import Lock
 from typing import Any, cast
 
@@ -63,6 +64,10 @@ class Tokeniser:
         self._encoding = copy.deepcopy(self.tokenizer)
         self._lock = Lock()
         self._words = self._word_encoder()
+        # Merges are in no vocabulary: PhoBERT's bpe.codes joins pieces that are all there, in its own order.
+        names = () if self.tokenizer.is_fast else self.tokenizer.vocab_files_names.values()
+        files = (Path(path) / name for name in names)
+        self._file_hashes = {file.name: _hash_of(file) for file in files if file.is_file()}
         self._pools_prompt = layout.include_prompt
         self._special_ids = frozenset(self.tokenizer.all_special_ids)
         self._position_limit = _position_limit(name_or_path, trust_remote_code)
@@ -92,6 +97,7 @@ class Tokeniser:
             found["split_special_tokens"] = True
         if not tokenizer.is_fast:  # its settings (do_lower_case) stand nowhere else
             found |= {name: value for name, value in tokenizer.init_kwargs.items() if isinstance(value, bool | int)}
+            found |= self._file_hashes
         return json.dumps(found, sort_keys=True) if found else ""
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
@@ -242,3 +248,7 @@ def _position_limit(name_or_path: str, trust_remote_code: bool) -> int | None:
         return steady_limit(name_or_path, trust_remote_code)
     except ValueError:  # the folder holds a tokenizer but no model
         return None
+
+
+def _hash_of(file: Path) -> str:
+    return xxhash.xxh3_128_hexdigest(file.read_bytes())

@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from harness import comm
 from harness.data.source.facts import FileFacts
+from harness.data.source.whole import refuse_other_class_labels
 from harness.evaluation.counts import Counts, only_nonzero, unused_columns
 from harness.evaluation.kinds.kind import Embeddings, Kind
 from harness.evaluation.rows import file_called, labelled_texts
@@ -45,6 +46,7 @@ class Classification(Kind[ClassificationData]):
         return (train, test) if train and test else None
 
     def load(self, train: Path, test: Path, cache: str | None = None) -> ClassificationData:
+        refuse_other_class_labels((str(train), str(test)))
         train_texts, train_labels = labelled_texts(train, facts := FileFacts())
         test_texts, test_labels = labelled_texts(test, facts)
         if len(set(train_labels)) < 2:

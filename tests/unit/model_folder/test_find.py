@@ -111,6 +111,12 @@ def test_positions_that_padding_takes_are_no_texts(kind, limit):
     assert positions_of_tokens(settings) == limit
 
 
+def test_the_padding_of_mpnet_is_in_its_class_whatever_config_json_says():
+    """Else a text of full length would ask for a position that is not there."""
+    settings = SimpleNamespace(model_type="mpnet", max_position_embeddings=514, pad_token_id=0)
+    assert positions_of_tokens(settings) == 512
+
+
 def test_the_demo_weights_are_the_published_ones_and_load():
     folder = resolve_model("demo-minilm")
     assert SentenceTransformer(folder, device="cpu").encode("a").shape == (384,)

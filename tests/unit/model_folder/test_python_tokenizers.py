@@ -60,6 +60,18 @@ def test_a_tokenizer_in_python_gives_the_same_tokens_before_and_after_an_export(
     assert Tokeniser(str(tmp_path / "out")).encode(TEXTS, 24) == ids
 
 
+def test_other_merges_are_another_tokenizer_although_the_vocabulary_is_the_same(tmp_path):
+    """Else tokens of the old merges would be taken from the cache."""
+    folder = tweets(tmp_path)
+    before = Tokeniser(str(folder))
+    assert Tokeniser(str(folder)).fingerprint == before.fingerprint
+    (folder / "bpe.codes").write_text("h e</w> 9\nt h 8\n")
+    after = Tokeniser(str(folder))
+    assert after.tokenizer.get_vocab() == before.tokenizer.get_vocab()
+    assert after.encode(TEXTS, 24) != before.encode(TEXTS, 24)
+    assert after.fingerprint != before.fingerprint
+
+
 def test_every_file_of_every_tokenizer_is_fetched_from_a_hub(monkeypatch, hub_answers):
     """PhoBERT's merges, bpe.codes, were not, and its folder was said to have no tokenizer."""
     patterns = []

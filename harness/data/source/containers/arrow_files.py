@@ -123,12 +123,12 @@ def arrow_rows(table: pa.Table | pa.RecordBatch, first: int) -> Rows:
         rows: Iterable[Row | BadRow] = table.to_pylist()
     except UnicodeDecodeError:
         rows = (_arrow_row(table, i) for i in range(table.num_rows))
-    if classes := _class_labels(table.schema):
+    if classes := class_labels(table.schema):
         rows = [row if isinstance(row, BadRow) else row | _labels(row, classes) for row in rows]
     return zip(range(first, first + table.num_rows), rows, strict=True)
 
 
-def _class_labels(schema: pa.Schema) -> dict[str, list[str]]:
+def class_labels(schema: pa.Schema) -> dict[str, list[str]]:
     """The columns that `datasets` calls class labels, and the names of their numbers; what it notes beside a table."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]

@@ -22,7 +22,9 @@ def write(path: Path, content: Any) -> str:
     return str(path)
 
 
-def read(path: str, kind: Any = "retrieval", **settings: Any) -> tuple[list[Example | str], list[FileFacts]]:
+def read(
+    path: str | tuple[str, ...], kind: Any = "retrieval", **settings: Any
+) -> tuple[list[Example | str], list[FileFacts]]:
     """(the examples, and a line for each bad row, the facts of each file)."""
     reader = SourceReader(path, settings.pop("split", "train"), kind, ReadSettings(**settings))
     results: list[Example | str] = []

@@ -9,9 +9,9 @@ from pathlib import Path
 import datasets
 import pytest
 
-from harness.data.source.shards import source_files
+from harness.data.source.shards import refuse_unused_split, source_files
 from harness.data.source.whole import missing_shards
-from tests.unit.data.source.rows_of import write
+from tests.unit.data.source.rows_of import read, write
 
 ROWS = [{"query": "q", "positive": "p"}]
 
@@ -110,3 +110,34 @@ def test_a_saved_dataset_of_another_split_than_is_asked_for_is_refused(tmp_path:
     datasets.Dataset.from_list(ROWS, split="train").save_to_disk(str(tmp_path / "saved"))
     with pytest.raises(ValueError, match=r"tasks\.split: got 'test', expected 'train', which is all of"):
         read_rows(str(tmp_path / "saved"), "test")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "folder/rows.jsonl", "folder/*.jsonl"])
+def test_a_split_that_chooses_nothing_is_refused(tmp_path: Path, name: str) -> None:
+    """A user who writes `split: test` beside one file believes that the rows of a split are read."""
+    write(tmp_path / name.replace("*", "rows"), ROWS)
+    path = str(tmp_path / name)
+    for read_whole in (path, str(tmp_path / "folder")) if name == "folder/rows.jsonl" else (path,):
+        refuse_unused_split(read_whole, "train")
+        with pytest.raises(ValueError, match=r"tasks\.split: got 'test' for .*, which is read whole"):
+            refuse_unused_split([read_whole], "test")
+
+
+def test_a_split_beside_what_has_splits_is_taken(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write(tmp_path / "by_name" / f"{split}.jsonl", ROWS)
+    datasets.DatasetDict({"test": datasets.Dataset.from_list(ROWS)}).save_to_disk(str(tmp_path / "saved"))
+    for path in (tmp_path / "by_name", tmp_path / "by_name/test.jsonl", tmp_path / "saved", "owner/name"):
+        refuse_unused_split(str(path), "test")
+
+
+def test_files_that_number_their_classes_otherwise_are_refused(tmp_path: Path) -> None:
+    """In one file 1 is "good", in the other "bad": a model would be trained on both as one label."""
+    for name, names in (("a", ["bad", "good"]), ("b", ["good", "bad"]), ("c", ["bad", "good"])):
+        features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+        rows = {"text": ["x", "y"], "label": [0, 1]}
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / f"{name}.parquet")
+    a, b, c = (str(tmp_path / f"{name}.parquet") for name in "abc")
+    assert len(read((a, c), "classification")[0]) == 4
+    with pytest.raises(ValueError, match=r"b\.parquet: label: got class labels .* expected those of .*a\.parquet"):
+        read((a, b), "classification")
