@@ -238,7 +238,7 @@ def _print_summary(bank: Path, facts: BankFacts, data: TaskData, documents: Task
     offset = 10 if np.median(count_R) >= 14 and not (is_rescored and is_limited) else 0
     lines = [
         f"{data.num_rows:,} queries, {int(np.median(count_R))} candidates each (median; at least "
-        f"{int(count_R.min())}), from {table.path}; {_filters_and_search(facts)}",
+        f"{int(count_R.min())}), from {table.path}; {filters_and_search(facts)}",
         f"bank: {bank}; in a recipe: negatives: {{per_query: 4, bank: {bank}, offset: {offset}}}",
     ]
     if is_rescored:
@@ -256,8 +256,10 @@ def _print_summary(bank: Path, facts: BankFacts, data: TaskData, documents: Task
     Console().print("\n".join(lines), soft_wrap=True, highlight=False)
 
 
-def _filters_and_search(facts: BankFacts) -> str:
+def filters_and_search(facts: BankFacts) -> str:
     """The filters and the search of a bank in words."""
     limits = [f"--{name} {value:g}" for name, value in facts.filters.items() if value is not None]
     search = "exact search" if facts.search["index"] == "exact" else "{index} search, recall {recall:.3f}"
-    return f"{', '.join(limits) or 'no filter'}; {search.format(**facts.search)}"
+    is_judged = "cross_encoder" in facts.search  # whose scores mean something else, so that 0.95 is no advice
+    advice = "" if is_judged else " (--relative 0.95 leaves out likely positives, which helped in docs/negatives.md)"
+    return f"{', '.join(limits) or 'no filter' + advice}; {search.format(**facts.search)}"
