@@ -152,7 +152,7 @@ SIZES = {
     "small": Size(
         DataSize(1200, None, 400, 800, 1500, 4000, 8),
         100, 64, "bf16", 24, 4, (1e-4, 2e-4, 5e-4, 1e-3), ("in_batch", "static"), 640, 260, 320, 20,
-        MixtureSize(16, 120, 3, (2e-4, 5e-4, 1e-3)),
+        MixtureSize(16, 120, 3, (1e-4, 2e-4, 5e-4, 1e-3)),
     ),
     "gpu": Size(
         DataSize(None, None, None, None, None, None, 8),
