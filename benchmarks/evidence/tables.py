@@ -167,13 +167,19 @@ def sweep_section(results: Results, size: Size) -> Section:
     """The mean development score of every swept arm and rate, at seed 0."""
     arms = [arm for part in PARTS for arm in dict.fromkeys(rate_source(arm, size) for arm in arms_of(part))]
     rates = sorted({rate for arm in arms for rate in rates_of(arm, size)})
-    rows = []
+    rows, at_an_end = [], []
     for arm in arms:
         found = {rate: results.trained(Run(arm, rate, 0)) for rate in rates_of(arm, size)}
         best = finished_rate(results, arm, size)
         cells = [_sweep_cell(found.get(rate), rate == best) for rate in rates]
         rows += [[arm, *cells]] if any(cells) else []
-    note = "mean score on the dev sets after the last step, seed 0; * chosen. Arms not listed take the rate of static."
+        at_an_end += [arm] if best in (min(rates_of(arm, size)), max(rates_of(arm, size))) else []
+    note = (
+        "mean score on the dev sets after the last step, seed 0; * chosen. Arms not listed take the rate of static if "
+        "they have hard negatives, else that of in_batch."
+    )
+    if at_an_end:
+        note += f" At an end of the sweep, beyond which a better rate may lie: {', '.join(at_an_end)}."
     return "Learning rates", note, ["arm", *(f"{rate:g}" for rate in rates)], rows
 
 

@@ -220,6 +220,14 @@ def test_a_picture_shows_no_two_arms_in_one_colour_and_no_arm_is_left_out(monkey
         assert len(set(colours)) == len(panel.lines)
 
 
+def test_an_arm_that_chooses_an_end_of_its_sweep_is_named(experiment: Path) -> None:
+    """It may lose by its rate. cbb chooses the highest one, in_batch and static one in the middle."""
+    assert "At an end of the sweep" not in write_tables(experiment, FACTS, SIZE, SETS)
+    for rate in SIZE.mixture.rates:
+        write_run(experiment, Run("cbb", rate, 0), 0.5 + rate, None)
+    assert "beyond which a better rate may lie: cbb." in write_tables(experiment, FACTS, SIZE, SETS)
+
+
 def test_an_arm_whose_rates_are_not_all_tried_has_no_score_yet(experiment: Path) -> None:
     (experiment / "trained" / "static-0.001-0.json").unlink()
     shown = write_tables(experiment, FACTS, SIZE, SETS)
