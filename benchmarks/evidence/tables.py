@@ -58,7 +58,11 @@ def part_result(results: Results, part: Part, size: Size, sets: list[str]) -> Pa
 
 
 def differences_of(part: Part, tested: Mapping[str, Mapping[int, RunScores]], sets: Sequence[str]) -> Differences:
-    """The differences of all arms to their baselines, on every set and on the mean of all."""
+    """The differences of all arms to their baselines, on every set and on the mean of all.
+
+    Corrected for the differences that are planned, so that no verdict depends on when one looks: those on the main set
+    and on the mean for these two of all arms, those on another set for all sets of all arms.
+    """
     arms: Mapping[str, NegativesArm | MixtureArm] = NEGATIVES if part == "negatives" else MIXTURE
     pairs = [
         (arm, baseline)
@@ -67,13 +71,23 @@ def differences_of(part: Part, tested: Mapping[str, Mapping[int, RunScores]], se
         if tested[arm].keys() & tested.get(baseline, {}).keys()
     ]
     names_of_label = {name: [name] for name in sets} | {MEAN: list(sets)}
+    planned = num_planned(part)
+    judged_of_label = {
+        label: planned * (2 if label in (sets[0], MEAN) else len(names_of_label)) for label in names_of_label
+    }
     return {
         (arm, baseline): {
-            label: difference(tested[arm], tested[baseline], names, len(pairs))
+            label: difference(tested[arm], tested[baseline], names, judged_of_label[label])
             for label, names in names_of_label.items()
         }
         for arm, baseline in pairs
     }
+
+
+def num_planned(part: Part) -> int:
+    """Number of pairs (arm, baseline) of a part, finished or not."""
+    arms: Mapping[str, NegativesArm | MixtureArm] = NEGATIVES if part == "negatives" else MIXTURE
+    return sum(len(arms[arm].baselines) for arm in arms_of(part))
 
 
 def finished_rate(results: Results, arm: str, size: Size) -> float | None:
@@ -153,13 +167,19 @@ def sweep_section(results: Results, size: Size) -> Section:
     """The mean development score of every swept arm and rate, at seed 0."""
     arms = [arm for part in PARTS for arm in dict.fromkeys(rate_source(arm, size) for arm in arms_of(part))]
     rates = sorted({rate for arm in arms for rate in rates_of(arm, size)})
-    rows = []
+    rows, at_an_end = [], []
     for arm in arms:
         found = {rate: results.trained(Run(arm, rate, 0)) for rate in rates_of(arm, size)}
         best = finished_rate(results, arm, size)
         cells = [_sweep_cell(found.get(rate), rate == best) for rate in rates]
         rows += [[arm, *cells]] if any(cells) else []
-    note = "mean score on the dev sets after the last step, seed 0; * chosen. Arms not listed take the rate of static."
+        at_an_end += [arm] if best in (min(rates_of(arm, size)), max(rates_of(arm, size))) else []
+    note = (
+        "mean score on the dev sets after the last step, seed 0; * chosen. Arms not listed take the rate of static if "
+        "they have hard negatives, else that of in_batch."
+    )
+    if at_an_end:
+        note += f" At an end of the sweep, beyond which a better rate may lie: {', '.join(at_an_end)}."
     return "Learning rates", note, ["arm", *(f"{rate:g}" for rate in rates)], rows
 
 
@@ -202,8 +222,8 @@ def differences_section(part: PartResult) -> list[Section]:
         head += [name, "by seed", f"{LEVEL:.0%} interval", "verdict"]
     note = (
         "paired by seed, mean ± standard deviation; the interval is a bootstrap over seeds and test queries. "
-        f"significant: also at the level corrected for all {len(differences)} differences; alone only: at "
-        f"{LEVEL:.0%} without that."
+        f"significant: also at the level corrected for the {num_planned(part.part)} planned differences, on both "
+        f"(Bonferroni); alone only: at {LEVEL:.0%} without that; no interval: only the set's score is known."
     )
     others = [
         [f"{arm} − {baseline}", *(f"{of_set[name].mean:+.4f} {_interval(of_set[name])}" for name in part.sets)]

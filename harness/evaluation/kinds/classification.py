@@ -98,13 +98,20 @@ def classification_scores(
 
     Only the rows of `train_ND` that `training_samples(train_labels)` contains are used.
     """
-    accuracies, f1_scores = [], []
+    predicted = predicted_labels(train_ND, train_labels, test_ND)
+    return {
+        "accuracy": float(np.mean([accuracy_score(test_labels, found) for found in predicted])),
+        "f1": float(np.mean([f1_score(test_labels, found, average="macro") for found in predicted])),
+    }
+
+
+def predicted_labels(train_ND: np.ndarray, train_labels: Sequence[str], test_ND: np.ndarray) -> list[np.ndarray]:
+    """The labels that logistic regression gives the test texts, of each experiment of `training_samples`."""
+    predicted = []
     for rows in training_samples(train_labels):
         classifier = LogisticRegression(max_iter=_MAX_ITERATIONS, random_state=_SEED)
         with warnings.catch_warnings():  # training stops after 100 iterations, as in mteb, often before convergence
             warnings.simplefilter("ignore", ConvergenceWarning)
             classifier.fit(train_ND[rows], [train_labels[row] for row in rows])
-        predicted = classifier.predict(test_ND)
-        accuracies.append(accuracy_score(test_labels, predicted))
-        f1_scores.append(f1_score(test_labels, predicted, average="macro"))
-    return {"accuracy": float(np.mean(accuracies)), "f1": float(np.mean(f1_scores))}
+        predicted.append(classifier.predict(test_ND))
+    return predicted

@@ -12,10 +12,11 @@ import yaml
 
 from benchmarks.evidence import figures
 from benchmarks.evidence.arms import CURVE, MIXTURE, NEGATIVES, SIZES, Part
+from benchmarks.evidence.plan import PARTS
 from benchmarks.evidence.recipes import Place, Run, recipe
 from benchmarks.evidence.results import Trained
-from benchmarks.evidence.statistics import MEAN, Difference, Scores, difference
-from benchmarks.evidence.tables import differences_of, write_tables
+from benchmarks.evidence.statistics import LEVEL, MEAN, RESAMPLES, Difference, Scores, difference
+from benchmarks.evidence.tables import differences_of, num_planned, write_tables
 from harness.report.figures.drawing import Panel, look_of
 from tests.tiny import write_jsonl
 
@@ -102,6 +103,36 @@ def test_more_comparisons_widen_the_corrected_interval_only() -> None:
     assert many.corrected_low < few.corrected_low
 
 
+def test_seeds_of_one_sign_are_no_evidence_where_only_the_score_of_a_set_is_known() -> None:
+    """Drawn from three seeds alone, the smallest mean is that of the smallest seed in 1 of 27 draws: every corrected
+    interval would be (smallest, largest), and a quarter of all differences of nothing would be called significant."""
+    base = {seed: {"a": Scores(0.5, np.array([0.5])), "b": scores(0, seed)["docstrings_test"]} for seed in (0, 1, 2)}
+    arm = {
+        seed: {"a": Scores(0.5 + gain, np.array([0.5 + gain])), "b": base[seed]["b"]}
+        for seed, gain in enumerate((0.001, 0.01, 0.02))
+    }
+    for names in (["a"], ["a", "b"]):
+        found = difference(arm, base, names, 30)
+        assert (found.verdict, found.low, found.corrected_high) == ("no interval", None, None)
+        assert found.by_seed == pytest.approx([gain / len(names) for gain in (0.001, 0.01, 0.02)])
+        assert found.spread is not None
+
+
+def test_verdicts_are_corrected_for_every_planned_difference_on_both_shown_sets_from_the_first_look_on() -> None:
+    tested = {"in_batch": runs(0.0), "static": runs(0.03)}
+    sets = SETS["negatives"]
+    found = differences_of("negatives", tested, sets)["static", "in_batch"]
+    assert num_planned("negatives") == sum(len(arm.baselines) for arm in NEGATIVES.values()) > 40
+    for label, names, judged in ((sets[0], sets[:1], 2), (MEAN, sets, 2), (sets[1], sets[1:], 3)):
+        expected = difference(runs(0.03), runs(0.0), names, judged * num_planned("negatives"))
+        assert found[label] == expected
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_several_resamples_lie_outside_a_corrected_interval(part: Part) -> None:
+    assert RESAMPLES * (1 - LEVEL) / 2 / (2 * num_planned(part)) > 5
+
+
 def test_every_arm_is_compared_with_its_baselines_that_share_a_seed() -> None:
     tested = {"in_batch": runs(0.0), "static": runs(0.01, (0,)), "v2": runs(0.02, (1, 2))}
     assert list(differences_of("negatives", tested, SETS["negatives"])) == [("static", "in_batch"), ("v2", "in_batch")]
@@ -163,6 +194,7 @@ def test_what_is_finished_is_written_as_table_json_and_figures(experiment: Path)
     assert "| one seed |" in next(line for line in shown.splitlines() if line.startswith("| v2 − static"))
     assert "Held-out scores, mixture" not in shown  # nothing of it is finished
     assert "nan" not in shown
+    assert f"corrected for the {num_planned('negatives')} planned differences, on both" in shown
     cost = next(line for line in shown.splitlines() if line.startswith("| v2, 1 seed") and "0.500" in line)
     assert cost == "| v2, 1 seed | 0.0005 | 4 | 100 | 10 | 8 | 12 | 0 | 0.500 | 0.400 |"
     for name in ("curve", "unfiltered", "negatives"):
@@ -186,6 +218,14 @@ def test_a_picture_shows_no_two_arms_in_one_colour_and_no_arm_is_left_out(monkey
     for panel in drawn:
         colours = [look_of(line.position)["color"] for line in panel.lines if line.position is not None]
         assert len(set(colours)) == len(panel.lines)
+
+
+def test_an_arm_that_chooses_an_end_of_its_sweep_is_named(experiment: Path) -> None:
+    """It may lose by its rate. cbb chooses the highest one, in_batch and static one in the middle."""
+    assert "At an end of the sweep" not in write_tables(experiment, FACTS, SIZE, SETS)
+    for rate in SIZE.mixture.rates:
+        write_run(experiment, Run("cbb", rate, 0), 0.5 + rate, None)
+    assert "beyond which a better rate may lie: cbb." in write_tables(experiment, FACTS, SIZE, SETS)
 
 
 def test_an_arm_whose_rates_are_not_all_tried_has_no_score_yet(experiment: Path) -> None:

@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from transformers import AutoModel
 
 from benchmarks.evidence import benchmark, score
@@ -82,6 +84,36 @@ def test_the_scores_of_each_query_have_the_harness_s_score_as_their_mean(experim
     assert len(found["values"]) == 6
     assert found["score"] == pytest.approx(evaluate(encode, [folder])["docstrings_test"]["ndcg_at_10"], abs=1e-12)
     assert 0 < found["score"] < 1
+
+
+def test_texts_and_pairs_have_values_of_their_own_with_the_harness_s_score_as_their_mean(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    """Without them a bootstrap would draw three seeds alone."""
+    for part, first in (("train", 0), ("test", 30)):
+        rows = [{"text": text(first + i), "label": f"label{i % 2}"} for i in range(20)]
+        write_rows(tmp_path / "intents" / f"{part}.jsonl", rows)
+    write_rows(
+        tmp_path / "pairs.jsonl", [{"text1": text(i), "text2": text(i + i % 3), "score": i % 3} for i in range(9)]
+    )
+    encode = open_model(experiment.place.start, 16, None, "fp32").encode
+    for path, metric, count in ((tmp_path / "intents", "accuracy", 20), (tmp_path / "pairs.jsonl", "spearman", 9)):
+        found = score.scores_of(encode, load([str(path)]))
+        (expected,) = evaluate(encode, [str(path)]).values()
+        assert (found["metric"], len(found["values"])) == (metric, count)
+        assert found["score"] == pytest.approx(expected[metric], abs=1e-12)
+        assert len(set(found["values"])) > 1
+
+
+def test_drawing_pseudo_values_gives_the_spread_that_drawing_pairs_gives_the_correlation() -> None:
+    rng = np.random.default_rng(0)
+    first_S = rng.normal(size=150)
+    second_S = np.round(2 * (0.8 * first_S + 0.6 * rng.normal(size=150)))  # with ties, as graded pairs have
+    value_S = score.pseudo_values(first_S, second_S)
+    assert value_S.mean() == pytest.approx(spearmanr(first_S, second_S).statistic, abs=1e-12)
+    drawn = rng.integers(0, 150, (400, 150))
+    spread = np.std([spearmanr(first_S[pairs], second_S[pairs]).statistic for pairs in drawn])
+    assert np.std(value_S[drawn].mean(axis=1)) == pytest.approx(spread, rel=0.15)
 
 
 def test_a_run_that_sigterm_stops_goes_on_from_there_and_is_recorded_once(
