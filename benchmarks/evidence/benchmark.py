@@ -76,7 +76,7 @@ def train(options: Namespace, out: Path) -> None:
     for reason in filter(None, map(reason_to_skip, ARMS)):
         print(reason, flush=True)
     place, facts = prepare(options.data_root.resolve(), out, options.model, options.size)
-    experiment = Experiment(size, place, facts["in_batch_quota"], num_runs(size, options.seeds, parts))
+    experiment = Experiment(size, place, facts["in_batch_quota"], num_runs(size, options.seeds, parts), parts)
     for stage in stages(size, options.seeds, parts, wanted, experiment.dev_score):
         experiment.run(stage, options.jobs)
 
@@ -117,12 +117,13 @@ def prepare(root: Path, out: Path, model: str, size_name: str) -> tuple[Place, d
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """Trains and tests runs. num_runs: of the whole experiment, for the estimate of the hours left."""
+    """Trains and tests runs. num_runs: of these parts of the experiment, for the estimate of the hours left."""
 
     size: Size
     place: Place
     in_batch_quota: int
     num_runs: int
+    parts: tuple[Part, ...] = PARTS
 
     @property
     def results(self) -> Results:
@@ -179,7 +180,7 @@ class Experiment:
         if planned.tested:
             self.score(str(folder), run.name, (run.part,))
             shutil.rmtree(folder / "model")
-        print(f"{run.name}: {time.monotonic() - started:.0f} s; {self._progress()}", flush=True)
+        print(f"{run.name}: {time.monotonic() - started:.0f} s; {self.progress()}", flush=True)
 
     def score(self, model: str, name: str, parts: Sequence[Part]) -> None:
         """Score a model on the test sets of parts and write scores/NAME.json. Does nothing if the file exists."""
@@ -188,9 +189,9 @@ class Experiment:
             paths = [path for part in parts for path in self.place.sets(part).test.values()]
             run_module("benchmarks.evidence.score", model, file, self.size.max_length, *paths)
 
-    def _progress(self) -> str:
+    def progress(self) -> str:
         """How many runs are trained, and how long the steps of the others take if they take as long."""
-        trained = self.results.all_trained()
+        trained = [run for run in self.results.all_trained() if run.run.part in self.parts]
         seconds = [run.seconds for run in trained if run.run.arm != CURVE]
         left = (self.num_runs - len(trained)) * sum(seconds) / max(1, len(seconds)) / 3600
         return f"{len(trained)} of {self.num_runs} runs trained, the others have about {left:.1f} hours of steps"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.evidence.arms import MIXTURE, NEGATIVES
-from benchmarks.evidence.plan import flat_step
+from benchmarks.evidence.plan import FLAT, flat_step
 from benchmarks.evidence.results import Trained
 from harness.report.figures.curve import Curve, curve, curve_of_points
 from harness.report.figures.drawing import Line, Panel, Picture, line_picture
@@ -43,7 +43,9 @@ def in_batch_curve(trained: Trained) -> Picture:
     flat = flat_step({int(step): score for step, score in points.items() if step})
     lines = [Line("in-batch negatives", curve_of_points([points]), 0)]
     if flat is not None:
-        lines.append(Line(f"flat from step {flat} on", _vertical(flat, list(points.values())), None, "--"))
+        lines.append(
+            Line(f"no gain above {FLAT:g} after step {flat}", _vertical(flat, list(points.values())), None, "--")
+        )
     panel = Panel("development nDCG@10", lines)
     return line_picture("curve", "In-batch negatives only, constant learning rate", "", [panel])
 
@@ -73,7 +75,8 @@ def evaluations(runs_of_arm: Mapping[str, Sequence[Trained]]) -> list[Picture]:
 
 def _evaluations(arms: Sequence[str], runs_of_arm: Mapping[str, Sequence[Trained]]) -> Panel:
     is_mixture = arms[0] in MIXTURE
-    lines, start = [], [trained.dev_score(0) for arm in arms for trained in runs_of_arm.get(arm, ())]
+    lines, spreads = [], []
+    start = [trained.dev_score(0) for arm in arms for trained in runs_of_arm.get(arm, ())]
     for position, arm in enumerate(arms):
         points = [
             {100 * s / trained.steps if is_mixture else s: trained.dev_score(s) for s in trained.dev if s}
@@ -81,10 +84,12 @@ def _evaluations(arms: Sequence[str], runs_of_arm: Mapping[str, Sequence[Trained
         ]
         if points:
             lines.append(Line(arm, _without_band(curve_of_points(points)), position))
+        if len(points) > 1:
+            spreads.append(np.mean([np.std([of_run[x] for of_run in points], ddof=1) for x in points[0]]))
     title = "mean development score" if is_mixture else "development nDCG@10"
-    return Panel(
-        f"{title} (starting model: {np.mean(start):.3f})", lines, x_label="percent of the run" if is_mixture else "step"
-    )
+    # Bands of many arms would hide each other, but without a word on the seeds their noise looks like differences.
+    about = f"starting model: {np.mean(start):.3f}" + (f"; seeds differ by ± {np.mean(spreads):.3f}" if spreads else "")
+    return Panel(f"{title} ({about})", lines, x_label="percent of the run" if is_mixture else "step")
 
 
 def negatives(histories_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:
@@ -95,11 +100,13 @@ def negatives(histories_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:
         if not runs:
             continue
         lines = [
-            Line("S", curve(runs, "negative_similarity_watched"), 1),
-            Line("S0, when they came into use", _without_band(curve(runs, "negative_similarity_start")), None, "--"),
+            Line("S, at their last use", curve(runs, "negative_similarity_watched"), 1),
+            Line("S0, at their first use", _without_band(curve(runs, "negative_similarity_start")), None, "--"),
         ]
         if static and arm != _REFERENCE:
-            lines.insert(0, Line("S, static", _without_band(curve(static, "negative_similarity_watched")), 0))
+            lines.insert(
+                0, Line("S of fixed negatives (static)", _without_band(curve(static, "negative_similarity_watched")), 0)
+            )
         panels.append(Panel(arm, lines, y_label="cosine"))
     return line_picture("negatives", "Similarity of queries to their own negatives", "", panels)
 

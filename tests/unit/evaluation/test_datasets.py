@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -96,23 +95,6 @@ def test_a_classification_folder_has_a_train_and_a_test_file(tmp_path: Path) -> 
     write(tmp_path / "train.jsonl", {"text": "a", "label": "x"}, {"text": "b", "label": 1})
     write(tmp_path / "test.jsonl.gz", {"text": "c", "label": "x"})
     assert load_evaluation_data(tmp_path) == ClassificationData(["a", "b"], ["x", "1"], ["c"], ["x"])
-
-
-def test_two_files_of_one_name_in_a_folder_are_refused(tmp_path: Path) -> None:
-    """Which of them is meant nobody can know; the first one of a list would be scored in silence."""
-    folder = beir(tmp_path)
-    write(folder / "corpus.parquet", {"_id": "d1", "text": "Old."})
-    with pytest.raises(ValueError, match=r"got corpus\.\w+ and corpus\.\w+, expected one file called corpus; remove"):
-        load_evaluation_data(folder)
-
-
-def test_training_and_test_rows_that_number_their_classes_otherwise_are_refused(tmp_path: Path) -> None:
-    for name, names in (("train", ["bad", "good"]), ("test", ["good", "bad"])):
-        features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
-        rows = {"text": ["x", "y"], "label": [0, 1]}
-        datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / f"{name}.parquet")
-    with pytest.raises(ValueError, match="equal numbers would stand for other labels"):
-        load_evaluation_data(tmp_path)
 
 
 def test_a_single_file_of_labelled_texts_is_to_be_clustered(tmp_path: Path) -> None:

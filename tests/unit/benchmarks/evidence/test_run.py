@@ -23,6 +23,7 @@ from benchmarks.evidence.benchmark import Experiment
 from benchmarks.evidence.inputs.start import starting_model, write_cut_model
 from benchmarks.evidence.plan import Planned
 from benchmarks.evidence.recipes import Place, Run, recipe
+from benchmarks.runner.command_line import write_json
 from benchmarks.runner.data import write_beir, write_rows
 from benchmarks.runner.process import StoppedError, stops_its_commands
 from harness.cli.parts.opened_model import open_model
@@ -147,6 +148,14 @@ def test_a_run_that_sigterm_stops_goes_on_from_there_and_is_recorded_once(
     assert trained.steps == SIZE.curve_steps
     assert trained.dev[0]["docstrings_dev"] > 0
     assert not (folder / "checkpoints").exists()
+
+
+def test_the_runs_left_are_those_of_the_parts_that_are_asked_for(experiment: Experiment) -> None:
+    """`--part mixture` after the negatives said "51 of 20 runs trained"."""
+    about = {"arm": "static", "rate": SIZE.rates[0], "seed": 0, "seconds": 7200.0, "dev": {}}
+    write_json(experiment.results.trained_file(Run("static", SIZE.rates[0], 0)), about)
+    assert experiment.progress().startswith("1 of 3 runs trained, the others have about 4.0 hours")
+    assert replace(experiment, parts=("mixture",)).progress().startswith("0 of 3 runs trained")
 
 
 def test_an_arm_has_as_many_queries_as_make_the_tokens_of_another(experiment: Experiment) -> None:
