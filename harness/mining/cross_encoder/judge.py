@@ -24,9 +24,9 @@ class Limits:
     """From which score on a candidate is a likely positive. p: the score of a known positive of the query.
 
     relative, margin: dropped if the score is at least min(p - (1 - relative) · |p|, p - margin), p the lowest. relabel:
-    becomes a positive if the score is at least p - (1 - relabel) · |p|, p the highest, and it would be dropped otherwise.
-    None: no such limit. The lowest positive spares no likely positive among the negatives, the highest takes no doubtful
-    one among the positives.
+    of those (of all, without these two) becomes a positive what scores at least p - (1 - relabel) · |p|, p the highest.
+    None: no such limit. The lowest positive spares no likely positive among the negatives, the highest takes no
+    doubtful one among the positives.
     """
 
     relative: float | None = None
