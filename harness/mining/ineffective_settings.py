@@ -62,6 +62,31 @@ def late_floor_message(config: MiningConfig, num_steps: int) -> str | None:
     )
 
 
+def nothing_compared_message(config: MiningConfig, tasks: Sequence[Task], balance: Balance = "cbb") -> str | None:
+    """Why a rule that compares can find no negative easy in some tasks, and what to do; None if it can, or is another.
+
+    Of the only query of a step all documents are positives or its own negatives.
+    """
+    rule = build_rule(config)
+    if rule is None or not rule.compares or balance == "homogeneous":
+        return None
+    is_alone = balance == "alternate" or len(tasks) == 1
+    names = [
+        task.config.name
+        for task in tasks
+        if task.bank is not None
+        and task.bank.num_slots
+        and task.quota == 1
+        and (is_alone or task.config.scope == "task")
+    ]
+    if not names:
+        return None
+    return (
+        f"mining.quantile changes nothing (task {', '.join(names)}: a step holds one query, so there is no other "
+        f"document to compare its negatives with); raise quota{'' if is_alone else ', or set negatives.scope: step'}"
+    )
+
+
 def empty_window_message(config: MiningConfig, tasks: Sequence[Task]) -> str | None:
     """Names the tasks in which at least half of the rows lack the negatives that the task asks for; None if no task."""
     if config.remine.at_start:  # then what is in the data does not count

@@ -25,7 +25,12 @@ from harness.encoder.end_of_text import end_of_texts
 from harness.evaluation.mteb.during_training import MtebTasks
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
-from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message, late_floor_message
+from harness.mining.ineffective_settings import (
+    empty_window_message,
+    ineffective_rule_message,
+    late_floor_message,
+    nothing_compared_message,
+)
 from harness.model_folder.configuration import steady_limit
 from harness.model_folder.preflight import Preflight, check_attention
 from harness.report.console import ReadingConsole
@@ -34,7 +39,7 @@ from harness.report.trackers.table import check_trackers
 from harness.run.alarms.settings import useless_settings
 from harness.run.objective import check_divisible
 from harness.run.places import check_room, locate_for, locate_source
-from harness.run.startup.mining import check_compared, check_drawn, check_reranking, offset_of
+from harness.run.startup.mining import check_compared, check_drawn, check_ranked, check_reranking, offset_of
 
 
 def check_recipe(loaded: LoadedRecipe, num_ranks: int) -> LoadedData:
@@ -176,7 +181,7 @@ def bank_hashes(loaded: LoadedRecipe) -> dict[str, str]:
 
 
 def check_settings(config: RunConfig) -> None:
-    """Check what can be checked without data: text lengths, the candidates of a re-ranking, what a rule compares with.
+    """Check what needs no data: text lengths, a re-ranking's candidates, what a rule compares, its scores, its draws.
 
     Raises:
         ValueError: a setting does not fit another setting, or the model.
@@ -185,6 +190,7 @@ def check_settings(config: RunConfig) -> None:
     check_reranking(config)
     check_compared(config)
     check_drawn(config)
+    check_ranked(config)
 
 
 def check_teachers(tasks: Sequence[Task], dim: int) -> None:
@@ -220,9 +226,9 @@ def settings_without_effect(config: RunConfig, tasks: Sequence[Task]) -> list[st
     lines += nothing_to_learn(tasks, seed=training.seed, balance=balance, num_steps=training.num_steps)
     ineffective_rule = ineffective_rule_message(config.mining, tasks, training.num_steps, balance)
     late_floor = late_floor_message(config.mining, training.num_steps)
-    lines += [
-        message for message in (empty_window_message(config.mining, tasks), ineffective_rule, late_floor) if message
-    ]
+    not_compared = nothing_compared_message(config.mining, tasks, balance)
+    of_mining = (empty_window_message(config.mining, tasks), ineffective_rule, late_floor, not_compared)
+    lines += [message for message in of_mining if message]
     pair_tasks = [task.config.name for task in tasks if task.config.kind == "sts"]
     if pair_tasks and config.loss.beta == 0:
         lines.append(f"loss.beta is 0, so {', '.join(pair_tasks)} teaches nothing; raise it, or remove the task")

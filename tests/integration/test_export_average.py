@@ -13,6 +13,7 @@ from harness.cli.evaluate import evaluate_model
 from harness.cli.export import export_run
 from tests.integration.test_resume import train
 from tests.ranks import run_ranks
+from tests.tiny import text, write_jsonl
 
 pytestmark = pytest.mark.distributed
 SETTINGS = ("training.steps=6", "training.learning_rate=0.003", "checkpoint.every=2", "checkpoint.keep=3")
@@ -82,6 +83,17 @@ def test_greedy_takes_what_raises_the_score_of_the_named_data(run, tmp_path, cap
             kept, best = [*kept, step], now
     assert_holds(tmp_path / "model", mean_of(run, *kept))
     assert f"{best:.4f}" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+
+
+def test_greedy_with_data_that_scores_no_checkpoint_is_refused(run, tmp_path) -> None:
+    """Of unknown scores none is worse than another: all checkpoints would be averaged, whatever the other data says."""
+    pairs = [{"text1": text(i), "text2": text(i), "score": float(i % 3)} for i in range(8)]  # every cosine is 1
+    same = write_jsonl(tmp_path / "same.jsonl", pairs)
+    problem = r"^--average: got greedy, but no checkpoint of .*averaged has a score of same/spearman \("
+    with pytest.raises(ValueError, match=problem) as raised:
+        export_run(run, tmp_path / "model", average="greedy", data=[str(same), str(run.parent / "faq")])
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "model").exists()
 
 
 def _as_encoder(weights: dict[str, np.ndarray], state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -33,7 +33,7 @@ def ranker(folder: Path) -> Path:
 
 def mine(folder: str, out: str, corpus: str | None, **settings: Any) -> None:
     """Runs on a rank: mine into the folder `out`, or continue it."""
-    relabel = settings.pop("relabel", None)
+    relabel, ranker = settings.pop("relabel", None), settings.pop("ranker", "ranker")
     mine_bank(
         f"{folder}/model",
         f"{folder}/retrieval.jsonl",
@@ -42,7 +42,7 @@ def mine(folder: str, out: str, corpus: str | None, **settings: Any) -> None:
         settings=MineSettings(num_candidates=8, **settings),
         max_length=24,
         pooling="mean",
-        cross_encoder=f"{folder}/ranker",
+        cross_encoder=f"{folder}/{ranker}",
         relabel=relabel,
     )
 
@@ -91,7 +91,7 @@ def test_every_score_order_and_change_is_that_of_the_cross_encoder_asked_pair_by
             expected_changes += [] if change is None else [(example["query"], one, rank, change)]
             negatives += [] if change else [(score, one)]
             more += [(score, one)] if change == "relabelled" else []
-        first += max(positives) >= highest
+        first += max(positives) > highest
         negatives.sort(key=lambda entry: -entry[0])
         assert given["query"] == example["query"]
         assert given["pos"] == [*example["positive"], *(one for _, one in more)]
@@ -187,6 +187,18 @@ def test_a_run_distils_the_scores_and_takes_them_for_no_s0(folder, corpus, ranke
     assert "ranked with other cross_encoder than the run starts with" in message
 
 
+def test_a_ranker_that_scores_all_alike_puts_no_positive_first(folder, corpus, ranker) -> None:
+    """A saturated sigmoid, or weights that learned nothing: the summary must not call it one that knows such texts."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(ranker, folder / "constant", dirs_exist_ok=True)
+    weights = load_file(folder / "constant" / "model.safetensors")
+    weights["classifier.weight"].zero_()
+    save_file(weights, folder / "constant" / "model.safetensors", metadata={"format": "pt"})
+    bank = run_mine(folder, "alike", corpus, ranker="constant")
+    assert BankFacts.read(bank).search["cross_encoder"]["positive_first"] == 0
+
+
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
@@ -213,4 +225,17 @@ def test_relabelling_needs_a_cross_encoder(folder) -> None:
         mine_bank(
             str(folder / "model"), str(folder / "retrieval.jsonl"), corpus=None, out=folder / "none",
             settings=MineSettings(), relabel=1.0,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("margin", float("nan")), ("margin", float("inf")), ("relabel", float("inf"))]
+)
+def test_a_limit_that_is_no_number_is_refused(folder, name, value) -> None:
+    """It would drop nothing, and stand in bank.json as a filter."""
+    settings = MineSettings(margin=value) if name == "margin" else MineSettings()
+    with pytest.raises(ValueError, match=rf"^--{name}: got (nan|inf), expected a finite number; leave it out"):
+        mine_bank(
+            str(folder / "model"), str(folder / "retrieval.jsonl"), corpus=None, out=folder / "none", settings=settings,
+            cross_encoder=str(folder / "ranker"), relabel=value if name == "relabel" else None,
         )  # fmt: skip

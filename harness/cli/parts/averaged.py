@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isnan
 from pathlib import Path
 
 from harness.cli.parts.exported_forms import ScoredData, as_embed
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder
+from harness.evaluation.kinds.table import main_metric_of
 from harness.evaluation.results import results_table, selection_score
 from harness.evaluation.runner import Results
 from harness.report.messages import say
@@ -39,7 +41,7 @@ def averaged(
     load: the encoder of an exported folder, on the CPU. data: what the scores are of.
 
     Raises:
-        ValueError: there are too few checkpoints, or `greedy` has no data to choose by.
+        ValueError: there are too few checkpoints, or `greedy` has no data, or no score, to choose by.
     """
     if average.last is None and data is None:
         raise ValueError(
@@ -51,6 +53,7 @@ def averaged(
         soup, single = checkpoints.mix(steps), steps[-1]
     else:
         scored = [(step, checkpoints.score(checkpoints.mix([step]))) for step in steps]
+        checkpoints.check_one_is_scored(steps)
         soup, _ = greedy(scored, checkpoints.weights_of, checkpoints.score)
         single = soup.steps[0]
     before = None if data is None else checkpoints.results(checkpoints.mix([single]))
@@ -98,5 +101,28 @@ class _Checkpoints:
         return self._results[soup.steps]
 
     def score(self, soup: Soup) -> float:
-        """The mean of the main scores."""
+        """The mean of the main scores; -inf if one is unknown."""
         return selection_score(self.results(soup))
+
+    def check_one_is_scored(self, steps: Sequence[int]) -> None:
+        """Check that one of these checkpoints has a score on all data: among unknown ones there is nothing to choose.
+
+        Raises:
+            ValueError: none has; names the data.
+        """
+        results = [self._results[(step,)] for step in steps]
+        unknown = [
+            {
+                f"{name}/{main_metric_of(metrics)}"
+                for name, metrics in one.items()
+                if isnan(metrics[main_metric_of(metrics)])
+            }
+            for one in results
+        ]
+        if all(unknown):
+            names = ", ".join(sorted(set.union(*unknown)))
+            raise ValueError(
+                f"{OPTION}: got greedy, but no checkpoint of {self._folder.path} has a score of {names} (where all "
+                "cosines are equal there is no correlation), expected data that one can be chosen by; name other "
+                "--data, or use last:N"
+            )

@@ -38,6 +38,9 @@ def nothing_to_learn(tasks: Sequence[Task], *, seed: int, balance: Balance, num_
         for problem in _PROBLEMS[task.config.kind]:
             message = problem(task)
             lines += [f"task {task.config.name}: {message}"] if message else []
+        is_merged = balance == "homogeneous" and task.config.kind == "retrieval"  # its quota with those of others
+        message = None if is_merged else _no_pair_to_spread(task)
+        lines += [f"task {task.config.name}: {message}"] if message else []
     without_negatives = dict(_queries_without_negatives(tasks, seed, balance, num_steps))
     for task in tasks:
         message = without_negatives.get(task.config.name) or (
@@ -73,6 +76,17 @@ def _equal_scores(task: Task) -> str | None:
     if task.quota == 1:
         return f"a step holds one pair, and {_names(task)} compares pairs with each other; set quota to 2 at least"
     return None
+
+
+def _no_pair_to_spread(task: Task) -> str | None:
+    """One query and one positive in a step, with a loss of the pairs of each side."""
+    names = [name for name in task.config.losses if LOSSES[name].pairs_of == "sides"]
+    if not names or task.quota > 1 or task.config.positives == "all":
+        return None
+    return (
+        f"a step holds one query, and {' + '.join(names)} compares queries with each other, and positives: it is "
+        "always 0; set quota to 2 at least"
+    )
 
 
 def _conflicting_scores(task: Task) -> str | None:

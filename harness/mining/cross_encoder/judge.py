@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
+from math import isfinite
 
 import numpy as np
 
@@ -23,8 +24,9 @@ class Limits:
     """From which score on a candidate is a likely positive. p: the score of a known positive of the query.
 
     relative, margin: dropped if the score is at least min(p - (1 - relative) · |p|, p - margin), p the lowest. relabel:
-    becomes a positive if the score is at least p - (1 - relabel) · |p|, p the highest. None: no such limit. The lowest
-    positive spares no likely positive among the negatives, the highest takes no doubtful one among the positives.
+    of those (of all, without these two) becomes a positive what scores at least p - (1 - relabel) · |p|, p the highest.
+    None: no such limit. The lowest positive spares no likely positive among the negatives, the highest takes no
+    doubtful one among the positives.
     """
 
     relative: float | None = None
@@ -32,11 +34,14 @@ class Limits:
     relabel: float | None = None
 
     def check(self) -> None:
-        """Check that what is relabelled would be no negative otherwise.
+        """Check that what is relabelled would be no negative otherwise, and that every limit is a number.
 
         Raises:
-            ValueError: `relabel` lies below `relative`.
+            ValueError: `relabel` lies below `relative`, or a limit is not finite.
         """
+        for name, value in asdict(self).items():
+            if value is not None and not isfinite(value):
+                raise ValueError(f"--{name}: got {value:g}, expected a finite number; leave it out for no limit")
         if self.relabel is not None and self.relative is not None and self.relabel < self.relative:
             raise ValueError(
                 f"--relabel: got {self.relabel:g} with --relative {self.relative:g}, expected at least as much: what "
@@ -69,6 +74,8 @@ def judge(
     """
     drop_Q = false_negative_limit(lowest_Q, relative=limits.relative, margin=limits.margin)
     relabel_Q = false_negative_limit(highest_Q, relative=limits.relabel)
+    # A margin is no share: above a large positive it may spare as a negative what the share would make a positive.
+    relabel_Q = np.where(np.isfinite(drop_Q), np.maximum(relabel_Q, drop_Q), relabel_Q)
     change_QK = np.where(score_QK >= drop_Q[:, None], Change.DROPPED, Change.KEPT)
     change_QK = np.where(score_QK >= relabel_Q[:, None], Change.RELABELLED, change_QK)
     change_QK = np.where(document_QK >= 0, change_QK, Change.KEPT).astype(np.int8)

@@ -75,7 +75,7 @@ def rescore(
     """Score all candidates and known positives, and write the files of the bank's folder but bank.json.
 
     Every rank must call it. writer: rank 0 has it. Returns the numbers of scored, dropped and
-    relabelled pairs, and of how many queries no candidate scores above the best known positive.
+    relabelled pairs, and of how many queries the best known positive scores above all candidates.
     """
     texts, width = searched.texts, searched.num_candidates
     pairs = ScoredTexts(searched.data, searched.documents, texts.query_id_Q, texts.document_id_C)
@@ -137,7 +137,7 @@ def _write(
             query, column = np.nonzero(judged.change_QK == Change.RELABELLED)
             relabelled.append((first + query, block.index_QK[query, column], block.score_QK[query, column]))
             best_Q = np.where(block.index_QK >= 0, block.score_QK, -np.inf).max(axis=1, initial=-np.inf)
-            counts["positive_first"] += int((highest_Q[rows] >= best_Q).sum())
+            counts["positive_first"] += int((highest_Q[rows] > best_Q).sum())  # a tie is no knowledge
             for change in Change:
                 counts[change] += int(((judged.change_QK == change) & (block.index_QK >= 0)).sum())
 

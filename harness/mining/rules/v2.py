@@ -40,15 +40,21 @@ class Rule(ReplacementRule):
         return seen_slots(start_BM, similarity_BM) & easy_BM
 
     def _measure_floor(self, row_B: np.ndarray, start_BM: np.ndarray) -> None:
-        """Record S0; after enough judgements, set the floor. A query that was seen several times counts once."""
+        """Record S0; after enough judgements, set the floor. A query that was seen several times counts once.
+
+        A negative that the loss left out at first counts with the S0 that it got later.
+        """
         if np.isnan(start_BM).all():
             return
         self._first.append((row_B, start_BM))
         if len(self._first) < AUTO_JUDGEMENTS:
             return
-        row_E, start_EM = (np.concatenate(arrays) for arrays in zip(*self._first, strict=True))
-        _, first_U = np.unique(row_E, return_index=True)
-        self.numbers["floor"] = float(np.nanquantile(start_EM[first_U].astype(np.float64), AUTO_QUANTILE))
+        row_U = np.unique(np.concatenate([row_B for row_B, _ in self._first]))
+        first_UM = np.full((len(row_U), start_BM.shape[1]), np.nan)
+        for row_B, start_BM in reversed(self._first):  # so that earlier ones stand
+            place_B = np.searchsorted(row_U, row_B)
+            first_UM[place_B] = np.where(np.isnan(start_BM), first_UM[place_B], start_BM)
+        self.numbers["floor"] = float(np.nanquantile(first_UM, AUTO_QUANTILE))
         self._first = []
 
     def measured(self) -> dict[str, float]:

@@ -158,8 +158,9 @@ def draw_line(axes: Axes, line: Line) -> None:
     every = max(1, -(-len(curve) // _MARKERS_PER_LINE))
     first = (line.position or 0) * every // 3 % every  # so that equal lines do not hide each other's markers
     axes.plot(curve.x_P, curve.mean_P, label=short(line.label), markevery=(first, every), **look)
-    if np.isfinite(curve.low_P).any():
-        axes.fill_between(curve.x_P, curve.low_P, curve.high_P, color=look["color"], alpha=0.15, linewidth=0)
+    band = line.curve  # a smoothed line has none of its own
+    if np.isfinite(band.low_P).any():
+        axes.fill_between(band.x_P, band.low_P, band.high_P, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def look_of(position: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from harness.data.plan.task import Task
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.encoder import Encoder, fingerprint
 from harness.encoder.partial.adapter import without_new_adapter
+from harness.mining.config import MiningConfig
 from harness.mining.replacement_rule import rule_class
 from harness.run.places import locate_for
 
@@ -81,6 +82,36 @@ def check_reranking(config: RunConfig) -> None:
             )
 
 
+def check_ranked(config: RunConfig) -> None:
+    """Check that with `mining.start: ranking` or `successor: score` every ranked negative has a score.
+
+    `check_ranking` checks, when the model is loaded, that they are its own.
+
+    Raises:
+        ValueError: a task has the lists of its data only, which do not say what ranked them.
+    """
+    mining = config.mining
+    if mining.remine.at_start or not _needs_scores(mining):
+        return
+    setting, default = _setting_and_default(mining)
+    for task in config.tasks:
+        if task.kind == "retrieval" and task.negatives.per_query and task.negatives.bank is None:
+            raise ValueError(
+                f"mining.{setting}, but task {task.name} has no bank that says what ranked it; make one with harness "
+                f"mine, set mining.remine.at_start, or mining.{default}"
+            )
+
+
+def _needs_scores(mining: MiningConfig) -> bool:
+    return mining.rule != "none" and (mining.start, mining.successor) != ("first_use", "rank")
+
+
+def _setting_and_default(mining: MiningConfig) -> tuple[str, str]:
+    if mining.start == "ranking":
+        return "start: got ranking", "start: first_use"
+    return "successor: got score", "successor: rank"
+
+
 def begin_unranked(config: RunConfig, tasks: Sequence[Task]) -> None:
     """With `mining.remine.at_start`, give tasks candidates that stand in for the ranking: for a plan, not for a run."""
     for task in tasks if config.mining.remine.at_start else ():
@@ -95,23 +126,18 @@ def check_ranking(loaded: LoadedRecipe, encoder: Encoder, tokeniser: Tokeniser, 
     Only then is the score in the bank S0, the similarity that a negative has at the start, and comparable with S.
 
     Raises:
-        ValueError: a bank was ranked with other weights, pooling, tokenizer, prompts or lengths, or a task has no bank.
+        ValueError: a bank was ranked with other weights, pooling, tokenizer, prompts or lengths.
     """
     mining = loaded.config.mining
-    if mining.rule == "none" or (mining.start, mining.successor) == ("first_use", "rank"):
+    if not _needs_scores(mining):
         return
-    setting = "start: got ranking" if mining.start == "ranking" else "successor: got score"
-    default = "start: first_use" if mining.start == "ranking" else "successor: rank"
+    setting, default = _setting_and_default(mining)
     model = {"weights": fingerprint(without_new_adapter(encoder.state_dict())), "pooling": encoder.pooling}
     for task in tasks:
         if task.bank is None or not task.bank.num_slots or mining.remine.at_start:
             continue
         bank = task.config.negatives.bank
-        if bank is None:
-            raise ValueError(
-                f"mining.{setting}, but task {task.config.name} has no bank that says what ranked it; make one with "
-                f"harness mine, or set mining.{default}"
-            )
+        assert bank is not None  # check_ranked
         lengths = [task.query_max_length, task.document_max_length]
         # A cross-encoder's scores are no similarities of this or any model's embeddings.
         expected = {

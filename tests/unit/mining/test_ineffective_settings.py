@@ -9,7 +9,7 @@ import numpy as np
 from harness.data.bank.history import BankHistory
 from harness.data.bank.negatives import NegativeBank
 from harness.mining.config import MiningConfig
-from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message
+from harness.mining.ineffective_settings import empty_window_message, ineffective_rule_message, nothing_compared_message
 from tests.dynamic_run import RankedLists, Run
 
 NAN = np.nan
@@ -21,6 +21,24 @@ def test_a_rule_that_compares_is_not_told_to_look_ahead() -> None:
         words = str(message(5 if not settings else 50, rule="relative", **settings))
         assert "; raise " in words
         assert "upcoming" not in words
+
+
+def test_the_only_query_of_a_step_has_nothing_to_be_compared_with() -> None:
+    """Its negatives would never have a quantile, and none would ever be easy."""
+
+    def message_of(quota: int, scope: str = "task", balance: str = "cbb", rule: str = "relative") -> str | None:
+        bank = BankHistory(NegativeBank(40, RankedLists([9] * 40, 0), 2))
+        faq = SimpleNamespace(config=SimpleNamespace(name="faq", scope=scope), quota=quota, bank=bank)
+        other = SimpleNamespace(config=SimpleNamespace(name="other", scope="own"), quota=1, bank=None)
+        return nothing_compared_message(MiningConfig(rule=rule), [faq, other], balance)
+
+    assert message_of(1) == (
+        "mining.quantile changes nothing (task faq: a step holds one query, so there is no other document to compare "
+        "its negatives with); raise quota, or set negatives.scope: step"
+    )
+    assert str(message_of(1, "step", "alternate")).endswith("; raise quota")
+    for settings in ((2,), (1, "step"), (1, "task", "homogeneous"), (1, "task", "cbb", "v2")):
+        assert message_of(*settings) is None
 
 
 def test_a_task_whose_rows_have_no_negatives_of_their_own_is_told_so() -> None:

@@ -20,7 +20,8 @@ def by_loops(document, score, lowest, highest, limits: Limits) -> tuple[list[lis
                     what = Change.DROPPED
                 if limits.margin is not None and s >= p_low - limits.margin:
                     what = Change.DROPPED
-                if limits.relabel is not None and s >= p_high - (1 - limits.relabel) * abs(p_high):
+                is_safe = what == Change.KEPT and (limits.relative, limits.margin) != (None, None)
+                if not is_safe and limits.relabel is not None and s >= p_high - (1 - limits.relabel) * abs(p_high):
                     what = Change.RELABELLED
                 kept += [(s, int(found))] if what == Change.KEPT else []
             change.append(int(what))
@@ -38,10 +39,15 @@ def by_loops(document, score, lowest, highest, limits: Limits) -> tuple[list[lis
         Limits(relative=0.9, margin=0.05),
         Limits(relabel=1.0),
         Limits(relative=0.8, relabel=1.2),
+        Limits(margin=0.02, relabel=0.3),
+        Limits(margin=-0.5, relabel=1.0),
     ],
 )
 def test_candidates_are_dropped_relabelled_and_sorted_as_one_by_one(limits: Limits) -> None:
-    """Logits: a positive may have a negative score. Some lists are shorter than others."""
+    """Logits: a positive may have a negative score. Some lists are shorter than others.
+
+    What a margin keeps as a safe negative becomes no positive, although a share of the positive's score would allow it.
+    """
     random = np.random.default_rng(0)
     document = np.where(random.random((30, 6)) < 0.8, random.integers(0, 99, (30, 6)), -1)
     score = np.where(document >= 0, random.normal(size=document.shape), np.nan).astype(np.float32)

@@ -11,7 +11,6 @@ from harness.config import RunConfig
 from harness.mining.config import MiningConfig, build_rule
 from harness.mining.ineffective_settings import late_floor_message
 from harness.mining.judging.words import mining_lines
-from harness.run.startup.mining import check_ranking
 from harness.run.tasks import check_settings
 from harness.settings.recipe_file import build
 from harness.types import StepPlan
@@ -63,7 +62,7 @@ def config_of(scope: str, rule: str, draw: str = "ranked") -> RunConfig:
         tasks=[
             SimpleNamespace(
                 name="faq", kind="retrieval", scope=scope, query_max_length=None, document_max_length=None,
-                negatives=SimpleNamespace(per_query=2, draw=draw),
+                negatives=SimpleNamespace(per_query=2, draw=draw, bank=None, offset=0),
             )
         ],
     )  # fmt: skip
@@ -86,18 +85,32 @@ def test_no_rule_replaces_negatives_that_are_drawn_anew_at_each_use(monkeypatch:
     check_settings(config_of("task", "none", "random"))
 
 
-def test_successors_by_score_need_scores_of_the_run_s_own_model() -> None:
-    mining = MiningConfig(rule="v2", successor="score")
-    negatives = SimpleNamespace(bank=None)
-    task = SimpleNamespace(config=SimpleNamespace(name="faq", negatives=negatives), bank=SimpleNamespace(num_slots=2))
-    loaded = SimpleNamespace(config=SimpleNamespace(mining=mining))
-    encoder = SimpleNamespace(state_dict=dict, pooling="mean")
+@pytest.mark.parametrize(
+    ("settings", "got", "default"),
+    [
+        ({"successor": "score"}, "successor: got score", "successor: rank"),
+        ({"start": "ranking"}, "start: got ranking", "start: first_use"),
+    ],
+)
+def test_scores_that_no_bank_has_are_missed_before_a_model_is_loaded(monkeypatch, settings, got, default) -> None:
+    """`harness plan` says it, too; rows list negatives, but not what ranked them."""
+    monkeypatch.setattr("harness.run.tasks.steady_limit", lambda *_: None)
+    config = config_of("task", "v2")
+    task = config.tasks[0]
+    config.mining = MiningConfig(rule="v2", **settings)
     message = (
-        "mining.successor: got score, but task faq has no bank that says what ranked it; make one with harness mine, "
-        "or set mining.successor: rank"
+        f"mining.{got}, but task faq has no bank that says what ranked it; make one with harness mine, set "
+        f"mining.remine.at_start, or mining.{default}"
     )
-    with pytest.raises(ValueError, match=re.escape(message)):
-        check_ranking(loaded, encoder, None, [task])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_settings(config)
+    task.negatives.bank = "banks/faq"
+    check_settings(config)
+    task.negatives.bank = None
+    config.mining = MiningConfig(rule="v2", remine={"at_start": True}, **settings)
+    check_settings(config)
+    config.mining = MiningConfig(rule="none", **settings)
+    check_settings(config)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,17 @@ def test_pairs_of_which_no_two_differ_in_a_step_teach_nothing(open_, scores, quo
     assert line.startswith(f"task s: {expected}")
 
 
+@pytest.mark.parametrize("kind", ["retrieval", "classification"])
+def test_a_step_of_one_query_has_nothing_to_spread_out(open_, kind):
+    rows, losses = (FAQ if kind == "retrieval" else LABELLED), ("info_nce", "spread_out")
+    settings = {"negatives": OWN, "loss": losses}
+    (line,) = lines(open_(kind, rows, "t", quota=1, **settings))
+    assert line.startswith(
+        "task t: a step holds one query, and spread_out compares queries with each other, and positi"
+    )
+    assert lines(open_(kind, rows, "t", quota=2, **settings)) == []
+
+
 def test_pairs_with_one_pair_of_texts_and_several_scores_are_counted(open_):
     """In either order and any spelling; a repeated score is no conflict."""
     rows = [

@@ -56,6 +56,15 @@ def test_a_query_that_comes_several_times_counts_once_and_judgements_without_one
     assert row["negative_floor/faq"] == pytest.approx(np.quantile(np.float32([0.9, 0.5]), AUTO_QUANTILE))
 
 
+def test_a_negative_that_the_loss_left_out_at_first_counts_with_its_later_start() -> None:
+    """A margin leaves out the hardest ones; a query's first use decided alone, and the floor was that of the others."""
+    run = Run([9, 9], 2, rule="v2", floor="auto")
+    for step in range(1, AUTO_JUDGEMENTS + 1):
+        row = run.step(step, {0: [np.nan if step == 1 else 0.6, 0.9], 1: [0.8, 0.7]})
+    starts = np.float32([0.6, 0.9, 0.8, 0.7]).astype(np.float64)
+    assert row["negative_floor/faq"] == np.quantile(starts, AUTO_QUANTILE)
+
+
 def test_a_new_ranking_gets_a_floor_of_its_own() -> None:
     """Its candidates are harder: what was low among the first ones may be common now."""
     run, rows = trained(13, remine={"every": 12})
