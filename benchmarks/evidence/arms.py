@@ -13,6 +13,7 @@ Mixture: the same examples of four tasks in the same order; arms differ in what 
 | --- | --- | --- |
 | cbb | a turn of every task | turns |
 | homogeneous | two turns of one retrieval task, a turn of the others | turns |
+| cbb_step | as cbb, and all tasks' documents are negatives of every query | turns |
 | alternate | a turn of one task | 4 · turns |
 | control | four turns of one task | turns |
 """
@@ -93,11 +94,16 @@ NEGATIVES: dict[str, NegativesArm] = {  # by importance: the first ones run firs
 
 @dataclass(frozen=True, slots=True)
 class MixtureArm:
-    """`turns_at_once` turns of a task in a step that holds it."""
+    """`turns_at_once` turns of a task in a step that holds it. scope: whose documents are negatives of a query.
+
+    A step of `control` has four times the queries of a task, so that each has four times the in-batch negatives of cbb;
+    `cbb_step` gives cbb about as many, of other tasks.
+    """
 
     balance: Balance
     turns_at_once: int = 1
     baselines: tuple[str, ...] = ("alternate", "control")
+    scope: Literal["task", "step"] = "task"
 
     def steps(self, turns: int) -> int:
         """Number of steps until every task has had all its turns."""
@@ -109,6 +115,7 @@ MIXTURE: dict[str, MixtureArm] = {
     "alternate": MixtureArm("alternate", baselines=()),
     "control": MixtureArm("alternate", turns_at_once=NUM_TASKS, baselines=("alternate",)),
     "homogeneous": MixtureArm("homogeneous", baselines=("alternate", "control", "cbb")),
+    "cbb_step": MixtureArm("cbb", baselines=("cbb", "control"), scope="step"),
 }
 
 

@@ -119,6 +119,8 @@ def _mixture_parts(name: str, size: Size, place: Place) -> dict[str, Any]:
     for task in tasks:
         if task["kind"] == "classification":
             task["negatives"] = {"per_query": mixture.per_query}
+        elif task["kind"] == "retrieval":
+            task["negatives"] = {"scope": arm.scope}
     # With beta 0.8 and its own temperature of 0.05 CoSENT would take most of the clipped gradient (LOG.md, 2026-11-20).
     loss = {"balance": arm.balance, "temperature": TEMPERATURE, "cosent_temperature": 0.2, "beta": 0.8}
     return {"tasks": tasks, "loss": loss}

@@ -261,5 +261,5 @@ def filters_and_search(facts: BankFacts) -> str:
     limits = [f"--{name} {value:g}" for name, value in facts.filters.items() if value is not None]
     search = "exact search" if facts.search["index"] == "exact" else "{index} search, recall {recall:.3f}"
     is_judged = "cross_encoder" in facts.search  # whose scores mean something else, so that 0.95 is no advice
-    advice = "" if is_judged else " (--relative 0.95 leaves out likely positives, which helped in docs/negatives.md)"
+    advice = "" if is_judged else " (--relative 0.95, for likely positives, helped in docs/negatives.md)"
     return f"{', '.join(limits) or 'no filter' + advice}; {search.format(**facts.search)}"

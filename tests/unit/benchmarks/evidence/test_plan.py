@@ -206,4 +206,9 @@ def test_every_mixture_trains_on_the_same_number_of_examples_of_each_task_and_co
                     seen[task.name] += count
         assert set(seen.values()) == {SIZE.mixture.examples * SIZE.mixture.turns}, arm
         assert len(seen) == NUM_TASKS
+    contents = {arm: recipe(Run(arm, 1e-3, 0), SIZE, 0, 0, PLACE) for arm in ("cbb", "cbb_step")}
+    scopes = {
+        arm: {task.get("negatives", {}).get("scope") for task in content["tasks"]} for arm, content in contents.items()
+    }
+    assert scopes == {"cbb": {"task", None}, "cbb_step": {"step", None}}
     assert MIXTURE["control"].steps(200) == MIXTURE["cbb"].steps(200) == 200
