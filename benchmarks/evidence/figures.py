@@ -88,8 +88,9 @@ def _evaluations(arms: Sequence[str], runs_of_arm: Mapping[str, Sequence[Trained
             spreads.append(np.mean([np.std([of_run[x] for of_run in points], ddof=1) for x in points[0]]))
     title = "mean development score" if is_mixture else "development nDCG@10"
     # Bands of many arms would hide each other, but without a word on the seeds their noise looks like differences.
-    about = f"starting model: {np.mean(start):.3f}" + (f"; seeds differ by ± {np.mean(spreads):.3f}" if spreads else "")
-    return Panel(f"{title} ({about})", lines, x_label="percent of the run" if is_mixture else "step")
+    x_label = "percent of the run" if is_mixture else "step"
+    x_label += f" (scores of different seeds: ± {np.mean(spreads):.3f})" if spreads else ""
+    return Panel(f"{title} (starting model: {np.mean(start):.3f})", lines, x_label=x_label)
 
 
 def negatives(histories_of_arm: Mapping[str, Sequence[RunHistory]]) -> Picture:

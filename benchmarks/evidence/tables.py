@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.evidence.arms import MIXTURE, NEGATIVES, MixtureArm, NegativesArm, Part, Size
 from benchmarks.evidence.figures import draw
 from benchmarks.evidence.plan import (
+    FLAT,
     PARTS,
     arms_of,
     best_rate,
@@ -155,7 +156,7 @@ def curve_section(results: Results, size: Size) -> list[Section]:
     scores = {step: trained.dev_score(step) for step in trained.dev}
     after_start = {step: score for step, score in scores.items() if step}
     flat = flat_step(after_start)
-    found = f"flat from step {flat} on" if flat is not None else f"still rising at step {trained.steps}"
+    found = f"no gain above {FLAT:g} after step {flat}" if flat is not None else f"still rising at step {trained.steps}"
     note = (
         f"in-batch negatives only, learning rate {trained.run.rate:g}, constant; {found}. Runs that compare negatives "
         f"have {steps_of_runs(after_start, size)} steps."

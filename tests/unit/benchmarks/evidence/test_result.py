@@ -187,7 +187,7 @@ def test_what_is_finished_is_written_as_table_json_and_figures(experiment: Path)
     shown = write_tables(experiment, FACTS, SIZE, SETS)
     assert shown + "\n" == (experiment / "result.md").read_text()
     assert "torch 2.13.0 (2,813)" in shown
-    assert "flat from step 100 on" in shown
+    assert "no gain above 0.005 after step 100" in shown
     assert "| in_batch | 0.5000 | 0.5000 | 0.6000 * | 0.5000 |" in shown
     assert "| static, 2 seeds |" in shown
     assert "static − in_batch" in shown
