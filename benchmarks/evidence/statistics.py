@@ -5,7 +5,8 @@ test query (text, pair), too. A new experiment would draw other seeds and other 
 with replacement, independently of each other (the "pigeonhole bootstrap", Owen, arXiv 0705.0589, conservative where
 both are many). Three seeds are few: where they differ more than the queries do, an interval of 95 % misses the truth in
 8 to 12 % of experiments, simulated. A seed is an order of the training data; neither that data nor the kinds of test
-set are drawn.
+set are drawn. scipy's bootstrap draws one resample at a time where seeds and queries are crossed; here a
+matrix product draws all.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from harness.data.table.tokens.flat import FlatTokens
 from harness.data.table.tokens.words import WordEncoder, word_encoder
+from harness.files import sizes_and_hashes
 from harness.model_folder.configuration import backbone_config, steady_limit
 from harness.model_folder.end_of_text import AppendEos, append_end
 from harness.model_folder.find import no_such_model, resolve_model
@@ -66,8 +67,8 @@ class Tokeniser:
         self._words = self._word_encoder()
         # Merges are in no vocabulary: PhoBERT's bpe.codes joins pieces that are all there, in its own order.
         names = () if self.tokenizer.is_fast else self.tokenizer.vocab_files_names.values()
-        files = (Path(path) / name for name in names)
-        self._file_hashes = {file.name: _hash_of(file) for file in files if file.is_file()}
+        files = [file for name in names if (file := Path(path) / name).is_file()]
+        self._file_hashes = {name: hash_ for name, (_, hash_) in sizes_and_hashes(Path(path), files).items()}
         self._pools_prompt = layout.include_prompt
         self._special_ids = frozenset(self.tokenizer.all_special_ids)
         self._position_limit = _position_limit(name_or_path, trust_remote_code)
@@ -248,7 +249,3 @@ def _position_limit(name_or_path: str, trust_remote_code: bool) -> int | None:
         return steady_limit(name_or_path, trust_remote_code)
     except ValueError:  # the folder holds a tokenizer but no model
         return None
-
-
-def _hash_of(file: Path) -> str:
-    return xxhash.xxh3_128_hexdigest(file.read_bytes())
