@@ -27,6 +27,7 @@ class LossEntry:
         has, whatever the loss.
     needs_teacher_vectors: the loss reads a teacher's vectors (`teacher_vectors` of the task).
     needs_equal_dimensions: the teacher's vectors must have as many dimensions as the embeddings.
+    has_levels: the loss is a sum over the Matryoshka sizes.
     regulariser: the loss teaches nothing by itself; a task has it beside another one.
     pairs_of: the loss compares all pairs of its task's texts in the step, or of its queries and of its positives.
     passes_documents: the loss can be computed while documents pass from rank to rank (`loss.gather: ring`). The rows of
@@ -40,6 +41,7 @@ class LossEntry:
     uses_negatives_options: bool = False
     needs_teacher_vectors: bool = False
     needs_equal_dimensions: bool = False
+    has_levels: bool = True
     regulariser: bool = False
     pairs_of: Literal["texts", "sides"] | None = None
     passes_documents: bool = False
@@ -64,6 +66,7 @@ LOSSES: dict[LossName, LossEntry] = {  # the first loss listed for a task kind i
         "harness.losses.geometry.teacher:teacher_cosine_term",
         needs_teacher_vectors=True,
         needs_equal_dimensions=True,
+        has_levels=False,
     ),
     "teacher_similarity": LossEntry(
         ("retrieval",),

@@ -19,6 +19,10 @@ _MODELS: Mapping[str, str] = {"LATIN": "sentence-transformers/all-MiniLM-L6-v2",
 _ANY_LANGUAGE = "intfloat/multilingual-e5-small"
 _MOST_NEGATIVES, _NEGATIVES_OF_LABELS = 7, 7
 _STEPS_OF_AN_EPOCH = 20  # at least, if the data allows it
+_BALANCE = (  # measured with 16 examples of each of four tasks
+    "# balance alternate, one task a step: 1.5 points ahead of cbb, all tasks in every step, where a step is small "
+    "(docs/tasks_and_losses.md)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ def default_batch(seen: Seen, *, cores_only: bool) -> int:
 def starting_recipe(seen: Seen, answers: Answers, folder: Path) -> dict[str, Any]:
     """The recipe's values. folder: where it will lie; paths are relative to it."""
     tasks, names = [], set[str]()
-    shares = _quotas(seen, answers.batch)
+    takes_turns = answers.cores_only and len(seen.training) > 1  # steps are small there, as they were when measured
+    shares = _quotas(seen, answers.batch, takes_turns=takes_turns)
     for file, quota in zip(seen.training, shares, strict=True):
         task = _task(file, _free_name(file.path, names), quota, folder)
         tasks.append(task)
@@ -68,6 +73,7 @@ def starting_recipe(seen: Seen, answers: Answers, folder: Path) -> dict[str, Any
         "name": answers.name,
         "model": {"name_or_path": answers.model, "max_length": answers.max_length},
         "tasks": tasks,
+        **({"loss": {"balance": "alternate"}} if takes_turns else {}),
         "training": {"epochs": answers.epochs, "learning_rate": 2.0e-5, "precision": answers.precision},
         "deepspeed": "zero0" if answers.cores_only else "zero1",
     }
@@ -83,6 +89,8 @@ def as_text(tree: Mapping[str, Any], seen: Seen) -> str:
         longest = int(np.quantile(file.lengths, 0.95)) if len(file.lengths) else 0
         facts = f"{file.rows_in_words} rows, 95 % of the texts within {longest} tokens, {file.script or 'no'} letters"
         lines.append(f"# {file.path.name}: {file.kind}, {facts}")
+    if "loss" in tree:
+        lines.append(_BALANCE)
     lines += [f"# not used: {path.name}: {reason}" for path, reason in seen.left_out]
     if not seen.evaluation:
         lines.append(
@@ -100,9 +108,10 @@ def _task(file: SeenFile, name: str, quota: int, folder: Path) -> dict[str, Any]
     return task
 
 
-def _quotas(seen: Seen, batch: int) -> list[int]:
-    """The batch by the square root of the rows, so that a small task is seen, too; at least 2 of each."""
-    weights = np.sqrt([max(file.rows, 1) for file in seen.training])
+def _quotas(seen: Seen, batch: int, *, takes_turns: bool) -> list[int]:
+    """The batch so divided that a run sees examples in proportion to the square root of a task's rows, so that a small
+    one is seen, too; at least 2 of each. takes_turns: a task's turns are in proportion to its quota, as well."""
+    weights = np.array([max(file.rows, 1) for file in seen.training]) ** (0.25 if takes_turns else 0.5)
     quotas = [max(2, int(batch * weight / weights.sum())) for weight in weights]
     return [min(quota, max(2, file.rows // 2)) for quota, file in zip(quotas, seen.training, strict=True)]
 

@@ -135,10 +135,16 @@ def _check(key: str, vectors: np.ndarray) -> str:
     for start in range(0, len(vectors), rows):
         chunk = np.ascontiguousarray(vectors[start : start + rows])
         hasher.update(chunk.data)
-        norm = np.linalg.norm(chunk.astype(np.float32), axis=1)
+        with np.errstate(over="ignore"):  # told in a line below
+            norm = np.linalg.norm(chunk.astype(np.float32), axis=1)
         bad = np.flatnonzero(~(np.isfinite(norm) & (norm > 0)))
         if len(bad):
-            what = "zeros" if norm[bad[0]] == 0 else "a number that is not finite"
+            vector_D = chunk[bad[0]]
+            what = "a length that float32 cannot hold"
+            if not np.isfinite(vector_D).all():
+                what = "a number that is not finite"
+            elif not vector_D.any():
+                what = "zeros"
             raise ValueError(
                 f"{key}: got {what} in vector {start + bad[0]:,} (from 0), expected a vector with a direction"
             )

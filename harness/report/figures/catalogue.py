@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.export.formats.sizes import is_quantised
+from harness.loss_table import LOSSES
 from harness.report.figures.curve import Curve, curve, curve_of_points
 from harness.report.figures.drawing import Line, Panel, Picture, line_picture
 from harness.report.figures.negatives import negatives
@@ -31,6 +32,9 @@ def loss(groups: Sequence[Group]) -> Picture:
         caption += (
             " With Matryoshka sizes the step trains, and metrics.jsonl records, the sum over them; drawn is the mean."
         )
+        whole = sorted({name for group in groups for name in _losses(group) if not LOSSES[name].has_levels})
+        if whole:
+            caption += f" Where a loss has no sizes ({', '.join(whole)}), the sum is drawn as it is."
     return line_picture("loss", "Loss", caption, panels)
 
 
@@ -127,8 +131,21 @@ def _starts(lines: Sequence[Line]) -> list[Line]:
 
 
 def _loss_panel(title: str, groups: Sequence[Group], column: str) -> Panel:
-    scales = [1 / _sum_of_levels(group) for group in groups]
+    task = column.removeprefix("loss/") if "/" in column else None
+    scales = [
+        1 / _sum_of_levels(group) if all(LOSSES[name].has_levels for name in _losses(group, task)) else 1.0
+        for group in groups
+    ]
     return _panel(title, groups, column, scales, is_noisy=True)
+
+
+def _losses(group: Group, task: str | None = None) -> set[str]:
+    """The losses that the recipe names for a task; None: for any."""
+    found = set[str]()
+    for key, value in group.runs[0].settings.items():
+        if (key.startswith("tasks.") and key.endswith(".loss")) if task is None else key == f"tasks.{task}.loss":
+            found |= {value} if isinstance(value, str) else set(value or ())
+    return found
 
 
 def _sum_of_levels(group: Group) -> float:

@@ -99,7 +99,7 @@ def draw_replacements(axes: Axes, strip: Axes, group: Group, colour: str) -> str
             14,
             marker="x",
             color=GREY,
-            label="to be replaced, but its list is exhausted",
+            label="to be replaced, without a successor",
         )
     axes.set_xlim(x_limits)  # otherwise a single bar would take the whole width
     axes.set_xlabel("")

@@ -101,6 +101,7 @@ def test_vectors_of_another_number_of_texts_are_refused(folder, opened) -> None:
         (np.ones((40, DIM + 1)), r"8 \(query\), 7 \(positive\), 7 \(negative\) dimensions, expected as many"),
         (np.where(np.arange(40)[:, None] == 3, 0.0, np.ones((40, DIM))), r"zeros in vector 3 \(from 0\)"),
         (np.where(np.arange(40)[:, None] == 3, np.nan, np.ones((40, DIM))), r"not finite in vector 3 \(from 0\)"),
+        (np.where(np.arange(40)[:, None] == 3, 1e30, np.ones((40, DIM))), r"a length that float32 cannot hold"),
         (np.array([[{}]], dtype=object), r"query\.npy \(ValueError\), expected a \.npy file of numpy\.save"),
     ],
 )

@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.data.plan.draw import turn
 from harness.inspection.lengths import estimated
 from harness.inspection.look import look_at, script_of
+from harness.inspection.starting_recipe import Answers, as_text, starting_recipe
+from harness.losses.config import LossConfig
 from harness.settings.plain_name import plain_name
+from harness.types import Balance
 from tests.tiny import make_data, make_model, write_jsonl
 from tests.unit.cli.command_line import invoke
 
@@ -56,6 +60,26 @@ def test_what_is_answered_stands_in_the_recipe(folder: Path, monkeypatch: pytest
     tree = yaml.safe_load(out.read_text())
     assert (tree["name"], tree["model"]["max_length"], tree["tasks"][0]["quota"]) == ("my_run", 48, 12)
     assert tree["training"] == {"epochs": 2.0, "learning_rate": 2e-5, "precision": "bf16"}
+
+
+@pytest.mark.parametrize(("cores_only", "balance"), [(True, "alternate"), (False, "cbb")])
+def test_a_run_sees_examples_by_the_square_root_of_the_rows_whatever_a_step_holds(
+    tmp_path: Path, cores_only: bool, balance: Balance
+) -> None:
+    """On CPU cores several tasks take turns, which was ahead where a step is small; one task has no turns to take."""
+    for name, rows in (("large", 1600), ("small", 100)):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"query": f"{name} {i}", "positive": f"p{i}"} for i in range(rows)])
+    answers = Answers("mine", "model", 32, 60, 1.0, "fp32", cores_only)
+    tree = starting_recipe(seen := look_at([tmp_path], estimated), answers, tmp_path)
+    assert LossConfig.model_validate(tree.get("loss", {})).balance == balance
+    assert ("docs/tasks_and_losses.md" in as_text(tree, seen)) == cores_only
+    quotas = [task["quota"] for task in tree["tasks"]]
+    steps = sum(quotas) if balance == "alternate" else 1  # a block of turns; at least one of each task
+    turns = [turn(quotas, balance, 0, step)[0] for step in range(1, steps + 1)]
+    examples = [quota * (turns.count(i) if balance == "alternate" else 1) for i, quota in enumerate(quotas)]
+    assert examples[0] / examples[1] == pytest.approx(4, rel=0.05)
+    alone = starting_recipe(look_at([tmp_path / "large.jsonl"], estimated), answers, tmp_path)
+    assert "loss" not in alone
 
 
 def test_pairs_with_a_label_are_judged_by_its_values_and_odd_files_are_named(tmp_path: Path) -> None:

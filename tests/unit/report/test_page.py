@@ -65,6 +65,17 @@ def test_losses_are_means_over_the_sizes_that_are_trained_and_the_page_says_so(t
     assert "the sum over them" not in loss(group([plain])).caption
 
 
+def test_a_loss_without_sizes_is_drawn_as_recorded(tmp_path: Path) -> None:
+    """A third of teacher_cosine, which is computed once for all sizes, was drawn as its mean over them."""
+    levels = {"model.matryoshka_dims": [8, 16, 32]}
+    losses = {"tasks.faq.loss": ["info_nce", "teacher_cosine"], "tasks.similar.loss": "cosent"}
+    picture = loss(group([write_run(tmp_path / "run", **levels, **losses)]))
+    text = picture.alt.replace(": ", " ")
+    for panel, first in (("loss of the step", "2"), ("task faq", "1.5"), ("task similar", "0.1667")):
+        assert f"{panel}, over step run from {first} at 1" in text, text
+    assert "no sizes (teacher_cosine), the sum is drawn as it is" in picture.caption
+
+
 def test_the_evaluation_has_the_starting_models_score_as_a_line(tmp_path: Path) -> None:
     page = page_of([write_run(tmp_path / "run")], tmp_path / "out")
     assert "start from 0.25 at 0 to 0.25 at 6" in alt_of(page, "evaluation").replace(": ", " ")
