@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xxhash
 
-from harness import comm, rank0
+from harness import rank0
 from harness.config import LoadedRecipe, RunConfig, inference_prompts, max_lengths
 from harness.data.bank.file import FACTS, BankFacts, check_bank, open_bank
 from harness.data.bank.history import BankHistory
@@ -22,6 +22,7 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.data.teacher.vectors import TeacherVectors, check_dimensions, open_teacher
 from harness.encoder.config import ModelConfig
 from harness.encoder.end_of_text import end_of_texts
+from harness.engine.matrix_rate import slow_precision
 from harness.evaluation.mteb.during_training import MtebTasks
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
@@ -112,11 +113,8 @@ def check_machine(loaded: LoadedRecipe) -> None:
         ValueError: attention that this machine does not have, or an output that cannot be written.
     """
     config = loaded.config
-    if config.training.precision == "fp16" and comm.device().type == "cpu":
-        warn(
-            "training.precision: fp16 on a CPU is right but slow, about 7 times the seconds of fp32; set "
-            "training.precision: bf16 or fp32 unless this only tries a recipe out"
-        )
+    if slow := slow_precision(config.training.precision):
+        warn(f"training.precision: {slow}; set training.precision: fp32 unless this only tries a recipe out")
     check_attention(config.model.attention)
     rank0.by_main(lambda: check_room(config))
 

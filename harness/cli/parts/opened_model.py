@@ -22,6 +22,7 @@ from harness.encoder.load import config_of_folder, load_encoder
 from harness.encoder.partial.adapter import without_new_adapter
 from harness.encoder.stored_prompts import missing_prompts, prompts_of_folder
 from harness.engine.budget import micro_batch_tokens
+from harness.engine.matrix_rate import slow_precision
 from harness.engine.precision import Autocast, weight_dtype
 from harness.model_folder.pooling import PoolingMode
 from harness.model_folder.preflight import COMMAND_LINE, Preflight
@@ -102,6 +103,8 @@ class FoundModel:
         prompts = own.chosen(None, choice)
         if self.run is None and own.is_empty and not choice.is_given:
             _warn_of_missing_prompts(self.name, folder, trust)
+        if slow := slow_precision(precision):
+            warn(f"--precision: {slow}; leave it out for fp32")
         encoder = load_encoder(self.config).to(comm.device(), weight_dtype(precision)).eval()
         Autocast(encoder, precision)
         tokeniser = Tokeniser(folder, trust)

@@ -28,6 +28,7 @@ def remarks(task: TaskConfig, data: TaskData) -> list[str]:
         *file_remarks(data, task.prompts.to_prompts()),
         *_remarks_of_retrieval(task, data),
         *_different_scales(data),
+        *_classes_of_inference(data),
     ]
     return [f"task {task.name}: {line}" for line in lines]
 
@@ -96,6 +97,19 @@ def _different_scales(data: TaskData) -> list[str]:
     return [
         f"the scores of {names[0]} go up to {highest[low]:g} and those of {names[1]} up to {highest[high]:g}, but all "
         "pairs of the task are compared with each other; bring them to one scale, or make a task of each"
+    ]
+
+
+def _classes_of_inference(data: TaskData) -> list[str]:
+    """That scores are 0, 1 and 2 only, as the classes of natural language inference are, which are no degrees."""
+    if data.score_R is None or not len(data.score_R) or data.score_R.max() != 2:  # most data end here
+        return []
+    values = set(np.unique(data.score_R).tolist())
+    if values - {-1.0} != {0.0, 1.0, 2.0}:  # -1: no class, in SNLI
+        return []
+    return [
+        "the scores are the numbers 0, 1 and 2 only, read as degrees: 2 is nearest. If they are classes (entailment, "
+        "neutral, contradiction), keep the pairs of entailment, without the label, as kind retrieval"
     ]
 
 

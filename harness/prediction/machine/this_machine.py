@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import psutil
@@ -13,6 +11,7 @@ from torch import nn
 
 from harness.engine.average.optimizer import DECAY
 from harness.engine.config import TrainingConfig
+from harness.engine.matrix_rate import least_seconds, matrix_rate
 from harness.engine.optimizer import build_optimizer
 from harness.prediction.counted.live_bytes import LiveBytes
 from harness.prediction.machine.devices import Device, device_of_cuda_name
@@ -23,8 +22,7 @@ WORKING_BYTES = 64 << 20
 CUDA_CONTEXT_BYTES = 1 << 30  # CUDA's context and NCCL's buffers; assumed, not measured
 _COUNTED = 1 << 16  # weights
 
-_SIDE, _COPIED = 768, 1 << 26  # rows of the square matrices; bytes of the copy
-_TRIES = 5
+_COPIED = 1 << 26  # bytes
 
 
 def this_device(num_local_ranks: int) -> Device:
@@ -43,7 +41,7 @@ def this_device(num_local_ranks: int) -> Device:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        rates = {name: _matrix_rate(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
+        rates = {name: matrix_rate(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
         memory_rate = _copy_rate()
     finally:
         torch.set_num_threads(before)
@@ -78,26 +76,8 @@ def optimizer_temporaries(training: TrainingConfig) -> float:
     return live.peak / _COUNTED
 
 
-def _matrix_rate(dtype: torch.dtype) -> float:
-    """Operations per second of a product of square matrices: the best of a few."""
-    left, right = (torch.randn(_SIDE, _SIDE).to(dtype) for _ in range(2))
-    return 2 * _SIDE**3 / _least_seconds(lambda: left @ right)
-
-
 def _copy_rate() -> float:
     """Bytes per second that a copy reads and writes."""
     source = torch.zeros(_COPIED, dtype=torch.uint8)
     target = torch.zeros_like(source)
-    return 2 * _COPIED / _least_seconds(lambda: target.copy_(source))
-
-
-def _least_seconds(work: Callable[[], object]) -> float:
-    """Of a few tries, by the processor's clock divided by the threads, so that other processes do not count."""
-    work()
-    seconds = []
-    for _ in range(_TRIES):
-        wall, cpu = time.perf_counter(), time.process_time()
-        work()
-        spent = (time.process_time() - cpu) / torch.get_num_threads()
-        seconds.append(min(time.perf_counter() - wall, spent) or 1e-9)
-    return min(seconds)
+    return 2 * _COPIED / least_seconds(lambda: target.copy_(source))

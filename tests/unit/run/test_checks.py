@@ -13,9 +13,9 @@ from harness.cli.plan import show_plan
 from harness.config import load_recipe
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.load import load_encoder
+from harness.engine import matrix_rate
 from harness.engine.checkpoint import Checkpoint
 from harness.engine.zero import check_deepspeed_json
-from harness.run import tasks
 from harness.run.export import export_model
 from harness.run.folder import RunFolder
 from harness.run.start import check_continuable
@@ -74,11 +74,32 @@ def test_an_output_below_a_file_is_refused_at_start(folder):
         check_machine(changed)
 
 
-def test_fp16_on_a_cpu_gets_a_warning_and_attention_that_needs_a_gpu_is_refused(folder, monkeypatch, capsys):
-    monkeypatch.setattr(tasks.comm, "device", lambda: torch.device("cpu"))
+def test_a_precision_that_this_cpu_multiplies_slowly_in_gets_a_warning(folder, monkeypatch, capsys):
+    """Without instructions for bf16 a step took eleven times the seconds of fp32, without a word."""
+    monkeypatch.setattr(matrix_rate.comm, "device", lambda: torch.device("cpu"))
+    seconds = {torch.bfloat16: 0.028, torch.float16: 0.0014, torch.float32: 0.001}
+    monkeypatch.setattr(matrix_rate, "least_seconds", lambda work: seconds[work().dtype])
+    check_machine(recipe(folder, "training.precision=bf16"))
+    line = "precision: bf16 takes 28 times the seconds of fp32 for a matrix product on this CPU; "
+    assert f"training.{line}set" in "".join(capsys.readouterr())
+    open_model(str(folder / "model"), None, None, "bf16")
+    assert f"--{line}leave it out" in "".join(capsys.readouterr())
+    for quick in ("fp16", "fp32"):
+        check_machine(recipe(folder, f"training.precision={quick}"))
+        assert "for a matrix product" not in "".join(capsys.readouterr())
+
+
+def test_the_rates_of_products_are_measured_and_a_slow_one_is_tried_once(monkeypatch):
+    assert 1e8 < matrix_rate.matrix_rate(torch.float32) < 1e14
+    tries = []
+    monkeypatch.setattr(matrix_rate.time, "perf_counter", lambda: float(len(tries)))
+    monkeypatch.setattr(matrix_rate.time, "process_time", lambda: 100.0 * len(tries))
+    assert matrix_rate.least_seconds(lambda: tries.append(1)) == 1.0
+    assert len(tries) == 2  # the first warms up
+
+
+def test_attention_that_needs_a_gpu_is_refused_without_one(folder, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    check_machine(recipe(folder, "training.precision=fp16"))
-    assert "training.precision: fp16 on a CPU is right but slow" in "".join(capsys.readouterr())
     with pytest.raises(ValueError, match=r"model.attention: got flash_attention_2, which needs a GPU"):
         check_machine(recipe(folder, "model.attention=flash_attention_2", "training.precision=bf16"))
 

@@ -167,6 +167,20 @@ def test_a_new_column_mapping_or_corpus_reads_the_file_again(tmp_path: Path, ope
     assert open_data(ids, corpus=str(corpus)).read_texts(np.array([1])) == [("other", None)]
 
 
+@pytest.mark.parametrize(
+    ("labels", "is_said"), [((0, 1, 2), True), ((-1, 0, 1, 2), True), ((0, 1), False), ((0, 0.5, 1, 2), False)]
+)
+def test_numbers_of_natural_language_inference_are_said_to_be_read_as_degrees(
+    tmp_path: Path, open_data: Open, labels: tuple[float, ...], is_said: bool
+) -> None:
+    """SNLI in JSON lines: a contradiction was trained as nearer than an entailment, without a word."""
+    rows = [{"sentence1": f"a{i}", "sentence2": f"b{i}", "label": label} for i, label in enumerate(labels * 2)]
+    file = write_lines(tmp_path / "pairs.jsonl", rows)
+    task = TaskConfig(name="pairs", kind="sts", path=str(file), quota=2)
+    lines = remarks(task, open_data(str(file), "sts"))
+    assert any("2 is nearest. If they are classes" in line for line in lines) == is_said, lines
+
+
 def test_files_of_one_task_with_scores_on_different_scales_are_said(tmp_path: Path, open_data: Open) -> None:
     task = TaskConfig(name="t", kind="sts", path="a.jsonl", quota=1)
     for other, is_said in ((5, True), (0.9, False)):
