@@ -33,9 +33,9 @@ _NAMES_OF_PACKAGES = re.compile(  # the packages' names and their usual short na
 Rows = list[dict[str, Any]]
 
 
-def retrieval_training(entries: Sequence[Docstring]) -> Rows:
-    """One row per docstring: the summary is the query, the rest of the docstring its positive."""
-    return [{"query": entry.summary, "positive": document(entry)} for entry in shuffled(entries)]
+def retrieval_training(entries: Sequence[Docstring], count: int) -> Rows:
+    """One row per docstring, at most `count`: the summary is the query, the rest of the docstring its positive."""
+    return [{"query": entry.summary, "positive": document(entry)} for entry in shuffled(entries)[:count]]
 
 
 def retrieval_test(entries: Sequence[Docstring], num_queries: int) -> dict[str, Rows]:
