@@ -22,7 +22,6 @@ from harness.data.table.tokenisation import Tokeniser
 from harness.data.teacher.vectors import TeacherVectors, check_dimensions, open_teacher
 from harness.encoder.config import ModelConfig
 from harness.encoder.end_of_text import end_of_texts
-from harness.engine.matrix_rate import slow_precision
 from harness.evaluation.mteb.during_training import MtebTasks
 from harness.evaluation.results import check_main_metric
 from harness.evaluation.runner import LoadedData, load
@@ -34,6 +33,7 @@ from harness.mining.ineffective_settings import (
 )
 from harness.model_folder.configuration import steady_limit
 from harness.model_folder.preflight import Preflight, check_attention
+from harness.prediction.machine.matrix_rate import slow_precision
 from harness.report.console import ReadingConsole
 from harness.report.messages import say, show_counts, warn
 from harness.report.trackers.table import check_trackers

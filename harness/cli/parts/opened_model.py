@@ -22,10 +22,10 @@ from harness.encoder.load import config_of_folder, load_encoder
 from harness.encoder.partial.adapter import without_new_adapter
 from harness.encoder.stored_prompts import missing_prompts, prompts_of_folder
 from harness.engine.budget import micro_batch_tokens
-from harness.engine.matrix_rate import slow_precision
 from harness.engine.precision import Autocast, weight_dtype
 from harness.model_folder.pooling import PoolingMode
 from harness.model_folder.preflight import COMMAND_LINE, Preflight
+from harness.prediction.machine.matrix_rate import slow_precision
 from harness.prompts import ModelPrompts, PromptChoice, Prompts
 from harness.prompts.notes import command_warnings, family_warning
 from harness.prompts.roles import in_words

@@ -11,10 +11,10 @@ from torch import nn
 
 from harness.engine.average.optimizer import DECAY
 from harness.engine.config import TrainingConfig
-from harness.engine.matrix_rate import least_seconds, matrix_rate
 from harness.engine.optimizer import build_optimizer
 from harness.prediction.counted.live_bytes import LiveBytes
 from harness.prediction.machine.devices import Device, device_of_cuda_name
+from harness.prediction.machine.matrix_rate import least_seconds, matrix_rate
 
 # What libraries take on a CPU when the first steps run: their code, threads and working memory. Measured on 2026-11-28
 # with all-MiniLM-L6-v2 on 2 ranks as the growth that no tensor explains.

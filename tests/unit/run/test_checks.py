@@ -13,9 +13,9 @@ from harness.cli.plan import show_plan
 from harness.config import load_recipe
 from harness.data.table.tokenisation import Tokeniser
 from harness.encoder.load import load_encoder
-from harness.engine import matrix_rate
 from harness.engine.checkpoint import Checkpoint
 from harness.engine.zero import check_deepspeed_json
+from harness.prediction.machine import matrix_rate
 from harness.run.export import export_model
 from harness.run.folder import RunFolder
 from harness.run.start import check_continuable
