@@ -12,6 +12,7 @@ from harness import comm
 
 _SMALL, _LARGE = 192, 768  # rows of the square matrices
 _TRIES, _LONG = 5, 0.2  # seconds of a try, after which there is no other
+# Not from harness.prediction.precision: with it the checks before a run would import deepspeed.
 _DTYPES = {"bf16": torch.bfloat16, "bf16_weights": torch.bfloat16, "fp16": torch.float16}
 _MUCH_SLOWER = 1.5
 

@@ -141,11 +141,10 @@ def _loss_panel(title: str, groups: Sequence[Group], column: str) -> Panel:
 
 def _losses(group: Group, task: str | None = None) -> set[str]:
     """The losses that the recipe names for a task; None: for any."""
-    found = set[str]()
-    for key, value in group.runs[0].settings.items():
-        if (key.startswith("tasks.") and key.endswith(".loss")) if task is None else key == f"tasks.{task}.loss":
-            found |= {value} if isinstance(value, str) else set(value or ())
-    return found
+    settings = group.runs[0].settings
+    every = [key for key in settings if key.startswith("tasks.") and key.endswith(".loss")]
+    named = [settings.get(key) or () for key in (every if task is None else [f"tasks.{task}.loss"])]
+    return {name for value in named for name in ([value] if isinstance(value, str) else value)}
 
 
 def _sum_of_levels(group: Group) -> float:
