@@ -99,13 +99,23 @@ def write_onnx(folder: Path, encoder: Encoder, *, largest_file: int = LARGEST_FI
 
 def quantise_onnx(folder: Path, *, largest_file: int = LARGEST_FILE) -> None:
     """Write FOLDER/onnx/model_quantized.onnx: int8 weights, activations quantised as they come (onnxruntime's dynamic
-    quantisation)."""
+    quantisation).
+
+    A CPU without VNNI adds two products of 8 bits in 16 bits, which overflow with whole int8 weights. With 7 bits
+    (`reduce_range`) 2 · 255 · 64 < 2**15, so that every CPU gives the same sums; a step of its own for each output
+    (`per_channel`) gives back more than the bit takes. LOG.md 2026-11-30, "The int8 file on a CPU without VNNI".
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     is_large = sum(file.stat().st_size for file in (folder / FILE).parent.iterdir()) > largest_file
     with _quiet():
         quantize_dynamic(
-            folder / FILE, folder / QUANTISED_FILE, weight_type=QuantType.QInt8, use_external_data_format=is_large
+            folder / FILE,
+            folder / QUANTISED_FILE,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+            use_external_data_format=is_large,
         )
 
 

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
@@ -87,6 +89,19 @@ def test_int8_is_smaller_and_its_loss_is_reported_in_the_file_and_in_the_card(ru
     card = (exported / "README.md").read_text()
     assert "| onnx/model_quantized.onnx | int8 |" in card
     assert FAQ in card
+
+
+def test_no_cpu_overflows_with_the_int8_weights_of_a_product(exported) -> None:
+    """Without VNNI two products of a uint8 and an int8 are added in 16 bits: 2 · 255 · |weight| must be below 2**15."""
+    graph = onnx.load(exported / "onnx/model_quantized.onnx").graph
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    products = [node for node in graph.node if node.op_type == "MatMulInteger"]
+    assert products
+    for node in products:
+        weight_DE, zero_point = weights[node.input[1]], weights[node.input[3]]
+        assert weight_DE.dtype == np.int8
+        assert 2 * 255 * np.abs(weight_DE.astype(int)).max() < 2**15
+        assert zero_point.shape == weight_DE.shape[1:], "each output has a step of its own"
 
 
 def test_a_model_that_does_not_pool_its_prompt_has_a_graph_of_states_alone(run, exported) -> None:
