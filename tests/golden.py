@@ -36,6 +36,8 @@ from tests.golden_mixtures import Mixture, mixed_loss_settings, mixed_plan
 from tests.golden_negatives import masked_by_loops, tiny_guide, with_all_options, with_queries_joined
 from tests.ranks import run_ranks
 
+TIMEOUT = 2400.0  # s for the cases of one number of ranks: compiling takes most of it where the cores are slow
+
 
 def tiny_texts(count: int = 31) -> list[list[int]]:
     """Token ids of texts with very different lengths, so that ranks differ in tokens and micro-batches."""
@@ -270,7 +272,7 @@ def naive_error(case: Case) -> float:
 def measure(world: int, *, all_of_them: bool = False) -> dict[Case, float]:
     """Run every case of one world size and return its largest error over the ranks. See `partial_cases`."""
     cases_of_world = cases(world) + partial_cases(world, all_of_them=all_of_them)
-    per_rank = run_ranks(world, errors_on_ranks, cases_of_world)
+    per_rank = run_ranks(world, errors_on_ranks, cases_of_world, timeout=TIMEOUT)
     return dict(zip(cases_of_world, np.max(per_rank, axis=0).tolist(), strict=True))
 
 

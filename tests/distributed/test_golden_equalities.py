@@ -30,6 +30,7 @@ from tests.tiny import make_model, text
 pytestmark = pytest.mark.distributed
 
 
+@pytest.mark.timeout(golden.TIMEOUT)
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_gradients_equal_plain_autograd_for_every_stage_budget_precision_and_deal(world):
     bad = {str(case): error for case, error in golden.measure(world).items() if not error < golden.limit(case)}
@@ -109,6 +110,7 @@ def test_the_equality_fails_when_its_reason_is_taken_away(broken, case):
     assert run_ranks(case.world, errors_without, broken, case)[0] > 0.05
 
 
+@pytest.mark.timeout(golden.TIMEOUT)
 def test_the_weights_are_the_same_bits_however_many_graphs_are_kept():
     """So free memory may decide how many, and a run that is continued elsewhere ends as it would have.
 
@@ -119,7 +121,7 @@ def test_the_weights_are_the_same_bits_however_many_graphs_are_kept():
     models = [Case(2, stage, dropout=0.2, precision=precision) for stage, precision in precisions]
     models.append(Case(2, 1, dropout=0.2, compiled=True))
     models += [Case(2, stage, backbone="t5", precision=precision) for stage, precision in ((1, "fp32"), (3, "bf16"))]
-    weights = run_ranks(2, weights_for_every_choice, models)[0]
+    weights = run_ranks(2, weights_for_every_choice, models, timeout=golden.TIMEOUT)[0]
     assert [len(of_model) for of_model in weights] == [1] * len(models)
     assert len(set.union(*weights)) >= 3  # the hash sees that stages round differently, and that T5 is not BERT
 
