@@ -60,7 +60,7 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], rank: int, world: 
     from harness import comm
 
     try:
-        comm.initialise(timeout_minutes=10)  # one rank may compile what the others have in their cache
+        comm.initialise(timeout_minutes=8)  # below run_ranks' own, so that a rank that waits says where
         result = (True, function(*args))
     except BaseException:
         result = (False, traceback.format_exc())

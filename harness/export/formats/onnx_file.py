@@ -101,7 +101,7 @@ def quantise_onnx(folder: Path, *, largest_file: int = LARGEST_FILE) -> None:
     """Write FOLDER/onnx/model_quantized.onnx: int8 weights, activations quantised as they come (onnxruntime's dynamic
     quantisation).
 
-    A CPU without VNNI adds two products of 8 bits in 16 bits, which overflow with whole int8 weights. With 7 bits
+    A CPU without VNNI adds two products of 8 bits in 16 bits, which saturates with whole int8 weights. With 7 bits
     (`reduce_range`) 2 · 255 · 64 < 2**15, so that every CPU gives the same sums; a step of its own for each output
     (`per_channel`) gives back more than the bit takes. LOG.md 2026-11-30, "The int8 file on a CPU without VNNI".
     """

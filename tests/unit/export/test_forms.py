@@ -91,7 +91,7 @@ def test_int8_is_smaller_and_its_loss_is_reported_in_the_file_and_in_the_card(ru
     assert FAQ in card
 
 
-def test_no_cpu_overflows_with_the_int8_weights_of_a_product(exported) -> None:
+def test_int8_weights_saturate_on_no_cpu(exported) -> None:
     """Without VNNI two products of a uint8 and an int8 are added in 16 bits: 2 · 255 · |weight| must be below 2**15."""
     graph = onnx.load(exported / "onnx/model_quantized.onnx").graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
